@@ -1,0 +1,330 @@
+"""Every setting of detectclf: typed, documented, validated, in this one place.
+
+Values come from, each overriding the one before: the defaults below, a recipe (YAML), ``--set key=value``,
+named flags of the command line. Unknown keys are refused with their dotted path. Below ``pipelines`` a function
+gets only its own sub-config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detectclf.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class DataConfig(Settings):
+    """Where samples come from and how they are held."""
+
+    sources: tuple[Path, ...] = ()
+    """Folders with exports; merged split by split."""
+    train_split: str = "train"
+    """Split that is trained on."""
+    valid_split: str = "valid"
+    """Split that metrics, the best checkpoint and early stopping are taken from."""
+    negative_boxes: Literal["drop", "keep"] = "drop"
+    """What to do with boxes of the negative class (drawn round the head): drop them, or keep them as a box class."""
+    class_map: dict[str, str] = Field(default_factory=dict)
+    """Extra spellings: name in the data -> class name."""
+    faults: Literal["stop", "mend"] = "stop"
+    """On an error in the annotations: stop with the first one, or mend what can be mended and say so."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use at most this many slices of each split, spread over the classes."""
+    cache: Literal["auto", "memory", "none"] = "auto"
+    """Keep decoded, resized slices in memory; auto does when they fit into a quarter of the free memory."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Loader processes; by default none with a cache, else one per core up to 8."""
+
+
+class AugmentConfig(Settings):
+    """Random changes of training slices. Never up-down flips: an upside-down head is not seen in practice."""
+
+    enabled: bool = True
+    """Whether training slices are augmented at all."""
+    flip: Probability = 0.5
+    """Probability of a left-right mirror image."""
+    affine: Probability = 0.8
+    """Probability of a small rotation, zoom and shift."""
+    rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 12.0
+    """Largest rotation to either side, degrees."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Largest zoom in or out, as a share of the size."""
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.06
+    """Largest shift, as a share of the size."""
+    intensity: Probability = 0.8
+    """Probability of a change of brightness, contrast and gamma."""
+    strength: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Largest relative change of brightness, contrast and gamma."""
+    noise: Probability = 0.2
+    """Probability of Gaussian (Rician-like) noise."""
+    blur: Probability = 0.1
+    """Probability of a slight blur."""
+    bias_field: Probability = 0.2
+    """Probability of a smooth MRI-like intensity field."""
+    ghosting: Probability = 0.05
+    """Probability of MRI-like ghosts along one axis."""
+    min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """A box of which less than this share of its area is left in the picture is dropped."""
+
+
+class DetectorConfig(Settings):
+    """The box stage: a torchvision Faster R-CNN."""
+
+    arch: str = "fasterrcnn_mobilenet_v2_fpn"
+    """A row of the DETECTORS table, or fasterrcnn_timm:NAME."""
+    weights: str = "default"
+    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    image_size: Annotated[int, Field(ge=64, le=2048)] = 320
+    """Longer side of the network's input, pixels."""
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    """Anchor sides in input pixels, one tuple per feature level; by default fitted to the architecture."""
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Anchor height over width."""
+    proposals_train: Annotated[int, Field(ge=10)] = 200
+    """Region proposals kept per slice after suppression when training."""
+    proposals_test: Annotated[int, Field(ge=10)] = 60
+    """The same when predicting."""
+    roi_samples: Annotated[int, Field(ge=8)] = 64
+    """Proposals per slice that the box head is trained on."""
+    rpn_samples: Annotated[int, Field(ge=8)] = 128
+    """Anchors per slice that the proposal network is trained on."""
+    score_threshold: Probability = 0.01
+    """Boxes under this score are not given out (mAP wants low ones too)."""
+    nms_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Boxes of one class that overlap more than this are one."""
+    max_boxes: Annotated[int, Field(ge=1)] = 20
+    """Most boxes per slice."""
+    box_loss: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
+    """Loss of the box head's regression."""
+
+
+class ClassifierConfig(Settings):
+    """The class stage."""
+
+    arch: str = "mobilenet_v2"
+    """A row of the CLASSIFIERS table, or timm:NAME."""
+    weights: str = "default"
+    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
+    """Side of the square input, pixels; by default the architecture's own."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout before the last layer; by default the architecture's own."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of each label spread over the other classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weigh the loss by inverse class frequency."""
+
+
+class TrainingConfig(Settings):
+    """How a model is fitted."""
+
+    epochs: Annotated[int, Field(ge=1)] = 12
+    """Passes over the training slices."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Slices per step and process."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches per optimiser step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Optimiser."""
+    lr: Annotated[float, Field(gt=0)] = 6e-4
+    """Peak learning rate of the new layers."""
+    backbone_lr: Annotated[float, Field(gt=0)] = 3e-4
+    """Peak learning rate of the pretrained layers."""
+    weight_decay: NonNegative = 0.02
+    """Decoupled weight decay (not on norms and biases)."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
+    warmup_epochs: NonNegative = 0.5
+    """Epochs of linear warm-up before the cosine."""
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    """First epochs in which the pretrained layers stand still."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Moving average of weights, warmed up; 0 turns it off."""
+    clip_norm: NonNegative = 5.0
+    """Largest gradient norm; 0 turns clipping off."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision; auto is bf16 where the device has it fast (also recent CPUs), fp16 on older GPUs, else fp32."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without improvement before stopping early; 0 never does."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of Python, NumPy, torch, loaders and augmentation."""
+
+
+class DetectorRecipe(Settings):
+    """Everything that ``train-detector`` needs."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: DetectorConfig = DetectorConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class ClassifierRecipe(Settings):
+    """Everything that ``train-classifier`` needs."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ClassifierConfig = ClassifierConfig()
+    training: TrainingConfig = TrainingConfig(batch_size=32, lr=8e-4, backbone_lr=4e-4, ema_decay=0.98)
+
+
+class BundleConfig(Settings):
+    """How two runs are joined."""
+
+    name: str = "detectclf"
+    """Name that predictions carry."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Tumour sensitivity that the operating point is set for on the bundling split."""
+    max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead: largest share of healthy slices called tumour."""
+    low_confidence: Probability = 0.6
+    """Slices whose best probability is lower are flagged for a human look."""
+    box_threshold: Probability = 0.5
+    """Fused score from which a box is drawn and counted as a claim of a tumour."""
+
+
+class PredictConfig(Settings):
+    """How predictions are made."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Slices per forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+class EvaluateConfig(Settings):
+    """How figures and their intervals are made."""
+
+    bootstrap: Annotated[int, Field(ge=0)] = 2000
+    """Resamples of source groups for the 95 % intervals; 0 leaves intervals out."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the resampling."""
+    worst: Annotated[int, Field(ge=0)] = 12
+    """Worst mistakes shown as pictures in the report."""
+
+
+Recipe = TypeVar("Recipe", bound=Settings)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the YAML recipes that come with the package."""
+    packaged = Path(str(resources.files("detectclf"))) / "configs"
+    folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(
+    kind: type[Recipe],
+    recipe: str | None = None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Builds ``kind`` from defaults < recipe < ``--set`` assignments < named flags.
+
+    Args:
+        kind: the settings class.
+        recipe: name of a shipped recipe, or path of a YAML file.
+        assignments: ``dotted.key=value`` strings; the value is read as YAML.
+        flags: dotted key -> value; ``None`` values are left out.
+
+    Raises:
+        ConfigError: unknown key (with its dotted path), bad value, or unreadable file.
+    """
+    merged: dict[str, Any] = kind().model_dump(exclude_unset=False)
+    if recipe is not None:
+        _merge(merged, _read_yaml(_find_recipe(recipe)))
+    for text in assignments:
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
+        try:
+            _assign(merged, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: value is not YAML", remedy="quote it") from error
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(merged, key, value)
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"{where}: {reason}", remedy="see `detectclf COMMAND --help` and configs/") from error
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key != "class_map":
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _assign(base: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for depth, part in enumerate(parents):
+        inner = base.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{'.'.join(parents[: depth + 1])}: is a value, not a group of settings")
+        base = inner
+    base[last] = value
+
+
+def _find_recipe(recipe: str) -> Path:
+    shipped = shipped_recipes()
+    if recipe in shipped:
+        return shipped[recipe]
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    raise ConfigError(
+        "no such recipe", file=recipe, remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        raise ConfigError("not a readable YAML file", file=path, line=line, remedy="mend or replace it") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError("a recipe is a mapping of settings", file=path, remedy="see the files in configs/")
+    return content
+
+
+__all__ = [
+    "AugmentConfig",
+    "BundleConfig",
+    "ClassifierConfig",
+    "ClassifierRecipe",
+    "DataConfig",
+    "DetectorConfig",
+    "DetectorRecipe",
+    "EvaluateConfig",
+    "PredictConfig",
+    "Settings",
+    "TrainingConfig",
+    "load_recipe",
+    "shipped_recipes",
+]

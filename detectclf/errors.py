@@ -1,0 +1,64 @@
+"""Typed errors: one line each (file, line, reason, remedy). Only ``cli.py`` turns them into exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def one_line(text: object) -> str:
+    """``text`` with control characters and lone surrogates escaped, so that no file name can break a log line."""
+    return "".join(
+        ch if ch.isprintable() and not 0xD800 <= ord(ch) <= 0xDFFF else ch.encode("unicode_escape").decode("ascii")
+        for ch in str(text)
+    )
+
+
+class DetectclfError(Exception):
+    """Base of every error that a user can cause and mend.
+
+    Args:
+        reason: what is wrong, in words of the user's world.
+        file: the file or folder at fault.
+        line: 1-based line in ``file`` where there is one.
+        remedy: what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, reason: str, *, file: str | Path | None = None, line: int | None = None, remedy: str | None = None
+    ) -> None:
+        self.reason, self.file, self.line, self.remedy = reason, file, line, remedy
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.line is not None and self.file is not None else ""
+        if not where and self.file is not None:
+            where = f"{self.file}: "
+        return one_line(f"{where}{self.reason}" + (f"; {self.remedy}" if self.remedy else ""))
+
+
+class DataError(DetectclfError):
+    """A data set, annotation or image that cannot be used as it is."""
+
+
+class ConfigError(DetectclfError):
+    """A setting that is unknown, of the wrong type, or out of range."""
+
+
+class ModelError(DetectclfError):
+    """A run, bundle or weights file that cannot be used, or an unknown architecture."""
+
+
+class DeviceError(DetectclfError):
+    """A device that is asked for and not there."""
+
+
+class TrainingError(DetectclfError):
+    """Training that cannot go on, such as a loss that is not finite."""
+
+
+class UnsafeError(DetectclfError):
+    """Input refused as unsafe: bomb, path escape, pickle, oversize."""
+
+    exit_code = 3

@@ -1,0 +1,280 @@
+"""The types that flow through the house: class names, samples, data sets, predictions.
+
+Boxes are float32 ``xyxy`` pixels of the original image everywhere inside the package: ``x`` to the right, ``y``
+down, pixel ``(0, 0)`` covers ``[0, 1) x [0, 1)``, so a box round the whole image is ``(0, 0, width, height)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FloatArray = npt.NDArray[np.float32]
+"""float32 array; the shape is given where it is used."""
+
+Pixels = npt.NDArray[np.uint8]
+"""One slice: uint8 grey levels, shape ``(height, width)``."""
+
+CANONICAL_CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pituitary")
+"""The classes of the main data set, in the order of every table, vector and confusion matrix."""
+
+NEGATIVE_CLASS = "no_tumor"
+
+# Keys are spellings after `_squash`: lower case, letters and digits only. Explicit, so that nothing is guessed.
+CLASS_ALIASES: dict[str, str] = {
+    "glioma": "glioma",
+    "gliomas": "glioma",
+    "gliomatumor": "glioma",
+    "gliomatumour": "glioma",
+    "gl": "glioma",
+    "meningioma": "meningioma",
+    "meningiomas": "meningioma",
+    "meningiomatumor": "meningioma",
+    "meningiomatumour": "meningioma",
+    "me": "meningioma",
+    "notumor": "no_tumor",
+    "notumors": "no_tumor",
+    "notumour": "no_tumor",
+    "notumours": "no_tumor",
+    "no": "no_tumor",
+    "none": "no_tumor",
+    "normal": "no_tumor",
+    "healthy": "no_tumor",
+    "negative": "no_tumor",
+    "pituitary": "pituitary",
+    "pituitaries": "pituitary",
+    "pituitarytumor": "pituitary",
+    "pituitarytumour": "pituitary",
+    "pituitaryadenoma": "pituitary",
+    "pi": "pituitary",
+}
+
+
+def canonical_class(name: str) -> str | None:
+    """The canonical class that ``name`` is a known spelling of, or ``None`` where it is not one."""
+    return CLASS_ALIASES.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
+
+
+def empty_boxes() -> FloatArray:
+    """No boxes, as the ``(0, 4)`` float32 array that torchvision wants for an image without any."""
+    return np.zeros((0, 4), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSpan:
+    """Where an encoded image lies inside a container file such as a TFRecord: ``offset`` and ``length`` in bytes."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One slice with what is known about it.
+
+    Attributes:
+        path: image file, or the container that ``span`` points into.
+        name: file name as the export gives it, unique within ``(source, split)``; used in outputs.
+        split: ``train``, ``valid``, ``test`` or another name of the user's.
+        label: class of the slice; ``None`` where it is not known.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image.
+        box_labels: class name of each box, ``N`` of them.
+        boxed: whether the boxes are known; ``True`` with no boxes means "looked at, none there",
+            ``False`` means that the source gives classes only (the detector leaves such a slice out).
+        width, height: pixels of the original image, after EXIF orientation; 0 where not known yet.
+        source: the ``--data`` folder that the slice comes from.
+        span: set where the image lies inside a container file.
+    """
+
+    path: Path
+    name: str
+    split: str
+    label: str | None
+    boxes_xyxy: FloatArray = field(default_factory=empty_boxes)
+    box_labels: tuple[str, ...] = ()
+    boxed: bool = False
+    width: int = 0
+    height: int = 0
+    source: str = ""
+    span: ByteSpan | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes_xyxy.shape != (len(self.box_labels), 4) or self.boxes_xyxy.dtype != np.float32:
+            raise ValueError(
+                f"{self.name}: boxes must be float32 of shape ({len(self.box_labels)}, 4), "
+                f"not {self.boxes_xyxy.dtype} of shape {self.boxes_xyxy.shape}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Samples of one or several sources with their class names.
+
+    Attributes:
+        samples: in a deterministic order (source, split, name).
+        classes: every class name; canonical ones in canonical order first, then the data set's own, sorted.
+        negative: the class that means "no tumour", or ``None`` where the data set has none.
+        sources: the folders read.
+    """
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    negative: str | None = None
+    sources: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Dataset:
+        """Only the samples of split ``name`` (perhaps none), with the same classes."""
+        return Dataset(tuple(s for s in self.samples if s.split == name), self.classes, self.negative, self.sources)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits present: train, valid, test first, then others sorted."""
+        present = {s.split for s in self.samples}
+        first = [s for s in ("train", "valid", "test") if s in present]
+        return (*first, *sorted(present - set(first)))
+
+    @property
+    def tumor_classes(self) -> tuple[str, ...]:
+        """The classes without the negative one, in order."""
+        return tuple(c for c in self.classes if c != self.negative)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a data set, as ``data check`` reports it.
+
+    Attributes:
+        severity: ``error`` (training on it goes wrong) or ``warning`` (worth a look).
+        code: stable identifier such as ``box_outside_image``.
+        file: the file at fault, relative to the data set where it lies inside.
+        line: 1-based line, where the format has lines.
+        detail: the reason in words, with the values seen.
+    """
+
+    severity: Literal["error", "warning"]
+    code: str
+    file: str
+    line: int | None
+    detail: str
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of INTERFACE.md."""
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "file": self.file,
+            "line": self.line,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageOutputs:
+    """What the two stages said of one slice before fusion; evaluation reports each stage alone from it.
+
+    Attributes:
+        classifier_logits: ``(K,)`` float32, before calibration, in the order of the bundle's classes.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's own, best score first.
+        box_labels: class name of each box.
+        scores: ``(N,)`` float32 in [0, 1], the detector's own.
+        features: ``(D,)`` float32, the classifier's pooled features (for outlier flags), or ``None``.
+    """
+
+    classifier_logits: FloatArray
+    boxes_xyxy: FloatArray
+    box_labels: tuple[str, ...]
+    scores: FloatArray
+    features: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What both stages together say of one slice.
+
+    Attributes:
+        image: the input as given (file name or path).
+        label: the slice's class; ``None`` where ``error`` is set.
+        probabilities: calibrated, one per class, summing to 1.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
+        box_labels, scores: class name and score in [0, 1] of each box.
+        flags: reasons for a human look, such as ``class_box_conflict``.
+        width, height: pixels of the original image.
+        model: name and version of the bundle.
+        error: why the input could not be read, one line.
+        stages: the two stages before fusion, for evaluation.
+        classifier_probabilities: the classifier alone, calibrated.
+        detector_label: the class that the detector alone gives the slice.
+        heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where asked for.
+        path: file that the pixels were read from, for :meth:`draw`.
+    """
+
+    image: str
+    label: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    boxes_xyxy: FloatArray = field(default_factory=empty_boxes)
+    box_labels: tuple[str, ...] = ()
+    scores: FloatArray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    flags: tuple[str, ...] = ()
+    width: int | None = None
+    height: int | None = None
+    model: str | None = None
+    error: str | None = None
+    stages: StageOutputs | None = None
+    classifier_probabilities: dict[str, float] = field(default_factory=dict)
+    detector_label: str | None = None
+    heatmap: FloatArray | None = None
+    path: Path | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of :attr:`label`."""
+        return None if self.label is None else self.probabilities[self.label]
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of INTERFACE.md; with ``error`` set, every other field but ``image`` is ``None``."""
+        if self.error is not None:
+            nothing = dict.fromkeys(
+                ("class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model")
+            )
+            return {"image": self.image, **nothing, "error": self.error}
+        return {
+            "image": self.image,
+            "class": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "boxes": [
+                {"xyxy": [round(float(v), 2) for v in box], "class": label, "score": float(score)}
+                for box, label, score in zip(self.boxes_xyxy, self.box_labels, self.scores, strict=True)
+            ],
+            "flags": list(self.flags),
+            "width": self.width,
+            "height": self.height,
+            "model": self.model,
+            "error": None,
+        }
+
+    def draw(self) -> Image:
+        """The slice with class, probabilities, boxes and flags drawn on it, as a PIL image.
+
+        Raises:
+            DataError: the prediction is of an unreadable input, or its image is gone.
+        """
+        from detectclf.drawing import draw_prediction
+
+        return draw_prediction(self)
+
+
+def order_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` without repeats: canonical classes in canonical order, then the others sorted."""
+    present = set(names)
+    known = [c for c in CANONICAL_CLASSES if c in present]
+    return (*known, *sorted(present - set(known)))
