@@ -1,0 +1,36 @@
+"""detectclf: find, box and classify brain tumours on MRI slices. Research use; not a medical device.
+
+The public names load lazily, so that ``import detectclf`` and ``detectclf --help`` are instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from detectclf.inference.predictor import Predictor, load
+    from detectclf.pipelines import evaluate
+    from detectclf.types import Prediction, Sample
+
+_HOMES = {
+    "load": "detectclf.inference.predictor",
+    "Predictor": "detectclf.inference.predictor",
+    "Sample": "detectclf.types",
+    "Prediction": "detectclf.types",
+    "evaluate": "detectclf.pipelines",
+}
+
+__all__ = ["Prediction", "Predictor", "Sample", "__version__", "evaluate", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'detectclf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
