@@ -135,7 +135,7 @@ class TrainingConfig(Settings):
     epochs: Annotated[int, Field(ge=1)] = 12
     """Passes over the training slices."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Slices per step and process."""
+    """Slices per step, over all processes together: two processes give the figures of one."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches per optimiser step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -217,6 +217,22 @@ class EvaluateConfig(Settings):
     """Seed of the resampling."""
     worst: Annotated[int, Field(ge=0)] = 12
     """Worst mistakes shown as pictures in the report."""
+
+
+class BundleRecipe(Settings):
+    """Everything that ``bundle`` needs."""
+
+    data: DataConfig = DataConfig()
+    bundle: BundleConfig = BundleConfig()
+    predict: PredictConfig = PredictConfig()
+
+
+class EvaluateRecipe(Settings):
+    """Everything that ``evaluate`` needs."""
+
+    data: DataConfig = DataConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    predict: PredictConfig = PredictConfig()
 
 
 Recipe = TypeVar("Recipe", bound=Settings)
@@ -316,12 +332,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 __all__ = [
     "AugmentConfig",
     "BundleConfig",
+    "BundleRecipe",
     "ClassifierConfig",
     "ClassifierRecipe",
     "DataConfig",
     "DetectorConfig",
     "DetectorRecipe",
     "EvaluateConfig",
+    "EvaluateRecipe",
     "PredictConfig",
     "Settings",
     "TrainingConfig",

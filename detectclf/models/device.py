@@ -1,0 +1,67 @@
+"""Which device computes, and in which precision it is fast."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from detectclf.errors import DeviceError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``name`` means on this machine.
+
+    Args:
+        name: ``auto`` (the first of cuda, mps, cpu that is there), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        DeviceError: no such device is known, or it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise DeviceError(f"unknown device {name!r}", remedy="use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        _check_cuda(name, int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there", remedy="use --device auto or cpu")
+    return torch.device(name)
+
+
+def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
+    """The precision to compute in; ``auto`` takes a half precision only where the hardware has it fast.
+
+    On a CPU without bf16 instructions (AMX or AVX-512 BF16) autocast is several times slower than fp32, and fp16 has
+    no fast kernels at all.
+
+    Raises:
+        DeviceError: a precision that the device cannot compute in.
+    """
+    if wanted == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+    if wanted == "fp16" and device.type == "cpu":
+        raise DeviceError("fp16 training needs a GPU", remedy="use --set training.precision=auto, bf16 or fp32")
+    return wanted
+
+
+def _check_cuda(name: str, number: int) -> None:
+    if not torch.cuda.is_available():
+        why = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA GPU is there"
+        raise DeviceError(f"device {name!r}: {why}", remedy="use --device auto or cpu")
+    if number >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+
+
+def _cpu_has_bf16() -> bool:
+    # torch offers no public question for these; the private ones are what its own mkldnn tests ask.
+    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        asked = getattr(torch.cpu, question, None)
+        if asked is not None and asked():
+            return True
+    return False
