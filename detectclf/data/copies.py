@@ -1,0 +1,251 @@
+"""Which slices show the same source slice: exact, re-encoded, resized, mirrored, rotated, adjusted, cropped, noised.
+
+Three steps, none of which compares every pair: (1) each fingerprint becomes a short vector that mirroring and
+rotation do not change; (2) a k-d tree gives each slice its few nearest others; (3) only those are laid over each
+other and compared in detail. Slices joined by such pairs are one group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.data.alignment import ORIENTATIONS, blur, correlation, local_contrast, similarity, standardise
+from detectclf.data.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples
+from detectclf.types import FloatArray
+
+Indices = npt.NDArray[np.int64]
+
+# Measured on the real slices: copies lie above, neighbouring slices of one head below (docs/log.md).
+_SAME = 0.935
+# An orientation is worth a detailed look when its coarse correlation is at least this ...
+_COARSE = 0.80
+# ... and within this of the best one's: heads are nearly symmetric.
+_TIE = 0.06
+_NEIGHBOURS = 20
+_REACH = 0.60
+_DIMENSIONS = 24
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Slices that show one source slice.
+
+    Attributes:
+        members: their indices, ascending, at least two.
+        kind: how they differ, the strongest difference in the group: ``exact``, ``reencoded``, ``resized``,
+            ``adjusted``, ``noised``, ``cropped``, ``mirrored``, ``flipped`` (up-down), ``rotated`` or ``transposed``.
+            A best guess for the reader; nothing is decided by it.
+        kinds: the same for each member against the first one (``exact`` for the first).
+    """
+
+    members: tuple[int, ...]
+    kind: str
+    kinds: tuple[str, ...]
+
+
+# Weakest first.
+KINDS = (
+    "exact",
+    "reencoded",
+    "resized",
+    "adjusted",
+    "noised",
+    "cropped",
+    "mirrored",
+    "flipped",
+    "rotated",
+    "transposed",
+)
+
+
+def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
+    """Groups of copies, ordered by their first member.
+
+    Time grows as N log N: each slice is compared in detail with at most a fixed number of others.
+    """
+    rows = fingerprints.rows
+    joined = _Joined(len(rows))
+    representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
+    distinct = representatives[_has_detail(rows[representatives])]
+    if len(distinct) > 1:
+        distance, neighbour = _nearest(_vectors(rows[distinct]["thumb"]))
+        for rank in range(distance.shape[1]):
+            near = np.flatnonzero(distance[:, rank] < np.inf)
+            pairs = np.stack([distinct[near], distinct[neighbour[near, rank]]], axis=1)
+            _join_alike(rows, pairs, joined)
+    return [_describe(rows, group) for group in joined.groups()]
+
+
+def copies_between(kept: Fingerprints, other: Fingerprints) -> Indices:
+    """Indices of the slices of ``other`` that are copies of a slice of ``kept``, ascending.
+
+    Used to tell which test slices a model has seen, also from the fingerprints stored with a run.
+    """
+    both = Fingerprints(
+        np.concatenate([kept.rows, other.rows]),
+        kept.names + other.names,
+        kept.splits + other.splits,
+        kept.sources + other.sources,
+    )
+    seen: set[int] = set()
+    for group in find_copies(both):
+        if group.members[0] < len(kept):
+            seen.update(member - len(kept) for member in group.members if member >= len(kept))
+    return np.array(sorted(seen), dtype=np.int64)
+
+
+class _Joined:
+    """Disjoint sets (union-find with path halving)."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def find(self, item: int) -> int:
+        while self.parent[item] != item:
+            self.parent[item] = self.parent[self.parent[item]]
+            item = self.parent[item]
+        return item
+
+    def join(self, a: int, b: int) -> None:
+        first, second = sorted((self.find(a), self.find(b)))
+        self.parent[second] = first
+
+    def groups(self) -> list[list[int]]:
+        """The sets of two or more, members and sets ascending."""
+        sets: dict[int, list[int]] = {}
+        for item in range(len(self.parent)):
+            sets.setdefault(self.find(item), []).append(item)
+        return [members for members in sets.values() if len(members) > 1]
+
+
+def _join_exact(rows: Rows, readable: Indices, joined: _Joined) -> Indices:
+    """Joins slices of equal pixels and returns one of each: many exact copies must not crowd out other neighbours."""
+    first: dict[bytes, int] = {}
+    for index in readable.tolist():
+        known = first.setdefault(rows["digest"][index].tobytes(), index)
+        if known != index:
+            joined.join(known, index)
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def _has_detail(rows: Rows) -> npt.NDArray[np.bool_]:
+    # Constant slices look like each other and like nothing: only equal pixels make them copies.
+    return np.asarray((rows["levels"][:, 1] - rows["levels"][:, 0] >= 4) & (rows["size"].min(axis=1) >= 16))
+
+
+def _vectors(thumbs: npt.NDArray[np.uint8]) -> FloatArray:
+    """``(N, _DIMENSIONS)``: what mirroring, flipping, rotating and changes of contrast leave as it is.
+
+    Mirroring an image only changes signs of its cosine coefficients, and transposing swaps them in pairs; so their
+    absolute values, each pair as its smaller and larger one, stay. The directions of largest spread are kept.
+    """
+    count = 12
+    angle = np.pi / SIDE * (np.arange(SIDE) + 0.5)
+    basis = (np.cos(np.arange(count)[:, None] * angle) * np.sqrt(2 / SIDE)).astype(np.float32)
+    upper = np.triu_indices(count)
+    off = upper[0] != upper[1]
+    parts = []
+    for start in range(0, len(thumbs), 1024):
+        images = local_contrast(thumbs[start : start + 1024].astype(np.float32), 2.0, 8.0, 0.1)
+        size = np.abs(basis @ images @ basis.T)
+        turned = size.swapaxes(1, 2)
+        larger = np.maximum(size, turned)[:, upper[0], upper[1]]
+        smaller = np.minimum(size, turned)[:, upper[0], upper[1]][:, off]
+        part = np.concatenate([larger, smaller], axis=1)[:, 1:]
+        parts.append(part / (np.linalg.norm(part, axis=1, keepdims=True) + 1e-6))
+    features = np.concatenate(parts)
+    features -= features.mean(axis=0)
+    # eigh of the small covariance is deterministic and needs no copy of the features.
+    directions = np.linalg.eigh(features.T @ features)[1][:, -_DIMENSIONS:]
+    return np.ascontiguousarray(features @ directions, dtype=np.float32)
+
+
+def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
+    """Distance and index ``(N, k)`` of the nearest others of each; distance is infinite where there is none near."""
+    from scipy.spatial import cKDTree
+
+    wanted = min(_NEIGHBOURS + 1, len(vectors))
+    distance, index = cKDTree(vectors).query(vectors, k=wanted, distance_upper_bound=_REACH)
+    # A slice is its own nearest neighbour, or one of several at distance 0; pairs with itself are dropped later.
+    return np.asarray(distance), np.asarray(index, dtype=np.int64)
+
+
+def _join_alike(rows: Rows, pairs: Indices, joined: _Joined) -> None:
+    """Compares those of ``pairs`` ``(N, 2)`` that are not in one set yet, and joins the copies."""
+    open_pairs = {(min(a, b), max(a, b)) for a, b in pairs.tolist() if joined.find(a) != joined.find(b)}
+    todo = np.array(sorted(open_pairs), dtype=np.int64).reshape(-1, 2)
+    for start in range(0, len(todo), _BATCH):
+        batch = todo[start : start + _BATCH]
+        alike, _, _ = compare(rows[batch[:, 0]], rows[batch[:, 1]])
+        for a, b in batch[alike >= _SAME].tolist():
+            joined.join(a, b)
+
+
+def compare(a: Rows, b: Rows) -> tuple[FloatArray, Indices, FloatArray]:
+    """Compares each slice of ``a`` with its partner in ``b`` in every orientation.
+
+    Returns:
+        Similarity ``(N,)`` in [-1, 1] (0 where even the coarse look differs), the index into ``ORIENTATIONS`` of
+        what turns ``b`` into ``a``, and the motion ``(N, 4)`` that remains.
+    """
+    fixed, moving = a["thumb"].astype(np.float32), b["thumb"].astype(np.float32)
+    coarse_a, coarse_b = blur(fixed, 2.0)[:, 1::3, 1::3], blur(moving, 2.0)[:, 1::3, 1::3]
+    coarse = np.stack([correlation(coarse_a, turn(coarse_b)) for _, turn in ORIENTATIONS], axis=1)
+    best = np.zeros(len(a), np.float32)
+    orientation = np.zeros(len(a), np.int64)
+    motion = np.zeros((len(a), 4), np.float32)
+    worth = (coarse >= _COARSE) & (coarse >= coarse.max(axis=1, keepdims=True) - _TIE)
+    for number, (_, turn) in enumerate(ORIENTATIONS):
+        chosen = np.flatnonzero(worth[:, number])
+        if len(chosen) == 0:
+            continue
+        alike, moved = similarity(fixed[chosen], np.ascontiguousarray(turn(moving[chosen])))
+        better = alike > best[chosen]
+        best[chosen[better]], motion[chosen[better]] = alike[better], moved[better]
+        orientation[chosen[better]] = number
+    return best, orientation, motion
+
+
+def _describe(rows: Rows, members: list[int]) -> CopyGroup:
+    first = np.repeat(rows[members[:1]], len(members))
+    others = rows[members]
+    kinds = ["exact"] * len(members)
+    differ = np.flatnonzero((first["digest"] != others["digest"]).any(axis=1))
+    if len(differ):
+        _, orientation, motion = compare(first[differ], others[differ])
+        for place, turned, moved in zip(differ.tolist(), orientation.tolist(), motion, strict=True):
+            kinds[place] = _kind(rows[members[0]], rows[members[place]], turned, moved)
+    return CopyGroup(tuple(members), max(kinds, key=KINDS.index), tuple(kinds))
+
+
+def _kind(first: np.void, other: np.void, orientation: int, motion: FloatArray) -> str:
+    name = ORIENTATIONS[orientation][0]
+    if name != "same":
+        return name
+    # A crop moves the head within the frame, or cuts it, which the motion shows.
+    box = np.abs(first["box"] - other["box"]).max()
+    if box > 0.012 or np.abs(motion[[0, 2]]).max() > 0.012:
+        return "cropped"
+    if abs(float(first["noise"]) - float(other["noise"])) > 2.0:
+        return "noised"
+    if np.abs(first["levels"] - other["levels"]).max() > 6:
+        return "adjusted"
+    a, b = standardise(first["thumb"][None].astype(np.float32)), standardise(other["thumb"][None].astype(np.float32))
+    if np.abs(a - b).mean() > 0.05:
+        return "adjusted"
+    return "resized" if (first["size"] != other["size"]).any() else "reencoded"
+
+
+__all__ = [
+    "CopyGroup",
+    "Fingerprints",
+    "compare",
+    "copies_between",
+    "find_copies",
+    "fingerprint",
+    "fingerprint_samples",
+]
