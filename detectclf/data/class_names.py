@@ -1,0 +1,83 @@
+"""From the class names of the data to the classes that are trained on.
+
+The rule, over all sources together:
+
+1. A name in ``data.class_map`` becomes what the map says.
+2. A known spelling becomes its canonical class (the alias table in :mod:`detectclf.types`).
+3. If a tumour name became canonical, the data are of the main kind, and every other name that a slice uses is an
+   error with the nearest class suggested: it is a misspelling, or a class that the user has to name on purpose.
+4. Otherwise the data have their own classes, which stay as they are; two that differ only in case or punctuation
+   are an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from detectclf.errors import DataError
+from detectclf.types import CANONICAL_CLASSES, NEGATIVE_CLASS, canonical_class
+
+_log = logging.getLogger(__name__)
+
+
+def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str]:
+    """Class name in the data -> class, for every name that is kept.
+
+    Args:
+        names: every declared name -> the source that declares it.
+        used: the names that a slice or box has.
+        class_map: the user's own spellings.
+
+    Raises:
+        DataError: a used name that nobody knows, or one class in several spellings.
+    """
+    wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
+    known = {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
+    for key in class_map:
+        if _squash(key) not in {_squash(name) for name in names}:
+            _log.warning("data.class_map.%s: no source has a class of that name", key)
+    if not any(c in CANONICAL_CLASSES and c != NEGATIVE_CLASS for c in known.values()):
+        own = {name: found or name for name, found in known.items()}
+        _check_spellings(own, names)
+        return own
+    used = set(used)
+    for name, found in known.items():
+        if found is None and name in used:
+            raise _unknown(name, names[name])
+        if found is None:
+            _log.warning("%s: class %r is declared, unknown and on no slice; left out", names[name], name)
+    return {name: found for name, found in known.items() if found is not None}
+
+
+def nearest_class(name: str) -> str | None:
+    """The canonical class that ``name`` is most like, or ``None`` where it is like none."""
+    likely = difflib.get_close_matches(_squash(name).strip("_"), CANONICAL_CLASSES, n=1, cutoff=0.6)
+    return likely[0] if likely else None
+
+
+def _unknown(name: str, source: str) -> DataError:
+    guess = nearest_class(name)
+    proposal = f"did you mean {guess}? Say " if guess else "say "
+    key = f"data.class_map.{name}" if re.fullmatch(r"[\w-]+", name) else f"'data.class_map.{name}'"
+    remedy = f"{proposal}--set {key}={guess or 'CLASS'}, or ={name} to keep it as a class of its own"
+    return DataError(f"unknown class {name!r}", file=Path(source), remedy=remedy)
+
+
+def _check_spellings(own: Mapping[str, str], names: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
+    for name, found in own.items():
+        other = seen.setdefault(re.sub(r"[\W_]", "", found.casefold()), found)
+        if other != found:
+            remedy = f"say which one with --set 'data.class_map.{name}={other}'"
+            raise DataError(f"one class spelt {other!r} and {found!r}", file=Path(names[name]), remedy=remedy)
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+__all__ = ["map_names", "nearest_class"]

@@ -1,0 +1,71 @@
+"""Collecting the faults of a data set: one code path for the audit, which reports all, and for training, which stops.
+
+Readers hand every fault to a :class:`Faults` and go on with a mended value (a clipped box, a slice left out), so what
+a reader returns is always usable; whether a fault is a reason to stop is the caller's to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from detectclf.errors import DataError, one_line
+from detectclf.types import Problem
+
+
+class Faults:
+    """The faults found in one data set folder.
+
+    Args:
+        root: folder of the data set; files inside it are named relative to it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+
+    def add(
+        self, severity: Literal["error", "warning"], code: str, file: Path | str, line: int | None, detail: str
+    ) -> None:
+        """Notes one fault; see :class:`detectclf.types.Problem` for the fields."""
+        self.problems.append(Problem(severity, code, self.relative(file), line, one_line(detail)))
+
+    def error(self, code: str, file: Path | str, detail: str, line: int | None = None) -> None:
+        """Notes a fault that makes training go wrong."""
+        self.add("error", code, file, line, detail)
+
+    def warning(self, code: str, file: Path | str, detail: str, line: int | None = None) -> None:
+        """Notes a fault that is worth a look."""
+        self.add("warning", code, file, line, detail)
+
+    def relative(self, file: Path | str) -> str:
+        """``file`` relative to the data set where it lies inside, else as it is; always with ``/``."""
+        path = Path(file)
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The faults of severity ``error``, in the order found."""
+        return [p for p in self.problems if p.severity == "error"]
+
+    def raise_first(self) -> None:
+        """Stops at the first error, saying how many there are.
+
+        Raises:
+            DataError: there is an error.
+        """
+        errors = self.errors
+        if not errors:
+            return
+        first, more = errors[0], len(errors) - 1
+        reason = f"{first.detail} [{first.code}]" + (f" (and {more} more errors)" if more else "")
+        remedy = f"list them with `detectclf data check {self.root}`, or mend with --set data.faults=mend"
+        raise DataError(reason, file=self.root / first.file, line=first.line, remedy=remedy)
+
+    def summary(self) -> str:
+        """Counts of the errors by code, such as ``2 box_outside_image, 1 orphan_annotation``."""
+        return ", ".join(f"{n} {code}" for code, n in Counter(p.code for p in self.errors).most_common())
+
+
+__all__ = ["Faults"]

@@ -1,0 +1,111 @@
+"""Export formats, one module each: ``read``, ``write``, ``looks_like`` and whether the format holds boxes.
+
+Readers keep the class names of the data as they are; :func:`detectclf.data.open_dataset` maps them. A reader never
+stops at a fault of one slice: it hands it to :class:`~detectclf.data.faults.Faults` and goes on with what is usable.
+It stops (``DataError``) where the annotation file itself is unreadable, and (``UnsafeError``) where a name in it
+leads out of the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectclf.data.faults import Faults
+from detectclf.data.formats import classes_csv, coco, folder
+from detectclf.errors import DataError
+from detectclf.types import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a format module offers."""
+
+    read: Callable[[Path, Faults], Dataset]
+    write: Callable[[Dataset, Path], None]
+    looks_like: Callable[[Path], bool]
+    holds_boxes: bool
+
+
+# In the order in which they are preferred where several fit.
+FORMATS: dict[str, Format] = {
+    "coco": Format(coco.read, coco.write, coco.looks_like, coco.HOLDS_BOXES),
+    "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, classes_csv.HOLDS_BOXES),
+    "folder": Format(folder.read, folder.write, folder.looks_like, folder.HOLDS_BOXES),
+}
+
+
+def detect_format(source: Path) -> tuple[str, str | None]:
+    """The format of a folder, and a line for the user where several fit.
+
+    Raises:
+        DataError: no such folder, or nothing in it that a format knows.
+    """
+    if not source.is_dir():
+        reason = "no such folder" if not source.exists() else "is a file, not a folder"
+        raise DataError(reason, file=source, remedy="name the folder of an unpacked export")
+    try:
+        fitting = [name for name, row in FORMATS.items() if row.looks_like(source)]
+    except PermissionError as error:
+        raise DataError("cannot be read (permission)", file=source, remedy="check its permissions") from error
+    if not fitting:
+        remedy = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
+        raise DataError("no annotations found", file=source, remedy=remedy)
+    if len(fitting) > 1 and fitting[-1] == "folder":
+        # Folders with images are part of most formats, so they say nothing beside an annotation file.
+        fitting.pop()
+    note = None
+    if len(fitting) > 1:
+        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]}, --from chooses another"
+    return fitting[0], note
+
+
+def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
+    """Reads the export in ``source``.
+
+    Args:
+        source: the folder.
+        faults: gets what is wrong with it.
+        format: a row of :data:`FORMATS`; by default found by looking.
+
+    Raises:
+        DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
+        UnsafeError: a name leads out of the folder, or a file is too large.
+    """
+    found = detect_format(source)[0] if format is None else format
+    row = _row(found)
+    if format is not None and not (source.is_dir() and row.looks_like(source)):
+        raise DataError(f"no {format} annotations found", file=source, remedy="leave --from out to have it found")
+    return row.read(source, faults)
+
+
+def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False) -> None:
+    """Writes ``dataset`` as a new export; ``out`` is written into, and made where it is not there.
+
+    Args:
+        dataset: what to write.
+        out: folder of the export.
+        format: a row of :data:`FORMATS`.
+        drop_boxes: agree that a format without boxes loses them.
+
+    Raises:
+        DataError: the format cannot hold the content, or the disk is full.
+    """
+    row = _row(format)
+    if not row.holds_boxes and not drop_boxes and any(s.box_labels for s in dataset.samples):
+        raise DataError(f"the format {format} cannot hold boxes", remedy="add --drop-boxes to leave them out")
+    classed = next((s for s in dataset.samples if not s.boxed and s.label is not None), None)
+    if row.holds_boxes and classed is not None:
+        reason = f"{classed.name}: its class is known and its box is not, which the format {format} cannot say"
+        raise DataError(reason, remedy="choose the format classes-csv or folder")
+    row.write(dataset, out)
+
+
+def _row(format: str) -> Format:
+    if format not in FORMATS:
+        raise DataError(f"unknown format {format!r}", remedy=f"choose one of {', '.join(FORMATS)}")
+    return FORMATS[format]
+
+
+__all__ = ["FORMATS", "Format", "detect_format", "read", "write"]

@@ -1,0 +1,80 @@
+"""JSON from strangers: bounded, with its repeated keys found."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from detectclf.data.faults import Faults
+from detectclf.data.safety import read_bytes
+from detectclf.errors import DataError, UnsafeError
+
+LIMIT_BYTES = 256 * 2**20
+"""Largest annotation file: a COCO export of about 500,000 slices."""
+_LIMIT_ITEMS = 16_000_000
+"""Most values in one file. Python needs up to 72 bytes for one, so that 16 million stay well under 2 GiB."""
+_REMEDY = "export the data set again"
+
+
+def read_json(path: Path, faults: Faults, root: Path) -> Any:
+    """The content of a JSON file. ``NaN`` and ``1e999`` come as floats, for the checks of boxes to find.
+
+    Args:
+        path: the file.
+        faults: gets ``duplicate_key`` for objects that say something twice.
+        root: folder that the file may not lead out of.
+
+    Raises:
+        DataError: not JSON, nested too deep, or a number of thousands of digits.
+        UnsafeError: larger than :data:`LIMIT_BYTES`, or of so many values that they would fill the memory.
+    """
+    data = read_bytes(path, limit_bytes=LIMIT_BYTES, root=root)
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > _LIMIT_ITEMS:
+        raise UnsafeError(f"holds more than {_LIMIT_ITEMS} values", file=path, remedy="split the data set")
+    repeated: dict[str, None] = {}
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repeated.update(dict.fromkeys(key for key, count in counts.items() if count > 1))
+        return result
+
+    try:
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=as_dict)
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON ({error.msg})", file=path, line=error.lineno, remedy=_REMEDY) from None
+    except UnicodeDecodeError:
+        raise DataError("not JSON (not UTF-8 text)", file=path, remedy=_REMEDY) from None
+    except RecursionError:
+        raise DataError("JSON nested too deep", file=path, remedy=_REMEDY) from None
+    except ValueError:
+        raise DataError("a number with thousands of digits", file=path, remedy=_REMEDY) from None
+    for key in repeated:
+        faults.error("duplicate_key", path, f"an object has the key {key[:80]!r} twice; the last one counts")
+    return content
+
+
+def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[dict[str, Any]]:
+    """The list of objects under ``key``; what is no object is a ``bad_record`` and left out.
+
+    Raises:
+        DataError: ``content`` is no object, or has no such list.
+    """
+    value = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(value, list):
+        raise DataError(f"has no list {key!r}", file=path, remedy=_REMEDY)
+    return objects_in(value, key, path, faults)
+
+
+def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[dict[str, Any]]:
+    """The objects among ``values``; each other value is a ``bad_record``."""
+    for index, value in enumerate(values):
+        if not isinstance(value, dict):
+            faults.error("bad_record", path, f"{what}[{index}] is not an object")
+    return [value for value in values if isinstance(value, dict)]
+
+
+__all__ = ["LIMIT_BYTES", "objects_in", "read_json", "records_of"]
