@@ -1,0 +1,179 @@
+"""Predictions and true slices side by side: one row per slice that both know, and a line on every other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.errors import one_line
+from detectclf.evaluation.classification import Classified
+from detectclf.evaluation.matching import Boxes
+from detectclf.types import Dataset, FloatArray, Prediction, Sample, empty_boxes, order_classes
+
+Indices = npt.NDArray[np.intp]
+Opinion = Literal["combined", "classifier"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """Slices with their prediction, in the order of the data set.
+
+    Attributes:
+        samples, predictions: of the same length ``I``.
+        rows: ``(I,)`` position of each slice among the samples of the data set.
+        classes: the data set's classes and those of the model, in canonical order.
+        negative: the class that means "no tumour", if any.
+    """
+
+    samples: tuple[Sample, ...]
+    predictions: tuple[Prediction, ...]
+    rows: Indices
+    classes: tuple[str, ...]
+    negative: str | None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, keep: Iterable[int]) -> Aligned:
+        """Only the slices at positions ``keep``."""
+        at = list(keep)
+        return Aligned(
+            tuple(self.samples[i] for i in at),
+            tuple(self.predictions[i] for i in at),
+            self.rows[at] if at else self.rows[:0],
+            self.classes,
+            self.negative,
+        )
+
+    @property
+    def tumor_classes(self) -> tuple[str, ...]:
+        """The classes without the negative one."""
+        return tuple(c for c in self.classes if c != self.negative)
+
+    @property
+    def labelled(self) -> Indices:
+        """Positions of the slices whose class is known."""
+        return np.array([i for i, s in enumerate(self.samples) if s.label is not None], dtype=np.intp)
+
+    @property
+    def boxed(self) -> Indices:
+        """Positions of the slices whose boxes are known (perhaps none there)."""
+        return np.array([i for i, s in enumerate(self.samples) if s.boxed], dtype=np.intp)
+
+
+def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned, list[str]]:
+    """Matches predictions to slices by file, then by name; their order does not matter.
+
+    Returns:
+        The matched slices, and one line for each kind of thing left out: slices without prediction, predictions of
+        other images, second predictions of one image, inputs that could not be read.
+    """
+    table = _Table(dataset.samples)
+    found: dict[int, Prediction] = {}
+    foreign: list[str] = []
+    repeated: list[str] = []
+    for prediction in predictions:
+        row = table.find(prediction, found)
+        if row is None:
+            foreign.append(prediction.image)
+        elif row in found:
+            repeated.append(prediction.image)
+        else:
+            found[row] = prediction
+    unreadable = [p.image for p in found.values() if p.error is not None]
+    missing = [s.name for i, s in enumerate(dataset.samples) if i not in found]
+    rows = sorted(i for i, p in found.items() if p.error is None)
+    names = [c for i in rows for c in (*found[i].probabilities, *found[i].classifier_probabilities)]
+    classes = order_classes([*dataset.classes, *names])
+    aligned = Aligned(
+        tuple(dataset.samples[i] for i in rows),
+        tuple(found[i] for i in rows),
+        np.array(rows, dtype=np.intp),
+        classes,
+        dataset.negative,
+    )
+    return aligned, [
+        *_note(missing, "slices have no prediction and are in no figure"),
+        *_note(foreign, "predictions are of images that are not in this split; left out"),
+        *_note(repeated, "predictions repeat an image; the first one counts"),
+        *_note(unreadable, "images could not be read and are in no figure"),
+    ]
+
+
+class _Table:
+    """Looks slices up by path, name, and last part of the name."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._rows: dict[str, list[int]] = defaultdict(list)
+        for i, sample in enumerate(samples):
+            keys = [sample.name, _last(sample.name)] + ([str(sample.path)] if sample.span is None else [])
+            for key in dict.fromkeys(keys):
+                self._rows[key].append(i)
+
+    def find(self, prediction: Prediction, taken: dict[int, Prediction]) -> int | None:
+        """The slice of ``prediction``: one not taken yet where several fit, a taken one where all are."""
+        path = [] if prediction.path is None else [str(prediction.path)]
+        for key in (*path, prediction.image, _last(prediction.image)):
+            fits = self._rows.get(key, [])
+            # A path or name that fits one slice only is that slice, also for the second time (a repeat).
+            if fits:
+                return next((i for i in fits if i not in taken), fits[0])
+        return None
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _note(names: Sequence[str], what: str) -> list[str]:
+    if not names:
+        return []
+    return [one_line(f"{len(names)} {what} (the first: {names[0]})")]
+
+
+def classified(data: Aligned, opinion: Opinion) -> Classified:
+    """What ``opinion`` says of the class of the slices whose class is known.
+
+    Args:
+        data: the slices.
+        opinion: ``combined`` (what ``predict`` says) or ``classifier`` (that stage alone, calibrated).
+    """
+    position = {name: k for k, name in enumerate(data.classes)}
+    true, predicted = [], []
+    table = np.zeros((len(data.labelled), len(data.classes)))
+    for row, i in enumerate(data.labelled):
+        prediction, label = data.predictions[i], data.samples[i].label
+        probabilities = prediction.probabilities if opinion == "combined" else prediction.classifier_probabilities
+        for name, value in probabilities.items():
+            table[row, position[name]] = value
+        best = prediction.label if opinion == "combined" else data.classes[int(table[row].argmax())]
+        true.append(position[str(label)])
+        predicted.append(position[str(best)])
+    return Classified(
+        np.array(true, dtype=np.int64), np.array(predicted, dtype=np.int64), table, data.classes, data.negative
+    )
+
+
+def boxes_of(data: Aligned, *, fused: bool) -> Boxes:
+    """True and predicted boxes of all slices of ``data``; the detector's own, or (``fused``) what ``predict`` says."""
+    said = [_said(p, fused=fused) for p in data.predictions]
+    return Boxes(
+        [s.boxes_xyxy for s in data.samples],
+        [s.box_labels for s in data.samples],
+        [s[0] for s in said],
+        [s[1] for s in said],
+        [s[2] for s in said],
+    )
+
+
+def _said(prediction: Prediction, *, fused: bool) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+    if fused:
+        return prediction.boxes_xyxy, prediction.box_labels, prediction.scores
+    if prediction.stages is None:
+        return empty_boxes(), (), np.zeros(0, dtype=np.float32)
+    return prediction.stages.boxes_xyxy, prediction.stages.box_labels, prediction.stages.scores

@@ -1,0 +1,184 @@
+"""All figures of one list of slices: both stages, each alone, and what they say together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detectclf.evaluation.aligned import Aligned, boxes_of, classified
+from detectclf.evaluation.bootstrap import Family, bootstrap, classification_family, interval, on_slices, ratio
+from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
+from detectclf.evaluation.joint import joint_figures, map_inside_boxes, slice_outcomes
+from detectclf.evaluation.localisation import detection_figures, false_alarms
+from detectclf.evaluation.matching import Boxes, Floats
+
+COMBINED_CLASSIFICATION = (
+    "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "nll", "brier", "ece", "per_class",
+    "classes", "confusion_matrix", "auroc", "reliability",
+)  # fmt: skip
+COMBINED_DETECTION = (
+    "mAP", "mAP50", "mAP75", "localisation", "recall_one_box", "mean_iou_of_hits", "froc", "froc_mean",
+    "froc_iou10", "froc_iou10_mean", "four_class_mAP",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Figures:
+    """The figures of one list of slices.
+
+    Attributes:
+        record: the keys ``detection``, ``classification``, ``combined``, ``stages``, ``explanation``.
+        families: what the bootstrap resamples, over all the slices.
+        curves: stage and name -> (x, y) for the plots.
+        notes: why a figure is missing, a line each.
+    """
+
+    record: dict[str, Any]
+    families: list[Family] = field(default_factory=list)
+    curves: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def intervals(self, groups: Any, *, count: int, seed: int) -> dict[str, list[float] | None]:
+        """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2."""
+        if count < 1 or len(np.unique(groups)) < 2:
+            return {}
+        drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
+        return {name: interval(values) for name, values in sorted(drawn.items())}
+
+
+def compute_figures(data: Aligned, *, box_threshold: float, risk: float) -> Figures:
+    """Every figure of ``data``; ``None`` with a note where one has no meaning.
+
+    Args:
+        data: slices with predictions.
+        box_threshold: score from which a box is drawn and counts as a claim.
+        risk: error rate that is accepted among the slices not referred to a human.
+    """
+    out = Figures({"detection": {}, "classification": {}, "combined": {}, "stages": {}, "explanation": {}})
+    _classification(out, data)
+    _detection(out, data, box_threshold)
+    _together(out, data, box_threshold, risk)
+    _alone(out, data)
+    _explanation(out, data)
+    out.notes.extend(_why_missing(data))
+    return out
+
+
+def _classification(out: Figures, data: Aligned) -> None:
+    slices = data.labelled
+    combined = classified(data, "combined")
+    figures = classification_figures(combined)
+    out.record["combined"].update({k: figures[k] for k in COMBINED_CLASSIFICATION})
+    out.families.append(classification_family(combined, slices, "combined"))
+    _roc(out, combined, "combined")
+    if any(not data.predictions[i].classifier_probabilities for i in slices):
+        out.notes.append(
+            "the predictions do not say what the classifier alone gives: classification is of what they say together"
+        )
+        alone = combined
+    else:
+        alone = classified(data, "classifier")
+    out.record["classification"] = classification_figures(alone)
+    out.families.append(classification_family(alone, slices, "classification"))
+    _roc(out, alone, "classification")
+
+
+def _roc(out: Figures, said: Classified, stage: str) -> None:
+    for k, name in enumerate(said.classes):
+        positive = np.asarray(said.true == k)
+        if positive.any() and not positive.all():
+            out.curves[f"{stage}.roc.{name}"] = roc_curve(positive, said.probabilities[:, k])
+
+
+def _detection(out: Figures, data: Aligned, threshold: float) -> None:
+    slices = data.boxed
+    known = data.take(slices.tolist())
+    staged = all(p.stages is not None for p in known.predictions)
+    if not staged:
+        out.notes.append(
+            "the predictions do not hold the detector's own boxes: detection is of the boxes they give out"
+        )
+    for stage, fused in (("detection", not staged), ("combined", True)):
+        boxes = boxes_of(known, fused=fused)
+        result = detection_figures(boxes, data.tumor_classes, stage, negative=data.negative)
+        figures = result.figures
+        if stage == "combined":
+            figures = {key: figures[key] for key in COMBINED_DETECTION} | {"AP_per_class": figures["per_class"]}
+        out.record[stage].update(figures)
+        out.families.extend(on_slices(family, slices) for family in result.families)
+        out.curves.update({f"{stage}.{name}": curve for name, curve in result.curves.items()})
+        _false_alarms(out, data, boxes_of(data, fused=fused), stage, threshold)
+
+
+def _false_alarms(out: Figures, data: Aligned, boxes: Boxes, stage: str, threshold: float) -> None:
+    healthy = [data.negative is not None and s.label == data.negative for s in data.samples]
+    counts, wells = false_alarms(boxes, healthy, data.tumor_classes, threshold)
+    out.record[stage]["false_alarms_per_healthy_slice"] = float(counts.sum()) / wells if wells else None
+    out.record[stage]["healthy_slices"] = wells
+    out.record[stage]["box_threshold"] = threshold
+    out.families.append(ratio(counts, healthy, f"{stage}.false_alarms_per_healthy_slice"))
+
+
+def _together(out: Figures, data: Aligned, threshold: float, risk: float) -> None:
+    outcomes = slice_outcomes(data, threshold)
+    out.record["combined"].update(joint_figures(data, outcomes, risk))
+    out.families.append(ratio(outcomes.right, outcomes.known, "combined.joint_accuracy"))
+    out.families.append(ratio(outcomes.contradicts, np.ones(len(data)), "combined.contradictions"))
+    out.families.append(ratio([bool(p.flags) for p in data.predictions], np.ones(len(data)), "combined.flagged"))
+
+
+def _alone(out: Figures, data: Aligned) -> None:
+    """What each stage says alone, on the same slices."""
+    named = np.array([data.predictions[i].detector_label is not None for i in data.labelled], dtype=np.bool_)
+    right: Bools = np.array(
+        [data.predictions[i].detector_label == data.samples[i].label for i in data.labelled], dtype=np.bool_
+    )
+    whole = bool(named.size) and bool(named.all())
+    detection, classification = out.record["detection"], out.record["classification"]
+    out.record["stages"] = {
+        "classifier_alone": {key: classification[key] for key in ("accuracy", "balanced_accuracy", "macro_f1")},
+        "detector_alone": {
+            "accuracy": float(right.mean()) if whole else None,
+            "mAP": detection["mAP"],
+            "mAP50": detection["mAP50"],
+        },
+    }
+    if whole:
+        out.families.append(
+            on_slices(ratio(right, np.ones(len(right)), "stages.detector_alone.accuracy"), data.labelled)
+        )
+
+
+def _explanation(out: Figures, data: Aligned) -> None:
+    where, shares = map_inside_boxes(data)
+    out.record["explanation"] = {
+        "mass_inside_box": float(shares.mean()) if len(shares) else None,
+        "slices": len(shares),
+    }
+    if len(shares):
+        family = ratio(shares, np.ones(len(shares)), "explanation.mass_inside_box")
+        out.families.append(on_slices(family, where))
+
+
+def _why_missing(data: Aligned) -> list[str]:
+    if not len(data):
+        return ["no slice has a prediction: every figure is null"]
+    labels = {s.label for s in data.samples if s.label is not None}
+    boxed = [s for s in data.samples if s.boxed]
+    boxless = sum(s.label not in (None, data.negative) and not s.boxed for s in data.samples)
+    tumors = any(label != data.negative for s in boxed for label in s.box_labels)
+    checks = (
+        (not labels, "no slice has a known class: classification figures are null"),
+        (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC has no meaning"),
+        (data.negative is None, "the data set has no negative class: specificity and false alarms have no meaning"),
+        (
+            data.negative is not None and bool(labels) and data.negative not in labels,
+            "no healthy slice: specificity and false alarms per healthy slice have no meaning",
+        ),
+        (not boxed, "no slice has known boxes: detection figures are null"),
+        (bool(boxed) and not tumors, "no true tumour box: mAP and FROC have no meaning"),
+        (boxless > 0, f"{boxless} tumour slices without known box: not in detection and joint accuracy"),
+    )
+    return [text for wrong, text in checks if wrong]
