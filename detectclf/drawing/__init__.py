@@ -1,0 +1,7 @@
+"""Pictures: predictions, contact sheets, figures."""
+
+from __future__ import annotations
+
+from detectclf.drawing.predictions import draw_prediction
+
+__all__ = ["draw_prediction"]

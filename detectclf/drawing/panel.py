@@ -1,0 +1,201 @@
+"""The panel beside a drawn slice: class, probabilities, boxes, reasons for a look, truth. It never covers anatomy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectclf.drawing.palette import Rgb, color_of, text_color_on
+from detectclf.errors import one_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+    from detectclf.types import Prediction, Sample
+
+BACKGROUND: Rgb = (18, 20, 24)
+INK: Rgb = (238, 240, 243)
+FAINT: Rgb = (160, 166, 175)
+_TRACK: Rgb = (52, 57, 65)
+_WARNING: Rgb = (255, 196, 61)
+
+FOOTER = "Research use, not for diagnosis"
+
+MOST_CLASSES = 8
+"""Bars shown; a data set with more classes gets the likeliest ones."""
+MOST_BOXES = 6
+"""Boxes listed."""
+
+FLAG_WORDS = {
+    "class_box_conflict": "slice class and box disagree",
+    "low_confidence": "low confidence",
+    "tumor_without_box": "tumour called, no sure box",
+    "not_a_brain_mri": "does not look like a brain MRI",
+}
+"""Flag -> words on the picture; another flag is written as it is."""
+
+
+@lru_cache(maxsize=32)
+def font(size: int, bold: bool = False) -> FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib, in ``size`` pixels."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_file(bold), size)
+
+
+@lru_cache(maxsize=2)
+def font_file(bold: bool = False) -> str:
+    """Path of the font."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)
+
+
+def shorten(text: str, face: FreeTypeFont, width: float) -> str:
+    """``text`` on one line, cut in its middle where it is wider than ``width`` pixels."""
+    text = one_line(text)
+    if face.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        cut = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        if face.getlength(cut) <= width:
+            return cut
+    return "…"
+
+
+def panel(prediction: Prediction, truth: Sample | None, shown: Sequence[int], unit: int, least_height: int) -> Image:
+    """The panel, as high as ``least_height`` or as its lines need.
+
+    Args:
+        prediction: a readable one.
+        truth: the sample as labelled, or ``None``.
+        shown: indices of the boxes that are drawn.
+        unit: height of the text, pixels; every other length follows from it.
+        least_height: pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    width = 21 * unit
+    # Drawn on a sheet that is surely long enough and then cut: the height is known only when all is written.
+    longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + len(prediction.flags)) + 40)
+    sheet = Image.new("RGB", (width, longest), BACKGROUND)
+    pen = _Pen(ImageDraw.Draw(sheet), unit, width)
+    _class_lines(pen, prediction)
+    _probability_lines(pen, prediction)
+    _box_lines(pen, prediction, shown)
+    if prediction.flags:
+        pen.heading("For review")
+        for flag in prediction.flags:
+            pen.line(f"! {FLAG_WORDS.get(flag, flag.replace('_', ' '))}", _WARNING)
+    if truth is not None:
+        _truth_lines(pen, prediction, truth)
+    height = max(least_height, pen.y + 5 * unit)
+    sheet = sheet.crop((0, 0, width, height))
+    pen = _Pen(ImageDraw.Draw(sheet), unit, width)
+    pen.y = height - round(3.9 * unit)
+    pen.line(FOOTER, INK, bold=True, scale=0.85)
+    pen.line(prediction.model or "", FAINT, scale=0.85)
+    return sheet
+
+
+class _Pen:
+    """Writes lines downwards."""
+
+    def __init__(self, draw: ImageDraw, unit: int, width: int) -> None:
+        self.draw, self.unit = draw, unit
+        self.left, self.right = unit, width - unit
+        self.y = unit
+
+    def heading(self, text: str) -> None:
+        self.y += round(0.7 * self.unit)
+        self.line(text, FAINT, scale=0.85)
+
+    def line(self, text: str, color: Rgb = INK, *, bold: bool = False, scale: float = 1.0, indent: float = 0.0) -> None:
+        face = font(round(self.unit * scale), bold)
+        x = self.left + indent * self.unit
+        self.draw.text((x, self.y), shorten(text, face, self.right - x), font=face, fill=color)
+        self.y += round(1.5 * self.unit * scale)
+
+    def swatch(self, color: Rgb) -> None:
+        top = self.y + round(0.12 * self.unit)
+        self.draw.rectangle((self.left, top, self.left + round(0.8 * self.unit), top + round(0.8 * self.unit)), color)
+
+
+def _class_lines(pen: _Pen, prediction: Prediction) -> None:
+    color = color_of(prediction.label, tuple(prediction.probabilities))
+    unit = pen.unit
+    face, small = font(round(1.5 * unit), bold=True), font(round(1.25 * unit), bold=True)
+    pen.line("Slice class", FAINT, scale=0.85)
+    chance = "" if prediction.confidence is None else percent(prediction.confidence)
+    room = pen.right - pen.left
+    text = shorten((prediction.label or "?").replace("_", " "), face, room - 1.2 * unit)
+    tag_width = face.getlength(text) + 1.2 * unit
+    # A filled tag in the class's colour ties the word to the boxes of that colour.
+    tag = (pen.left, pen.y, pen.left + tag_width, pen.y + 2.4 * unit)
+    pen.draw.rounded_rectangle(tag, radius=0.4 * unit, fill=color)
+    middle = pen.y + 1.2 * unit
+    pen.draw.text((pen.left + 0.6 * unit, middle), text, font=face, fill=text_color_on(color), anchor="lm")
+    if tag_width + small.getlength(chance) + 0.6 * unit > room:
+        middle += 2.3 * unit
+    pen.draw.text((pen.right, middle), chance, font=small, fill=INK, anchor="rm")
+    pen.y = round(middle + 1.7 * unit)
+
+
+def percent(share: float) -> str:
+    """``share`` as per cent, never rounded up to a certainty that is not there."""
+    if share > 0.999:
+        return "> 99.9 %" if share < 1 else "100 %"
+    return f"{100 * share:.1f} %"
+
+
+def _probability_lines(pen: _Pen, prediction: Prediction) -> None:
+    pen.heading("Probability of each class")
+    names = tuple(prediction.probabilities)
+    likeliest = set(sorted(names, key=lambda name: -prediction.probabilities[name])[:MOST_CLASSES])
+    unit, small = pen.unit, font(round(0.9 * pen.unit))
+    for name in names:
+        if name not in likeliest:
+            continue
+        share = prediction.probabilities[name]
+        start, end = pen.left + 6.8 * unit, pen.right - 5.2 * unit
+        middle = pen.y + 0.65 * unit
+        text = shorten(name.replace("_", " "), small, 6.4 * unit)
+        pen.draw.text((pen.left, middle), text, font=small, fill=INK, anchor="lm")
+        pen.draw.rectangle((start, middle - 0.35 * unit, end, middle + 0.35 * unit), _TRACK)
+        if share > 0:
+            bar = (start, middle - 0.35 * unit, start + share * (end - start), middle + 0.35 * unit)
+            pen.draw.rectangle(bar, color_of(name, names))
+        pen.draw.text((pen.right, middle), percent(share), font=small, fill=INK, anchor="rm")
+        pen.y += round(1.5 * unit)
+    if len(names) > MOST_CLASSES:
+        pen.line(f"and {len(names) - MOST_CLASSES} less likely ones", FAINT, scale=0.85)
+
+
+def _box_lines(pen: _Pen, prediction: Prediction, shown: Sequence[int]) -> None:
+    pen.heading("Boxes (score)")
+    names = tuple(prediction.probabilities)
+    for i in shown[:MOST_BOXES]:
+        pen.swatch(color_of(prediction.box_labels[i], names))
+        doubt = " (unsure)" if prediction.scores[i] < prediction.box_threshold else ""
+        pen.line(f"{prediction.box_labels[i].replace('_', ' ')}  {prediction.scores[i]:.2f}{doubt}", indent=1.3)
+    if len(shown) > MOST_BOXES:
+        pen.line(f"and {len(shown) - MOST_BOXES} more", FAINT, scale=0.85)
+    if not shown:
+        pen.line(f"none of {prediction.box_threshold:.2f} or more")
+
+
+def _truth_lines(pen: _Pen, prediction: Prediction, truth: Sample) -> None:
+    pen.heading("Truth (dashed)")
+    label = "not known" if truth.label is None else truth.label.replace("_", " ")
+    verdict = "" if truth.label is None else " - as predicted" if truth.label == prediction.label else " - differs"
+    pen.swatch(color_of(truth.label, tuple(prediction.probabilities)))
+    pen.line(label + verdict, indent=1.3)
+    boxes = (
+        f"{len(truth.box_labels)} box{'' if len(truth.box_labels) == 1 else 'es'}" if truth.boxed else "boxes unknown"
+    )
+    pen.line(boxes, FAINT, scale=0.85, indent=1.3)
