@@ -143,24 +143,22 @@ def _annotated(picture: Image, prediction: Prediction, shown: Sequence[int], sca
     names = tuple(prediction.probabilities)
     labels = [prediction.box_labels[i] for i in shown]
     colors = [color_of(name, names) for name in labels]
-    found = sv.Detections(
-        xyxy=_inside(prediction.boxes_xyxy[list(shown)] * scale, picture), class_id=np.arange(len(shown))
-    )
+    boxes = _inside(prediction.boxes_xyxy[list(shown)] * scale, picture)
+    # Class ids are positions in `shown`, so that the palette gives each box the colour of its class.
+    ids = np.arange(len(shown))
     palette = sv.ColorPalette([sv.Color(*color) for color in colors])
     inks = sv.ColorPalette([sv.Color(*text_color_on(color)) for color in colors])
     unsure = prediction.scores[shown[0]] < prediction.box_threshold
     line = 1 if unsure else max(2, unit // 7)
     # A dark rim keeps the line visible on bright slices, as its colour does on dark ones.
     for color, width in ((sv.Color(0, 0, 0), line + 2), (palette, line)):
-        picture = sv.BoxAnnotator(color=color, thickness=width).annotate(picture, found)
+        picture = sv.BoxAnnotator(color=color, thickness=width).annotate(picture, sv.Detections(boxes, class_id=ids))
     words = [
         f"{name.replace('_', ' ')}{'?' if unsure else ''} {prediction.scores[i]:.2f}"
         for name, i in zip(labels, shown, strict=True)
     ]
-    room = round(1.8 * unit)
-    above = found.xyxy[:, 1] >= room
-    for place, chosen in ((sv.Position.TOP_LEFT, above), (sv.Position.BOTTOM_LEFT, ~above)):
-        # smart_position moves labels apart and keeps them inside the picture.
+    above = boxes[:, 1] >= round(1.8 * unit)
+    for place, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
         annotator = sv.RichLabelAnnotator(
             color=palette,
             text_color=inks,
@@ -168,11 +166,11 @@ def _annotated(picture: Image, prediction: Prediction, shown: Sequence[int], sca
             font_size=unit,
             text_padding=max(3, unit // 4),
             text_position=place,
-            smart_position=True,
+            smart_position=True,  # moves labels apart and keeps them inside the picture
         )
-        if chosen.any():
-            texts = [word for word, take in zip(words, chosen, strict=True) if take]
-            picture = annotator.annotate(picture, found[chosen], labels=texts)
+        if len(rows):
+            placed = sv.Detections(boxes[rows], class_id=rows)
+            picture = annotator.annotate(picture, placed, labels=[words[row] for row in rows])
     return picture
 
 

@@ -66,10 +66,9 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _is_image(name: str) -> bool:
-    from detectclf.data.images import IMAGE_SUFFIXES
+    from detectclf.data.images import image_suffix
 
-    low = name.casefold()
-    return low.endswith(tuple(IMAGE_SUFFIXES)) and not low.endswith(PICTURE_SUFFIX)
+    return image_suffix(name) is not None and not name.casefold().endswith(PICTURE_SUFFIX)
 
 
 def _from_lines(stdin: BinaryIO | None) -> Iterator[Path]:

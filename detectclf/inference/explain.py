@@ -1,0 +1,70 @@
+"""Grad-CAM: where in the slice the classifier's answer comes from.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, as
+captum computes it. Of the two libraries that are used for this, captum (0.9, PyTorch's own, in wheels, needs NumPy of
+any version and nothing that we do not have) is the better kept; pytorch-grad-cam comes as a source archive that wants
+scikit-learn and ttach besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectclf.errors import ModelError
+from detectclf.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detectclf.models.classifiers import Classifier
+
+
+def grad_cam(classifier: Classifier, images: Tensor, class_indices: Sequence[int]) -> FloatArray:
+    """The class-activation maps ``(B, h, w)`` of the classifier's last convolution, each scaled to a maximum of 1.
+
+    The map is as coarse as that layer. It is all 0 where no part of the slice speaks for the class.
+
+    Args:
+        classifier: in evaluation mode.
+        images: ``(B, 1, S, S)`` float in [0, 1], made outside of inference mode.
+        class_indices: the class of each slice that is explained.
+
+    Raises:
+        ModelError: the architecture has no convolution to look at.
+    """
+    import torch
+    from captum.attr import LayerGradCam
+
+    if classifier.gradcam_layer is None:
+        raise ModelError(
+            "this classifier has no convolutions, so there is no Grad-CAM of it",
+            remedy="predict without --explain, or use another classifier",
+        )
+    target = torch.as_tensor(list(class_indices), device=images.device)
+    with torch.enable_grad():
+        explainer = LayerGradCam(classifier, classifier.gradcam_layer)
+        maps = explainer.attribute(images.detach().requires_grad_(True), target=target, relu_attributions=True)
+    values = np.nan_to_num(maps.detach().float().cpu().numpy()[:, 0])
+    peak = values.max(axis=(1, 2), keepdims=True)
+    scaled: FloatArray = np.divide(values, peak, out=np.zeros_like(values), where=peak > 0)
+    return scaled
+
+
+def heatmap(cam: FloatArray, inside: tuple[int, int], size: int, width: int, height: int) -> FloatArray:
+    """One coarse map ``(h, w)`` brought to the original image: ``(height, width)`` float32 in [0, 1].
+
+    Args:
+        cam: from :func:`grad_cam`.
+        inside: ``(w, h)`` pixels of the network's input that the slice fills, from the top left; the rest is padding.
+        size: side of the network's input, pixels.
+        width, height: of the original image, pixels.
+    """
+    import cv2
+
+    # First to the size of the input, so that the padding can be cut off at a pixel and not at a cell of the map.
+    full = cv2.resize(cam, (size, size), interpolation=cv2.INTER_LINEAR)
+    cut = np.ascontiguousarray(full[: inside[1], : inside[0]])
+    return np.clip(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1).astype(np.float32)

@@ -1,0 +1,212 @@
+"""Fitting the numbers of fusion on a split that neither stage was trained on.
+
+Few numbers are fitted (a temperature, two weights, one offset per class, one exponent, one threshold), each drawn by
+a Gaussian prior to the value that means "trust the calibrated classifier": so the fit stays finite and mild on a tiny
+split, with a class absent from it, or where the classes separate perfectly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from detectclf.config import BundleConfig
+from detectclf.errors import ConfigError, DataError
+from detectclf.inference.fusion import (
+    Doubles,
+    FusionClasses,
+    default_fusion,
+    detector_evidence,
+    fuse,
+    fused_probabilities,
+    log_probabilities,
+    log_softmax,
+)
+from detectclf.models.bundle import FusionParameters
+from detectclf.types import Prediction, StageOutputs
+
+BoxScorer = Callable[[Sequence[Prediction]], float | None]
+"""Figure of merit of fused predictions (in the order of the outputs), higher is better, such as mAP."""
+
+GAMMAS = tuple(round(0.1 * i, 1) for i in range(10))
+"""Candidates of ``box_gamma``; 1 is left out, as the detector's own score would not count at all."""
+
+# Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
+_SD_LOG_TEMPERATURE = 1.0
+_SD_WEIGHT = 1.0
+_SD_BIAS = 1.0
+_SMALLEST_GAIN = 1e-4
+"""A gamma has to beat a smaller one by this much."""
+
+
+def fit_fusion(
+    outputs: Sequence[StageOutputs],
+    truths: Sequence[str],
+    names: FusionClasses,
+    config: BundleConfig,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    box_scorer: BoxScorer | None = None,
+) -> FusionParameters:
+    """Fits temperature, fusion weights, box exponent and operating point.
+
+    Args:
+        outputs: what the stages said of each slice of the split.
+        truths: the class of each slice, one of ``names.classes``.
+        names: the class names of the bundle.
+        config: thresholds and the operating point asked for.
+        sizes: ``(width, height)`` of each slice; only handed on to the predictions that ``box_scorer`` is given.
+        box_scorer: chooses ``box_gamma``; without it the default is kept.
+
+    Raises:
+        DataError: no slices, a class that is not one of the bundle's, or a split without the slices that the
+            operating point is set on.
+        ConfigError: an operating point without a negative class, or two of them.
+    """
+    if not outputs or len(outputs) != len(truths):
+        raise DataError(
+            f"{len(outputs)} slices with {len(truths)} known classes to fit the fusion on",
+            remedy="bundle on a split with labelled slices",
+        )
+    unknown = sorted(set(truths) - set(names.classes))
+    if unknown:
+        raise DataError(
+            f"the split has classes that the models do not know: {', '.join(unknown)}",
+            remedy="bundle on data with the classes that the models were trained on",
+        )
+    index = np.array([names.classes.index(truth) for truth in truths])
+    parameters = replace(
+        default_fusion(names.classes), box_threshold=config.box_threshold, low_confidence=config.low_confidence
+    )
+    parameters = replace(parameters, temperature=fit_temperature(outputs, index))
+    parameters = _fit_weights(outputs, index, parameters, names)
+    parameters = _set_operating_point(outputs, truths, parameters, names, config)
+    if box_scorer is not None:
+        parameters = _choose_gamma(outputs, parameters, names, sizes, box_scorer)
+    return parameters
+
+
+def fit_temperature(outputs: Sequence[StageOutputs], truth_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
+    """The temperature in [0.05, 20] of least negative log-likelihood, under a log-normal prior round 1."""
+    from scipy.optimize import minimize_scalar
+
+    logits = np.stack([o.classifier_logits for o in outputs])
+    rows = np.arange(len(outputs))
+
+    def cost(log_temperature: float) -> float:
+        log_p = log_probabilities(logits, math.exp(log_temperature))
+        return float(-log_p[rows, truth_index].sum() + 0.5 * (log_temperature / _SD_LOG_TEMPERATURE) ** 2)
+
+    found = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
+    return float(math.exp(found.x))
+
+
+def _fit_weights(
+    outputs: Sequence[StageOutputs],
+    truth_index: np.ndarray[tuple[int], np.dtype[np.int64]],
+    parameters: FusionParameters,
+    names: FusionClasses,
+) -> FusionParameters:
+    """Multinomial logistic regression with shared weights ``a``, ``b`` and offsets ``c_k``, by L-BFGS-B."""
+    from scipy.optimize import minimize
+
+    log_p = log_probabilities(np.stack([o.classifier_logits for o in outputs]), parameters.temperature)
+    evidence = np.stack([detector_evidence(o, names) for o in outputs])
+    truth = np.eye(len(names.classes))[truth_index]
+    start = np.array([1.0, 0.0, *np.zeros(len(names.classes))])
+    spread = np.array([_SD_WEIGHT, _SD_WEIGHT, *np.full(len(names.classes), _SD_BIAS)])
+
+    def cost(values: Doubles) -> tuple[float, Doubles]:
+        log_q = log_softmax(values[0] * log_p + values[1] * evidence + values[2:])
+        pull = (values - start) / spread
+        residual = np.exp(log_q) - truth
+        gradient = np.array([(residual * log_p).sum(), (residual * evidence).sum(), *residual.sum(axis=0)])
+        return float(-(truth * log_q).sum() + 0.5 * (pull**2).sum()), gradient + pull / spread
+
+    # Neither stage may count against its own word.
+    bounds = [(0.0, 5.0), (0.0, 5.0), *[(None, None)] * len(names.classes)]
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    a, b, *bias = (float(v) for v in found.x)
+    return replace(parameters, class_weight=a, box_weight=b, bias=tuple(bias))
+
+
+def _set_operating_point(
+    outputs: Sequence[StageOutputs],
+    truths: Sequence[str],
+    parameters: FusionParameters,
+    names: FusionClasses,
+    config: BundleConfig,
+) -> FusionParameters:
+    if config.sensitivity is None and config.max_false_alarm_rate is None:
+        return parameters
+    if config.sensitivity is not None and config.max_false_alarm_rate is not None:
+        raise ConfigError("both sensitivity and max_false_alarm_rate are set", remedy="choose one operating point")
+    if names.negative is None:
+        raise ConfigError(
+            "an operating point needs a class that means no tumour, and these models have none",
+            remedy="leave out sensitivity and max_false_alarm_rate",
+        )
+    negative = names.classes.index(names.negative)
+    tumor = np.array([1.0 - fused_probabilities(o, parameters, names)[negative] for o in outputs])
+    is_tumor = np.array([truth != names.negative for truth in truths])
+    threshold = tumor_threshold(tumor, is_tumor, config.sensitivity, config.max_false_alarm_rate)
+    return replace(
+        parameters,
+        tumor_threshold=threshold,
+        target_sensitivity=config.sensitivity,
+        target_false_alarm_rate=config.max_false_alarm_rate,
+    )
+
+
+def tumor_threshold(
+    tumor_probability: Doubles,
+    is_tumor: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    sensitivity: float | None,
+    max_false_alarm_rate: float | None,
+) -> float:
+    """The threshold on P(tumour) that meets the target on these slices.
+
+    With ``sensitivity`` the largest one at which at least that share of the tumour slices reaches it, else the
+    smallest one that at most ``max_false_alarm_rate`` of the healthy slices reach.
+
+    Raises:
+        DataError: no slices of the kind that the target is about.
+    """
+    kind = is_tumor if sensitivity is not None else ~is_tumor
+    values = np.sort(tumor_probability[kind])[::-1]
+    if not len(values):
+        raise DataError(
+            f"the split has no {'tumour' if sensitivity is not None else 'healthy'} slices to set the threshold on",
+            remedy="bundle on another split, or without an operating point",
+        )
+    if sensitivity is not None:
+        # The tiny shift keeps 0.95 * 20 = 19.000000000000004 from asking for 20.
+        needed = max(1, math.ceil(sensitivity * len(values) - 1e-9))
+        return float(values[needed - 1])
+    allowed = math.floor((max_false_alarm_rate or 0.0) * len(values) + 1e-9)
+    return float(np.nextafter(values[allowed], np.inf))
+
+
+def _choose_gamma(
+    outputs: Sequence[StageOutputs],
+    parameters: FusionParameters,
+    names: FusionClasses,
+    sizes: Sequence[tuple[int, int]] | None,
+    box_scorer: BoxScorer,
+) -> FusionParameters:
+    """The ``box_gamma`` of the best score; the smallest of about equal ones, the default where no score exists."""
+    best, best_score = parameters, -math.inf
+    for gamma in GAMMAS:
+        candidate = replace(parameters, box_gamma=gamma)
+        frames = sizes or [(0, 0)] * len(outputs)
+        fused = [
+            fuse(o, candidate, names, width=width, height=height)
+            for o, (width, height) in zip(outputs, frames, strict=True)
+        ]
+        score = box_scorer(fused)
+        if score is not None and score > best_score + _SMALLEST_GAIN:
+            best, best_score = candidate, score
+    return best

@@ -1,0 +1,261 @@
+"""The two stages over many slices: decoded once, ahead of the models, batched, fused."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectclf.config import PredictConfig
+from detectclf.errors import DataError, DetectclfError, ModelError
+from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
+from detectclf.inference.sources import ImageSource, name_of, pixels_of
+from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detectclf.models.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slice:
+    """One input, decoded and brought to the size of both networks (uint8 squares, slice at the top left)."""
+
+    image: str
+    path: Path | None
+    pixels: Pixels | None = None
+    detector_input: Pixels | None = None
+    detector_scale: float = 1.0
+    classifier_input: Pixels | None = None
+    classifier_inside: tuple[int, int] = (0, 0)
+    error: DetectclfError | None = None
+
+
+def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
+    """A predictor of the bundle in the folder ``path``; of the packaged default bundle without one.
+
+    Raises:
+        ModelError: no bundle is there, or it cannot be used.
+        DeviceError: the device is not there.
+    """
+    from detectclf.models.bundle import load_bundle
+
+    if path is None:
+        path = Path(str(resources.files("detectclf"))) / "assets" / "default"
+        if not path.is_dir():
+            raise ModelError(
+                "no default model comes with this installation",
+                remedy="train one (detectclf train-detector, train-classifier, bundle) and give it with --model DIR",
+            )
+    return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
+
+
+def load_runs(detector: str | Path, classifier: str | Path, config: PredictConfig | None = None) -> Predictor:
+    """A predictor of two run directories that were not bundled: default fusion, probabilities not calibrated.
+
+    Raises:
+        ModelError: a folder is no run of that kind, or the two do not go together.
+        DeviceError: the device is not there.
+    """
+    from detectclf.models.bundle import Bundle
+    from detectclf.models.saved import load_classifier, load_detector
+
+    detector_model, detector_meta = load_detector(Path(detector))
+    classifier_model, classifier_meta = load_classifier(Path(classifier))
+    bundle = Bundle(
+        name=f"{Path(detector).name}+{Path(classifier).name}",
+        version="unbundled",
+        classes=tuple(classifier_meta.classes),
+        negative=classifier_meta.negative,
+        detector=detector_model,
+        detector_meta=detector_meta,
+        classifier=classifier_model,
+        classifier_meta=classifier_meta,
+        fusion=default_fusion(classifier_meta.classes),
+        facts={},
+    )
+    return Predictor(bundle, config or PredictConfig())
+
+
+class Predictor:
+    """Both stages of a bundle on one device.
+
+    Args:
+        bundle: the models with their fusion; they are moved to the device.
+        config: batch size and device.
+
+    Raises:
+        ModelError: detector and classifier name classes that do not go together.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
+        import torch
+
+        from detectclf.models.device import resolve_device
+
+        self.bundle, self.config = bundle, config
+        self.names = FusionClasses(
+            tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.detector_meta.classes)
+        )
+        foreign = sorted(set(self.names.detector_classes) - set(self.names.classes))
+        if foreign:
+            raise ModelError(
+                f"the detector has classes that the classifier does not know: {', '.join(foreign)}",
+                remedy="train both on data with the same classes",
+            )
+        self.device = resolve_device(config.device)
+        self._detector = bundle.detector.to(self.device, memory_format=torch.channels_last).eval()
+        self._classifier = bundle.classifier.to(self.device, memory_format=torch.channels_last).eval()
+
+    @property
+    def name(self) -> str:
+        """Name and version of the bundle, as predictions carry them."""
+        return f"{self.bundle.name} {self.bundle.version}"
+
+    def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
+        """Both stages on one image.
+
+        Raises:
+            DataError, UnsafeError: the image cannot be read, or is refused.
+        """
+        prepared = self._prepare(image)
+        if prepared.error is not None:
+            raise prepared.error
+        return self._predict_batch([prepared], explain)[0]
+
+    def predict_many(
+        self, inputs: Iterable[ImageSource], *, batch_size: int | None = None, explain: bool = False
+    ) -> Iterator[Prediction]:
+        """Both stages on many images, in their order; an unreadable one gives a prediction with ``error`` set.
+
+        Args:
+            inputs: files, samples, arrays or PIL images; read lazily.
+            batch_size: slices per forward pass; by default that of the settings.
+            explain: also compute the Grad-CAM of the slice's class.
+
+        Raises:
+            ModelError: a map is asked for and the classifier has none.
+        """
+        for batch in self._batches(inputs, batch_size or self.config.batch_size):
+            yield from self._predict_batch(batch, explain)
+
+    def raw_many(self, samples: Iterable[ImageSource], *, batch_size: int | None = None) -> Iterator[StageOutputs]:
+        """What the two stages say of each image before fusion, in their order.
+
+        Raises:
+            DataError, UnsafeError: an image cannot be read; figures and fits must not leave it out silently.
+        """
+        for batch in self._batches(samples, batch_size or self.config.batch_size):
+            for prepared in batch:
+                if prepared.error is not None:
+                    raise prepared.error
+            yield from self._run_stages(batch)
+
+    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
+        """Batches of prepared slices, decoded by threads while the models run."""
+        remaining = iter(inputs)
+        pending: deque[Future[_Slice]] = deque()
+        # cv2 and PIL release the interpreter lock, so threads do; more than a few only take the models' cores.
+        pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+        try:
+            while True:
+                for item in islice(remaining, max(0, 2 * size - len(pending))):
+                    pending.append(pool.submit(self._prepare, item))
+                if not pending:
+                    return
+                yield [pending.popleft().result() for _ in range(min(size, len(pending)))]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, source: ImageSource) -> _Slice:
+        from detectclf.data.images import resize_pad
+
+        name, path = name_of(source)
+        try:
+            pixels = pixels_of(source)
+        except DetectclfError as error:
+            return _Slice(name, path, error=error)
+        except OSError as error:
+            reason = DataError(f"cannot be read ({error.strerror})", file=name, remedy="check the file and its disk")
+            return _Slice(name, path, error=reason)
+        detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.image_size)
+        classifier_input, _, inside = resize_pad(pixels, self._classifier.input_size)
+        return _Slice(name, path, pixels, detector_input, scale, classifier_input, inside)
+
+    def _predict_batch(self, batch: Sequence[_Slice], explain: bool) -> list[Prediction]:
+        readable = [s for s in batch if s.error is None]
+        outputs = iter(self._run_stages(readable))
+        predictions = []
+        for prepared in batch:
+            if prepared.pixels is None:
+                predictions.append(Prediction(prepared.image, error=str(prepared.error), path=prepared.path))
+                continue
+            height, width = prepared.pixels.shape
+            fused = fuse(next(outputs), self.bundle.fusion, self.names, width=width, height=height)
+            own = prepared.pixels if prepared.path is None else None
+            predictions.append(replace(fused, image=prepared.image, model=self.name, path=prepared.path, pixels=own))
+        return self._with_heatmaps(batch, predictions) if explain else predictions
+
+    def _run_stages(self, batch: Sequence[_Slice]) -> list[StageOutputs]:
+        """Both networks on readable slices."""
+        import torch
+
+        if not batch:
+            return []
+        with torch.inference_mode():
+            found = self._detector(list(self._tensor([s.detector_input for s in batch])))
+            logits, features = self._classifier.forward_features_and_logits(
+                self._tensor([s.classifier_input for s in batch])
+            )
+        logits, features = logits.float().cpu().numpy(), features.float().cpu().numpy()
+        return [
+            self._outputs(prepared, result, logits[i], features[i])
+            for i, (prepared, result) in enumerate(zip(batch, found, strict=True))
+        ]
+
+    def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
+        """``(B, 1, S, S)`` float in [0, 1] on the device."""
+        import torch
+
+        block = torch.from_numpy(np.stack([s for s in squares if s is not None]))
+        images = block.to(self.device).unsqueeze(1).float().div(255)
+        return images.to(memory_format=torch.channels_last)
+
+    def _outputs(
+        self, prepared: _Slice, found: dict[str, Tensor], logits: FloatArray, features: FloatArray
+    ) -> StageOutputs:
+        """The detector's boxes brought back to the original image, best score first; empty ones are left out."""
+        height, width = (prepared.pixels if prepared.pixels is not None else np.zeros((0, 0))).shape
+        original = found["boxes"].float().cpu().numpy() / prepared.detector_scale
+        boxes: FloatArray = np.clip(original, 0, np.array([width, height, width, height])).astype(np.float32)
+        scores: FloatArray = found["scores"].float().cpu().numpy()
+        kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        order = kept[np.argsort(-scores[kept], kind="stable")]
+        labels = found["labels"].cpu().tolist()
+        names = tuple(self.names.detector_classes[labels[i]] for i in order)
+        return StageOutputs(logits, boxes[order], names, scores[order], features)
+
+    def _with_heatmaps(self, batch: Sequence[_Slice], predictions: Sequence[Prediction]) -> list[Prediction]:
+        from detectclf.inference.explain import grad_cam, heatmap
+
+        rows = [i for i, prediction in enumerate(predictions) if prediction.error is None]
+        if not rows:
+            return list(predictions)
+        targets = [self.names.classes.index(predictions[i].label or "") for i in rows]
+        cams = grad_cam(self._classifier, self._tensor([batch[i].classifier_input for i in rows]), targets)
+        done = list(predictions)
+        for i, cam in zip(rows, cams, strict=True):
+            height, width = done[i].height or 1, done[i].width or 1
+            size = self._classifier.input_size
+            done[i] = replace(done[i], heatmap=heatmap(cam, batch[i].classifier_inside, size, width, height))
+        return done

@@ -1,0 +1,80 @@
+"""What can be predicted: files, samples of a data set, arrays and PIL images, all brought to pixels by one rule."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from detectclf.errors import DataError
+from detectclf.types import Pixels, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageSource: TypeAlias = "str | Path | Sample | Pixels | Image"
+"""A file, a sample of a data set, a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, or a PIL image."""
+
+
+def name_of(source: ImageSource) -> tuple[str, Path | None]:
+    """What a prediction calls its input, and its file where it has one."""
+    if isinstance(source, Sample):
+        return source.name, source.path
+    if isinstance(source, str | Path):
+        return str(source), Path(source)
+    return "array" if isinstance(source, np.ndarray) else "image", None
+
+
+def pixels_of(source: ImageSource) -> Pixels:
+    """The slice as grey levels ``(H, W)``.
+
+    Raises:
+        DataError, UnsafeError: it cannot be read, or is refused.
+    """
+    from detectclf.data.images import read_image
+
+    if isinstance(source, Sample):
+        return read_image(source.path, span=source.span, root=Path(source.source) if source.source else None)
+    if isinstance(source, str | Path):
+        return read_image(source)
+    return _from_memory(source)
+
+
+def _from_memory(source: Pixels | Image) -> Pixels:
+    """An array or PIL image by the same rule as a file: it is written to memory as TIFF and read back.
+
+    Raises:
+        DataError: not uint8, not ``(H, W)`` or ``(H, W, 1, 3 or 4)``, empty, or of a mode that cannot be stored.
+    """
+    from PIL import Image, ImageOps
+
+    from detectclf.data.raster import open_raster, read_raster
+
+    if isinstance(source, np.ndarray):
+        array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
+        if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+            raise DataError(
+                f"an array of type {source.dtype} and shape {source.shape} is no slice",
+                remedy="give uint8 of shape (H, W) or (H, W, 3), or a file for deeper grey levels",
+            )
+        if not array.size:
+            raise DataError("an array without pixels", remedy="give a slice")
+        if array.ndim == 2:
+            return np.ascontiguousarray(array)
+        picture = Image.fromarray(np.ascontiguousarray(array))
+    elif isinstance(source, Image.Image):
+        picture = ImageOps.exif_transpose(source)
+    else:
+        raise DataError(
+            f"cannot predict on {type(source).__name__}", remedy="give a path, a uint8 array, a PIL image or a Sample"
+        )
+    content = io.BytesIO()
+    try:
+        picture.save(content, "TIFF")
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"a PIL image of mode {picture.mode} is not understood", remedy="convert it to L") from error
+    content.seek(0)
+    with open_raster(content, "image") as opened:
+        return read_raster(opened, "image", None)
