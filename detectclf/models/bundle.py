@@ -1,0 +1,178 @@
+"""A bundle: both stages and how they are fused, in one folder of safetensors and JSON.
+
+``bundle.json`` describes all of it; ``detector.safetensors`` and ``classifier.safetensors`` hold the weights, whose
+SHA-256 is in ``bundle.json``. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from detectclf.data.safety import atomic_write
+from detectclf.errors import ModelError
+from detectclf.models.saved import ModelMeta, read_json, rebuild_classifier, rebuild_detector, weights_bytes
+
+if TYPE_CHECKING:
+    from detectclf.models.classifiers import Classifier
+    from detectclf.models.detectors import Detector
+
+BUNDLE_FILE = "bundle.json"
+DETECTOR_FILE, CLASSIFIER_FILE = "detector.safetensors", "classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class FusionParameters:
+    """Numbers of the fusion, fitted on the bundling split; the formulas are in ``inference/fusion.py``.
+
+    Attributes:
+        temperature: divides the classifier's logits (Guo et al. 2017).
+        class_weight: of the classifier's log-probabilities.
+        box_weight: of the detector's evidence.
+        bias: one number per class of the bundle, added to the fused logits.
+        box_gamma: 0 leaves box scores as they are, 1 replaces them by the probability of the box's class.
+        tumor_threshold: probability of a tumour from which a slice is called one; ``None`` takes the likeliest class.
+        box_threshold: fused score from which a box counts as a claim of a tumour.
+        low_confidence: slices whose best probability is lower are flagged.
+    """
+
+    temperature: float
+    class_weight: float
+    box_weight: float
+    bias: tuple[float, ...]
+    box_gamma: float
+    tumor_threshold: float | None
+    box_threshold: float
+    low_confidence: float
+
+
+@dataclass
+class Bundle:
+    """Both stages, ready to predict.
+
+    Attributes:
+        name, version: what predictions carry as ``model``.
+        classes: of a slice, in the order of the classifier's outputs.
+        negative: the class that means "no tumour", ``None`` where there is none.
+        detector, detector_meta: the box stage; its classes are ``detector_meta.classes``.
+        classifier, classifier_meta: the class stage.
+        fusion: how both become one answer.
+        facts: free JSON facts: data, metrics, versions.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    negative: str | None
+    detector: Detector
+    detector_meta: ModelMeta
+    classifier: Classifier
+    classifier_meta: ModelMeta
+    fusion: FusionParameters
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class _Record(BaseModel):
+    """What ``bundle.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["detectclf-bundle"] = "detectclf-bundle"
+    format_version: Literal[1] = 1
+    name: str
+    version: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    negative: str | None
+    detector: ModelMeta
+    classifier: ModelMeta
+    fusion: FusionParameters
+    sha256: dict[str, str]
+    facts: dict[str, Any]
+
+
+def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
+    """Writes a bundle into ``folder``, the description last, so that half a bundle does not look like one.
+
+    Args:
+        folder: made where it is not there.
+        bundle: both stages and their fusion.
+        half: store matrices and filters in float16, which halves the files.
+
+    Raises:
+        DataError: the files cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BUNDLE_FILE).unlink(missing_ok=True)
+    sums = {}
+    for name, model in ((DETECTOR_FILE, bundle.detector), (CLASSIFIER_FILE, bundle.classifier)):
+        content = weights_bytes(model, half=half)
+        atomic_write(folder / name, content)
+        sums[name] = hashlib.sha256(content).hexdigest()
+    record = _Record(
+        name=bundle.name,
+        version=bundle.version,
+        classes=bundle.classes,
+        negative=bundle.negative,
+        detector=bundle.detector_meta,
+        classifier=bundle.classifier_meta,
+        fusion=bundle.fusion,
+        sha256=sums,
+        facts=bundle.facts,
+    )
+    atomic_write(folder / BUNDLE_FILE, TypeAdapter(_Record).dump_json(record, indent=2).decode() + "\n")
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """The bundle in ``folder``, its models in evaluation mode on the CPU.
+
+    Raises:
+        ModelError: not a bundle, corrupted, or its parts do not belong together.
+    """
+    file = folder / BUNDLE_FILE
+    content = read_json(file, missing="not a bundle: it has no bundle.json", remedy="make one with `detectclf bundle`")
+    try:
+        record = _Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy="bundle the runs again") from error
+    _check_parts(record, file)
+    for name in (DETECTOR_FILE, CLASSIFIER_FILE):
+        _check_sum(folder / name, record.sha256.get(name))
+    return Bundle(
+        name=record.name,
+        version=record.version,
+        classes=record.classes,
+        negative=record.negative,
+        detector=rebuild_detector(record.detector, folder / DETECTOR_FILE),
+        detector_meta=record.detector,
+        classifier=rebuild_classifier(record.classifier, folder / CLASSIFIER_FILE),
+        classifier_meta=record.classifier,
+        fusion=record.fusion,
+        facts=record.facts,
+    )
+
+
+def looks_like_bundle(folder: Path) -> bool:
+    """Whether ``folder`` holds a ``bundle.json``."""
+    return (folder / BUNDLE_FILE).is_file()
+
+
+def _check_parts(record: _Record, file: Path) -> None:
+    if record.classes != record.classifier.classes or len(record.fusion.bias) != len(record.classes):
+        raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy="bundle the runs again")
+
+
+def _check_sum(file: Path, wanted: str | None) -> None:
+    remedy = "copy or bundle it again"
+    if not file.is_file():
+        raise ModelError("is missing from the bundle", file=file, remedy=remedy)
+    if hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+        raise ModelError("corrupted: not the file that was bundled", file=file, remedy=remedy)
+
+
+__all__ = ["Bundle", "FusionParameters", "load_bundle", "looks_like_bundle", "save_bundle"]

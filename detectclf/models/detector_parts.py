@@ -1,0 +1,88 @@
+"""Parts of our Faster R-CNNs: the input transform, float32 anchors and heads, and the pyramid on a lean backbone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.ops import FeaturePyramidNetwork
+
+PYRAMID_CHANNELS = 128
+"""Channels of the lean pyramid; 256 of the stock models are more than a few classes of tumour need."""
+
+
+class SliceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision's classes are untyped
+    """Grey slices to normalised batches of three channels, the longer side ``size`` pixels.
+
+    A slice that has this size already is not interpolated again; smaller ones grow, larger ones shrink with
+    antialiasing.
+    """
+
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(size, size, list(mean), list(std))
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """``(1, h, w)`` grey -> ``(3, h, w)``."""
+        normal: Tensor = super().normalize(image)  # the mean of three channels repeats the grey one
+        return normal
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resizes an image ``(3, h, w)`` and the boxes of its target."""
+        height, width = image.shape[-2:]
+        scale = self.max_size / max(height, width)
+        if scale == 1:
+            return image, target
+        # At least one pixel: torchvision's own rounding makes nothing of a very narrow strip.
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        image = functional.interpolate(image[None], size=size, mode="bilinear", antialias=scale < 1)[0]
+        if target is not None:
+            target = {**target, "boxes": resize_boxes(target["boxes"], (height, width), size)}
+        return image, target
+
+
+class Float32Anchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors in float32 under mixed precision too.
+
+    torchvision gives anchors the features' type; bfloat16 has no odd numbers above 256.
+    """
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """One ``(A, 4)`` tensor per image; of the feature maps only size, type and device count."""
+        anchors: list[Tensor] = super().forward(image_list, [maps[:1, :1].float() for maps in feature_maps])
+        return anchors
+
+
+def to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Forward hook: box deltas and scores leave a head in float32, so that boxes are decoded in full precision."""
+    return tuple([t.float() for t in part] if isinstance(part, list) else part.float() for part in outputs)
+
+
+class PyramidBackbone(nn.Module):
+    """A backbone's maps of strides 8, 16 and 32 in a feature pyramid (Lin et al. 2017).
+
+    Args:
+        body: gives three maps, as a list or as a dict in order.
+        channels: of the three maps.
+    """
+
+    def __init__(self, body: nn.Module, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(list(channels), PYRAMID_CHANNELS)
+        self.out_channels = PYRAMID_CHANNELS
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """``(B, 3, H, W)`` -> maps ``"0"``, ``"1"``, ``"2"`` of 128 channels."""
+        maps = self.body(images)
+        levels = maps.values() if isinstance(maps, dict) else maps
+        pyramid: dict[str, Tensor] = self.fpn(OrderedDict((str(n), level) for n, level in enumerate(levels)))
+        return pyramid
+
+
+__all__ = ["PYRAMID_CHANNELS", "Float32Anchors", "PyramidBackbone", "SliceTransform", "to_float32"]

@@ -1,0 +1,221 @@
+"""The box stage: a table of Faster R-CNNs, and :class:`Detector`, which makes one model of any of its rows.
+
+torchvision counts background as class 0. The shift by one is made in :class:`Detector` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torchvision.models.detection.rpn import RPNHead
+
+from detectclf.config import DetectorConfig
+from detectclf.errors import ModelError
+from detectclf.models.box_loss import OverlapRoIHeads
+from detectclf.models.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from detectclf.models.detector_backbones import NetworkBuilder, Settings, lean, mobilenet_v2_body, stock
+from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
+from detectclf.models.transfer import TransferModel
+from detectclf.models.weights import WeightsReport, load_weights
+
+Anchors = tuple[tuple[float, ...], ...]
+
+LEAN_ANCHORS: Anchors = ((16, 24, 32), (48, 64, 96), (128, 192, 256))
+"""Sides in pixels of a 320 px input, per stride 8, 16, 32: a pituitary tumour is about 30 px there, a glioma 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorRow:
+    """One architecture.
+
+    Attributes:
+        build: makes the network with random weights.
+        anchors: sides per level, in pixels of an input of ``anchor_reference`` pixels; they scale with the input.
+        weights: what ``--weights default`` is, as :func:`~detectclf.models.weights.load_weights` wants it.
+        mean, std: of the pixels that the weights were trained on.
+        rpn_depth: convolutions of the proposal network's head.
+    """
+
+    build: NetworkBuilder
+    anchors: Anchors
+    anchor_reference: int
+    weights: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    rpn_depth: int = 1
+
+
+_RESNET_ANCHORS: Anchors = ((32,), (64,), (128,), (256,), (512,))
+_MOBILENET_ANCHORS: Anchors = ((32, 64, 128, 256, 512),) * 3
+
+# The stock anchors keep their number, so that COCO weights of the proposal network fit, and scale with the input.
+DETECTORS: dict[str, DetectorRow] = {
+    "fasterrcnn_resnet50_fpn": DetectorRow(
+        stock("fasterrcnn_resnet50_fpn"), _RESNET_ANCHORS, 800, "fasterrcnn_resnet50_fpn"
+    ),
+    "fasterrcnn_resnet50_fpn_v2": DetectorRow(
+        stock("fasterrcnn_resnet50_fpn_v2"), _RESNET_ANCHORS, 800, "fasterrcnn_resnet50_fpn_v2", rpn_depth=2
+    ),
+    "fasterrcnn_mobilenet_v3_large_fpn": DetectorRow(
+        stock("fasterrcnn_mobilenet_v3_large_fpn"), _MOBILENET_ANCHORS, 800, "fasterrcnn_mobilenet_v3_large_fpn"
+    ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": DetectorRow(
+        stock("fasterrcnn_mobilenet_v3_large_320_fpn"), _MOBILENET_ANCHORS, 640, "fasterrcnn_mobilenet_v3_large_320_fpn"
+    ),
+    "fasterrcnn_mobilenet_v2_fpn": DetectorRow(
+        lean(mobilenet_v2_body, (32, 96, 320)), LEAN_ANCHORS, 320, "mobilenet_v2"
+    ),
+}
+"""Every architecture that has a fixed name; ``fasterrcnn_timm:NAME`` stands for any of timm's with the same pyramid."""
+
+
+class Detector(TransferModel):
+    """A Faster R-CNN of the table (Ren et al. 2015), fed with grey slices.
+
+    Attributes:
+        arch: name of the row.
+        config: the settings that it was built with.
+        num_classes: classes of boxes, background not counted.
+        image_size: longer side of the network's input, pixels.
+        weights_report: what became of the pretrained weights.
+    """
+
+    def __init__(self, row: DetectorRow, config: DetectorConfig, num_classes: int) -> None:
+        super().__init__()
+        self.arch, self.config, self.num_classes = config.arch, config, num_classes
+        self.image_size = config.image_size
+        self.weights_report = WeightsReport("none")
+        sizes = _anchor_sizes(row, config)
+        anchors = Float32Anchors(sizes, (config.aspect_ratios,) * len(sizes))
+        self.network = row.build(num_classes + 1, _settings(config))
+        self.network.transform = SliceTransform(config.image_size, row.mean, row.std)
+        self.network.rpn.anchor_generator = anchors
+        self.network.rpn.head = RPNHead(
+            self.network.backbone.out_channels, anchors.num_anchors_per_location()[0], row.rpn_depth
+        )
+        if config.box_loss != "smooth_l1":
+            self.network.roi_heads = OverlapRoIHeads(self.network.roi_heads, config.box_loss)
+        self.network.rpn.head.register_forward_hook(to_float32)
+        self.network.roi_heads.box_predictor.register_forward_hook(to_float32)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the grey levels (0 to 1) per channel that the network expects."""
+        return tuple(self.network.transform.image_mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation that goes with :attr:`mean`."""
+        return tuple(self.network.transform.image_std)
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Sets the mean and standard deviation (of grey levels 0 to 1) per channel of the network."""
+        self.network.transform.image_mean, self.network.transform.image_std = list(mean), list(std)
+
+    def backbone(self) -> nn.Module:
+        """The network under the pyramid."""
+        body: nn.Module = self.network.backbone.body
+        return body
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, boxes in evaluation.
+
+        Args:
+            images: ``(1, h, w)`` float each, grey levels 0 to 1, any size.
+            targets: in training, for each image ``boxes`` ``(N, 4)`` float32 ``xyxy`` in pixels of the image given
+                here, and ``labels`` ``(N,)`` int64 from 0. An image without a tumour has ``(0, 4)`` boxes.
+
+        Returns:
+            In training a dict of losses to be summed; in evaluation for each image ``boxes`` ``(M, 4)`` pixels of
+            the image given here, ``labels`` ``(M,)`` from 0, ``scores`` ``(M,)``, best first.
+
+        Raises:
+            ModelError: training without targets.
+        """
+        if not self.training:
+            found: list[dict[str, Tensor]] = self.network(images)
+            return [{**each, "labels": each["labels"] - 1} for each in found]
+        if targets is None:
+            raise ModelError("a detector in training needs boxes", remedy="call .eval() to predict")
+        shifted = [{"boxes": each["boxes"], "labels": each["labels"] + 1} for each in targets]
+        losses: dict[str, Tensor] = self.network(images, shifted)
+        return losses
+
+
+def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
+    """A detector with its pretrained weights.
+
+    Args:
+        config: architecture, weights, input size, anchors, proposals, thresholds.
+        num_classes: classes of boxes, background not counted, at least 1.
+
+    Raises:
+        ModelError: unknown architecture, anchors that do not suit it, or weights that cannot be had or do not fit.
+        UnsafeError: weights in a pickle that holds code.
+    """
+    if num_classes < 1:
+        raise ModelError("a detector needs at least one class of boxes", remedy="check the class names of the data")
+    row = detector_row(config.arch)
+    model = Detector(row, config, num_classes)
+    model.weights_report = load_weights(
+        model.network, config.weights, arch=config.arch, default=row.weights, core="backbone.body."
+    )
+    return model
+
+
+def detector_row(arch: str) -> DetectorRow:
+    """The row of an architecture, ``fasterrcnn_timm:NAME`` included.
+
+    Raises:
+        ModelError: unknown architecture, or timm is not installed.
+    """
+    if arch.startswith("fasterrcnn_timm:"):
+        from detectclf.models.timm_networks import detector_facts
+
+        name = arch.removeprefix("fasterrcnn_timm:")
+        facts = detector_facts(name)
+        return DetectorRow(
+            lean(facts.build, facts.channels), LEAN_ANCHORS, 320, f"timm:{name}", mean=facts.mean, std=facts.std
+        )
+    if arch not in DETECTORS:
+        known = ", ".join(DETECTORS)
+        raise ModelError(f"no detector {arch!r}", remedy=f"use one of {known} or fasterrcnn_timm:NAME")
+    return DETECTORS[arch]
+
+
+def _anchor_sizes(row: DetectorRow, config: DetectorConfig) -> Anchors:
+    if config.anchor_sizes is None:
+        scale = config.image_size / row.anchor_reference
+        return tuple(tuple(side * scale for side in level) for level in row.anchors)
+    counts = {len(level) for level in config.anchor_sizes}
+    if len(config.anchor_sizes) != len(row.anchors) or len(counts) != 1 or 0 in counts:
+        raise ModelError(
+            f"anchor_sizes of {config.arch} are {len(row.anchors)} groups of one length",
+            remedy="mend model.anchor_sizes or leave it out",
+        )
+    return config.anchor_sizes
+
+
+def _settings(config: DetectorConfig) -> Settings:
+    return {
+        "min_size": config.image_size,
+        "max_size": config.image_size,
+        # Before suppression 2.5 and 3.3 times as many, per level: overlapping anchors propose the same place.
+        "rpn_pre_nms_top_n_train": config.proposals_train * 5 // 2,
+        "rpn_pre_nms_top_n_test": config.proposals_test * 10 // 3,
+        "rpn_post_nms_top_n_train": config.proposals_train,
+        "rpn_post_nms_top_n_test": config.proposals_test,
+        "rpn_batch_size_per_image": config.rpn_samples,
+        "rpn_score_thresh": 0.0,  # the number of proposals bounds the work; a threshold would lose faint tumours
+        "box_score_thresh": config.score_threshold,
+        "box_nms_thresh": config.nms_iou,
+        "box_detections_per_img": config.max_boxes,
+        "box_batch_size_per_image": config.roi_samples,
+    }
+
+
+__all__ = ["DETECTORS", "Detector", "DetectorRow", "build_detector", "detector_row"]

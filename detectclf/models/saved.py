@@ -1,0 +1,257 @@
+"""A trained model on disk: ``model.safetensors``, and beside it ``model.json`` with all that rebuilds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detectclf.config import ClassifierConfig, DetectorConfig
+from detectclf.data.safety import atomic_write, read_bytes
+from detectclf.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from detectclf.models.classifiers import Classifier
+    from detectclf.models.detectors import Detector
+
+MODEL_FILE, META_FILE = "model.safetensors", "model.json"
+
+META_LIMIT = 16 * 2**20
+"""Most bytes that a model's description may have."""
+
+
+class Preprocessing(BaseModel):
+    """What is done to a slice before the network; never guessed at prediction time.
+
+    Attributes:
+        size: longer side of the input after resizing, padded to a square at the bottom and right, pixels.
+        mean, std: of grey levels 0 to 1, one number per channel of the network.
+        colour: how the network's channels are made of the slice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(ge=1)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colour: Literal["grey"] = "grey"
+
+
+class ModelMeta(BaseModel):
+    """What ``model.json`` says.
+
+    Attributes:
+        kind: which stage it is.
+        arch: row of the table.
+        config: the ``DetectorConfig`` or ``ClassifierConfig`` it was built with.
+        classes: names in the order of the model's outputs (of the detector: of its boxes).
+        negative: the class that means "no tumour", ``None`` where there is none.
+        preprocessing: what is done to a slice first.
+        version: of detectclf that wrote it.
+        training: free facts, such as data, seed and metrics.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["detectclf-model"] = "detectclf-model"
+    format_version: Literal[1] = 1
+    kind: Literal["detector", "classifier"]
+    arch: str
+    config: dict[str, Any]
+    classes: tuple[str, ...] = Field(min_length=1)
+    negative: str | None
+    preprocessing: Preprocessing
+    version: str
+    training: dict[str, Any] = {}
+
+
+def describe_model(
+    model: Detector | Classifier, *, classes: Sequence[str], negative: str | None, training: Mapping[str, Any] | None
+) -> ModelMeta:
+    """The description of ``model`` that :func:`save_model` writes beside its weights.
+
+    Args:
+        model: as built by this package.
+        classes: names in the order of its outputs.
+        negative: the class that means "no tumour", if any.
+        training: free JSON facts.
+
+    Raises:
+        ModelError: the number of classes is not the model's.
+    """
+    from detectclf import __version__
+    from detectclf.models.classifiers import Classifier
+
+    if len(classes) != model.num_classes:
+        raise ModelError(f"{len(classes)} class names for a model of {model.num_classes} classes")
+    is_classifier = isinstance(model, Classifier)
+    mean = model.mean.flatten().tolist() if isinstance(model, Classifier) else model.mean
+    std = model.std.flatten().tolist() if isinstance(model, Classifier) else model.std
+    config = model.config.model_dump(mode="json")
+    if config["weights"] not in ("default", "none"):
+        config["weights"] = Path(config["weights"]).name  # folders of the author's machine are nobody's business
+    return ModelMeta(
+        kind="classifier" if is_classifier else "detector",
+        arch=model.arch,
+        config=config,
+        classes=tuple(classes),
+        negative=negative,
+        preprocessing=Preprocessing(
+            size=model.input_size if isinstance(model, Classifier) else model.image_size,
+            mean=tuple(round(v, 6) for v in mean),
+            std=tuple(round(v, 6) for v in std),
+        ),
+        version=__version__,
+        training=dict(training or {}),
+    )
+
+
+def save_model(folder: Path, module: nn.Module, meta: ModelMeta, *, half: bool = False) -> None:
+    """Writes ``model.safetensors`` and ``model.json`` into ``folder``, each in one step.
+
+    Args:
+        folder: made where it is not there.
+        module: the model, on any device.
+        meta: its description.
+        half: store matrices and filters in float16, which halves the file.
+
+    Raises:
+        DataError: the files cannot be written, such as on a full disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / MODEL_FILE, weights_bytes(module, half=half))
+    atomic_write(folder / META_FILE, meta.model_dump_json(indent=2) + "\n")
+
+
+def load_detector(folder: Path) -> tuple[Detector, ModelMeta]:
+    """The detector of a run directory, in evaluation mode on the CPU.
+
+    Raises:
+        ModelError: not a run directory, of the other stage, corrupted, or of another architecture.
+    """
+    meta = read_meta(folder / META_FILE)
+    return rebuild_detector(meta, folder / MODEL_FILE), meta
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, ModelMeta]:
+    """The classifier of a run directory, in evaluation mode on the CPU.
+
+    Raises:
+        ModelError: not a run directory, of the other stage, corrupted, or of another architecture.
+    """
+    meta = read_meta(folder / META_FILE)
+    return rebuild_classifier(meta, folder / MODEL_FILE), meta
+
+
+def rebuild_detector(meta: ModelMeta, weights: Path) -> Detector:
+    """The detector that ``meta`` describes with the weights of a file; raises as :func:`load_detector`."""
+    from detectclf.models.detectors import build_detector
+
+    config = _config(DetectorConfig, meta, "detector", weights)
+    model = build_detector(config, len(meta.classes))
+    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
+    _fill(model, weights, meta)
+    return model.eval()
+
+
+def rebuild_classifier(meta: ModelMeta, weights: Path) -> Classifier:
+    """The classifier that ``meta`` describes with the weights of a file; raises as :func:`load_classifier`."""
+    from detectclf.models.classifiers import build_classifier
+
+    config = _config(ClassifierConfig, meta, "classifier", weights)
+    model = build_classifier(config, len(meta.classes))
+    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
+    _fill(model, weights, meta)
+    return model.eval()
+
+
+def _config(kind: type[DetectorConfig] | type[ClassifierConfig], meta: ModelMeta, wanted: str, file: Path) -> Any:
+    if meta.kind != wanted:
+        raise ModelError(f"is a {meta.kind}, not a {wanted}", file=file.parent, remedy=f"give the run of a {wanted}")
+    # The file has all weights, so nothing is downloaded; the input size is the one written, not today's default.
+    settings = {**meta.config, "arch": meta.arch, "weights": "none", "image_size": meta.preprocessing.size}
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        raise _not_a_model(file.parent / META_FILE, error) from error
+
+
+def _not_a_model(file: Path, error: ValidationError) -> ModelError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return ModelError(f"not a description of a model: {where}: {first['msg']}", file=file, remedy="train it again")
+
+
+def read_meta(file: Path) -> ModelMeta:
+    """The description in a ``model.json``.
+
+    Raises:
+        ModelError: not there, so the folder is no run; or not a description of a model.
+    """
+    content = read_json(file, missing="not a run directory: it has no model.json", remedy="give a finished run")
+    try:
+        return ModelMeta.model_validate(content)
+    except ValidationError as error:
+        raise _not_a_model(file, error) from error
+
+
+def read_json(file: Path, *, missing: str, remedy: str) -> Any:
+    """The content of a JSON file of ours.
+
+    Raises:
+        ModelError: ``missing`` where there is no such file; not JSON.
+        UnsafeError: no regular file, or much too large.
+    """
+    if not file.exists():
+        raise ModelError(missing if file.parent.is_dir() else "no such folder", file=file.parent, remedy=remedy)
+    try:
+        return json.loads(read_bytes(file, limit_bytes=META_LIMIT))
+    except DataError as error:
+        raise ModelError(error.reason, file=file, remedy=error.remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError("corrupted: not JSON", file=file, remedy="copy or train it again") from error
+
+
+def weights_bytes(module: nn.Module, *, half: bool) -> bytes:
+    """The module's state as safetensors.
+
+    With ``half``, vectors stay in float32: they are few, and a variance of BatchNorm may be under what float16 has.
+    """
+    import torch
+    from safetensors.torch import save
+
+    state = {}
+    for name, tensor in module.state_dict().items():
+        # A clone of each: safetensors refuses tensors that share memory.
+        kept = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        state[name] = kept.half() if half and kept.is_floating_point() and kept.dim() > 1 else kept
+    return save(state, metadata={"format": "pt"})
+
+
+def _fill(model: nn.Module, file: Path, meta: ModelMeta) -> None:
+    import torch
+
+    from detectclf.models.weight_files import read_state
+
+    state: dict[str, Tensor] = read_state(file)
+    own = model.state_dict()
+    wrong = sorted(
+        n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
+    )
+    if wrong:
+        raise ModelError(
+            f"weights of another architecture: {len(wrong)} of {len(own)} tensors do not fit {meta.arch}",
+            file=file,
+            remedy="keep model.safetensors and model.json of one run together",
+        )
+    if not all(torch.isfinite(tensor).all() for tensor in state.values() if tensor.is_floating_point()):
+        raise ModelError("weights are not finite", file=file, remedy="train it again with a lower learning rate")
+    model.load_state_dict(state)
+
+
+__all__ = ["ModelMeta", "Preprocessing", "describe_model", "load_classifier", "load_detector", "save_model"]

@@ -1,0 +1,113 @@
+"""Networks of timm, the optional library of image models, with the facts about them that our tables need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from detectclf.errors import ModelError
+
+PYRAMID_STRIDES = [8, 16, 32]
+"""Strides of the maps that a detector's pyramid is made of, input pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimmFacts:
+    """What timm says of a network.
+
+    Attributes:
+        build: makes the network with random weights: pooled features, or maps of strides 8, 16 and 32.
+        input_size: side of the input that it was trained at, pixels.
+        mean, std: of the pixels that it was trained on.
+        channels: of the three maps; empty for a classifier.
+        last_map: dotted name of the layer that gives the last map before pooling, where timm says it.
+    """
+
+    build: Callable[[], nn.Module]
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: tuple[int, ...] = ()
+    last_map: str | None = None
+
+
+def classifier_facts(name: str) -> TimmFacts:
+    """Facts about a network that ends in pooled features.
+
+    Raises:
+        ModelError: timm is not installed, or has no such network.
+    """
+
+    def build() -> nn.Module:
+        return _create(name, num_classes=0)
+
+    network, settings = _on_meta(build), _settings(name)
+    maps = getattr(network, "feature_info", None) or [{}]
+    return TimmFacts(build, int(settings.input_size[-1]), settings.mean, settings.std, last_map=maps[-1].get("module"))
+
+
+def detector_facts(name: str) -> TimmFacts:
+    """Facts about a network that gives maps of strides 8, 16 and 32.
+
+    Raises:
+        ModelError: timm is not installed, has no such network, or the network has no such maps.
+    """
+
+    def build() -> nn.Module:
+        return _create(name, features_only=True, out_indices=(-3, -2, -1))
+
+    try:
+        network = _on_meta(build)
+        info: Any = network.feature_info
+        strides, channels = list(info.reduction()), tuple(info.channels())
+    except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
+        raise ModelError(f"timm's {name} gives no feature maps", remedy="use a convolutional network") from error
+    if strides != PYRAMID_STRIDES:
+        raise ModelError(f"timm's {name} has maps of strides {strides}, not 8, 16, 32", remedy="use another network")
+    settings = _settings(name)
+    return TimmFacts(build, int(settings.input_size[-1]), settings.mean, settings.std, channels=channels)
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError("timm is not installed", remedy='pip install "detectclf[timm]"') from error
+    module: ModuleType = timm
+    return module
+
+
+def _create(name: str, **arguments: Any) -> nn.Module:
+    timm = _timm()
+    # Names of files and addresses of a model hub, which create_model would take too, stop here.
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no network {name!r}", remedy="see timm.list_models()")
+    network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return network
+
+
+def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    import torch
+
+    _timm()
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, NotImplementedError):
+        return build()  # a few networks compute with numbers while they are built
+
+
+def _settings(name: str) -> Any:
+    settings = _timm().get_pretrained_cfg(name)
+    if settings is not None:
+        return settings
+    from timm.models import PretrainedCfg
+
+    return PretrainedCfg(input_size=(3, 224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+__all__ = ["PYRAMID_STRIDES", "TimmFacts", "classifier_facts", "detector_facts"]

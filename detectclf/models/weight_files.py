@@ -1,0 +1,142 @@
+"""State dicts from the library's store and from files of strangers, read without running anything in them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detectclf.errors import ModelError, UnsafeError
+
+DOWNLOAD_TIMEOUT = 20.0
+"""Seconds without a byte after which a download is given up."""
+
+_NESTS = ("state_dict", "model_state_dict", "model", "model_ema", "ema", "net", "weights")
+
+
+def default_state(name: str) -> dict[str, Tensor]:
+    """The library's own pretrained weights, downloaded once and checked.
+
+    Args:
+        name: a torchvision model (its ``DEFAULT`` weights, checked by the hash in the file's name), or
+            ``timm:NAME`` (safetensors of the model hub, which addresses files by their content).
+
+    Raises:
+        ModelError: cannot be downloaded.
+    """
+    remedy = "use --weights PATH or --weights none"
+    try:
+        with _impatient():
+            return _timm_state(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision_state(name)
+    except ModelError:
+        raise
+    except Exception as error:  # the clients raise a dozen types, and all of them mean this to the user
+        raise ModelError(
+            f"cannot download the pretrained weights of {name} ({type(error).__name__})", remedy=remedy
+        ) from error
+
+
+def _torchvision_state(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name)["DEFAULT"]
+    state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    return state
+
+
+def _timm_state(name: str) -> dict[str, Tensor]:
+    import timm
+    from huggingface_hub import hf_hub_download
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise ModelError(f"timm has no pretrained weights of {name}", remedy="use --weights PATH or --weights none")
+    path = hf_hub_download(config.hf_hub_id, "model.safetensors", etag_timeout=DOWNLOAD_TIMEOUT)
+    return _read_safetensors(Path(path))
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    # torch.hub opens its connections without a timeout and would wait for ever on a silent network.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: safetensors, or what ``torch.save`` wrote of one.
+
+    Args:
+        path: the file, or a run directory (its ``model.safetensors``).
+
+    Raises:
+        ModelError: no such file, not a weights file, corrupted, or without tensors.
+        UnsafeError: a pickle that holds code; it is not run.
+    """
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise ModelError("no such weights file", file=path, remedy="give a safetensors or state-dict file")
+    return _read_safetensors(path) if _looks_like_safetensors(path) else _read_pickle(path)
+
+
+def _looks_like_safetensors(path: Path) -> bool:
+    # Eight bytes of header length, then a JSON object. A pickle or a zip archive has another ninth byte.
+    with path.open("rb") as file:
+        start = file.read(9)
+    return path.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError("corrupted weights file", file=path, remedy="copy or download it again") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    import pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "invalid load key" in str(error) or "Unsupported global" not in str(error):
+            raise _not_weights(path) from error
+        raise UnsafeError(
+            "a pickle that holds more than tensors, which could run code; not loaded",
+            file=path,
+            remedy="save its state dict as safetensors and give that",
+        ) from error
+    except Exception as error:  # torch.load raises whatever its zip and pickle readers trip over
+        raise _not_weights(path) from error
+    return _flat_state(content, path)
+
+
+def _not_weights(path: Path) -> ModelError:
+    return ModelError("not a weights file, or corrupted", file=path, remedy="give a safetensors or state-dict file")
+
+
+def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, from under ``state_dict``, ``model`` and the like where they are nested."""
+    if isinstance(content, Mapping):
+        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+        for nest in _NESTS:
+            if isinstance(content.get(nest), Mapping):
+                return _flat_state(content[nest], path)
+    raise ModelError("holds no tensors", file=path, remedy="give a safetensors or state-dict file")
+
+
+__all__ = ["default_state", "read_state"]

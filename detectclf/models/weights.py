@@ -1,0 +1,158 @@
+"""Pretrained weights: where they come from, and which of them fit.
+
+Weights come from the library's own store (``default``: downloaded once, checked by hash, kept in the cache), from a
+file of the user's (safetensors, or a plain state dict; never a pickle with code), or not at all (``none``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from detectclf.errors import ModelError
+from detectclf.models.weight_files import default_state, read_state
+
+MIN_SHARE = 0.5
+"""Least share of the backbone's tensors that must fit; features-only files of AlexNet have 0.7, strangers < 0.4."""
+
+# Names that training code, wrappers and houses like ours put before a network's own names.
+_WRAPPERS = frozenset(
+    {"module", "model", "_orig_mod", "backbone", "body", "network", "net", "encoder", "features", "trunk"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReport:
+    """What became of a weights file.
+
+    Attributes:
+        source: ``default``, ``none``, or the file's name.
+        matched: tensors of the model that were filled.
+        missing: tensors of the model that the file has nothing for; they keep their initial values.
+        unexpected: tensors of the file that the model has no place for.
+        mismatched: tensors of the model that the file has in another shape, such as heads of another class count.
+    """
+
+    source: str
+    matched: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line for the log."""
+        if not self.matched:
+            return f"weights: {self.source}; every layer starts anew"
+        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        new = sorted({_layer(name) for name in (*self.missing, *self.mismatched)})
+        tail = f"; new: {', '.join(new[:6])}{', ...' if len(new) > 6 else ''}" if new else ""
+        spare = f"; {len(self.unexpected)} in the file not used" if self.unexpected else ""
+        return f"weights: {self.source}; {len(self.matched)} of {total} tensors filled{tail}{spare}"
+
+
+def load_weights(module: nn.Module, spec: str, *, arch: str, default: str | None, core: str = "") -> WeightsReport:
+    """Fills ``module`` with pretrained weights, as far as they fit.
+
+    Whole-model and features-only layouts are taken, with or without the prefixes that wrappers add; tensors of
+    another shape (heads of another class count) are left out.
+
+    Args:
+        module: the network, changed in place.
+        spec: ``default``, ``none``, or the path of a weights file or of a run directory.
+        arch: name for messages.
+        default: what ``default`` stands for: name of a torchvision model, ``timm:NAME``, or ``None`` where the
+            architecture has no pretrained weights (then nothing is loaded).
+        core: prefix of the module's tensors that must be filled, the backbone's.
+
+    Raises:
+        ModelError: cannot be downloaded; no such file; corrupted; of another architecture.
+        UnsafeError: a pickle that holds code.
+    """
+    if spec == "none":
+        return WeightsReport("none")
+    if spec == "default":
+        if default is None:
+            return WeightsReport(f"none ({arch} has no pretrained weights)")
+        return fill(module, default_state(default), source="default", arch=arch, core=core)
+    return fill(module, read_state(Path(spec)), source=Path(spec).name, arch=arch, core=core)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str, arch: str, core: str = "") -> WeightsReport:
+    """Copies the tensors of ``state`` that fit into ``module``; see :func:`load_weights`.
+
+    Raises:
+        ModelError: too little fits, so these are weights of another architecture.
+    """
+    target = {name: tensor for name, tensor in module.state_dict().items() if not _is_counter(name)}
+    given = {name: tensor for name, tensor in state.items() if not _is_counter(name)}
+    places = _best_naming(given, target)
+    fitting = {places[n]: t for n, t in given.items() if n in places and t.shape == target[places[n]].shape}
+    backbone = [name for name in target if name.startswith(core)]
+    hits = sum(name in fitting for name in backbone)
+    if hits < MIN_SHARE * len(backbone):
+        raise ModelError(
+            f"weights of another architecture: {hits} of the {len(backbone)} tensors of {arch} fit",
+            file=source,
+            remedy=f"give weights of {arch}, or use --weights none",
+        )
+    module.load_state_dict(fitting, strict=False)
+    mismatched = {places[name] for name in given if name in places} - fitting.keys()
+    return WeightsReport(
+        source=source,
+        matched=tuple(sorted(fitting)),
+        missing=tuple(sorted(target.keys() - fitting.keys() - mismatched)),
+        unexpected=tuple(sorted(name for name in given if name not in places)),
+        mismatched=tuple(sorted(mismatched)),
+    )
+
+
+def _best_naming(given: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, str]:
+    """File name -> model name of the tensors, under the change of prefix that makes most of them fit."""
+    by_name = {_canonical(name): name for name in target}
+    best: dict[str, str] = {}
+    most = -1
+    for strip in _openings(given):
+        for add in _openings(target):
+            places = {
+                name: by_name[changed]
+                for name in given
+                if name.startswith(strip) and (changed := _canonical(add + name[len(strip) :])) in by_name
+            }
+            hits = sum(given[name].shape == target[place].shape for name, place in places.items())
+            if hits > most:
+                best, most = places, hits
+    return best
+
+
+def _openings(names: Iterable[str]) -> list[str]:
+    """Every dotted prefix of ``names`` that is made of wrapper names only; the empty one first."""
+    found = {"": None}
+    for name in names:
+        parts = name.split(".")[:-1]
+        for count, part in enumerate(parts, start=1):
+            if part not in _WRAPPERS:
+                break
+            found[".".join(parts[:count]) + "."] = None
+    return list(found)
+
+
+def _canonical(name: str) -> str:
+    # timm's features_only models write stages_0 for stages.0.
+    return re.sub(r"_(\d+)(?=\.)", r".\1", name)
+
+
+def _is_counter(name: str) -> bool:
+    # BatchNorm's step counter is absent from older files and says nothing.
+    return name.endswith("num_batches_tracked")
+
+
+def _layer(name: str) -> str:
+    """``head.weight`` -> ``head``: the module that a tensor belongs to, at most two names deep."""
+    return ".".join(name.split(".")[:-1][:2])
+
+
+__all__ = ["WeightsReport", "fill", "load_weights"]
