@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detectclf.data.faults import Faults
-from detectclf.data.formats import classes_csv, coco, folder
+from detectclf.data.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
 from detectclf.errors import DataError
 from detectclf.types import Dataset
 
@@ -26,11 +26,18 @@ class Format:
     write: Callable[[Dataset, Path], None]
     looks_like: Callable[[Path], bool]
     holds_boxes: bool
+    holds_unknown: bool = False
+    """Whether a slice of which nothing is known can be told from one without boxes."""
 
 
 # In the order in which they are preferred where several fit.
 FORMATS: dict[str, Format] = {
     "coco": Format(coco.read, coco.write, coco.looks_like, coco.HOLDS_BOXES),
+    "yolo": Format(yolo.read, yolo.write, yolo.looks_like, yolo.HOLDS_BOXES, True),
+    "voc": Format(voc.read, voc.write, voc.looks_like, voc.HOLDS_BOXES, True),
+    "createml": Format(createml.read, createml.write, createml.looks_like, createml.HOLDS_BOXES),
+    "tfrecord": Format(tfrecord.read, tfrecord.write, tfrecord.looks_like, tfrecord.HOLDS_BOXES),
+    "csv": Format(detection_csv.read, detection_csv.write, detection_csv.looks_like, detection_csv.HOLDS_BOXES),
     "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, classes_csv.HOLDS_BOXES),
     "folder": Format(folder.read, folder.write, folder.looks_like, folder.HOLDS_BOXES),
 }
@@ -95,9 +102,10 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
     row = _row(format)
     if not row.holds_boxes and not drop_boxes and any(s.box_labels for s in dataset.samples):
         raise DataError(f"the format {format} cannot hold boxes", remedy="add --drop-boxes to leave them out")
-    classed = next((s for s in dataset.samples if not s.boxed and s.label is not None), None)
-    if row.holds_boxes and classed is not None:
-        reason = f"{classed.name}: its class is known and its box is not, which the format {format} cannot say"
+    unboxed = next((s for s in dataset.samples if not s.boxed and not (row.holds_unknown and s.label is None)), None)
+    if row.holds_boxes and unboxed is not None:
+        # An image without boxes would say "no tumour" there.
+        reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot say"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
 

@@ -1,0 +1,169 @@
+"""Pascal VOC: one XML file per image, beside it (Roboflow), or in ``Annotations/`` with ``JPEGImages/`` (VOC itself).
+
+VOC counts pixels from 1 and includes the last one: pixels ``xmin .. xmax`` of it are ``[xmin - 1, xmax)`` here. So
+reading takes 1 off ``xmin`` and ``ymin`` and leaves ``xmax`` and ``ymax``, and writing undoes it. A tool that counts
+from 0 is off by at most that one pixel, which is clipped as rounding where it leaves the image.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as Tree  # for writing only; strangers' XML is parsed by defusedxml
+
+from detectclf.data.faults import Faults
+from detectclf.data.formats.assemble import assemble
+from detectclf.data.formats.files import (
+    by_split,
+    copy_image,
+    files_with,
+    find_image,
+    image_files,
+    output_names,
+    read_text,
+    split_folders,
+    split_name,
+    write_bytes,
+)
+from detectclf.data.formats.raw import RawBox, RawSlice, parse_number, stated_size
+from detectclf.data.formats.whole_pixels import whole_pixels
+from detectclf.data.safety import check_inside, read_bytes
+from detectclf.errors import UnsafeError
+from detectclf.types import Dataset, Sample
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+HOLDS_BOXES = True
+_LIMIT_BYTES = 8 * 2**20
+_NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def looks_like(folder: Path) -> bool:
+    """Whether the folder is a VOC export."""
+    return bool(files_with(folder / "Annotations", ".xml") or _xml_folders(folder))
+
+
+def _xml_folders(folder: Path) -> list[tuple[str, Path]]:
+    return split_folders(folder, lambda sub: bool(files_with(sub, ".xml")))
+
+
+def read(folder: Path, faults: Faults) -> Dataset:
+    """Reads a VOC export; see :mod:`detectclf.data.formats`."""
+    slices: list[RawSlice] = []
+    if (folder / "Annotations").is_dir():
+        annotations, images = check_inside(folder, folder / "Annotations"), folder / "JPEGImages"
+        slices += _read_folder(annotations, images, _listed_splits(folder), "train", folder, faults)
+    else:
+        for split, sub in _xml_folders(folder):
+            slices += _read_folder(sub, sub, {}, split, folder, faults)
+    classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
+    return assemble(slices, classes, folder, faults)
+
+
+def _listed_splits(folder: Path) -> dict[str, str]:
+    """Stem -> split, from ``ImageSets/Main/train.txt`` and so on; files of one class (``cat_train``) do not count."""
+    splits: dict[str, str] = {}
+    for file in files_with(folder / "ImageSets" / "Main", "train.txt", "val.txt", "valid.txt", "test.txt"):
+        if "_" not in file.stem and file.stem != "trainval":
+            splits.update(dict.fromkeys(read_text(file, folder).split(), split_name(file.stem)))
+    return splits
+
+
+def _read_folder(
+    annotations: Path, images: Path, splits: dict[str, str], split: str, folder: Path, faults: Faults
+) -> list[RawSlice]:
+    pictures = {path.stem: path for path in image_files(images)}
+    left = set(pictures.values())
+    slices = []
+    for file in files_with(annotations, ".xml"):
+        root = _parse(file, folder, faults)
+        picture = pictures.get(file.stem, images / f"{file.stem}.jpg")
+        if root is not None:
+            name = (root.findtext("filename") or "").strip()
+            stated = find_image(name, [images]) if name else picture
+            picture = stated if stated.exists() else picture
+            boxes = [_box(item, file, faults) for item in root.iter("object")]
+            where = splits.get(file.stem, split)
+            check_inside(folder, picture)
+            slices.append(RawSlice(picture, picture.name, where, file, boxes, stated_size=_size(root)))
+        left.discard(picture)
+    for picture in sorted(left):
+        faults.warning("missing_label_file", picture, "has no XML file, so that nothing is known of it")
+        check_inside(folder, picture)
+        slices.append(RawSlice(picture, picture.name, splits.get(picture.stem, split), picture))
+    return slices
+
+
+def _size(root: Element) -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    return stated_size(parse_number(size.findtext("width")), parse_number(size.findtext("height")))
+
+
+def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
+    try:
+        root: Element = fromstring(read_bytes(file, limit_bytes=_LIMIT_BYTES, root=folder), forbid_dtd=True)
+    except DefusedXmlException:
+        remedy = "remove the declarations at its top"
+        raise UnsafeError("XML that declares a document type or entities", file=file, remedy=remedy) from None
+    except ParseError as error:
+        faults.error("unreadable_annotation", file, "not XML", error.position[0])
+        return None
+    except (ValueError, LookupError):  # an encoding that nobody knows
+        faults.error("unreadable_annotation", file, "not XML of a known encoding")
+        return None
+    if root.tag != "annotation":
+        faults.error("unreadable_annotation", file, "not a VOC annotation")
+        return None
+    return root
+
+
+def _box(item: Element, file: Path, faults: Faults) -> RawBox:
+    label = (item.findtext("name") or "").strip() or None
+    box = item.find("bndbox")
+    if label is None or box is None:
+        faults.error("bad_record", file, "an object without a name or bndbox")
+        return RawBox((0.0, 0.0, 0.0, 0.0), None)
+    x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return RawBox((x1 - 1, y1 - 1, x2, y2), label)
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Writes images and one XML file each in one folder per split; boxes are rounded to whole pixels."""
+    for split, samples in by_split(dataset):
+        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
+            copy_image(sample, out / split / name)
+            if sample.boxed:
+                write_bytes(out / split / f"{Path(name).stem}.xml", _document(sample, name))
+
+
+def _document(sample: Sample, name: str) -> bytes:
+    root = Tree.Element("annotation")
+    _add(root, "filename", name)
+    size = Tree.SubElement(root, "size")
+    for key, value in (("width", sample.width), ("height", sample.height), ("depth", 1)):
+        _add(size, key, str(value))
+    for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
+        item = Tree.SubElement(root, "object")
+        _add(item, "name", label)
+        corners = Tree.SubElement(item, "bndbox")
+        x1, y1, x2, y2 = whole_pixels(box, sample.width, sample.height)
+        for key, number in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(corners, key, str(number))
+    Tree.indent(root)
+    document: bytes = Tree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _add(parent: Element, tag: str, text: str) -> None:
+    # What XML cannot spell is left to the file's own name, by which the reader finds the image then.
+    Tree.SubElement(parent, tag).text = _NOT_XML.sub("?", text)
+
+
+__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
