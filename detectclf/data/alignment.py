@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 
-from detectclf.data.fingerprints import SIDE
 from detectclf.types import FloatArray
 
 ORIENTATIONS: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
@@ -22,30 +21,45 @@ ORIENTATIONS: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
 )
 """The eight ways to lay a square on itself: what each does to a slice, and how."""
 
-# Largest zoom (as a share) and shift (thumbnail pixels): a crop of 3 % at each side, with some room for the head box.
-_LIMITS = np.array([0.08, 3.0, 0.08, 3.0], np.float32)
+# Largest zoom (as a share) and shift (as a share of the side): a crop of 3 % at each side, with room for the head box.
+_LIMITS = np.array([0.08, 0.06, 0.08, 0.06], np.float32)
 _EDGE = 3
-_GRID: FloatArray = (np.arange(SIDE) - (SIDE - 1) / 2).astype(np.float32)
+# Pairs less alike than this after the coarse alignment are not copies: of 3,790 real and planted pairs of copies the
+# least alike had 0.84.
+_HOPELESS = 0.75
 
 
 @cache
-def _gaussian(sigma: float) -> FloatArray:
-    x = np.arange(SIDE)
+def _gaussian(side: int, sigma: float) -> FloatArray:
+    x = np.arange(side)
     weights = np.exp(-0.5 * ((x[:, None] - x) / sigma) ** 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+@cache
+def _grid(side: int) -> FloatArray:
+    return np.asarray(np.arange(side) - (side - 1) / 2, np.float32)
 
 
 def blur(images: FloatArray, sigma: float) -> FloatArray:
-    """``images`` ``(N, SIDE, SIDE)`` smoothed by a Gaussian of ``sigma`` pixels."""
-    g = _gaussian(sigma)
-    return np.asarray(g @ images @ g.T, dtype=np.float32)
+    """``images`` ``(N, S, S)`` smoothed by a Gaussian of ``sigma`` pixels."""
+    g = _gaussian(images.shape[-1], sigma)
+    return np.asarray(g @ images @ g.T, np.float32)
+
+
+def halve(images: FloatArray) -> FloatArray:
+    """``images`` ``(N, S, S)`` at half the size, each pixel the mean of four."""
+    return np.asarray(
+        (images[:, ::2, ::2] + images[:, 1::2, ::2] + images[:, ::2, 1::2] + images[:, 1::2, 1::2]) / 4, np.float32
+    )
 
 
 def standardise(images: FloatArray) -> FloatArray:
     """``images`` ``(N, ...)``, each with mean 0 and standard deviation 1 (0 where it is constant)."""
-    axes = tuple(range(1, images.ndim))
-    centred = images - images.mean(axis=axes, keepdims=True)
-    return np.asarray(centred / (centred.std(axis=axes, keepdims=True) + 1e-6), dtype=np.float32)
+    flat = images.reshape(len(images), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.einsum("ij,ij->i", flat, flat) / flat.shape[1])[:, None]
+    return np.asarray(flat / (spread + 1e-6), np.float32).reshape(images.shape)
 
 
 def local_contrast(images: FloatArray, fine: float, coarse: float, floor: float) -> FloatArray:
@@ -56,7 +70,7 @@ def local_contrast(images: FloatArray, fine: float, coarse: float, floor: float)
     (Jarrett et al. 2009, "What is the best multi-stage architecture for object recognition?", section 2.2.)
 
     Args:
-        images: ``(N, SIDE, SIDE)``.
+        images: ``(N, S, S)``.
         fine, coarse: sigmas of the two Gaussians, pixels.
         floor: strength, as a share of the image's standard deviation, under which detail counts as noise.
     """
@@ -68,55 +82,70 @@ def local_contrast(images: FloatArray, fine: float, coarse: float, floor: float)
 def correlation(a: FloatArray, b: FloatArray) -> FloatArray:
     """Pearson correlation of each pair of ``(N, ...)`` images: ``(N,)``; 0 where one is constant."""
     x, y = standardise(a).reshape(len(a), -1), standardise(b).reshape(len(b), -1)
-    return np.asarray((x * y).mean(axis=1), dtype=np.float32)
+    return np.asarray(np.einsum("ij,ij->i", x, y) / x.shape[1], np.float32)
 
 
-def _sampling(scale: FloatArray, shift: FloatArray) -> FloatArray:
-    # Linear interpolation along one axis as a matrix (N, SIDE, SIDE): warping is then two matrix products.
-    position = np.clip(_GRID * (1 + scale[:, None]) + shift[:, None] + (SIDE - 1) / 2, 0, SIDE - 1)
-    return np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(SIDE, dtype=np.float32)))
+def _sampling(side: int, scale: FloatArray, shift: FloatArray) -> FloatArray:
+    # Linear interpolation along one axis as a matrix (N, S, S): warping is then two matrix products.
+    position = _grid(side) * (1 + scale[:, None]) + side * shift[:, None] + (side - 1) / 2
+    position = np.clip(position, 0, side - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32))), np.float32)
 
 
 def warp(images: FloatArray, motion: FloatArray) -> FloatArray:
-    """``images`` zoomed and shifted by ``motion`` ``(N, 4)``: zoom and shift in y, then in x."""
-    rows = _sampling(motion[:, 0], motion[:, 1])
-    columns = _sampling(motion[:, 2], motion[:, 3])
-    return np.asarray(rows @ images @ columns.swapaxes(1, 2), dtype=np.float32)
+    """``images`` zoomed and shifted by ``motion`` ``(N, 4)``: zoom and shift in y, then in x, as shares of the side."""
+    rows = _sampling(images.shape[-1], motion[:, 0], motion[:, 1])
+    columns = _sampling(images.shape[-1], motion[:, 2], motion[:, 3])
+    return np.asarray(rows @ images @ columns.swapaxes(1, 2), np.float32)
 
 
-def align(fixed: FloatArray, moving: FloatArray) -> FloatArray:
-    """The zoom and shift ``(N, 4)`` that lay each ``moving`` image over its ``fixed`` one, for :func:`warp`.
+def align(fixed: FloatArray, moving: FloatArray, motion: FloatArray, steps: int) -> FloatArray:
+    """Betters the ``motion`` ``(N, 4)`` that lays each ``moving`` image ``(N, S, S)`` over its ``fixed`` one.
 
-    Gauss-Newton on the difference, coarse then fine, with gain and offset of the grey levels solved for as well
-    (Baker and Matthews 2004, "Lucas-Kanade 20 years on"). The axes are free of each other because the thumbnails
-    are stretched to squares.
+    Gauss-Newton on the difference, with gain and offset of the grey levels solved for as well (Baker and Matthews
+    2004, "Lucas-Kanade 20 years on"). The axes are free of each other because thumbnails are stretched to squares.
     """
-    motion = np.zeros((len(fixed), 4), np.float32)
-    for sigma, steps in ((2.0, 3), (1.0, 3)):
-        target, source = standardise(blur(fixed, sigma)), blur(moving, sigma)
-        for _ in range(steps):
-            image = standardise(warp(source, motion))
-            slope_y, slope_x = np.gradient(image, axis=(1, 2))
-            columns = (slope_y * _GRID[:, None], slope_y, slope_x * _GRID, slope_x, image, np.ones_like(image))
-            jacobian = np.stack([c.reshape(len(fixed), -1) for c in columns], axis=1)
-            residual = (target - image).reshape(len(fixed), -1, 1)
-            normal = jacobian @ jacobian.swapaxes(1, 2) + 1e-2 * np.eye(6, dtype=np.float32)
-            step = np.linalg.solve(normal, jacobian @ residual)[:, :4, 0]
-            motion = np.clip(motion + step, -_LIMITS, _LIMITS).astype(np.float32)
+    side, count = fixed.shape[-1], len(fixed)
+    target, source = standardise(blur(fixed, 1.0)), blur(moving, 1.0)
+    jacobian = np.ones((count, 6, side, side), np.float32)
+    for _ in range(steps):
+        image = standardise(warp(source, motion))
+        jacobian[:, 1, 1:-1] = (image[:, 2:] - image[:, :-2]) * (side / 2)
+        jacobian[:, 1, 0] = jacobian[:, 1, -1] = 0
+        jacobian[:, 3, :, 1:-1] = (image[:, :, 2:] - image[:, :, :-2]) * (side / 2)
+        jacobian[:, 3, :, 0] = jacobian[:, 3, :, -1] = 0
+        jacobian[:, 0] = jacobian[:, 1] * (_grid(side)[:, None] / side)
+        jacobian[:, 2] = jacobian[:, 3] * (_grid(side) / side)
+        jacobian[:, 4] = image
+        flat = jacobian.reshape(count, 6, -1)
+        normal = flat @ flat.swapaxes(1, 2) + 1e-2 * np.eye(6, dtype=np.float32)
+        step = np.linalg.solve(normal, flat @ (target - image).reshape(count, -1, 1))[:, :4, 0]
+        motion = np.asarray(np.clip(motion + step, -_LIMITS, _LIMITS), np.float32)
     return motion
 
 
 def similarity(fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How alike the detail of each pair is after alignment.
+    """How alike the detail of each pair is after alignment, at half size first and then, where worth it, at full size.
 
     Args:
-        fixed, moving: ``(N, SIDE, SIDE)`` float32 thumbnails in the same orientation.
+        fixed, moving: ``(N, S, S)`` float32 thumbnails in the same orientation.
 
     Returns:
-        Correlation ``(N,)`` of local contrast, and the motion ``(N, 4)`` of :func:`align`.
+        Correlation ``(N,)`` of local contrast (0 where the coarse look settles it), and the motion ``(N, 4)``.
     """
-    motion = align(fixed, moving)
+    small_fixed, small_moving = halve(fixed), halve(moving)
+    motion = align(small_fixed, small_moving, np.zeros((len(fixed), 4), np.float32), 3)
+    coarse = _detail_correlation(small_fixed, warp(small_moving, motion), 0.7, 2.5)
+    alike = np.zeros(len(fixed), np.float32)
+    worth = np.flatnonzero(coarse >= _HOPELESS)
+    if len(worth):
+        a, b = fixed[worth], moving[worth]
+        motion[worth] = align(a, b, motion[worth], 2)
+        alike[worth] = _detail_correlation(a, warp(b, motion[worth]), 0.7, 2.5)
+    return alike, motion
+
+
+def _detail_correlation(a: FloatArray, b: FloatArray, fine: float, coarse: float) -> FloatArray:
+    # The outermost pixels are left out: there a crop leaves nothing to compare with.
     inner = (slice(None), slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
-    a = local_contrast(fixed, 0.7, 2.5, 0.03)
-    b = local_contrast(warp(moving, motion), 0.7, 2.5, 0.03)
-    return correlation(a[inner], b[inner]), motion
+    return correlation(local_contrast(a, fine, coarse, 0.03)[inner], local_contrast(b, fine, coarse, 0.03)[inner])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.data.alignment import ORIENTATIONS, blur, correlation, local_contrast, similarity, standardise
+from detectclf.data.alignment import ORIENTATIONS, correlation, halve, local_contrast, similarity, standardise
 from detectclf.data.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples
 from detectclf.types import FloatArray
 
@@ -20,12 +20,12 @@ Indices = npt.NDArray[np.int64]
 
 # Measured on the real slices: copies lie above, neighbouring slices of one head below (docs/log.md).
 _SAME = 0.935
-# An orientation is worth a detailed look when its coarse correlation is at least this ...
-_COARSE = 0.80
-# ... and within this of the best one's: heads are nearly symmetric.
-_TIE = 0.06
+# Pairs whose detail agrees less than this before alignment, in the best orientation, are not looked at further.
+_COARSE = 0.45
+# A slice is given up after so many neighbours in a row that are not its copies.
+_PATIENCE = 6
 _NEIGHBOURS = 20
-_REACH = 0.60
+_REACH = 0.50
 _DIMENSIONS = 24
 _BATCH = 256
 
@@ -72,11 +72,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows[representatives])]
     if len(distinct) > 1:
-        distance, neighbour = _nearest(_vectors(rows[distinct]["thumb"]))
-        for rank in range(distance.shape[1]):
-            near = np.flatnonzero(distance[:, rank] < np.inf)
-            pairs = np.stack([distinct[near], distinct[neighbour[near, rank]]], axis=1)
-            _join_alike(rows, pairs, joined)
+        _join_alike(rows, distinct, joined)
     return [_describe(rows, group) for group in joined.groups()]
 
 
@@ -174,40 +170,50 @@ def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
     return np.asarray(distance), np.asarray(index, dtype=np.int64)
 
 
-def _join_alike(rows: Rows, pairs: Indices, joined: _Joined) -> None:
-    """Compares those of ``pairs`` ``(N, 2)`` that are not in one set yet, and joins the copies."""
-    open_pairs = {(min(a, b), max(a, b)) for a, b in pairs.tolist() if joined.find(a) != joined.find(b)}
-    todo = np.array(sorted(open_pairs), dtype=np.int64).reshape(-1, 2)
-    for start in range(0, len(todo), _BATCH):
-        batch = todo[start : start + _BATCH]
-        alike, _, _ = compare(rows[batch[:, 0]], rows[batch[:, 1]])
-        for a, b in batch[alike >= _SAME].tolist():
+def _join_alike(rows: Rows, distinct: Indices, joined: _Joined) -> None:
+    """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
+
+    Pairs that are in one set already are passed over, and a slice stops after ``_PATIENCE`` failures in a row: the
+    copies of a slice are its nearest neighbours, whatever their number.
+    """
+    distance, neighbour = _nearest(_vectors(rows[distinct]["thumb"]))
+    failures = np.zeros(len(distinct), np.int64)
+    for rank in range(distance.shape[1]):
+        active = np.flatnonzero((distance[:, rank] < np.inf) & (failures < _PATIENCE))
+        near = neighbour[active, rank]
+        apart = [joined.find(a) != joined.find(b) for a, b in zip(distinct[active], distinct[near], strict=True)]
+        failures[active[~np.array(apart, bool)]] = 0
+        active, near = active[apart], near[apart]
+        # Each pair once, though both may name each other.
+        order = np.unique(np.sort(np.stack([active, near], axis=1), axis=1), axis=0).reshape(-1, 2)
+        alike = np.zeros(len(order), bool)
+        for start in range(0, len(order), _BATCH):
+            batch = distinct[order[start : start + _BATCH]]
+            alike[start : start + _BATCH] = compare(rows[batch[:, 0]], rows[batch[:, 1]])[0] >= _SAME
+        failures[active] += 1
+        failures[order[alike].ravel()] = 0
+        for a, b in distinct[order[alike]].tolist():
             joined.join(a, b)
 
 
 def compare(a: Rows, b: Rows) -> tuple[FloatArray, Indices, FloatArray]:
-    """Compares each slice of ``a`` with its partner in ``b`` in every orientation.
+    """Compares each slice of ``a`` with its partner in ``b``, in the orientation that fits best.
 
     Returns:
         Similarity ``(N,)`` in [-1, 1] (0 where even the coarse look differs), the index into ``ORIENTATIONS`` of
         what turns ``b`` into ``a``, and the motion ``(N, 4)`` that remains.
     """
     fixed, moving = a["thumb"].astype(np.float32), b["thumb"].astype(np.float32)
-    coarse_a, coarse_b = blur(fixed, 2.0)[:, 1::3, 1::3], blur(moving, 2.0)[:, 1::3, 1::3]
-    coarse = np.stack([correlation(coarse_a, turn(coarse_b)) for _, turn in ORIENTATIONS], axis=1)
-    best = np.zeros(len(a), np.float32)
-    orientation = np.zeros(len(a), np.int64)
-    motion = np.zeros((len(a), 4), np.float32)
-    worth = (coarse >= _COARSE) & (coarse >= coarse.max(axis=1, keepdims=True) - _TIE)
+    detail_a, detail_b = (local_contrast(halve(x), 0.8, 3.0, 0.1) for x in (fixed, moving))
+    coarse = np.stack([correlation(detail_a, turn(detail_b)) for _, turn in ORIENTATIONS], axis=1)
+    orientation = coarse.argmax(axis=1)
+    worth = coarse.max(axis=1) >= _COARSE
+    alike, motion = np.zeros(len(a), np.float32), np.zeros((len(a), 4), np.float32)
     for number, (_, turn) in enumerate(ORIENTATIONS):
-        chosen = np.flatnonzero(worth[:, number])
-        if len(chosen) == 0:
-            continue
-        alike, moved = similarity(fixed[chosen], np.ascontiguousarray(turn(moving[chosen])))
-        better = alike > best[chosen]
-        best[chosen[better]], motion[chosen[better]] = alike[better], moved[better]
-        orientation[chosen[better]] = number
-    return best, orientation, motion
+        chosen = np.flatnonzero(worth & (orientation == number))
+        if len(chosen):
+            alike[chosen], motion[chosen] = similarity(fixed[chosen], np.ascontiguousarray(turn(moving[chosen])))
+    return alike, orientation, motion
 
 
 def _describe(rows: Rows, members: list[int]) -> CopyGroup:
