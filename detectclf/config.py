@@ -217,6 +217,8 @@ class EvaluateConfig(Settings):
     """Seed of the resampling."""
     worst: Annotated[int, Field(ge=0)] = 12
     """Worst mistakes shown as pictures in the report."""
+    risk: Probability = 0.02
+    """Error rate accepted among the slices that are not referred to a human."""
 
 
 class BundleRecipe(Settings):

@@ -48,18 +48,17 @@ class Figures:
         return {name: interval(values) for name, values in sorted(drawn.items())}
 
 
-def compute_figures(data: Aligned, *, box_threshold: float, risk: float) -> Figures:
+def compute_figures(data: Aligned, *, risk: float) -> Figures:
     """Every figure of ``data``; ``None`` with a note where one has no meaning.
 
     Args:
         data: slices with predictions.
-        box_threshold: score from which a box is drawn and counts as a claim.
         risk: error rate that is accepted among the slices not referred to a human.
     """
     out = Figures({"detection": {}, "classification": {}, "combined": {}, "stages": {}, "explanation": {}})
     _classification(out, data)
-    _detection(out, data, box_threshold)
-    _together(out, data, box_threshold, risk)
+    _detection(out, data)
+    _together(out, data, risk)
     _alone(out, data)
     _explanation(out, data)
     out.notes.extend(_why_missing(data))
@@ -92,7 +91,7 @@ def _roc(out: Figures, said: Classified, stage: str) -> None:
             out.curves[f"{stage}.roc.{name}"] = roc_curve(positive, said.probabilities[:, k])
 
 
-def _detection(out: Figures, data: Aligned, threshold: float) -> None:
+def _detection(out: Figures, data: Aligned) -> None:
     slices = data.boxed
     known = data.take(slices.tolist())
     staged = all(p.stages is not None for p in known.predictions)
@@ -109,20 +108,21 @@ def _detection(out: Figures, data: Aligned, threshold: float) -> None:
         out.record[stage].update(figures)
         out.families.extend(on_slices(family, slices) for family in result.families)
         out.curves.update({f"{stage}.{name}": curve for name, curve in result.curves.items()})
-        _false_alarms(out, data, boxes_of(data, fused=fused), stage, threshold)
+        _false_alarms(out, data, boxes_of(data, fused=fused), stage)
 
 
-def _false_alarms(out: Figures, data: Aligned, boxes: Boxes, stage: str, threshold: float) -> None:
+def _false_alarms(out: Figures, data: Aligned, boxes: Boxes, stage: str) -> None:
     healthy = [data.negative is not None and s.label == data.negative for s in data.samples]
-    counts, wells = false_alarms(boxes, healthy, data.tumor_classes, threshold)
+    thresholds = [p.box_threshold for p in data.predictions]
+    counts, wells = false_alarms(boxes, healthy, data.tumor_classes, thresholds)
     out.record[stage]["false_alarms_per_healthy_slice"] = float(counts.sum()) / wells if wells else None
     out.record[stage]["healthy_slices"] = wells
-    out.record[stage]["box_threshold"] = threshold
+    out.record[stage]["box_threshold"] = thresholds[0] if len(set(thresholds)) == 1 else None
     out.families.append(ratio(counts, healthy, f"{stage}.false_alarms_per_healthy_slice"))
 
 
-def _together(out: Figures, data: Aligned, threshold: float, risk: float) -> None:
-    outcomes = slice_outcomes(data, threshold)
+def _together(out: Figures, data: Aligned, risk: float) -> None:
+    outcomes = slice_outcomes(data)
     out.record["combined"].update(joint_figures(data, outcomes, risk))
     out.families.append(ratio(outcomes.right, outcomes.known, "combined.joint_accuracy"))
     out.families.append(ratio(outcomes.contradicts, np.ones(len(data)), "combined.contradictions"))

@@ -54,20 +54,18 @@ class SliceOutcomes:
     false_boxes: npt.NDArray[np.int64]
 
 
-def slice_outcomes(data: Aligned, box_threshold: float) -> SliceOutcomes:
-    """The outcome of every slice; boxes that score at least ``box_threshold`` are drawn and count as said."""
-    rows = [_outcome(s, p, data.negative, box_threshold) for s, p in zip(data.samples, data.predictions, strict=True)]
+def slice_outcomes(data: Aligned) -> SliceOutcomes:
+    """The outcome of every slice; boxes from the prediction's ``box_threshold`` on are drawn and count as said."""
+    rows = [_outcome(s, p, data.negative) for s, p in zip(data.samples, data.predictions, strict=True)]
     columns = list(zip(*rows, strict=True)) if rows else [()] * 5
     known, right, located, contradicts = (np.array(c, dtype=np.bool_) for c in columns[:4])
     return SliceOutcomes(known, right, located, contradicts, np.array(columns[4], dtype=np.int64))
 
 
-def _outcome(
-    sample: Sample, prediction: Prediction, negative: str | None, threshold: float
-) -> tuple[bool, bool, bool, bool, int]:
+def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tuple[bool, bool, bool, bool, int]:
     healthy = negative is not None and sample.label == negative
     tumor = np.array([label != negative for label in sample.box_labels], dtype=np.bool_)
-    drawn = drawn_boxes(prediction, negative, threshold)
+    drawn = drawn_boxes(prediction, negative)
     located = bool((iou_matrix(drawn, sample.boxes_xyxy[tumor]) >= HIT_IOU).any())
     named = sample.label is not None and prediction.label == sample.label
     alone = prediction.classifier_probabilities
@@ -80,12 +78,12 @@ def _outcome(
     return known, known and named and (healthy or located), located, contradicts, len(drawn) if healthy else 0
 
 
-def drawn_boxes(prediction: Prediction, negative: str | None, threshold: float) -> FloatArray:
-    """The tumour boxes of ``prediction`` that score at least ``threshold``."""
+def drawn_boxes(prediction: Prediction, negative: str | None) -> FloatArray:
+    """The tumour boxes of ``prediction`` that are drawn: those that score at least its ``box_threshold``."""
     keep = [
         k
         for k, (name, score) in enumerate(zip(prediction.box_labels, prediction.scores, strict=True))
-        if score >= threshold and name != negative
+        if score >= prediction.box_threshold and name != negative
     ]
     return prediction.boxes_xyxy[keep]
 

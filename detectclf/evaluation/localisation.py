@@ -159,10 +159,12 @@ def precision_recall(matches: ClassMatches, threshold: int = 0) -> tuple[Floats,
     return found / max(int(matches.truths.sum()), 1), np.asarray(envelope, dtype=np.float64)
 
 
-def false_alarms(boxes: Boxes, healthy: Sequence[bool], tumors: Sequence[str], threshold: float) -> tuple[Floats, int]:
-    """Tumour boxes that score at least ``threshold`` on healthy slices: ``(I,)`` counts, and how many are healthy."""
+def false_alarms(
+    boxes: Boxes, healthy: Sequence[bool], tumors: Sequence[str], thresholds: Sequence[float]
+) -> tuple[Floats, int]:
+    """Tumour boxes from each slice's threshold on, on healthy slices: ``(I,)`` counts, and how many are healthy."""
     counts = [
         sum(label in tumors and score >= threshold for label, score in zip(labels, scores, strict=True)) if well else 0
-        for labels, scores, well in zip(boxes.found_labels, boxes.scores, healthy, strict=True)
+        for labels, scores, well, threshold in zip(boxes.found_labels, boxes.scores, healthy, thresholds, strict=True)
     ]
     return np.array(counts, dtype=np.float64), sum(healthy)

@@ -1,0 +1,83 @@
+"""The headline figures: which, in what order, what each is called and what it means. One table for every output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One headline figure.
+
+    Attributes:
+        key: dotted path in report.json, also the key of its interval.
+        name: as a table shows it.
+        meaning: one line for the reader.
+        percent: shown as a percentage.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    percent: bool = False
+
+
+COMBINED = (
+    Headline("combined.accuracy", "Accuracy", "slices with the right class", True),
+    Headline("combined.balanced_accuracy", "Balanced accuracy", "mean recall over classes", True),
+    Headline("combined.macro_f1", "Macro-F1", "mean F1 over classes"),
+    Headline("combined.sensitivity", "Sensitivity", "tumour slices called tumour", True),
+    Headline("combined.specificity", "Specificity", "healthy slices called healthy", True),
+    Headline("combined.mAP", "mAP@[.50:.95]", "COCO mean average precision over tumour classes"),
+    Headline("combined.mAP50", "mAP50", "the same at IoU 0.5"),
+    Headline("combined.joint_accuracy", "Joint accuracy", "right class and, for a tumour, a box with IoU >= 0.5", True),
+    Headline(
+        "combined.contradictions", "Contradictions", "slices on which the two stages name different classes", True
+    ),
+)
+STAGES = (
+    Headline("classification.accuracy", "Accuracy, classifier alone", "slices with the right class", True),
+    Headline("classification.macro_f1", "Macro-F1, classifier alone", "mean F1 over classes"),
+    Headline("classification.nll", "NLL, classifier alone", "negative log-likelihood; lower is better"),
+    Headline("classification.ece", "ECE, classifier alone", "calibration error, 15 equal bins; lower is better"),
+    Headline("stages.detector_alone.accuracy", "Accuracy, detector alone", "slices with the right class", True),
+    Headline("detection.mAP", "mAP@[.50:.95], detector alone", "COCO mean average precision over tumour classes"),
+    Headline("detection.mAP50", "mAP50, detector alone", "the same at IoU 0.5"),
+    Headline("detection.mAP75", "mAP75, detector alone", "the same at IoU 0.75"),
+    Headline("detection.recall_one_box", "Recall at one box", "tumours hit by the best box of the slice", True),
+    Headline("detection.mean_iou_of_hits", "Mean IoU of hits", "overlap of those hits with the truth"),
+    Headline("detection.froc_mean", "FROC mean, IoU 0.5", "mean sensitivity at 1/8 to 8 false positives per slice"),
+    Headline("detection.froc_iou10_mean", "FROC mean, IoU 0.1", "the same, where a box only has to touch the tumour"),
+    Headline(
+        "detection.false_alarms_per_healthy_slice", "False alarms per healthy slice", "boxes drawn where there is none"
+    ),
+    Headline("explanation.mass_inside_box", "Map inside the box", "share of the activation map in the true box", True),
+)
+HEADLINES = COMBINED + STAGES
+
+
+def figure_at(record: Mapping[str, Any], key: str) -> float | None:
+    """The figure at a dotted ``key`` of a report's record; ``None`` where it is not there."""
+    value: Any = record
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def show(value: float | None, *, percent: bool = False) -> str:
+    """``value`` for a table: three decimals, or per cent with one; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
+
+
+def show_interval(limits: list[float] | None, *, percent: bool = False) -> str:
+    """A 95 % interval for a table; empty where there is none."""
+    if limits is None:
+        return ""
+    low, high = limits
+    return f"{100 * low:.1f} to {100 * high:.1f}" if percent else f"{low:.3f} to {high:.3f}"

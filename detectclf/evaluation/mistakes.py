@@ -1,0 +1,50 @@
+"""The worst mistakes, sorted by what they would cost.
+
+Cost: a missed tumour 4, a false alarm 3, the wrong tumour 2, the right class without a box on the tumour 1; plus the
+probability of the class said, so that of two equal mistakes the surer one comes first. The order is the usual one in
+screening (a missed tumour is worst); the numbers serve sorting only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectclf.evaluation.aligned import Aligned
+from detectclf.evaluation.joint import drawn_boxes, slice_outcomes
+from detectclf.types import Prediction, Sample
+
+KINDS: dict[str, float] = {"missed tumour": 4.0, "false alarm": 3.0, "wrong tumour class": 2.0, "tumour not boxed": 1.0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mistake:
+    """One slice that went wrong; ``kind`` is a key of :data:`KINDS`."""
+
+    sample: Sample
+    prediction: Prediction
+    kind: str
+    cost: float
+
+
+def worst_mistakes(data: Aligned, count: int) -> list[Mistake]:
+    """At most ``count`` mistakes, the most costly first, then by name."""
+    outcomes = slice_outcomes(data)
+    mistakes = []
+    for i, (sample, prediction) in enumerate(zip(data.samples, data.predictions, strict=True)):
+        kind = _kind(sample, prediction, data.negative, bool(outcomes.located[i]))
+        if kind is not None:
+            mistakes.append(Mistake(sample, prediction, kind, KINDS[kind] + (prediction.confidence or 0.0)))
+    return sorted(mistakes, key=lambda m: (-m.cost, m.sample.name))[:count]
+
+
+def _kind(sample: Sample, prediction: Prediction, negative: str | None, located: bool) -> str | None:
+    if sample.label is None:
+        return None
+    if prediction.label != sample.label:
+        if negative is not None and prediction.label == negative:
+            return "missed tumour"
+        return "false alarm" if negative is not None and sample.label == negative else "wrong tumour class"
+    if sample.label == negative:
+        return "false alarm" if len(drawn_boxes(prediction, negative)) else None
+    has_box = sample.boxed and any(name != negative for name in sample.box_labels)
+    return "tumour not boxed" if has_box and not located else None
