@@ -1,0 +1,62 @@
+"""Losses and figures of a training over its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
+    """Training losses on the left, validation figures on the right.
+
+    Args:
+        history: lines of ``metrics.jsonl``: ``epoch``, ``loss``, ``losses`` and ``metrics``.
+        best_epoch: marked where given.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    losses = {"sum": [r["loss"] for r in history]} if history else {}
+    parts = list(history[0]["losses"]) if history else []
+    if len(parts) > 1:
+        losses |= {name: [r["losses"].get(name) for r in history] for name in parts}
+    epochs = [r["epoch"] for r in history]
+    _lines(left, epochs, losses, "training loss")
+    names = list(history[0]["metrics"]) if history else []
+    _lines(right, epochs, {n: [r["metrics"].get(n) for r in history] for n in names}, "validation")
+    right.set_ylim(0, 1.02)
+    if best_epoch is not None:
+        right.axvline(best_epoch, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        right.annotate(
+            f" best: {best_epoch}",
+            (best_epoch, 0.02),
+            color="0.4",
+            fontsize=8,
+            ha="right" if len(epochs) > 1 else "left",
+        )
+    return figure
+
+
+def _lines(axes: Axes, epochs: Sequence[int], curves: Mapping[str, Sequence[float | None]], title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for name, values in curves.items():
+        known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
+        width = 2.4 if name in ("sum", "mAP", "accuracy") else 1.2
+        # A marker as well, so that a training of one epoch is not an empty picture.
+        axes.plot([e for e, _ in known], [v for _, v in known], marker="o", markersize=3, label=name, linewidth=width)
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if curves:
+        axes.legend(fontsize=8, frameon=False)

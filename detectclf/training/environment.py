@@ -1,0 +1,87 @@
+"""What a training ran on, and the seeds that make it repeatable."""
+
+from __future__ import annotations
+
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "accelerate",
+    "albumentations",
+    "opencv-python-headless",
+    "numpy",
+    "pycocotools",
+    "timm",
+)
+
+
+def seed_everything(*key: int) -> None:
+    """Seeds Python, NumPy and torch (all devices) with a hash of ``key``, such as (seed, epoch, step, process).
+
+    Seeding before each step, not once, makes a training that goes on after an interruption equal to one that was
+    never interrupted, without any random state in the checkpoint.
+    """
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+def describe_environment(device: torch.device, precision: str, processes: int) -> dict[str, Any]:
+    """Versions, device, commit and command; nothing that names the machine or its user."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "detectclf": _version("detectclf"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "libraries": {name: version for name in _LIBRARIES if (version := _version(name)) is not None},
+        "device": device.type,
+        "device_name": accelerator,
+        "precision": precision,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, with ``-dirty`` where changed; ``None`` when installed."""
+    root = Path(__file__).resolve().parents[2]
+    git = shutil.which("git")
+    # An installed copy may lie inside some other project's repository: that one's commit would be a lie.
+    if git is None or not (root / ".git").exists():
+        return None
+    command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout.strip() or None
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Most memory used so far, MiB: of the GPU on cuda, else of this process; ``None`` where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,283 @@
+"""The only training loop: a task gives a dict of losses; sum, check, step. One process or many, by Accelerate."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+from torch import nn
+
+from detectclf.config import TrainingConfig
+from detectclf.data.loading import Batches, make_loader
+from detectclf.errors import ModelError, TrainingError
+from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
+from detectclf.training.interruption import Interruption
+from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
+from detectclf.training.processes import global_batch, make_accelerator
+from detectclf.training.progress import Progress, Silence
+from detectclf.training.runs import Run
+from detectclf.training.tasks import Task
+
+
+@dataclass
+class Place:
+    """Where a training stands: everything that a checkpoint holds beside tensors.
+
+    Attributes:
+        epoch, step: epochs done, and steps done of the one after.
+        sums: sums of the losses over those steps.
+        seconds: spent on those steps before an interruption.
+        best, best_epoch: best figure so far and its epoch (from 1).
+        stale: epochs since the best figure last rose.
+        records: lines of ``metrics.jsonl``.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    best: float = float("-inf")
+    best_epoch: int | None = None
+    stale: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class History:
+    """What came of a training: one record per epoch, as in ``metrics.jsonl``, and the best epoch (from 1)."""
+
+    records: list[dict[str, Any]]
+    best_epoch: int | None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The record of the best epoch."""
+        return next((r for r in self.records if r["epoch"] == self.best_epoch), {})
+
+
+def fit(
+    task: Task,
+    config: TrainingConfig,
+    run: Run,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> History:
+    """Trains ``task.model``; the run directory then holds the averaged weights of the best epoch.
+
+    Args:
+        task: model, losses, slices and figures.
+        config: how.
+        run: where everything is written.
+        resume: go on from the run's checkpoint, if it has one, exactly as if there had been no interruption.
+        progress: told of steps and epochs; main process only.
+        workers: loader processes, see :func:`detectclf.data.loading.make_loader`.
+
+    Raises:
+        TrainingError: a loss is not finite (with the names of the batch's files), or the run cannot be written.
+        ModelError: the checkpoint belongs to another model.
+        DeviceError: the device is not there.
+        DataError: a slice cannot be read.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the checkpoint is saved.
+    """
+    accelerator = make_accelerator(config)
+    loop = _Loop(accelerator, task, config, run, workers)
+    progress = progress if progress is not None and accelerator.is_main_process else Silence()
+    if resume:
+        loop.restore()
+    run.write_json("env.json", describe_environment(accelerator.device, loop.precision, accelerator.num_processes))
+    progress.start(config.epochs, loop.steps, loop.place.epoch * loop.steps + loop.place.step)
+    try:
+        with Interruption(progress.note) as interruption:
+            while loop.place.epoch < config.epochs and not (config.patience and loop.place.stale >= config.patience):
+                loop.train_epoch(progress, interruption)
+                loop.end_epoch()
+                progress.epoch(loop.place.records[-1])
+                if interruption.agreed(accelerator):
+                    raise KeyboardInterrupt
+    finally:
+        progress.stop()
+        accelerator.free_memory()
+    run.write_curves(loop.place.records, loop.place.best_epoch)
+    return History(loop.place.records, loop.place.best_epoch)
+
+
+class _Loop:
+    """The moving parts of one training."""
+
+    def __init__(
+        self, accelerator: Accelerator, task: Task, config: TrainingConfig, run: Run, workers: int | None
+    ) -> None:
+        self.accelerator, self.task, self.config, self.run = accelerator, task, config, run
+        self.place, self.precision = (
+            Place(),
+            {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        )
+        self.batch = global_batch(config.batch_size, len(task.train), accelerator.num_processes)
+        train = make_loader(task.train, batch_size=self.batch, seed=config.seed, workers=workers)
+        valid = make_loader(task.valid, batch_size=self.batch, seed=None, workers=workers)
+        assert isinstance(train.batch_sampler, Batches)
+        self.batches = train.batch_sampler
+        self.steps = len(train)
+        if accelerator.device.type in ("cuda", "cpu"):
+            task.model.to(memory_format=torch.channels_last)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+            convert(task.model)
+        self.train, self.valid = accelerator.prepare_data_loader(train), accelerator.prepare_data_loader(valid)
+        task.losses.to(accelerator.device)
+        self.optimizer = accelerator.prepare_optimizer(build_optimizer(task, config))
+        self.frozen = config.freeze_epochs > 0
+        task.freeze_backbone(self.frozen)
+        self.model: nn.Module = accelerator.prepare_model(task.losses)
+        # After wrapping: it copies the main process's weights to the others, and the average has to start from those.
+        self.average = moving_average(task.model, config.ema_decay)
+
+    def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
+        """The rest of the current epoch's steps."""
+        place, began = self.place, time.monotonic() - self.place.seconds
+        self._freeze(place.epoch < self.config.freeze_epochs)
+        self.model.train()
+        self.task.train.epoch = place.epoch
+        self.batches.begin(place.epoch, place.step)
+        for batch in self.train:
+            seed_everything(self.config.seed, place.epoch, place.step, self.accelerator.process_index)
+            losses = self._step(batch)
+            for name, value in losses.items():
+                place.sums[name] = place.sums.get(name, 0.0) + value
+            place.step += 1
+            place.seconds = time.monotonic() - began
+            progress.step(place.epoch + 1, sum(losses.values()))
+            # Between optimiser steps only: gradients that are being accumulated are not in a checkpoint.
+            if self.accelerator.sync_gradients and place.step < self.steps and interruption.agreed(self.accelerator):
+                self.save()
+                raise KeyboardInterrupt
+
+    def _step(self, batch: dict[str, Any]) -> dict[str, float]:
+        set_lr(self.optimizer, lr_factor(self.place.epoch + self.place.step / self.steps, self.config))
+        with self.accelerator.accumulate(self.model):
+            losses = self.model(batch["images"], batch["targets"])
+            total = torch.stack([v.float() for v in losses.values()]).sum()
+            values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))
+            self._check_finite(values, batch)
+            self.accelerator.backward(total)
+            if self.accelerator.sync_gradients and self.config.clip_norm:
+                self.accelerator.clip_grad_norm_(self.task.model.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.average.update_parameters(self.task.model)
+        return values
+
+    def _check_finite(self, losses: dict[str, float], batch: dict[str, Any]) -> None:
+        bad = [name for name, value in losses.items() if not abs(value) < float("inf")]
+        if bad:
+            names = ", ".join(self.task.train.samples[t["image_id"]].name for t in batch["targets"])
+            reason = f"{', '.join(bad)} is not finite in epoch {self.place.epoch + 1}, batch of {names}"
+            remedy = "look at those slices with `detectclf data check`, or lower training.lr and backbone_lr"
+            raise TrainingError(reason, file=self.run.path, remedy=remedy)
+
+    def end_epoch(self) -> None:
+        """Validates, keeps the best, writes the record and the checkpoint."""
+        place, figures = self.place, self.evaluate()
+        losses = self._mean_losses()
+        place.epoch += 1
+        place.records.append(
+            {
+                "epoch": place.epoch,
+                "loss": sum(losses.values()),
+                "losses": losses,
+                "lr": max(group["lr"] for group in self.optimizer.param_groups),
+                "metrics": figures,
+                "seconds": round(place.seconds, 3),
+                "slices_per_second": round(self.steps * self.batch / max(place.seconds, 1e-9), 3),
+                "peak_memory_mib": peak_memory_mib(self.accelerator.device),
+            }
+        )
+        figure = figures[self.task.metric]
+        value = -1.0 if figure is None else figure
+        place.stale = 0 if value > place.best else place.stale + 1
+        if value >= place.best:  # of equals the later one, it has seen more
+            place.best, place.best_epoch = value, place.epoch
+            if self.run.writes:
+                facts = {"epoch": place.epoch, "metrics": figures, "training_slices": len(self.task.train)}
+                self.task.save(self.run.path, self._averaged(), facts)
+        place.step, place.sums, place.seconds = 0, {}, 0.0
+        self.run.write_history(place.records)
+        self.save()
+
+    def evaluate(self) -> dict[str, float | None]:
+        """Figures of the averaged weights; every slice once, whatever the number of processes."""
+        model = self._averaged().eval()
+        if self.accelerator.num_processes > 1:
+            # Each process has BatchNorm statistics of its own share; all have to judge with the main one's.
+            for buffer in model.buffers():
+                broadcast(buffer)
+        outputs: dict[int, Any] = {}
+        with torch.inference_mode(), self.accelerator.autocast():
+            for batch in self.valid:
+                outputs |= self.task.outputs(model, batch)
+        # By index: slices that Accelerate repeats to even out the last batch count once.
+        parts = gather_object([outputs]) if self.accelerator.num_processes > 1 else [outputs]
+        return self.task.figures({index: out for part in parts for index, out in part.items()})
+
+    def save(self) -> None:
+        """Writes the checkpoint to go on from."""
+        if self.accelerator.is_main_process:
+            tensors = {
+                "model": self.task.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": optimizer_tensors(self.optimizer.optimizer),
+            }
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+            place = dataclasses.asdict(self.place) | {"best": self.place.best if self.place.records else None}
+            save_checkpoint(self.run.last, tensors, {"place": place, "scaler": scaler})
+        self.accelerator.wait_for_everyone()
+
+    def restore(self) -> None:
+        """Goes on from the run's checkpoint, if there is one."""
+        self.accelerator.wait_for_everyone()
+        loaded = load_checkpoint(self.run.last)
+        if loaded is None:
+            return
+        tensors, facts = loaded
+        try:
+            self.task.model.load_state_dict(tensors["model"])
+            self.average.load_state_dict(tensors["average"])
+            restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
+            place = facts["place"] | {
+                "best": float("-inf") if facts["place"]["best"] is None else facts["place"]["best"]
+            }
+            self.place = Place(**place)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = "the checkpoint belongs to another model"
+            raise ModelError(reason, file=self.run.last, remedy="give the settings it was started with") from error
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+
+    def _mean_losses(self) -> dict[str, float]:
+        names = sorted(self.place.sums)
+        sums = torch.tensor([self.place.sums[n] for n in names], device=self.accelerator.device)
+        means = self.accelerator.reduce(sums, reduction="mean") / self.steps
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _averaged(self) -> nn.Module:
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    def _freeze(self, frozen: bool) -> None:
+        if frozen == self.frozen:
+            return
+        self.task.freeze_backbone(frozen)
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        # DistributedDataParallel looks at requires_grad once, when it wraps: a thaw needs a new wrapping.
+        self.model = self.accelerator.prepare_model(self.task.losses)
+        self.frozen = frozen

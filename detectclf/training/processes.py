@@ -1,0 +1,46 @@
+"""One process or many, which device, which precision: what is settled before a training begins."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
+from accelerate.utils import is_torch_xla_available
+
+from detectclf.config import TrainingConfig
+from detectclf.errors import ConfigError
+from detectclf.models.device import resolve_device, resolve_precision
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """An Accelerator for this process; under ``torchrun`` it joins the others.
+
+    Raises:
+        DeviceError: the device or precision is not to be had.
+    """
+    device = resolve_device(config.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device.index)
+    xla = config.device == "auto" and is_torch_xla_available()
+    precision = resolve_precision(config.precision, device)
+    # Accelerate keeps one state per Python process and refuses another precision; the demo trains two models in one.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=device.type == "cpu" and not xla,
+        mixed_precision="no" if precision == "fp32" else precision,
+        gradient_accumulation_steps=config.accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=True),
+    )
+
+
+def global_batch(wanted: int, slices: int, processes: int) -> int:
+    """Slices per step over all processes: ``wanted``, or about all slices where there are fewer.
+
+    Raises:
+        ConfigError: ``wanted`` cannot be shared out evenly.
+    """
+    if wanted % processes:
+        reason = f"training.batch_size {wanted} cannot be split over {processes} processes"
+        raise ConfigError(reason, remedy=f"use a multiple of {processes}")
+    enough = max(slices, 2)  # BatchNorm wants two
+    return min(wanted, -(-enough // processes) * processes)

@@ -1,0 +1,233 @@
+"""A run directory: everything about one training.
+
+``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (of the training slices, to
+find copies of them later), ``metrics.jsonl`` (one line per epoch), ``model.safetensors`` and ``model.json`` (best
+epoch, averaged weights), ``last/`` (to go on from), ``curves.png``, and ``tensorboard/`` where that is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
+from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.training.checkpoints import disk_error
+from detectclf.types import Dataset, Sample
+
+Recipe = DetectorRecipe | ClassifierRecipe
+
+# May differ when going on with a run: they change how long or where it runs, not what is learnt in a step.
+_FREE = ("training.epochs", "training.patience", "training.device", "training.precision", "data.cache", "data.workers")
+
+
+class Run:
+    """One run directory. Under torchrun only the main process writes; the others' calls do nothing.
+
+    Attributes:
+        path: the directory.
+        writes: whether this process writes.
+    """
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self.path, self.writes = path, writes
+
+    @classmethod
+    def create(cls, out: Path, recipe: Recipe, *, resume: bool = False) -> Run:
+        """Starts a run in ``out``, or goes on with the one there.
+
+        Args:
+            out: made when missing; must be empty unless ``resume``.
+            recipe: written down.
+            resume: go on with the run in ``out``, or start it where there is none.
+
+        Raises:
+            DataError: ``out`` holds a run and ``resume`` is off, or it holds something else.
+            ConfigError: the run was started with other settings.
+            TrainingError: it cannot be written.
+        """
+        run = cls(Path(out), writes=int(os.environ.get("RANK", "0")) == 0)
+        if not run.writes:
+            return run
+        if run.path.exists() and not run.path.is_dir():
+            raise DataError("is a file, not a folder", file=run.path, remedy="choose another --out")
+        # A run that failed before its first checkpoint is not worth keeping: it is begun anew.
+        begun = any((run.path / name).is_file() for name in ("model.json", "last/state.json"))
+        if begun and not resume:
+            raise DataError("holds a run already", file=run.path, remedy="choose another --out, or give --resume")
+        if begun:
+            _check_same_settings(run, recipe)
+        elif not (run.path / "config.yaml").is_file() and run.path.is_dir() and any(run.path.iterdir()):
+            raise DataError("is not empty and not a run directory", file=run.path, remedy="choose another --out")
+        with run._writing():
+            run.path.mkdir(parents=True, exist_ok=True)
+        run.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """The run in ``path``, for reading.
+
+        Raises:
+            ModelError: ``path`` is not a run directory, or its training never got as far as a model.
+        """
+        path = Path(path)
+        if not (path / "config.yaml").is_file():
+            remedy = "give the --out of train-detector or train-classifier"
+            raise ModelError("not a run directory", file=path, remedy=remedy)
+        if not (path / "model.json").is_file():
+            raise ModelError("this run has no model yet", file=path, remedy="finish its training with --resume")
+        return cls(path, writes=False)
+
+    @property
+    def last(self) -> Path:
+        """Folder of the checkpoint to go on from."""
+        return self.path / "last"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as written down.
+
+        Raises:
+            ModelError: they cannot be read.
+        """
+        try:
+            loaded = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ModelError("damaged config.yaml", file=self.path, remedy="train again") from error
+        if not isinstance(loaded, dict):
+            raise ModelError("damaged config.yaml", file=self.path, remedy="train again")
+        return loaded
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the run, whole or not at all.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        partial = self.path / f"{name}.partial"
+        with self._writing():
+            try:
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(self.path / name)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def write_json(self, name: str, document: Any) -> None:
+        """The same for JSON."""
+        if self.writes:
+            self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except ValueError as error:
+            raise ModelError("damaged metrics.jsonl", file=self.path, remedy="train again") from error
+
+    def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces ``metrics.jsonl`` and adds the newest epoch to TensorBoard's file."""
+        self.write_text("metrics.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
+        if self.writes and records and find_spec("tensorboard") is not None:
+            with self._writing():
+                _to_tensorboard(self.path / "tensorboard", records[-1])
+
+    def write_curves(self, records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> None:
+        """Draws ``curves.png``."""
+        if not self.writes:
+            return
+        from detectclf.drawing.curves import curves_figure
+
+        with self._writing():
+            partial = self.path / "curves.partial.png"
+            curves_figure(records, best_epoch).savefig(partial)
+            partial.replace(self.path / "curves.png")
+
+    def describe_data(self, dataset: Dataset, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
+        """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used."""
+        document = {
+            "sources": list(dataset.sources),
+            "classes": list(dataset.classes),
+            "negative": dataset.negative,
+            "train": count_slices(train),
+            "valid": count_slices(valid),
+        }
+        self.write_json("data.json", document)
+
+    def write_fingerprints(self, train: Sequence[Sample]) -> None:
+        """Writes what is needed to find copies of the training slices in other data.
+
+        Raises:
+            DataError: a slice cannot be read.
+        """
+        path = self.path / "fingerprints.safetensors"
+        if not self.writes or path.is_file():
+            return
+        from detectclf.data.fingerprints import fingerprint_samples
+
+        fingerprints = fingerprint_samples(train)
+        with self._writing():
+            partial = self.path / "fingerprints.partial.safetensors"
+            fingerprints.save(partial)
+            partial.replace(path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+
+def count_slices(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Counts by class, with and without boxes, and a hash over names, labels and boxes."""
+    digest = hashlib.sha256()
+    for s in samples:
+        digest.update(repr((s.name, s.label, s.box_labels, s.boxes_xyxy.round(2).tolist())).encode("utf-8", "replace"))
+    return {
+        "samples": len(samples),
+        "boxed": sum(s.boxed for s in samples),
+        "boxes": sum(len(s.box_labels) for s in samples),
+        "classes": dict(sorted(Counter(s.label for s in samples if s.label is not None).items())),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _check_same_settings(run: Run, recipe: Settings) -> None:
+    before, now = dict(_flat(run.settings())), dict(_flat(recipe.model_dump(mode="json")))
+    for key in sorted(before.keys() | now.keys()):
+        if key not in _FREE and before.get(key) != now.get(key):
+            reason = f"was started with {key} = {before.get(key)}, not {now.get(key)}"
+            raise ConfigError(reason, file=run.path, remedy="give the same settings, or another --out")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _to_tensorboard(folder: Path, record: Mapping[str, Any]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    values = {"train/loss": record["loss"], "train/lr": record["lr"]}
+    values |= {f"train/{k}": v for k, v in record["losses"].items()}
+    values |= {f"valid/{k}": v for k, v in record["metrics"].items() if v is not None}
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in values.items():
+            writer.add_scalar(name, value, record["epoch"])
