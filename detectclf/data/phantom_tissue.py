@@ -65,32 +65,39 @@ def smooth_noise(rng: np.random.Generator, wavelength: float) -> FloatArray:
 def outline(points: Points, rng: np.random.Generator, jitter: float = 2.0) -> Mask:
     """The inside of a smooth closed curve through ``points`` (``x``, ``y`` in pixels), each moved by ``jitter``."""
     from PIL import Image, ImageDraw
-    from scipy.interpolate import CubicSpline
 
     knots = np.asarray(points, dtype=np.float64)
     knots = knots + rng.uniform(-jitter, jitter, knots.shape)
-    closed = np.vstack([knots, knots[:1]])
-    lengths = np.hypot(*np.diff(closed, axis=0).T)
-    curve = CubicSpline(np.concatenate([[0], np.cumsum(np.sqrt(lengths))]), closed, bc_type="periodic")
     canvas = Image.new("1", (SIZE, SIZE))
-    steps = np.linspace(0, float(np.sum(np.sqrt(lengths))), 12 * len(knots))
-    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in curve(steps)], fill=1)
+    curve = _catmull_rom(np.roll(knots, 1, 0), knots, np.roll(knots, -1, 0), np.roll(knots, -2, 0))
+    ImageDraw.Draw(canvas).polygon(curve, fill=1)
     return np.array(canvas, dtype=bool)
 
 
 def stroke(points: Points, width: float, rng: np.random.Generator, jitter: float = 1.5) -> Mask:
     """A smooth open line through ``points``, ``width`` pixels thick."""
     from PIL import Image, ImageDraw
-    from scipy.interpolate import CubicSpline
 
     knots = np.asarray(points, dtype=np.float64)
     knots = knots + rng.uniform(-jitter, jitter, knots.shape)
-    curve = CubicSpline(np.arange(len(knots)), knots)(np.linspace(0, len(knots) - 1, 10 * len(knots)))
+    ends = np.vstack([knots[:1], knots, knots[-1:]])
     canvas = Image.new("1", (SIZE, SIZE))
-    ImageDraw.Draw(canvas).line(
-        [(float(x), float(y)) for x, y in curve], fill=1, width=max(1, round(width)), joint="curve"
-    )
+    curve = _catmull_rom(ends[:-3], ends[1:-2], ends[2:-1], ends[3:])
+    ImageDraw.Draw(canvas).line(curve, fill=1, width=max(1, round(width)), joint="curve")
     return np.array(canvas, dtype=bool)
+
+
+def _catmull_rom(
+    before: npt.NDArray[np.float64],
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    after: npt.NDArray[np.float64],
+) -> list[tuple[float, float]]:
+    """Points of the curve from each ``start`` to its ``end``, both ends included (Catmull & Rom 1974)."""
+    t = np.linspace(0, 1, 12)[None, :, None]
+    p0, p1, p2, p3 = (p[:, None, :] for p in (before, start, end, after))
+    cubic = (3 * p1 - p0 - 3 * p2 + p3) * t**3 + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (p2 - p0) * t + 2 * p1
+    return [(float(x), float(y)) for x, y in 0.5 * cubic.reshape(-1, 2)]
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Mask:

@@ -38,9 +38,12 @@ def meningioma(head: Head, rng: np.random.Generator) -> Mask:
     """Draws a round, even, bright mass on the rim of the brain with a dural tail; gives its mask."""
     depth = depth_inside(head.brain)
     radius = float(rng.uniform(12, 26))
-    high = grid()[1] < 175  # vault and front base; the hind brain is drawn on its own
     sunk = float(rng.uniform(0.35, 0.75)) * radius
-    x, y = _place((np.abs(depth - sunk) < 1) & high, rng)
+    allowed = np.abs(depth - sunk) < 1
+    if head.sella is not None:  # a mass at the sella would pass for a pituitary tumour
+        px, py = grid()
+        allowed &= np.hypot(px - head.sella[0], py - head.sella[1]) > radius + 22
+    x, y = _place(allowed, rng)
     across = _lobed(x, y, radius, rng, roughness=0.09)
     near = head.brain | (depth_inside(~head.brain) < 2.0)
     lesion = _piece_at(near & (across < 1), x, y)
