@@ -1,8 +1,9 @@
 """The worst mistakes, sorted by what they would cost.
 
-Cost: a missed tumour 4, a false alarm 3, the wrong tumour 2, the right class without a box on the tumour 1; plus the
-probability of the class said, so that of two equal mistakes the surer one comes first. The order is the usual one in
-screening (a missed tumour is worst); the numbers serve sorting only.
+Cost: a missed tumour 5, a false alarm 4, a box drawn on a healthy slice that was called healthy 3, the wrong tumour 2,
+the right class without a box on the tumour 1; plus the probability of the class said, so that of two equal mistakes the
+surer one comes first. The order is the usual one in screening (a missed tumour is worst); the numbers serve sorting
+only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.joint import drawn_boxes, slice_outcomes
 from detectclf.types import Prediction, Sample
 
-KINDS: dict[str, float] = {"missed tumour": 4.0, "false alarm": 3.0, "wrong tumour class": 2.0, "tumour not boxed": 1.0}
+KINDS: dict[str, float] = {
+    "missed tumour": 5.0,
+    "false alarm": 4.0,
+    "box on a healthy slice": 3.0,
+    "wrong tumour class": 2.0,
+    "tumour not boxed": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +52,6 @@ def _kind(sample: Sample, prediction: Prediction, negative: str | None, located:
             return "missed tumour"
         return "false alarm" if negative is not None and sample.label == negative else "wrong tumour class"
     if sample.label == negative:
-        return "false alarm" if len(drawn_boxes(prediction, negative)) else None
+        return "box on a healthy slice" if len(drawn_boxes(prediction, negative)) else None
     has_box = sample.boxed and any(name != negative for name in sample.box_labels)
     return "tumour not boxed" if has_box and not located else None

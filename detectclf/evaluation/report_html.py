@@ -23,7 +23,7 @@ _CARDS = ("combined.accuracy", "combined.mAP", "combined.mAP50", "combined.joint
 
 PLOT_TITLES: dict[str, str] = {
     "precision_recall": "Precision and recall of boxes, IoU 0.5",
-    "roc": "ROC of the slice class, each against the others",
+    "roc": "ROC, each class against the others",
     "froc": "FROC, whatever the class",
     "reliability": "Reliability: is 90 % sure 90 % right?",
     "risk_coverage": "Risk and coverage: refer the least sure",
