@@ -57,13 +57,15 @@ _PICTURE_TAGS = [
 
 def dicom_size(content: bytes, file: str | Path) -> tuple[int, int]:
     """``(width, height)`` from the header."""
-    header = _read_dicom_file(content, file, pixels=False)
-    return int(header.Columns), int(header.Rows)
+    with decoding(file, "DICOM file"):
+        header = _read_dicom_file(content, file, pixels=False)
+        return int(header.Columns), int(header.Rows)
 
 
 def dicom_frames(content: bytes, file: str | Path) -> int:
     """How many frames the header declares."""
-    return _frames(_read_dicom_file(content, file, pixels=False))
+    with decoding(file, "DICOM file"):
+        return _frames(_read_dicom_file(content, file, pixels=False))
 
 
 def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pixels:
@@ -73,14 +75,15 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
         DataError: broken, no picture in it, an encoding that no plugin decodes; several frames and none chosen.
         UnsafeError: unpacks to, or declares, too much.
     """
-    data = _read_dicom_file(content, file, pixels=True)
-    frames = _frames(data)
-    if frames > 1 and frame is None:
-        raise ask_for_frame(frames, file, "multi-frame DICOM")
-    index = frame or 0
-    check_frame(index, frames, file)
     pixels = import_medical("pydicom.pixels", file)
+    # All of it inside: pydicom converts a value, and may quote it in an exception, when it is first looked at.
     with decoding(file, "DICOM image"):
+        data = _read_dicom_file(content, file, pixels=True)
+        frames = _frames(data)
+        if frames > 1 and frame is None:
+            raise ask_for_frame(frames, file, "multi-frame DICOM")
+        index = frame or 0
+        check_frame(index, frames, file)
         _check_encoded(data, index, frames, file)
         values: Values = pixels.pixel_array(data, index=index)
         return _dicom_grey(values, data, index, pixels)
@@ -89,13 +92,12 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
 def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
     """The data set with the tags that the picture needs and no others, its declared size checked."""
     pydicom = import_medical("pydicom", file)
-    with decoding(file, "DICOM file"):
-        stream = io.BytesIO(_undeflated(content, file))
-        data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels)
-        if "Rows" not in data or "Columns" not in data:
-            raise ImageError("unreadable", "DICOM without a picture in it", file=file)
-        check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
-        return data
+    stream = io.BytesIO(_undeflated(content, file))
+    data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels)
+    if "Rows" not in data or "Columns" not in data:
+        raise ImageError("unreadable", "DICOM without a picture in it", file=file)
+    check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
+    return data
 
 
 def _undeflated(content: bytes, file: str | Path) -> bytes:
@@ -127,6 +129,8 @@ def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None
     syntax = data.file_meta.TransferSyntaxUID
     raw = int(data.Rows) * int(data.Columns) * int(data.get("SamplesPerPixel", 1)) * int(data.BitsAllocated) // 8
     if not syntax.is_compressed or syntax.is_deflated:
+        if data.get("PhotometricInterpretation") == "YBR_FULL_422":
+            raw = raw * 2 // 3  # two pixels share their colour
         if "PixelData" in data and len(data.PixelData) < raw * frames:
             raise ImageError("truncated", "DICOM picture is cut short", file=file, remedy="copy it again")
         return
@@ -136,10 +140,12 @@ def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None
     encoded = encaps.get_frame(data.PixelData, index, number_of_frames=frames)
     size = _codestream_size(encoded)
     if size not in (None, (int(data.Columns), int(data.Rows))):
-        raise UnsafeError("compressed picture is of another size than its DICOM header says", file=file)
+        raise UnsafeError(
+            "compressed picture is of another size than its DICOM header says", file=file, remedy="replace it"
+        )
     # No encoder makes data twice its raw size; decoders of RLE make up to 64 times of what they are given.
     if len(encoded) > 2 * raw + 2**16:
-        raise UnsafeError("compressed picture is larger than the picture itself", file=file)
+        raise UnsafeError("compressed picture is larger than the picture itself", file=file, remedy="replace it")
 
 
 def _codestream_size(encoded: bytes) -> tuple[int, int] | None:

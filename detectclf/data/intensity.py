@@ -91,7 +91,11 @@ def decoding(file: str | Path, what: str) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg)\b")
+            # By module, ours too as pydicom blames its caller; not all: in a thread of its own the host program may
+            # warn meanwhile.
+            warnings.filterwarnings(
+                "ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg|detectclf\.data)\b"
+            )
             yield
     except DetectclfError:
         raise

@@ -82,6 +82,8 @@ def _nifti_header(content: bytes, file: str | Path) -> Any:
     nibabel = import_medical("nibabel", file)
     with decoding(file, "NIfTI file"):
         head = gzip.GzipFile(fileobj=io.BytesIO(content)).read(540) if content[:2] == b"\x1f\x8b" else content[:540]
+        if len(head) < 348:
+            raise ImageError("truncated", "NIfTI file is cut short", file=file, remedy="copy it again")
         second = head[:4] in ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
         kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
         header = kind.from_fileobj(io.BytesIO(head), check=False)
