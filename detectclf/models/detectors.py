@@ -14,7 +14,7 @@ from torchvision.models.detection.rpn import RPNHead
 from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
 from detectclf.models.box_loss import OverlapRoIHeads
-from detectclf.models.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
 from detectclf.models.detector_backbones import NetworkBuilder, Settings, lean, mobilenet_v2_body, stock
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel

@@ -70,44 +70,77 @@ class ModelMeta(BaseModel):
     training: dict[str, Any] = {}
 
 
-def describe_model(
-    model: Detector | Classifier, *, classes: Sequence[str], negative: str | None, training: Mapping[str, Any] | None
+def detector_meta(
+    model: Detector,
+    config: DetectorConfig,
+    classes: Sequence[str],
+    *,
+    negative: str | None,
+    facts: Mapping[str, Any] | None = None,
 ) -> ModelMeta:
-    """The description of ``model`` that :func:`save_model` writes beside its weights.
+    """The description of a detector that :func:`save_model` writes beside its weights.
 
     Args:
-        model: as built by this package.
-        classes: names in the order of its outputs.
+        model: as :func:`~detectclf.models.detectors.build_detector` made it.
+        config: that it was made with.
+        classes: names of the classes of boxes, in the order of its labels.
         negative: the class that means "no tumour", if any.
-        training: free JSON facts.
+        facts: free JSON facts about the training.
 
     Raises:
         ModelError: the number of classes is not the model's.
     """
+    preprocessing = Preprocessing(size=model.image_size, mean=model.mean, std=model.std)
+    return _meta("detector", model, config, classes, negative, preprocessing, facts)
+
+
+def classifier_meta(
+    model: Classifier,
+    config: ClassifierConfig,
+    classes: Sequence[str],
+    *,
+    negative: str | None,
+    facts: Mapping[str, Any] | None = None,
+) -> ModelMeta:
+    """The description of a classifier; as :func:`detector_meta`, ``classes`` in the order of its logits.
+
+    Raises:
+        ModelError: the number of classes is not the model's.
+    """
+    preprocessing = Preprocessing(size=model.input_size, mean=_plain(model.mean), std=_plain(model.std))
+    return _meta("classifier", model, config, classes, negative, preprocessing, facts)
+
+
+def _plain(numbers: Tensor) -> tuple[float, ...]:
+    # Six digits give 0.485 and not the 0.48500001 of float32.
+    return tuple(round(float(number), 6) for number in numbers.flatten())
+
+
+def _meta(
+    kind: Literal["detector", "classifier"],
+    model: Detector | Classifier,
+    config: DetectorConfig | ClassifierConfig,
+    classes: Sequence[str],
+    negative: str | None,
+    preprocessing: Preprocessing,
+    facts: Mapping[str, Any] | None,
+) -> ModelMeta:
     from detectclf import __version__
-    from detectclf.models.classifiers import Classifier
 
     if len(classes) != model.num_classes:
         raise ModelError(f"{len(classes)} class names for a model of {model.num_classes} classes")
-    is_classifier = isinstance(model, Classifier)
-    mean = model.mean.flatten().tolist() if isinstance(model, Classifier) else model.mean
-    std = model.std.flatten().tolist() if isinstance(model, Classifier) else model.std
-    config = model.config.model_dump(mode="json")
-    if config["weights"] not in ("default", "none"):
-        config["weights"] = Path(config["weights"]).name  # folders of the author's machine are nobody's business
+    settings = config.model_dump(mode="json")
+    if config.weights not in ("default", "none"):
+        settings["weights"] = Path(config.weights).name  # folders of the author's machine are nobody's business
     return ModelMeta(
-        kind="classifier" if is_classifier else "detector",
+        kind=kind,
         arch=model.arch,
-        config=config,
+        config=settings,
         classes=tuple(classes),
         negative=negative,
-        preprocessing=Preprocessing(
-            size=model.input_size if isinstance(model, Classifier) else model.image_size,
-            mean=tuple(round(v, 6) for v in mean),
-            std=tuple(round(v, 6) for v in std),
-        ),
+        preprocessing=preprocessing,
         version=__version__,
-        training=dict(training or {}),
+        training=dict(facts or {}),
     )
 
 
@@ -254,4 +287,12 @@ def _fill(model: nn.Module, file: Path, meta: ModelMeta) -> None:
     model.load_state_dict(state)
 
 
-__all__ = ["ModelMeta", "Preprocessing", "describe_model", "load_classifier", "load_detector", "save_model"]
+__all__ = [
+    "ModelMeta",
+    "Preprocessing",
+    "classifier_meta",
+    "detector_meta",
+    "load_classifier",
+    "load_detector",
+    "save_model",
+]

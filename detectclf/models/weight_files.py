@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from detectclf.errors import ModelError, UnsafeError
+
+log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without a byte after which a download is given up."""
@@ -30,8 +34,10 @@ def default_state(name: str) -> dict[str, Tensor]:
         ModelError: cannot be downloaded.
     """
     remedy = "use --weights PATH or --weights none"
+    log.info("pretrained weights of %s: from the cache, else downloaded", name)
     try:
-        with _impatient():
+        # torch.hub announces downloads on stdout, which is for results alone.
+        with _impatient(), redirect_stdout(StringIO()):
             return _timm_state(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision_state(name)
     except ModelError:
         raise
@@ -50,14 +56,21 @@ def _torchvision_state(name: str) -> dict[str, Tensor]:
 
 
 def _timm_state(name: str) -> dict[str, Tensor]:
+    from urllib.request import Request, urlopen
+
     import timm
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise ModelError(f"timm has no pretrained weights of {name}", remedy="use --weights PATH or --weights none")
-    path = hf_hub_download(config.hf_hub_id, "model.safetensors", etag_timeout=DOWNLOAD_TIMEOUT)
-    return _read_safetensors(Path(path))
+    where = (config.hf_hub_id, "model.safetensors")
+    cached = try_to_load_from_cache(*where)
+    if not isinstance(cached, str):
+        # Offline, the hub's client would try for half a minute and warn at each try; this fails at once.
+        urlopen(Request(hf_hub_url(*where), method="HEAD")).close()
+        cached = hf_hub_download(*where)
+    return _read_safetensors(Path(cached))
 
 
 @contextmanager
