@@ -114,8 +114,8 @@ class Predictor:
                 remedy="train both on data with the same classes",
             )
         self.device = resolve_device(config.device)
-        self._detector = bundle.detector.to(self.device, memory_format=torch.channels_last).eval()
-        self._classifier = bundle.classifier.to(self.device, memory_format=torch.channels_last).eval()
+        self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @property
     def name(self) -> str:
@@ -188,7 +188,7 @@ class Predictor:
         except OSError as error:
             reason = DataError(f"cannot be read ({error.strerror})", file=name, remedy="check the file and its disk")
             return _Slice(name, path, error=reason)
-        detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.image_size)
+        detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.preprocessing.size)
         classifier_input, _, inside = resize_pad(pixels, self._classifier.input_size)
         return _Slice(name, path, pixels, detector_input, scale, classifier_input, inside)
 
@@ -217,11 +217,8 @@ class Predictor:
             logits, features = self._classifier.forward_features_and_logits(
                 self._tensor([s.classifier_input for s in batch])
             )
-        logits, features = logits.float().cpu().numpy(), features.float().cpu().numpy()
-        return [
-            self._outputs(prepared, result, logits[i], features[i])
-            for i, (prepared, result) in enumerate(zip(batch, found, strict=True))
-        ]
+        rows = zip(batch, found, logits.float().cpu().numpy(), features.float().cpu().numpy(), strict=True)
+        return [self._outputs(*row) for row in rows]
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""

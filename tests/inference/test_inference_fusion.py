@@ -1,0 +1,201 @@
+"""Fusing the two stages of one slice: figures worked out by hand, flags, and laws that hold for any outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectclf.errors import ModelError
+from detectclf.inference.fusion import (
+    FusionClasses,
+    default_fusion,
+    detector_evidence,
+    fuse,
+    fused_probabilities,
+    iou,
+)
+from detectclf.models.bundle import FusionParameters
+from detectclf.types import Prediction, StageOutputs
+
+CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
+TUMORS = ("glioma", "meningioma", "pituitary")
+NAMES = FusionClasses(CLASSES, "no_tumor", TUMORS)
+PLAIN = replace(default_fusion(CLASSES), box_weight=0.0)
+
+
+def outputs(probabilities: list[float], boxes: list[tuple[list[float], str, float]]) -> StageOutputs:
+    return StageOutputs(
+        np.log(np.array(probabilities, np.float32)),
+        np.array([box for box, _, _ in boxes], np.float32).reshape(-1, 4),
+        tuple(name for _, name, _ in boxes),
+        np.array([score for _, _, score in boxes], np.float32),
+    )
+
+
+def fused(out: StageOutputs, parameters: FusionParameters = PLAIN, names: FusionClasses = NAMES) -> Prediction:
+    return fuse(out, parameters, names, width=100, height=100)
+
+
+HERE, THERE = [10.0, 10, 50, 50], [60.0, 60, 90, 90]
+
+
+def test_temperature_divides_the_logits() -> None:
+    out = StageOutputs(np.array([2, 0, 0, 0], np.float32), np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32))
+    got = fused_probabilities(out, replace(PLAIN, temperature=2.0), NAMES)
+    assert got[0] == pytest.approx(np.e / (np.e + 3))
+
+
+def test_evidence_is_the_log_odds_of_the_best_boxes() -> None:
+    out = outputs([0.25] * 4, [(HERE, "glioma", 0.8), (THERE, "glioma", 0.3), (THERE, "pituitary", 0.5)])
+    floor = np.log(0.01 / 0.99)
+    np.testing.assert_allclose(detector_evidence(out, NAMES), [np.log(4), floor, -np.log(4), 0], atol=1e-6)
+
+
+def test_evidence_where_the_detector_boxes_heads_or_lacks_a_class() -> None:
+    heads = FusionClasses(CLASSES, "no_tumor", CLASSES)
+    out = outputs([0.25] * 4, [(HERE, "no_tumor", 0.9), (THERE, "glioma", 0.2)])
+    assert detector_evidence(out, heads)[2] == pytest.approx((np.log(9) + np.log(4)) / 2, abs=1e-6)
+    few = FusionClasses(CLASSES, "no_tumor", ("glioma",))
+    assert list(detector_evidence(out, few)[[1, 3]]) == [0, 0]
+
+
+def test_the_logistic_layer_by_hand() -> None:
+    out = outputs([0.4, 0.1, 0.4, 0.1], [(HERE, "glioma", 0.5)])
+    parameters = replace(PLAIN, class_weight=2.0, box_weight=0.5, bias=(0.1, 0.0, 0.0, 0.0))
+    floor = np.log(0.01 / 0.99)
+    z = 2 * np.log([0.4, 0.1, 0.4, 0.1]) + 0.5 * np.array([0, floor, 0, floor]) + [0.1, 0, 0, 0]
+    np.testing.assert_allclose(fused_probabilities(out, parameters, NAMES), np.exp(z) / np.exp(z).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "label"),
+    [
+        (None, "no_tumor"),  # the likeliest class
+        (0.45, "glioma"),  # P(tumour) = 0.48 reaches it: the likeliest tumour
+        (0.48, "glioma"),  # reaching is enough
+        (0.5, "no_tumor"),
+        (0.0, "glioma"),  # everything is a tumour
+    ],
+)
+def test_operating_point(threshold: float | None, label: str) -> None:
+    out = outputs([0.3, 0.1, 0.52 - 1e-6, 0.08], [])
+    assert fused(out, replace(PLAIN, tumor_threshold=threshold)).label == label
+
+
+def test_box_scores_are_geometric_means() -> None:
+    out = outputs([0.64, 0.04, 0.16, 0.16], [(HERE, "glioma", 0.81), (THERE, "pituitary", 0.25)])
+    got = fused(out, replace(PLAIN, box_gamma=0.5))
+    assert got.box_labels == ("glioma", "pituitary")
+    np.testing.assert_allclose(got.scores, [0.72, 0.2], atol=1e-6)
+    np.testing.assert_allclose(fused(out, replace(PLAIN, box_gamma=0.0)).scores, [0.81, 0.25], atol=1e-6)
+
+
+def test_a_healthy_slice_keeps_its_boxes_in_order_under_the_threshold() -> None:
+    out = outputs([0.1, 0.1, 0.7, 0.1], [(HERE, "glioma", 1.0), (THERE, "pituitary", 0.9)])
+    got = fused(out, replace(PLAIN, box_gamma=0.0))
+    assert got.label == "no_tumor" and got.box_labels == ("glioma", "pituitary")
+    assert got.scores[0] < 0.5 and got.scores[0] > got.scores[1] > 0
+
+
+def test_a_box_of_the_negative_class_is_no_tumour_box() -> None:
+    names = FusionClasses(CLASSES, "no_tumor", CLASSES)
+    healthy = fused(outputs([0.01, 0.01, 0.97, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
+    assert healthy.scores[0] > 0.9 and healthy.flags == () and healthy.detector_label == "no_tumor"
+    ill = fused(outputs([0.97, 0.01, 0.01, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
+    assert ill.box_labels == ("no_tumor",) and ill.flags == ("tumor_without_box",)
+
+
+def test_the_best_box_is_also_given_out_with_the_slices_class() -> None:
+    out = outputs(
+        [0.01, 0.96, 0.01, 0.02],
+        [(HERE, "pituitary", 0.9), ([11, 11, 51, 51], "meningioma", 0.3), (THERE, "meningioma", 0.2)],
+    )
+    got = fused(out)
+    # The weaker meningioma at the same place is the same finding; the one elsewhere stays.
+    assert got.box_labels == ("meningioma", "meningioma", "pituitary")
+    np.testing.assert_array_equal(got.boxes_xyxy[0], np.array(HERE, np.float32))
+    assert got.scores[0] == pytest.approx(np.sqrt(0.9 * 0.96), abs=1e-6)
+    assert got.stages is out and got.flags == ("class_box_conflict",)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "boxes", "flags", "detector"),
+    [
+        ([0.97, 0.01, 0.01, 0.01], [(HERE, "glioma", 0.9)], (), "glioma"),
+        ([0.01, 0.01, 0.97, 0.01], [], (), "no_tumor"),
+        ([0.01, 0.01, 0.97, 0.01], [(HERE, "glioma", 0.3)], (), "no_tumor"),  # a weak box is no claim
+        ([0.01, 0.01, 0.97, 0.01], [(HERE, "glioma", 0.9)], ("class_box_conflict",), "glioma"),
+        ([0.01, 0.97, 0.01, 0.01], [(HERE, "glioma", 0.9)], ("class_box_conflict",), "glioma"),
+        ([0.97, 0.01, 0.01, 0.01], [], ("tumor_without_box",), "no_tumor"),
+        ([0.97, 0.01, 0.01, 0.01], [(HERE, "glioma", 0.1)], ("tumor_without_box",), "no_tumor"),
+        ([0.5, 0.4, 0.05, 0.05], [(HERE, "glioma", 0.9)], ("low_confidence",), "glioma"),
+        ([0.5, 0.4, 0.05, 0.05], [], ("low_confidence", "tumor_without_box"), "no_tumor"),
+    ],
+)
+def test_flags(
+    probabilities: list[float], boxes: list[tuple[list[float], str, float]], flags: tuple[str, ...], detector: str
+) -> None:
+    got = fused(outputs(probabilities, boxes))
+    assert got.flags == flags and got.detector_label == detector
+
+
+def test_without_a_negative_class() -> None:
+    names = FusionClasses(("cyst", "lesion"), None, ("cyst", "lesion"))
+    plain = default_fusion(names.classes)
+    none = fused(outputs([0.9, 0.1], []), plain, names)
+    assert none.label == "cyst" and none.detector_label is None and none.flags == ("tumor_without_box",)
+    some = fused(outputs([0.9, 0.1], [(HERE, "lesion", 0.05)]), replace(plain, tumor_threshold=0.9), names)
+    assert some.label == "cyst" and some.detector_label == "lesion"
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        (outputs([0.5, 0.5], []), "4 classes"),
+        (replace(outputs([0.25] * 4, []), classifier_logits=np.full(4, np.nan, np.float32)), "not finite"),
+    ],
+)
+def test_what_cannot_be_fused(out: StageOutputs, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        fused(out)
+
+
+def test_iou_by_hand() -> None:
+    box = np.array([0, 0, 10, 10], np.float32)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 0, 0]], np.float32)
+    np.testing.assert_allclose(iou(box, others), [1, 1 / 3, 0, 0])
+
+
+box_lists = st.lists(st.tuples(st.sampled_from(CLASSES), st.floats(0, 1, width=32)), max_size=6)
+shares = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
+
+
+@given(
+    probabilities=shares,
+    boxes=box_lists,
+    gamma=st.floats(0, 1),
+    threshold=st.none() | st.floats(0, 1),
+    keep=st.booleans(),
+)
+def test_laws(
+    probabilities: list[float], boxes: list[tuple[str, float]], gamma: float, threshold: float | None, keep: bool
+) -> None:
+    """Whatever the stages say, the prediction is a valid record that does not contradict itself."""
+    names = FusionClasses(CLASSES, "no_tumor", CLASSES if keep else TUMORS)
+    placed = [([i, i, i + 20.0, i + 20.0], name, s) for i, (name, s) in enumerate(boxes) if keep or name != "no_tumor"]
+    placed.sort(key=lambda row: -row[2])
+    parameters = replace(default_fusion(CLASSES), box_gamma=gamma, tumor_threshold=threshold)
+    got = fused(outputs(probabilities, placed), parameters, names)
+    assert sum(got.probabilities.values()) == pytest.approx(1)
+    assert got.label in CLASSES
+    assert len(got.boxes_xyxy) == len(got.box_labels) == len(got.scores)
+    assert ((got.scores >= 0) & (got.scores <= 1)).all() and (np.diff(got.scores) <= 0).all()
+    if got.label == "no_tumor":
+        assert all(s < 0.5 for name, s in zip(got.box_labels, got.scores, strict=True) if name != "no_tumor")
+    if threshold is not None:
+        tumor = 1 - np.float64(got.probabilities["no_tumor"])
+        assert (got.label != "no_tumor") == bool(tumor >= threshold)

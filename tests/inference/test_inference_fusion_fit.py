@@ -1,0 +1,186 @@
+"""Fitting the fusion: it finds what is there, stays mild where there is little, and sets operating points exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectclf.config import BundleConfig
+from detectclf.errors import ConfigError, DataError
+from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
+from detectclf.inference.fusion_fit import fit_fusion, fit_temperature, tumor_threshold
+from detectclf.types import Prediction, StageOutputs
+
+CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
+NAMES = FusionClasses(CLASSES, "no_tumor", ("glioma", "meningioma", "pituitary"))
+CONFIG = BundleConfig()
+
+
+def synthetic(n: int, seed: int, sharpness: float, seen: float) -> tuple[list[StageOutputs], list[str]]:
+    """``n`` slices: logits that are ``sharpness`` times too sure, a detector that sees a share of the tumours."""
+    random = np.random.default_rng(seed)
+    outputs, truths = [], []
+    for _ in range(n):
+        logits = random.normal(0, 1.2, 4)
+        chances = np.exp(logits) / np.exp(logits).sum()
+        truth = CLASSES[int(random.choice(4, p=chances))]
+        boxes, labels, scores = np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32)
+        if truth != "no_tumor" and random.random() < seen:
+            boxes, labels = np.array([[1, 1, 9, 9]], np.float32), (truth,)
+            scores = np.array([random.uniform(0.5, 1)], np.float32)
+        outputs.append(StageOutputs((sharpness * logits).astype(np.float32), boxes, labels, scores))
+        truths.append(truth)
+    return outputs, truths
+
+
+def nll(outputs: Sequence[StageOutputs], truths: Sequence[str], parameters: object) -> float:
+    fused = [fuse(o, parameters, NAMES, width=10, height=10) for o in outputs]  # type: ignore[arg-type]
+    return -float(np.mean([np.log(p.probabilities[t]) for p, t in zip(fused, truths, strict=True)]))
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_a_known_sharpness(sharpness: float) -> None:
+    outputs, truths = synthetic(2000, 0, sharpness, 0)
+    found = fit_temperature(outputs, np.array([CLASSES.index(t) for t in truths]))
+    assert found == pytest.approx(sharpness, rel=0.1)
+
+
+def test_a_detector_that_sees_is_listened_to_and_helps_on_unseen_slices() -> None:
+    train, held_out = synthetic(600, 1, 1.0, 0.9), synthetic(600, 2, 1.0, 0.9)
+    fitted = fit_fusion(*train, NAMES, CONFIG)
+    deaf = replace(fitted, class_weight=1.0, box_weight=0.0, bias=(0.0,) * 4)
+    assert fitted.box_weight > 0.3
+    assert nll(*held_out, fitted) < 0.8 * nll(*held_out, deaf)
+
+
+def test_a_detector_of_noise_is_not_listened_to() -> None:
+    outputs, truths = synthetic(600, 3, 1.0, 0.0)
+    random = np.random.default_rng(0)
+    noisy = [
+        replace(
+            o,
+            boxes_xyxy=np.array([[1, 1, 9, 9]], np.float32),
+            box_labels=(str(random.choice(NAMES.detector_classes)),),
+            scores=np.array([random.random()], np.float32),
+        )
+        for o in outputs
+    ]
+    assert fit_fusion(noisy, truths, NAMES, CONFIG).box_weight < 0.1
+
+
+@pytest.mark.parametrize(
+    ("pick", "reason"),
+    [
+        (slice(0, 1), "a single slice"),
+        (slice(0, 8), "a tiny split with classes absent"),
+        (slice(None), "perfect separability"),
+    ],
+)
+def test_the_fit_stays_finite_and_mild(pick: slice, reason: str) -> None:
+    del reason
+    truths = [CLASSES[i % 3] for i in range(200)]  # no pituitary at all
+    outputs = [
+        StageOutputs(
+            (8 * np.eye(4)[CLASSES.index(t)]).astype(np.float32),
+            np.zeros((0, 4), np.float32),
+            (),
+            np.zeros(0, np.float32),
+        )
+        for t in truths
+    ]
+    fitted = fit_fusion(outputs[pick], truths[pick], NAMES, CONFIG)
+    values = [fitted.temperature, fitted.class_weight, fitted.box_weight, *fitted.bias]
+    assert np.isfinite(values).all() and 0.05 <= fitted.temperature <= 20
+    assert abs(np.array(fitted.bias)).max() < 4
+    assert fuse(outputs[0], fitted, NAMES, width=1, height=1).label == truths[0]
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "rate", "expected"),
+    [
+        (0.75, None, 0.6),  # three of four tumours reach 0.6
+        (0.76, None, 0.2),  # a fourth is needed
+        (0.01, None, 0.9),
+        (0.999, None, 0.2),
+        (None, 0.5, 0.1),  # two of four healthy slices may reach it: just above the third
+        (None, 0.49, 0.3),
+        (None, 0.01, 0.7),  # none may: just above all
+    ],
+)
+def test_threshold_meets_the_target(sensitivity: float | None, rate: float | None, expected: float) -> None:
+    tumor = np.array([0.9, 0.8, 0.6, 0.2, 0.7, 0.3, 0.1, 0.05])
+    is_tumor = np.array([True] * 4 + [False] * 4)
+    found = tumor_threshold(tumor, is_tumor, sensitivity, rate)
+    assert found == pytest.approx(expected)
+    if sensitivity is not None:
+        assert (tumor[is_tumor] >= found).mean() >= sensitivity
+    else:
+        assert (tumor[~is_tumor] >= found).mean() <= (rate or 0)
+
+
+@pytest.mark.parametrize("target", [{"sensitivity": 0.95}, {"max_false_alarm_rate": 0.05}])
+def test_the_fitted_operating_point_holds_on_its_split(target: dict[str, float]) -> None:
+    outputs, truths = synthetic(400, 4, 1.0, 0.7)
+    config = BundleConfig.model_validate(target)
+    fitted = fit_fusion(outputs, truths, NAMES, config)
+    called = np.array([fuse(o, fitted, NAMES, width=1, height=1).label != "no_tumor" for o in outputs])
+    is_tumor = np.array([t != "no_tumor" for t in truths])
+    if config.sensitivity is not None:
+        assert 0.95 <= called[is_tumor].mean() < 0.97
+        assert fitted.target_sensitivity == 0.95
+    else:
+        assert 0.03 < called[~is_tumor].mean() <= 0.05
+        assert fitted.target_false_alarm_rate == 0.05
+
+
+def test_gamma_is_the_scorers_choice() -> None:
+    outputs, truths = synthetic(50, 5, 1.0, 1.0)
+    seen = []
+
+    def near(target: float):  # type: ignore[no-untyped-def]
+        """A scorer that likes the mean score of a known gamma best."""
+
+        def score(predictions: Sequence[Prediction]) -> float:
+            assert len(predictions) == 50 and predictions[0].width == 30
+            seen.append(1)
+            return -abs(float(np.mean([p.scores.sum() for p in predictions])) - target)
+
+        return score
+
+    wanted = replace(fit_fusion(outputs, truths, NAMES, CONFIG), box_gamma=0.3)
+    fused = [fuse(o, wanted, NAMES, width=30, height=20) for o in outputs]
+    target = float(np.mean([p.scores.sum() for p in fused]))
+    sizes = [(30, 20)] * 50
+    assert fit_fusion(outputs, truths, NAMES, CONFIG, sizes=sizes, box_scorer=near(target)).box_gamma == 0.3
+    assert len(seen) == 10
+    none = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: None)
+    assert none.box_gamma == default_fusion(CLASSES).box_gamma, "no figure, no choice"
+    tie = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: 1.0)
+    assert tie.box_gamma == 0.0, "of equal ones the detector's own score"
+
+
+def test_thresholds_come_from_the_settings() -> None:
+    config = BundleConfig(low_confidence=0.7, box_threshold=0.4)
+    fitted = fit_fusion(*synthetic(20, 6, 1.0, 0.5), NAMES, config)
+    assert (fitted.low_confidence, fitted.box_threshold, fitted.tumor_threshold) == (0.7, 0.4, None)
+
+
+def test_what_cannot_be_fitted_is_said() -> None:
+    outputs, truths = synthetic(20, 7, 1.0, 0.5)
+    healthy = ["no_tumor"] * 20
+    cases: list[tuple[type[Exception], list[StageOutputs], list[str], FusionClasses, BundleConfig]] = [
+        (DataError, [], [], NAMES, CONFIG),
+        (DataError, outputs, truths[:-1], NAMES, CONFIG),
+        (DataError, outputs, ["cyst", *truths[1:]], NAMES, CONFIG),
+        (DataError, outputs, healthy, NAMES, BundleConfig(sensitivity=0.9)),
+        (DataError, outputs, ["glioma"] * 20, NAMES, BundleConfig(max_false_alarm_rate=0.1)),
+        (ConfigError, outputs, truths, NAMES, BundleConfig(sensitivity=0.9, max_false_alarm_rate=0.1)),
+        (ConfigError, outputs, truths, replace(NAMES, negative=None), BundleConfig(sensitivity=0.9)),
+    ]
+    for kind, given, known, names, config in cases:
+        with pytest.raises(kind) as caught:
+            fit_fusion(given, known, names, config)
+        assert "\n" not in str(caught.value)
