@@ -38,6 +38,8 @@ class FusionParameters:
         tumor_threshold: probability of a tumour from which a slice is called one; ``None`` takes the likeliest class.
         box_threshold: fused score from which a box counts as a claim of a tumour.
         low_confidence: slices whose best probability is lower are flagged.
+        target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
+            anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
     """
 
     temperature: float
@@ -48,6 +50,8 @@ class FusionParameters:
     tumor_threshold: float | None
     box_threshold: float
     low_confidence: float
+    target_sensitivity: float | None = None
+    target_false_alarm_rate: float | None = None
 
 
 @dataclass
