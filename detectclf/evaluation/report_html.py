@@ -1,4 +1,4 @@
-"""The report as one page (HTML, nothing loaded from elsewhere), as Markdown, and as a table for the terminal."""
+"""The report as one page (HTML, nothing loaded from elsewhere) and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.errors import DetectclfError, one_line
 from detectclf.evaluation.froc import FROC_RATES
-from detectclf.evaluation.headlines import COMBINED, HEADLINES, Headline, figure_at, show, show_interval
+from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
 from detectclf.evaluation.mistakes import Mistake
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from rich.table import Table
 
     from detectclf.evaluation.report import Report
 
@@ -72,7 +71,7 @@ def render_html(report: Report, plots: Mapping[str, Any]) -> str:
 
     record = report.record
     shown = {name: (PLOT_TITLES[name], as_svg(f)) for name, f in plots.items() if name != "confusion_matrix"}
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         record=record,
         use=RESEARCH_USE,
         models=sorted({p.model for p in report.predictions if p.model}),
@@ -89,7 +88,7 @@ def render_markdown(report: Report) -> str:
     """The same in short, for a pull request."""
     from detectclf.evaluation.report import RESEARCH_USE
 
-    return _environment().get_template("report.md.j2").render(
+    return environment().get_template("report.md.j2").render(
         record=report.record,
         use=RESEARCH_USE,
         models=sorted({p.model for p in report.predictions if p.model}),
@@ -97,20 +96,21 @@ def render_markdown(report: Report) -> str:
     )  # fmt: skip
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates with their filters; HTML is escaped, an unknown name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader("detectclf.evaluation"),
         autoescape=lambda name: bool(name and name.endswith(".html.j2")),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(
+    templates.filters.update(
         show=show, percent=lambda value: show(value, percent=True), interval=show_interval, plain=markdown_text
     )
-    return environment
+    return templates
 
 
 def markdown_text(value: object) -> str:
@@ -178,32 +178,3 @@ def _count_mistakes(report: Report) -> int:
     from detectclf.evaluation.mistakes import worst_mistakes
 
     return len(worst_mistakes(report.aligned, len(report.aligned)))
-
-
-def report_table(report: Report) -> Table:
-    """mAP and accuracy together with their intervals, for the terminal."""
-    from rich.table import Table
-
-    record = report.record
-    split, count = record["data"]["split"] or "no split", record["data"]["evaluated"]
-    table = Table(title=f"{split}: {count} slices, {record['data']['source_groups']} sources", title_justify="left")
-    clean = record["clean"]["samples"]
-    doubled = clean is not None and clean < count
-    for name in ("figure", "value", "95 % interval", *([f"{clean} clean slices"] if doubled else [])):
-        table.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
-    for headline in (*COMBINED, *_alone()):
-        value = figure_at(record, headline.key)
-        row = [
-            headline.name,
-            show(value, percent=headline.percent),
-            show_interval(record["intervals"].get(headline.key), percent=headline.percent),
-        ]
-        if doubled:
-            row.append(show(figure_at(record["clean"], headline.key), percent=headline.percent))
-        table.add_row(*row)
-    return table
-
-
-def _alone() -> tuple[Headline, ...]:
-    keys = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
-    return tuple(h for h in HEADLINES if h.key in keys)

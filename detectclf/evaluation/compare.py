@@ -1,0 +1,231 @@
+"""Leader board of runs: accuracy and mAP against speed and size, with paired tests on the slices all have in common.
+
+Two runs differ in accuracy where exact McNemar (1947) and the paired bootstrap over source groups both say so, and in
+mAP where the bootstrap does; p values are adjusted for the number of pairs (Holm 1979). Else they tie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectclf.config import EvaluateConfig
+from detectclf.data.safety import atomic_write
+from detectclf.errors import DataError
+from detectclf.evaluation.aligned import Aligned, boxes_of
+from detectclf.evaluation.bootstrap import (
+    Family,
+    bootstrap,
+    interval,
+    map_family,
+    mcnemar_exact,
+    on_slices,
+    paired_p,
+    ratio,
+)
+from detectclf.evaluation.entries import Entry, load_entry
+from detectclf.evaluation.headlines import show
+from detectclf.evaluation.matching import Floats, class_matches, evaluate_coco
+from detectclf.evaluation.tables import text_table
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The leader board: ``record`` is what ``compare --json`` gives."""
+
+    record: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Valid JSON without NaN."""
+        return json.dumps(self.record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @property
+    def table(self) -> str:
+        """Runs and verdicts as plain text."""
+        rows = [
+            [
+                run["run"],
+                show(run["accuracy"], percent=True),
+                show(run["mAP"]),
+                show(run["mAP50"]),
+                show(run["joint_accuracy"], percent=True),
+                "–" if run["images_per_second"] is None else f"{run['images_per_second']:.1f}",
+                "–" if run["parameters"] is None else f"{run['parameters'] / 1e6:.1f} M",
+                str(run["slices"] or "–"),
+            ]
+            for run in self.record["runs"]
+        ]
+        names = ("run", "accuracy", "mAP", "mAP50", "joint", "slices/s", "parameters", "slices")
+        pairs = "".join(f"{verdict(pair)}\n" for pair in self.record["pairs"])
+        notes = "".join(f"note: {note}\n" for note in self.record["notes"])
+        return text_table("leader board", names, rows) + pairs + notes
+
+
+def verdict(pair: dict[str, Any]) -> str:
+    """One pair in words."""
+    accuracy, mean_ap = pair["accuracy"]["verdict"], pair["mAP"]["verdict"]
+    return f"{pair['first']} against {pair['second']}: accuracy {accuracy}, mAP {mean_ap}"
+
+
+def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> Board:
+    """Reads evaluations (folders of ``evaluate``) and training runs, and compares the evaluations pairwise.
+
+    Args:
+        runs: folders; an evaluation may lie in a run's ``evaluation`` folder.
+        config: resamples and seed.
+
+    Raises:
+        DataError: a folder is neither, or two have one name and place.
+    """
+    settings = config or EvaluateConfig()
+    entries = _named([load_entry(Path(run)) for run in runs])
+    paired = [entry for entry in entries if entry.data is not None]
+    notes = [f"{e.name}: a training run; figures are of its own valid split, not paired" for e in entries if not e.data]
+    pairs: list[dict[str, Any]] = []
+    if len(paired) > 1:
+        pairs, more = _pairs(paired, settings)
+        notes.extend(more)
+    rows = sorted((entry.row for entry in entries), key=_merit)
+    return Board({"runs": rows, "pairs": pairs, "notes": notes})
+
+
+def _merit(row: dict[str, Any]) -> tuple[float, str]:
+    known = [value for value in (row["accuracy"], row["mAP"]) if value is not None]
+    return (-sum(known), row["run"])
+
+
+def _named(entries: Sequence[Entry]) -> list[Entry]:
+    """Runs of one name get their parent's too."""
+    names = [entry.name for entry in entries]
+    for entry in entries:
+        if names.count(entry.name) > 1:
+            entry.row["run"] = f"{entry.folder.resolve().parent.name}/{entry.folder.resolve().name}"
+    again = [entry.name for entry in entries]
+    for number, entry in enumerate(entries):
+        if again.count(again[number]) > 1:
+            entry.row["run"] = f"{again[number]} ({number + 1})"
+    return list(entries)
+
+
+def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[str, Any]], list[str]]:
+    tables = [entry.table() for entry in entries]
+    common = sorted(set.intersection(*(set(table) for table in tables)))
+    if not common:
+        return [], ["the evaluations share no slice with the same truth: they cannot be compared"]
+    data = [entry.take([table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
+    groups = np.array([entries[0].groups[key[:2]] for key in common], dtype=np.int64)
+    notes = [
+        f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
+        for entry, table in zip(entries, tables, strict=True)
+        if len(table) > len(common)
+    ]
+    families = [family for k, d in enumerate(data) for family in _families(d, str(k))]
+    drawn = bootstrap(families, groups, count=max(config.bootstrap, 1), seed=config.seed)
+    whole: dict[str, Floats] = {}
+    for family in families:
+        whole.update(family(np.ones((1, len(common)))))
+    rows = [
+        _pair(entries[a].name, entries[b].name, (a, b), (data[a], data[b]), drawn, whole)
+        for a, b in combinations(range(len(entries)), 2)
+    ]
+    for figure in ("accuracy", "mAP"):
+        _judge([row[figure] for row in rows], [(row["first"], row["second"]) for row in rows])
+    return rows, notes
+
+
+def _families(data: Aligned, prefix: str) -> list[Family]:
+    families = [ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")]
+    boxes = boxes_of(data.take(data.boxed.tolist()), fused=True)
+    evaluation = evaluate_coco(boxes, data.tumor_classes)
+    if evaluation is not None:
+        matches = class_matches(evaluation, len(boxes), data.tumor_classes)
+        families.append(on_slices(map_family(matches, prefix, "per_class"), data.boxed))
+    return families
+
+
+def _right(data: Aligned) -> list[bool]:
+    return [s.label is not None and s.label == p.label for s, p in zip(data.samples, data.predictions, strict=True)]
+
+
+def _pair(
+    first: str,
+    second: str,
+    numbers: tuple[int, int],
+    data: tuple[Aligned, Aligned],
+    drawn: dict[str, Floats],
+    whole: dict[str, Floats],
+) -> dict[str, Any]:
+    out: dict[str, Any] = {"first": first, "second": second, "slices": len(data[0])}
+    for figure in ("accuracy", "mAP"):
+        a, b = (f"{number}.{figure}" for number in numbers)
+        if a not in drawn or b not in drawn or not np.isfinite(whole[a][0] - whole[b][0]):
+            out[figure] = {"difference": None, "interval": None, "p": None}
+            continue
+        differences = drawn[a] - drawn[b]
+        out[figure] = {
+            "difference": float(whole[a][0] - whole[b][0]),
+            "interval": interval(differences),
+            "p": paired_p(differences),
+        }
+    right = [np.array(_right(d), dtype=np.bool_) for d in data]
+    out["accuracy"]["p_mcnemar"] = mcnemar_exact(right[0], right[1])
+    return out
+
+
+def _judge(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> None:
+    """Adjusts the p values by Holm and names the better run of each pair, or a tie."""
+    known = [row for row in rows if row["p"] is not None]
+    worst = [max(row["p"], row.get("p_mcnemar", 0.0)) for row in known]
+    highest = 0.0
+    for rank, k in enumerate(np.argsort(worst, kind="stable").tolist()):
+        highest = max(highest, min(1.0, worst[k] * (len(known) - rank)))
+        known[k]["p_holm"] = highest
+    for row, (first, second) in zip(rows, names, strict=True):
+        if row["p"] is None:
+            row.update(p_holm=None, verdict="not comparable")
+        elif row["p_holm"] >= LEVEL or row["difference"] == 0:
+            row["verdict"] = "tie"
+        else:
+            row["verdict"] = f"{first if row['difference'] > 0 else second} is better"
+
+
+def write_board(board: Board, out: str | Path) -> dict[str, Path]:
+    """Writes compare.json and the page compare.html into ``out``; name -> file.
+
+    Raises:
+        DataError: ``out`` cannot be written to.
+    """
+    from detectclf.drawing.plots import LeaderPoint, as_svg, leader_figure
+    from detectclf.evaluation.report import RESEARCH_USE
+    from detectclf.evaluation.report_html import environment
+
+    folder = Path(out)
+    plots = {}
+    for key, title, label, unit in (
+        ("images_per_second", "Against speed", "Slices per second", 1.0),
+        ("parameters", "Against size", "Parameters, millions", 1e6),
+    ):
+        points = [
+            LeaderPoint(run["run"], run[key] / unit, run["accuracy"], run["mAP"])
+            for run in board.record["runs"]
+            if run[key] is not None
+        ]
+        if points:
+            plots[title] = as_svg(leader_figure(points, label))
+    page = environment().get_template("compare.html.j2").render(record=board.record, plots=plots, use=RESEARCH_USE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or "not writable"
+        raise DataError(f"cannot write the page ({reason})", file=folder, remedy="choose another --out") from error
+    for name, content in (("compare.json", board.to_json()), ("compare.html", page)):
+        atomic_write(folder / name, content)
+    return {name: folder / name for name in ("compare.json", "compare.html")}

@@ -1,0 +1,132 @@
+"""What a leader board is made of: folders of ``evaluate``, and training runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectclf.errors import DataError
+from detectclf.evaluation.aligned import Aligned
+from detectclf.evaluation.headlines import figure_at
+from detectclf.evaluation.slices import read_slices
+
+Key = tuple[str, str, str]
+"""Source, image, and the truth as text: slices are only paired where both runs were measured against the same truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the board.
+
+    Attributes:
+        folder: where it was read from.
+        row: its figures.
+        data: slices with predictions; ``None`` for a training run, which keeps none.
+        groups: source group of each slice, by source and image.
+    """
+
+    folder: Path
+    row: dict[str, Any]
+    data: Aligned | None
+    groups: dict[tuple[str, str], int]
+
+    @property
+    def name(self) -> str:
+        """Its name on the board."""
+        return str(self.row["run"])
+
+    def table(self) -> dict[Key, int]:
+        """Position of each slice."""
+        samples = self.data.samples if self.data is not None else ()
+        return {
+            (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist()))): i
+            for i, s in enumerate(samples)
+        }
+
+    def take(self, keep: Sequence[int]) -> Aligned:
+        """Its slices at positions ``keep``."""
+        if self.data is None:
+            raise ValueError(f"{self.name} keeps no slices")
+        return self.data.take(keep)
+
+
+def load_entry(folder: Path) -> Entry:
+    """Reads an evaluation's or a run's folder.
+
+    Raises:
+        DataError: neither, or damaged.
+    """
+    for place in (folder, folder / "evaluation"):
+        if (place / "report.json").is_file():
+            return _evaluation(folder, place)
+    if (folder / "metrics.jsonl").is_file():
+        return _run(folder)
+    raise DataError(
+        "neither an evaluation nor a run", file=folder, remedy="give folders that `evaluate` or `train-...` wrote"
+    )
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("not readable JSON", file=file, remedy="run `detectclf evaluate` again") from error
+
+
+def _evaluation(folder: Path, place: Path) -> Entry:
+    record = _read(place / "report.json")
+    if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
+        raise DataError("not a report", file=place / "report.json", remedy="run `detectclf evaluate` again")
+    data, groups = read_slices(place / "slices.jsonl")
+    intervals = record.get("intervals") or {}
+    return Entry(
+        folder,
+        {
+            "run": _name(folder),
+            "kind": "evaluation",
+            "accuracy": figure_at(record, "combined.accuracy"),
+            "accuracy_interval": intervals.get("combined.accuracy"),
+            "mAP": figure_at(record, "combined.mAP"),
+            "mAP_interval": intervals.get("combined.mAP"),
+            "mAP50": figure_at(record, "combined.mAP50"),
+            "joint_accuracy": figure_at(record, "combined.joint_accuracy"),
+            "images_per_second": figure_at(record, "speed.images_per_second"),
+            "device": (record.get("speed") or {}).get("device"),
+            "parameters": figure_at(record, "facts.model.parameters"),
+            "slices": len(data),
+            "clean_accuracy": figure_at(record, "clean.combined.accuracy"),
+            "clean_mAP": figure_at(record, "clean.combined.mAP"),
+        },
+        data,
+        groups,
+    )
+
+
+def _run(folder: Path) -> Entry:
+    try:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        metrics = [dict(line["metrics"]) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error
+    chosen = "mAP" if any("mAP" in row for row in metrics) else "accuracy"
+    best = max(metrics, key=lambda row: -1.0 if row.get(chosen) is None else row[chosen], default={})
+    nothing = ("accuracy_interval", "mAP_interval", "joint_accuracy", "images_per_second", "device", "parameters")
+    row = {
+        "run": _name(folder),
+        "kind": "run",
+        "accuracy": best.get("accuracy"),
+        "mAP": best.get("mAP"),
+        "mAP50": best.get("mAP50"),
+        "slices": None,
+        "clean_accuracy": None,
+        "clean_mAP": None,
+        **dict.fromkeys(nothing),
+    }
+    return Entry(folder, row, None, {})

@@ -1,0 +1,52 @@
+"""Tables for the terminal, as plain text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, show, show_interval
+
+if TYPE_CHECKING:
+    from detectclf.evaluation.report import Report
+
+_ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
+
+
+def report_table(report: Report) -> str:
+    """mAP and accuracy together with their intervals; on clean slices too where some are copies of training ones."""
+    record = report.record
+    count, clean = record["data"]["evaluated"], record["clean"]["samples"]
+    doubled = clean is not None and clean < count
+    rows = []
+    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE)):
+        row = [
+            headline.name,
+            show(figure_at(record, headline.key), percent=headline.percent),
+            show_interval(record["intervals"].get(headline.key), percent=headline.percent),
+        ]
+        if doubled:
+            row.append(show(figure_at(record["clean"], headline.key), percent=headline.percent))
+        rows.append(row)
+    title = f"{record['data']['split'] or 'no split'}: {count} slices of {record['data']['source_groups']} sources"
+    columns = ["figure", "value", "95 % interval", *([f"{clean} clean slices"] if doubled else [])]
+    notes = "".join(f"note: {note}\n" for note in record["notes"])
+    return text_table(title, columns, rows) + notes + str(record["use"])
+
+
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table by rich, without colours; first column to the left, the others to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a file name is no markup
+    target = io.StringIO()
+    Console(file=target, width=200, color_system=None).print(table)
+    return "".join(line.rstrip() + "\n" for line in target.getvalue().splitlines())
