@@ -35,12 +35,11 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
     Raises:
         DataError: a used name that nobody knows, or one class in several spellings.
     """
-    wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
-    known = {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
+    known = known_names(names, class_map)
     for key in class_map:
         if _squash(key) not in {_squash(name) for name in names}:
             _log.warning("data.class_map.%s: no source has a class of that name", key)
-    if not any(c in CANONICAL_CLASSES and c != NEGATIVE_CLASS for c in known.values()):
+    if not is_main_kind(known):
         own = {name: found or name for name, found in known.items()}
         _check_spellings(own, names)
         return own
@@ -51,6 +50,17 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
         if found is None:
             _log.warning("%s: class %r is declared, unknown and on no slice; left out", names[name], name)
     return {name: found for name, found in known.items() if found is not None}
+
+
+def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str | None]:
+    """Each name -> the class that the map or the alias table gives it, or ``None``."""
+    wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
+    return {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
+
+
+def is_main_kind(known: Mapping[str, str | None]) -> bool:
+    """Whether a tumour name became canonical, so that a name which did not is one that nobody knows."""
+    return any(c in CANONICAL_CLASSES and c != NEGATIVE_CLASS for c in known.values())
 
 
 def nearest_class(name: str) -> str | None:
@@ -80,4 +90,4 @@ def _squash(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
-__all__ = ["map_names", "nearest_class"]
+__all__ = ["is_main_kind", "known_names", "map_names", "nearest_class"]

@@ -7,11 +7,35 @@ a reader returns is always usable; whether a fault is a reason to stop is the ca
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from detectclf.errors import DataError, one_line
 from detectclf.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a reader did differently from what the annotation says, with all that is needed to undo it.
+
+    Attributes:
+        action: ``change_box``, ``drop_box``, ``scale_boxes``, ``leave_out`` (a slice) or ``rename_class``.
+        code: the fault that it mends.
+        split, name: the slice, or ``None`` where it is about the whole data set.
+        before, after: the value as stated and as mended; ``None`` for none.
+    """
+
+    action: str
+    code: str
+    split: str | None
+    name: str | None
+    before: Any
+    after: Any
+
+    def to_record(self) -> dict[str, Any]:
+        """One line of ``fixes.jsonl``."""
+        return asdict(self)
 
 
 class Faults:
@@ -24,6 +48,7 @@ class Faults:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[Problem] = []
+        self.changes: list[Change] = []
 
     def add(
         self, severity: Literal["error", "warning"], code: str, file: Path | str, line: int | None, detail: str
@@ -68,4 +93,4 @@ class Faults:
         return ", ".join(f"{n} {code}" for code, n in Counter(p.code for p in self.errors).most_common())
 
 
-__all__ = ["Faults"]
+__all__ = ["Change", "Faults"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detectclf.data.faults import Faults
+from detectclf.data.faults import Change, Faults
 from detectclf.data.formats.boxes import check_boxes
-from detectclf.data.formats.raw import RawBox, RawSlice
+from detectclf.data.formats.raw import Corners, RawBox, RawSlice
 from detectclf.errors import DataError
 from detectclf.types import (
     NEGATIVE_CLASS,
@@ -66,7 +66,7 @@ def assemble(slices: Iterable[RawSlice], classes: Iterable[str], folder: Path, f
     samples: dict[tuple[str, str], Sample] = {}
     for raw in slices:
         if (raw.split, raw.name) in samples:
-            faults.error("duplicate_image", raw.stated_in, f"{raw.name}: stated twice in split {raw.split}", raw.line)
+            _leave_out(raw, "duplicate_image", raw.stated_in, f"stated twice in split {raw.split}", faults)
             continue
         sample = _sample(raw, negative or NEGATIVE_CLASS, folder, faults)
         if sample is not None:
@@ -86,7 +86,7 @@ def _sample(raw: RawSlice, negative: str, folder: Path, faults: Faults) -> Sampl
     label, boxed = raw.label, raw.boxes is not None
     if raw.boxes is not None:
         in_pixels = _in_pixels(raw, size, faults)
-        boxes, labels = check_boxes(in_pixels, size, str(raw.stated_in), raw.line, raw.name, faults)
+        boxes, labels = check_boxes(raw, in_pixels, size, faults)
         # Every box faulty is not the same as an image without any: then nothing is known of it.
         boxed = bool(labels) or not raw.boxes
         label = slice_label(boxes, labels, negative) if boxed else None
@@ -96,18 +96,24 @@ def _sample(raw: RawSlice, negative: str, folder: Path, faults: Faults) -> Sampl
 
 def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     from detectclf.data.images import image_size
+    from detectclf.data.intensity import ImageError
 
     if raw.span is None and not raw.path.exists():
-        detail = f"{raw.name}: the image is not there"
-        faults.error("missing_image", raw.stated_in, detail, raw.line)
+        _leave_out(raw, "missing_image", raw.stated_in, "the image is not there", faults)
         return None
     try:
         return image_size(raw.path, span=raw.span)
     except DataError as error:
-        empty = raw.span is None and raw.path.stat().st_size == 0
-        name = "" if raw.span is None else f"{raw.name}: "
-        faults.error("zero_byte" if empty else "unreadable", raw.path, f"{name}{error.reason}")
+        code = error.code if isinstance(error, ImageError) else "unreadable"
+        _leave_out(raw, code, raw.path, error.reason, faults)
         return None
+
+
+def _leave_out(raw: RawSlice, code: str, file: Path, reason: str, faults: Faults) -> None:
+    faults.error(code, file, f"{raw.name}: {reason}", raw.line if file == raw.stated_in else None)
+    boxes = [{"xyxy": [str(v) for v in b.xyxy], "class": b.label} for b in raw.boxes or ()]
+    before = {"class": raw.label, "boxes": None if raw.boxes is None else boxes}
+    faults.changes.append(Change("leave_out", code, raw.split, raw.name, before, None))
 
 
 def _in_pixels(raw: RawSlice, size: tuple[int, int], faults: Faults) -> list[RawBox]:
@@ -126,15 +132,13 @@ def _in_pixels(raw: RawSlice, size: tuple[int, int], faults: Faults) -> list[Raw
             return [RawBox(_UPRIGHT[orientation](box.xyxy, *stated), box.label, box.line) for box in boxes]
     detail = f"{raw.name}: the annotation says {stated[0]} x {stated[1]}, the image is {width} x {height}"
     faults.error("size_mismatch", raw.stated_in, detail, raw.line)
+    faults.changes.append(Change("scale_boxes", "size_mismatch", raw.split, raw.name, list(stated), list(size)))
     return [_scaled(box, width / stated[0], height / stated[1]) for box in boxes]
 
 
 def _scaled(box: RawBox, x_scale: float, y_scale: float) -> RawBox:
     x1, y1, x2, y2 = box.xyxy
     return RawBox((x1 * x_scale, y1 * y_scale, x2 * x_scale, y2 * y_scale), box.label, box.line)
-
-
-Corners = tuple[float, float, float, float]
 
 
 def _transpose(b: Corners, w: int, h: int) -> Corners:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from detectclf.types import ByteSpan
 
+Corners = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)``."""
+
 
 @dataclass(slots=True)
 class RawBox:
@@ -17,7 +20,7 @@ class RawBox:
     here, because a slice whose only box is unusable is not a slice without a tumour.
     """
 
-    xyxy: tuple[float, float, float, float]
+    xyxy: Corners
     label: str | None
     line: int | None = None
 
@@ -84,4 +87,4 @@ def text_of(record: Mapping[str, object], key: str) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-__all__ = ["RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of"]
+__all__ = ["Corners", "RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of"]
