@@ -14,7 +14,7 @@ from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
-from detectclf.models.saved import describe_model
+from detectclf.models.saved import classifier_meta, detector_meta
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -38,9 +38,9 @@ def bundle() -> Bundle:
         classes=CLASSES,
         negative="no_tumor",
         detector=detector,
-        detector_meta=describe_model(detector, classes=TUMORS, negative=None, training=None),
+        detector_meta=detector_meta(detector, detector.config, TUMORS, negative=None),
         classifier=classifier,
-        classifier_meta=describe_model(classifier, classes=CLASSES, negative="no_tumor", training=None),
+        classifier_meta=classifier_meta(classifier, classifier.config, CLASSES, negative="no_tumor"),
         fusion=default_fusion(CLASSES),
     )
 

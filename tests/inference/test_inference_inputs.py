@@ -1,0 +1,90 @@
+"""Files, folders, globs and paths on stdin become one list."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from detectclf.errors import DataError
+from detectclf.inference.inputs import collect_inputs
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "deep/er/c.nii.gz",
+        "deep/a.dcm",
+        "notes.txt",
+        "a.pred.png",
+        ".hidden.jpg",
+        ".git/x.jpg",
+        "odd/[1].jpg",
+        "odd/-x.jpg",
+        "odd/new\nline.jpg",
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "reason"),
+    [
+        (["b.jpg"], ["b.jpg"], "a file"),
+        (["b.jpg", "a.PNG"], ["b.jpg", "a.PNG"], "the order given"),
+        (["notes.txt", "none.png"], ["notes.txt", "none.png"], "named files are judged when they are read"),
+        (["deep"], ["deep/a.dcm", "deep/er/c.nii.gz"], "a folder is recursive and sorted"),
+        (["b.jpg", ".", "deep"], ["b.jpg", "a.PNG", "deep/a.dcm", "deep/er/c.nii.gz"], "each file once"),
+        (["*.jpg"], ["b.jpg"], "a glob"),
+        (["**/*.gz"], ["deep/er/c.nii.gz"], "a recursive glob"),
+        (["?.*"], ["a.PNG", "b.jpg"], "a glob over several kinds"),
+        (["odd/[1].jpg"], ["odd/[1].jpg"], "a file whose name looks like a glob is that file"),
+        (["odd/-x.jpg"], ["odd/-x.jpg"], "a leading dash"),
+    ],
+)
+def test_arguments(folder: Path, arguments: list[str], expected: list[str], reason: str) -> None:
+    found = [path.as_posix() for path in collect_inputs(arguments)]
+    assert [name for name in found if not name.startswith("odd/") or arguments[0].startswith("odd")] == expected, reason
+
+
+def test_own_pictures_and_hidden_files_are_not_inputs(folder: Path) -> None:
+    names = {path.name for path in collect_inputs(["."])}
+    assert names == {"a.PNG", "b.jpg", "c.nii.gz", "a.dcm", "[1].jpg", "-x.jpg", "new\nline.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "reason"),
+    [
+        (b"b.jpg\na.PNG\n", ["b.jpg", "a.PNG"], "lines"),
+        (b"b.jpg\r\n\r\n  \na.PNG", ["b.jpg", "a.PNG"], "Windows line ends, blank lines, no end"),
+        (b"odd/new\nline.jpg\0b.jpg\0", ["odd/new\nline.jpg", "b.jpg"], "NUL-separated"),
+        (b"deep\n", ["deep/a.dcm", "deep/er/c.nii.gz"], "a folder"),
+        (b"*.jpg\n", ["*.jpg"], "no globs: the name is exact"),
+        (b"caf\xe9.jpg\n", [os.fsdecode(b"caf\xe9.jpg")], "bytes that are no UTF-8"),
+    ],
+)
+def test_stdin(folder: Path, content: bytes, expected: list[str], reason: str) -> None:
+    assert [path.as_posix() for path in collect_inputs(["-"], io.BytesIO(content))] == expected, reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [([], None), (["-"], None), (["-"], b"\n"), (["empty"], None), (["*.bmp"], None), (["empty/**/*.png"], None)],
+)
+def test_nothing_there(folder: Path, arguments: list[str], stdin: bytes | None) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError) as caught:
+        collect_inputs(arguments, None if stdin is None else io.BytesIO(stdin))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loop_of_symlinks_ends(folder: Path) -> None:
+    (folder / "deep" / "loop").symlink_to(folder / "deep", target_is_directory=True)
+    assert len(collect_inputs(["deep"])) == 2

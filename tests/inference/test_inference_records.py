@@ -1,0 +1,146 @@
+"""The four files of predictions read back by other programs, and names of pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectclf.errors import ConfigError, DataError
+from detectclf.inference.records import FORMATS, as_csv, json_line, picture_names, write_predictions
+from detectclf.types import Prediction
+
+PROBABILITIES = {"glioma": 0.7, "meningioma": 0.2, "no_tumor": 0.04, "pituitary": 0.06}
+
+
+def prediction(image: str, boxes: int = 2) -> Prediction:
+    corners = np.array([[10 * i, 5, 10 * i + 7.5, 25.25] for i in range(boxes)], np.float32).reshape(-1, 4)
+    return Prediction(
+        image,
+        label="glioma",
+        probabilities=PROBABILITIES,
+        boxes_xyxy=corners,
+        box_labels=("glioma", "pituitary")[:boxes],
+        scores=np.array([0.9, 0.25], np.float32)[:boxes],
+        flags=("low_confidence", "class_box_conflict"),
+        width=64,
+        height=48,
+        model="tiny 1",
+    )
+
+
+PREDICTIONS = [prediction("a.jpg"), Prediction("bad.jpg", error="bad.jpg: truncated"), prediction('b, "c".jpg', 0)]
+
+
+def test_json_and_jsonl_hold_the_records(tmp_path: Path) -> None:
+    lines = write_predictions(PREDICTIONS, tmp_path / "new" / "out", "jsonl").read_text().splitlines()
+    listed = json.loads(write_predictions(PREDICTIONS, tmp_path, "json").read_text())
+    assert [json.loads(line) for line in lines] == listed == [p.to_record() for p in PREDICTIONS]
+    assert list(listed[0]) == [
+        "image", "class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model", "error"
+    ]  # fmt: skip
+    assert listed[1] == dict.fromkeys(listed[0]) | {"image": "bad.jpg", "error": "bad.jpg: truncated"}
+
+
+def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
+    file = write_predictions(PREDICTIONS, tmp_path, "csv")
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["image"], row["box_class"]) for row in rows] == [
+        ("a.jpg", "glioma"), ("a.jpg", "pituitary"), ("bad.jpg", ""), ('b, "c".jpg', "")
+    ]  # fmt: skip
+    assert [rows[1][key] for key in ("x1", "y1", "x2", "y2")] == ["10.0", "5.0", "17.5", "25.25"]
+    assert rows[0]["flags"] == "low_confidence;class_box_conflict" and float(rows[0]["p_meningioma"]) == 0.2
+    assert {key for key, value in rows[2].items() if value} == {"image", "error"}
+
+
+def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    file = write_predictions(PREDICTIONS, tmp_path, "coco")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+    assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["a.jpg", 'b, "c".jpg']
+    first, second = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
+    assert first["bbox"] == [0, 5, 7.5, 20.25] and first["score"] == pytest.approx(0.9)
+    assert coco.loadCats([second["category_id"]])[0]["name"] == "pituitary"
+    assert min(coco.getCatIds()) == 1
+    assert json.loads(file.read_text())["errors"] == [{"file_name": "bad.jpg", "error": "bad.jpg: truncated"}]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_odd_names_and_nothing_at_all(tmp_path: Path, format: str) -> None:
+    names = ["new\nline.jpg", "emoji 🧠.jpg", os.fsdecode(b"caf\xe9.jpg"), "=cmd()", "-x.jpg", "\u2028"]
+    file = write_predictions([prediction(name) for name in names], tmp_path, format)
+    text = file.read_bytes().decode("utf-8")
+    assert len(text) > 100
+    assert write_predictions([], tmp_path, format).exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = write_predictions(PREDICTIONS[:1], tmp_path, "jsonl")
+    before = file.read_bytes()
+    broken = prediction("x.jpg")
+    broken.probabilities["glioma"] = float("nan")
+    try:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_predictions([broken], tmp_path, "jsonl")
+    finally:
+        broken.probabilities["glioma"] = 0.7
+    assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
+    blocked = tmp_path / "a-file"
+    blocked.write_text("x")
+    with pytest.raises(DataError):
+        write_predictions(PREDICTIONS, blocked / "out", "json")
+    with pytest.raises(ConfigError, match="xml"):
+        write_predictions(PREDICTIONS, tmp_path, "xml")
+
+
+def test_a_line_is_one_line() -> None:
+    assert "\n" not in json_line(prediction("new\nline.jpg"))
+    assert as_csv([]).startswith("image,class,confidence,box_class")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected", "reason"),
+    [
+        (["a.jpg", "b.png"], ["a", "b"], "stems"),
+        (["w/a.jpg", "v/b.jpg"], ["a", "b"], "folders only where needed"),
+        (["a.jpg", "a.png"], ["a.jpg", "a.png"], "equal stems of one folder"),
+        (["w/a.jpg", "v/a.jpg", "v/b.jpg"], ["w__a.jpg", "v__a.jpg", "b"], "equal names of two folders"),
+        (["x/w/a.jpg", "y/w/a.jpg"], ["x__w__a.jpg", "y__w__a.jpg"], "equal names of equal folders"),
+        (["A.jpg", "a.jpg"], ["A.jpg", "a.jpg-2"], "case does not count on some systems"),
+        (["a.jpg", "a.jpg"], ["a.jpg", "a.jpg-2"], "one input twice"),
+        (["brain.nii.gz"], ["brain"], "a double suffix"),
+        (["x.rf.12.jpg"], ["x.rf.12"], "dots in the stem"),
+        (["new\nline?.jpg", "🧠.jpg", "-x.jpg"], ["new_line_", "🧠", "-x"], "odd signs"),
+        (["con.jpg"], ["_con"], "a device of Windows"),
+        ([os.fsdecode(b"caf\xe9.jpg")], ["caf_"], "bytes that are no UTF-8"),
+        ([".jpg"], [".jpg"], "only a suffix"),
+        ([], [], "nothing"),
+    ],
+)
+def test_picture_names(inputs: list[str], expected: list[str], reason: str) -> None:
+    assert picture_names(inputs) == [f"{name}.pred.png" for name in expected], reason
+
+
+def test_a_long_name_is_cut_and_stays_different() -> None:
+    one, two = picture_names(["ä" * 240 + "1.jpg", "ä" * 240 + "2.jpg"])
+    assert one != two and max(len(one.encode()), len(two.encode())) <= 255
+
+
+@settings(max_examples=40)
+@given(st.lists(st.text(max_size=12), max_size=8))
+def test_picture_names_can_be_written_side_by_side(names: list[str]) -> None:
+    made = picture_names([name + ".jpg" for name in names])
+    assert len({name.casefold() for name in made}) == len(names)
+    for name in made:
+        assert name.encode("utf-8") and not set(name) & set('/\\:*?"<>|\0\n')
