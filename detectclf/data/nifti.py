@@ -56,12 +56,8 @@ def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis:
         along, column, row = _display_axes(turns, axis, file)
         check_pixels(shape[column], shape[row], file)
         slices = shape[along]
-        if frame is None:
-            frame = slices // 2
-            if slices * math.prod(shape[3:]) > 1:
-                logging.getLogger(__name__).warning(
-                    "%s: a volume; only slice %d of %d is read", one_line(file), frame, slices
-                )
+        chosen = frame is not None
+        frame = slices // 2 if frame is None else frame
         check_frame(frame, slices * math.prod(shape[3:]), file, f"{axis or 'axial'} slices")
         volume, index = divmod(frame, slices)
         selection: list[Any] = [slice(None)] * 3
@@ -69,6 +65,10 @@ def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis:
         selection += np.unravel_index(volume, shape[3:], order="F") if shape[3:] else []
         kind = type(header)
         body = _nifti_body(content, header, file)
+        if not chosen and slices * math.prod(shape[3:]) > 1:
+            logging.getLogger(__name__).warning(
+                "%s: a volume; only slice %d of %d is read", one_line(file), frame, slices
+            )
         proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(body), kind.from_header(header))
         plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
         # Columns from right to left or front to back, rows from the front or the head downwards.
