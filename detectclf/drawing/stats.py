@@ -1,0 +1,139 @@
+"""A figure that tells a data set at a glance: classes per split, sizes of boxes, and where they lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectclf.drawing.palette import color_of
+from detectclf.types import Dataset, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CELLS = 48  # per side of a heatmap
+_UNLABELLED = "(no label)"
+
+
+def stats_figure(dataset: Dataset) -> Figure:
+    """Classes per split, sizes of boxes and their positions per class.
+
+    Sizes are the square root of the share of the picture that a box covers, which is comparable between pictures of
+    any resolution. A heatmap's value is the share of the class's boxes that cover the place.
+
+    Returns:
+        A matplotlib figure with its own canvas, so that nothing global is touched; ``figure.savefig(path)`` writes it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    boxes = _relative_boxes(dataset)
+    columns = max(len(boxes), 2)
+    figure = Figure(figsize=(max(9.0, 2.9 * columns), 7.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(_headline(dataset), fontsize=12)
+    halves = figure.add_gridspec(2, 1, height_ratios=(1.0, 0.95))
+    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    counts, sizes = above.subplots(1, 2)
+    _draw_counts(counts, dataset)
+    _draw_sizes(sizes, boxes, dataset.classes)
+    maps = np.atleast_1d(below.subplots(1, columns))
+    for axes in maps[len(boxes) :]:
+        axes.set_axis_off()
+    for axes, (name, relative) in zip(maps, boxes.items(), strict=False):
+        _draw_heatmap(axes, name, relative, dataset.classes)
+    return figure
+
+
+def _headline(dataset: Dataset) -> str:
+    samples = dataset.samples
+    boxes = sum(len(s.box_labels) for s in samples)
+    unknown = sum(not s.boxed for s in samples)
+    parts = [f"{len(samples):,} slices", f"{len(dataset.splits)} splits", f"{boxes:,} boxes"]
+    return " · ".join(parts + ([f"{unknown:,} slices whose boxes are not known"] if unknown else []))
+
+
+def _relative_boxes(dataset: Dataset) -> dict[str, FloatArray]:
+    """Class -> ``(N, 4)`` boxes as shares of width and height; classes without any are left out."""
+    found: dict[str, list[FloatArray]] = {}
+    for sample in dataset.samples:
+        if sample.width < 1 or sample.height < 1:
+            continue
+        side = np.array([sample.width, sample.height] * 2, dtype=np.float32)
+        for box, name in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
+            found.setdefault(name, []).append(np.clip(box / side, 0, 1))
+    return {name: np.stack(found[name]) for name in dataset.classes if name in found}
+
+
+def _draw_counts(axes: Axes, dataset: Dataset) -> None:
+    """Bars of slices per class, one group per split, the share of the split written on each."""
+    splits, names = dataset.splits, list(dataset.classes)
+    tally = Counter((s.split, s.label if s.label is not None else _UNLABELLED) for s in dataset.samples)
+    if any(name == _UNLABELLED for _, name in tally):
+        names.append(_UNLABELLED)
+    thick = 0.8 / max(len(names), 1)
+    for place, name in enumerate(names):
+        y = np.arange(len(splits)) + (place - (len(names) - 1) / 2) * thick
+        values = [tally[split, name] for split in splits]
+        bars = axes.barh(y, values, thick * 0.92, color=_color(name, dataset.classes), label=name)
+        totals = [max(1, sum(tally[split, other] for other in names)) for split in splits]
+        words = [f" {value:,} ({value / total:.0%})" for value, total in zip(values, totals, strict=True)]
+        axes.bar_label(bars, labels=words, fontsize=8)
+    axes.set_yticks(range(len(splits)), splits)
+    axes.invert_yaxis()
+    axes.margins(x=0.22)
+    axes.set_xlabel("slices")
+    axes.set_title("Classes per split", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    if names:
+        axes.legend(
+            fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(len(names), 4)
+        )
+
+
+def _draw_sizes(axes: Axes, boxes: dict[str, FloatArray], classes: tuple[str, ...]) -> None:
+    """Outlined histograms of box sizes per class, with the median marked."""
+    axes.set_title("Size of boxes", fontsize=11)
+    axes.set_xlabel("square root of the box's share of the picture, %")
+    axes.set_ylabel("boxes")
+    axes.spines[["top", "right"]].set_visible(False)
+    if not boxes:
+        axes.text(0.5, 0.5, "no boxes", ha="center", va="center", transform=axes.transAxes)
+        return
+    sizes = {name: 100 * np.sqrt((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])) for name, b in boxes.items()}
+    edges = np.linspace(0, max(float(v.max()) for v in sizes.values()) * 1.02 + 0.1, 33).tolist()
+    for name, values in sizes.items():
+        color, median = _color(name, classes), float(np.median(values))
+        axes.hist(values, edges, histtype="stepfilled", color=color, alpha=0.25)
+        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}, median {median:.0f} %")
+        axes.axvline(median, color=color, linewidth=1, linestyle="--")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[str, ...]) -> None:
+    """Where the boxes of one class lie; the outline is the median box."""
+    from matplotlib.patches import Rectangle
+
+    centres = (np.arange(CELLS) + 0.5) / CELLS
+    across = (relative[:, :1] <= centres) & (centres < relative[:, 2:3])
+    down = (relative[:, 1:2] <= centres) & (centres < relative[:, 3:4])
+    covered = np.einsum("ny,nx->yx", down.astype(np.float32), across.astype(np.float32)) / len(relative)
+    image = axes.imshow(100 * covered, cmap="magma", vmin=0, extent=(0, 1, 1, 0), interpolation="bilinear")
+    x1, y1, x2, y2 = (float(v) for v in np.median(relative, axis=0))
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1, linestyle=":"))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"{name} ({len(relative):,} boxes)", fontsize=10)
+    for spine in axes.spines.values():
+        spine.set(edgecolor=_color(name, classes), linewidth=3)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.75)
+    bar.set_label("% of boxes here", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _color(name: str, classes: tuple[str, ...]) -> tuple[float, float, float]:
+    red, green, blue = color_of(name, classes)
+    return red / 255, green / 255, blue / 255
