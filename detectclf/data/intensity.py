@@ -102,7 +102,8 @@ def decoding(file: str | Path, what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, EOFError) or re.search(r"truncated|unexpected end|end of file", str(error), re.I):
             raise ImageError("truncated", f"{what} is cut short", file=file, remedy="copy it again") from None
-        if type(error).__name__ in ("DecompressionBombError", "DecompressionBombWarning"):
+        # Pillow's own refusals: by declared size, and ("... too large") of comments that unpack to megabytes.
+        if type(error).__name__ == "DecompressionBombError" or "data too large" in str(error):
             raise UnsafeError("decompression bomb", file=file, remedy="make it smaller if it is genuine") from None
         raise ImageError("unreadable", f"{what} cannot be decoded", file=file) from None
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from detectclf.errors import DataError, UnsafeError
 
 MAX_UNPACKED_BYTES = 256 * 2**20
-"""Most bytes that a compressed file, or the volume that a NIfTI header declares, may come to: 512 x 512 x 512 voxels of 16 bits."""
+"""Most bytes that a deflated DICOM file or a NIfTI volume may come to: 512 x 512 x 512 voxels of 16 bits."""
 
 
 def import_medical(name: str, file: str | Path) -> ModuleType:
