@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,12 +57,10 @@ def draw_prediction(prediction: Prediction, *, truth: Sample | None = None, pixe
     shown = shown_boxes(prediction)
     tiles = [("Prediction", _with_boxes(slice_picture, prediction, shown, truth, scale, unit))]
     if prediction.heatmap is not None:
-        tiles.append(
-            (
-                f"What speaks for {prediction.label.replace('_', ' ')} (Grad-CAM)",
-                _with_heat(slice_picture, prediction.heatmap),
-            )
-        )
+        # A map of zeros looks like the bare slice; only the words tell that apart from a map that failed.
+        what = "What speaks" if prediction.heatmap.max() > 0 else "Nothing speaks"
+        caption = f"{what} for {prediction.label.replace('_', ' ')} (Grad-CAM)"
+        tiles.append((caption, _with_heat(slice_picture, prediction.heatmap)))
     side = panel(prediction, truth, shown, unit, slice_picture.height)
     gap, head = unit // 2, 4 * unit
     widths = [tile.width + gap for _, tile in tiles]
@@ -119,7 +118,9 @@ def _header(draw: ImageDraw, prediction: Prediction, width: int, unit: int) -> N
     face, small = font(unit, bold=True), font(round(0.85 * unit))
     size = f"{prediction.width} × {prediction.height} pixels"
     room = width - small.getlength(size) - 3 * unit
-    draw.text((unit // 2, 1.2 * unit), shorten(prediction.image, face, room), font=face, fill=INK, anchor="lm")
+    draw.text(
+        (unit // 2, 1.2 * unit), shorten(PurePath(prediction.image).name, face, room), font=face, fill=INK, anchor="lm"
+    )
     draw.text((width - unit, 1.2 * unit), size, font=small, fill=FAINT, anchor="rm")
 
 
