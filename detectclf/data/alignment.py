@@ -99,6 +99,17 @@ def warp(images: FloatArray, motion: FloatArray) -> FloatArray:
     return np.asarray(rows @ images @ columns.swapaxes(1, 2), np.float32)
 
 
+def head_view(thumbs: FloatArray, boxes: FloatArray) -> FloatArray:
+    """The heads alone, each stretched over the whole square.
+
+    Args:
+        thumbs: ``(N, S, S)`` thumbnails of whole slices.
+        boxes: ``(N, 4)`` head boxes ``xyxy`` as shares of width and height.
+    """
+    centre, extent = (boxes[:, :2] + boxes[:, 2:]) / 2 - 0.5, boxes[:, 2:] - boxes[:, :2]
+    return warp(thumbs, np.stack([extent[:, 1] - 1, centre[:, 1], extent[:, 0] - 1, centre[:, 0]], axis=1))
+
+
 def align(fixed: FloatArray, moving: FloatArray, motion: FloatArray, steps: int) -> FloatArray:
     """Betters the ``motion`` ``(N, 4)`` that lays each ``moving`` image ``(N, S, S)`` over its ``fixed`` one.
 
