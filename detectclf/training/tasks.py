@@ -16,7 +16,7 @@ from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector
-from detectclf.models.saved import describe_model, save_model
+from detectclf.models.saved import classifier_meta, detector_meta, save_model
 from detectclf.training.optimization import TwoPartModel
 
 Figures = dict[str, float | None]
@@ -62,7 +62,11 @@ class _Stage:
 
     def save(self, folder: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
         """Writes ``model.safetensors`` and ``model.json``."""
-        meta = describe_model(self._parts, classes=self.train.classes, negative=self._negative, training=facts)
+        parts, classes = self._parts, self.train.classes
+        if isinstance(parts, Detector):
+            meta = detector_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
+        else:
+            meta = classifier_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
         save_model(folder, model, meta)
 
     def freeze_backbone(self, frozen: bool) -> None:

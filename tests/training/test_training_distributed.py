@@ -1,0 +1,72 @@
+"""Two processes on gloo train the same model as one: the batch is the global one, split over them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from two_processes import SLICES, train_both
+
+from detectclf.training.runs import Run
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Runs of one process, and of two."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("torch is built without gloo")
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    train_both(one)
+    shutil.copytree(one / "slices", two / "slices")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    script = Path(__file__).with_name("two_processes.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*launch, str(script), str(two)], capture_output=True, text=True, env=environment, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return one, two
+
+
+# Where they differ, and by how much at most:
+# - classifier: each loss is a mean over equal shares, so only the order of float additions differs; a few steps of
+#   AdamW, which divides by the size of the gradient, make 1e-3 of that.
+# - detector: torchvision divides a loss by the number of anchors it looked at in its own share, which differs a little
+#   between shares, so one step is a slightly different mean; about 1 % of the loss.
+TOLERANCE = {"classifier": 1e-3, "detector": 2e-2}
+
+
+@pytest.mark.parametrize("stage", ["classifier", "detector"])
+def test_two_processes_learn_what_one_learns(folders: tuple[Path, Path], stage: str) -> None:
+    one, two = (Run.open(folder / stage).history() for folder in folders)
+    assert len(one) == len(two)
+    for alone, together in zip(one, two, strict=True):
+        for name, value in alone["losses"].items():
+            assert together["losses"][name] == pytest.approx(value, rel=TOLERANCE[stage], abs=1e-4), name
+        for name, value in alone["metrics"].items():
+            assert together["metrics"][name] == pytest.approx(value, abs=TOLERANCE[stage]), name
+    weights = [load_file(folder / stage / "model.safetensors") for folder in folders]
+    for name, value in weights[0].items():
+        if value.is_floating_point():
+            assert (weights[1][name] - value).abs().max() < 0.02, name
+
+
+def test_two_processes_saw_every_slice(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        facts = (folder / "classifier" / "model.json").read_text()
+        assert f'"training_slices": {SLICES}' in facts
+    assert '"processes": 2' in (folders[1] / "classifier" / "env.json").read_text()
