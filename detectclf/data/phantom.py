@@ -2,7 +2,7 @@
 
 They are for trying the package and for tests. They look like MRI at a glance and teach nothing about patients.
 Tumour slices and healthy ones come from the same heads and the same scanner, so that only the tumour tells them
-apart. Everything follows from the seed, to the byte on one version of the libraries.
+apart. Everything follows from the seed, to the byte on one machine with one version of the libraries.
 """
 
 from __future__ import annotations

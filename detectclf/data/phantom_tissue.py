@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,15 +52,19 @@ def grid() -> tuple[FloatArray, FloatArray]:
 
 def smooth_noise(rng: np.random.Generator, wavelength: float) -> FloatArray:
     """Random field of about unit variance, ``(SIZE, SIZE)``, that varies over ``wavelength`` pixels."""
-    import cv2
+    weights = _cubic_weights(wavelength / 2)
+    knots = rng.standard_normal((weights.shape[1], weights.shape[1]), dtype=np.float32)
+    return np.asarray(weights @ knots @ weights.T * np.float32(1.3), dtype=np.float32)
 
-    step = wavelength / 2
+
+@lru_cache(maxsize=32)
+def _cubic_weights(step: float) -> FloatArray:
+    """``(SIZE, knots)`` weights of random knots ``step`` pixels apart, by the cubic kernel of Keys (1981)."""
     count = int(np.ceil(SIZE / step)) + 3
-    knots = rng.standard_normal((count, count)).astype(np.float32)
-    side = round(count * step)
-    fine = cv2.resize(knots, (side, side), interpolation=cv2.INTER_CUBIC)
-    start = (side - SIZE) // 2  # the middle, since cubic interpolation is flat at the edges
-    return np.ascontiguousarray(fine[start : start + SIZE, start : start + SIZE] * np.float32(1.3), dtype=np.float32)
+    place = 1 + (np.arange(SIZE) + 0.5) / step
+    t = np.abs(place[:, None] - np.arange(count))
+    near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    return np.where(t < 1, near, np.where(t < 2, far, 0)).astype(np.float32)
 
 
 def outline(points: Points, rng: np.random.Generator, jitter: float = 2.0) -> Mask:
@@ -102,10 +107,14 @@ def _catmull_rom(
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Mask:
     """The inside of an ellipse with half-axes ``rx`` and ``ry``, turned by ``degrees``."""
-    px, py = grid()
+    inside = np.zeros((SIZE, SIZE), dtype=bool)
+    reach = max(rx, ry) + 1  # only the window that it can touch is looked at: slices have many small ellipses
+    rows = slice(max(0, int(y - reach)), max(0, int(y + reach) + 1))
+    columns = slice(max(0, int(x - reach)), max(0, int(x + reach) + 1))
+    px, py = (axis[rows, columns] for axis in grid())
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     u, v = (px - x) * c + (py - y) * s, (py - y) * c - (px - x) * s
-    inside: Mask = (u / rx) ** 2 + (v / ry) ** 2 <= 1
+    inside[rows, columns] = (u / rx) ** 2 + (v / ry) ** 2 <= 1
     return inside
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detectclf.data.phantom import PLANES, sample_slice, write_sample_data
 from detectclf.data.phantom_heads import HEADS
-from detectclf.data.phantom_tissue import SIZE
+from detectclf.data.phantom_tissue import SIZE, depth_inside
 from detectclf.data.phantom_tumors import TUMORS, pituitary
 from detectclf.errors import DataError
 from detectclf.types import CANONICAL_CLASSES, canonical_class
@@ -116,7 +116,8 @@ def test_the_box_is_the_extent_of_what_the_tumor_changed(kind: str, plane: str) 
     changed = head.levels != before.levels
     assert changed[lesion].mean() > 0.98
     assert lesion.sum() > 100
-    assert np.median(head.levels[lesion]) > np.median(before.levels[before.brain]), "tumours take up contrast"
+    rim = lesion & (depth_inside(lesion) <= 2)  # the middle of a glioma may be dead and dark
+    assert np.median(head.levels[rim]) > np.median(before.levels[before.brain]) + 0.1, "tumours take up contrast"
 
 
 @pytest.mark.parametrize("plane", ["coronal", "sagittal"])  # one level each, so that all kinds have the same head
