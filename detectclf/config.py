@@ -227,6 +227,7 @@ class BundleRecipe(Settings):
     data: DataConfig = DataConfig()
     bundle: BundleConfig = BundleConfig()
     predict: PredictConfig = PredictConfig()
+    evaluate: EvaluateConfig = EvaluateConfig(bootstrap=500)
 
 
 class EvaluateRecipe(Settings):

@@ -210,6 +210,7 @@ class Prediction:
         width, height: pixels of the original image.
         model: name and version of the bundle.
         error: why the input could not be read, one line.
+        error_exit: the exit code of that reason (2 invalid, 3 unsafe), 0 without an error.
         stages: the two stages before fusion, for evaluation.
         classifier_probabilities: the classifier alone, calibrated.
         detector_label: the class that the detector alone gives the slice.
@@ -230,6 +231,7 @@ class Prediction:
     height: int | None = None
     model: str | None = None
     error: str | None = None
+    error_exit: int = 0
     stages: StageOutputs | None = None
     classifier_probabilities: dict[str, float] = field(default_factory=dict)
     detector_label: str | None = None

@@ -44,7 +44,7 @@ def _crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def _full_crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape
     y, x = int(0.03 * height), int(0.03 * width)
-    return cv2.resize(pixels[y:-y, x:-x], (width, height)).astype(np.uint8)
+    return np.asarray(cv2.resize(pixels[y:-y, x:-x], (width, height)), np.uint8)
 
 
 VARIANTS: dict[str, Variant] = {

@@ -1,0 +1,179 @@
+"""``detectclf data ...``: look at data, check, convert, split, download it. The source is never changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detectclf.cli import options, output
+
+app = typer.Typer(
+    help="Look at data sets, check, convert and split them. The source is never changed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder with an export.", metavar="DIR")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Picture to write, such as sheet.png.")]
+FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
+
+
+@app.command()
+def check(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR...")],
+    json: options.Json = False,
+    sheet: Annotated[Path | None, typer.Option(help="Picture of the groups of copies to write.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write a mended copy to --out, each change logged.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the mended copy (with --fix).")] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Find faults in labels and images, and copies of slices across splits. Exit code 2 when there are errors.
+
+    Example: detectclf data check export/ --sheet copies.png
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
+    if json:
+        output.print_json(audit.to_record())
+    else:
+        output.say(pipeline.audit_text(audit, everything=verbose), quiet)
+    if any(p.severity == "error" for p in audit.problems):
+        raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    folder: Folder,
+    out: OutFile,
+    augmented: Annotated[bool, typer.Option("--augmented", help="16 slices as training sees them.")] = False,
+    split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Draw a contact sheet with boxes.
+
+    Example: detectclf data show export/ --augmented --out augmented.png
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    _wrote(pipeline.show(folder, out, augmented=augmented, split=split, n=n, seed=seed), json, quiet)
+
+
+@app.command()
+def stats(
+    folder: Folder,
+    plot: Annotated[Path | None, typer.Option(help="Figure to write.", metavar="FILE")] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Count slices, classes and boxes per split.
+
+    Example: detectclf data stats export/ --plot stats.png
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    counts = pipeline.stats(folder, plot)
+    if json:
+        output.print_json(counts)
+    else:
+        output.say(pipeline.stats_text(counts))
+
+
+@app.command()
+def convert(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", help=f"One of {FORMATS}.", metavar="FORMAT")],
+    out: OutFolder,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Format of DIR [default: found by looking].", metavar="FORMAT")
+    ] = None,
+    drop_boxes: Annotated[bool, typer.Option("--drop-boxes", help="Allow a target that holds no boxes.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write a data set in another format.
+
+    Example: detectclf data convert export/ --to yolo --out export-yolo/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    _wrote(pipeline.convert(folder, out, to=to, from_=from_, drop_boxes=drop_boxes), json, quiet)
+
+
+@app.command()
+def split(
+    folder: Folder,
+    out: OutFolder,
+    ratios: Annotated[str, typer.Option(help="Shares of train, valid, test.")] = "0.7,0.2,0.1",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Split anew, copies of one source slice kept together, classes balanced.
+
+    Example: detectclf data split export/ --out clean/ --ratios 0.7,0.2,0.1
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    _wrote(pipeline.split(folder, out, ratios=ratios, seed=seed), json, quiet)
+
+
+@app.command()
+def sample(
+    out: OutFolder,
+    n: Annotated[int, typer.Option("--n", min=12, help="Slices to draw.")] = 240,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed draws the same slices.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write the embedded sample data: drawn slices with known tumours, as a COCO export.
+
+    Example: detectclf data sample --out sample/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    _wrote(pipeline.sample(out, n=n, seed=seed), json, quiet)
+
+
+@app.command()
+def download(
+    version: Annotated[str, typer.Argument(help="Version on Roboflow.", metavar="WORKSPACE/PROJECT/VERSION")],
+    out: OutFolder,
+    format: Annotated[str, typer.Option(help="Export format.")] = "coco",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Download a Roboflow export. The key is read from the environment variable ROBOFLOW_API_KEY only.
+
+    Example: detectclf data download ali-rostami/labeled-mri-brain-tumor-dataset/1 --out export/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import data as pipeline
+
+    _wrote(pipeline.download(version, out, format=format, quiet=quiet), json, quiet)
+
+
+def _wrote(summary: dict[str, object], as_json: bool, quiet: bool) -> None:
+    if as_json:
+        output.print_json(summary)
+    else:
+        output.say(f"wrote {summary['wrote']}: {summary['detail']}", quiet)

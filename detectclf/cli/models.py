@@ -1,0 +1,190 @@
+"""``bundle``, ``evaluate``, ``predict``, ``compare``, ``models``, ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detectclf.cli import options, output
+
+
+def bundle(
+    detector: Annotated[Path, typer.Option(help="Run of the box stage.", metavar="RUN")],
+    classifier: Annotated[Path, typer.Option(help="Run of the class stage.", metavar="RUN")],
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.", metavar="DIR")],
+    split: options.Split = "valid",
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(help="Tumour sensitivity (0 to 1) that the operating point is set for on the split."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name that predictions carry [default: detectclf].")] = None,
+    device: options.Device = None,
+    limit: options.Limit = None,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Join two runs: fit calibration, fusion and thresholds on a split, and write one bundle.
+
+    Example: detectclf bundle --detector runs/detector --classifier runs/resnet50 --data export/ --out bundle/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import BundleRecipe, load_recipe
+
+    flags = {
+        "data.sources": [str(d) for d in data],
+        "data.limit": limit,
+        "bundle.sensitivity": sensitivity,
+        "bundle.name": name,
+        "predict.device": device,
+    }
+    recipe = load_recipe(BundleRecipe, None, assign or (), flags)
+    summary = pipelines.bundle(detector, classifier, recipe, split, out)
+    if json:
+        output.print_json(summary)
+    else:
+        output.say(f"bundle: {summary['bundle']} (fitted on {summary['samples']} slices of {split})", quiet)
+
+
+def evaluate(
+    data: options.Data,
+    split: options.Split = "test",
+    model: options.Model = None,
+    detector: options.DetectorRun = None,
+    classifier: options.ClassifierRun = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report and figures.", metavar="DIR")] = Path(
+        "evaluation"
+    ),
+    device: options.Device = None,
+    limit: options.Limit = None,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Measure mAP and accuracy together, from the same predictions; write report.json and report.html.
+
+    Example: detectclf evaluate --data export/ --split test --model bundle/ --out evaluation/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import EvaluateRecipe, load_recipe
+
+    flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
+    recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
+    done = pipelines.evaluate(
+        recipe, split, model=model, detector=detector, classifier=classifier, out=out, command=output.command_line()
+    )
+    if json:
+        output.say(done.report.to_json().rstrip())
+    else:
+        output.say(done.table, quiet)
+        output.say(f"report: {done.html}", quiet)
+
+
+def predict(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Image files, folders (recursive), globs, or - for paths on stdin.")
+    ],
+    model: options.Model = None,
+    detector: options.DetectorRun = None,
+    classifier: options.ClassifierRun = None,
+    visualize: Annotated[bool, typer.Option("--visualize", help="Write <stem>.pred.png for each image.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Add a class-activation map to the pictures.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")] = Path("predictions"),
+    format: Annotated[str, typer.Option(help="File of predictions: json, jsonl, csv or coco.")] = "jsonl",
+    device: options.Device = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
+    json: options.JsonLines = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Classify and box slices.
+
+    Example: detectclf predict image.jpg --model bundle/ --visualize
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import PredictConfig, load_recipe
+
+    config = load_recipe(PredictConfig, None, (), {"device": device, "batch_size": batch_size})
+    done = pipelines.predict(
+        inputs,
+        config,
+        model=model,
+        detector=detector,
+        classifier=classifier,
+        out=out,
+        format=format,
+        visualize=visualize,
+        explain=explain,
+        each=lambda p: output.print_json(p.to_record()) if json else output.say(pipelines.describe(p), quiet),
+    )
+    if not json:
+        output.say(f"predictions: {done.file}", quiet)
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders written by `evaluate`, or runs.", metavar="RUN...")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the leader board page here.")] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Leader board of runs, with paired tests; a tie is called a tie.
+
+    Example: detectclf compare evaluation-a/ evaluation-b/ --out board/
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+
+    board = pipelines.compare(runs, out)
+    if json:
+        output.say(board.to_json().rstrip())
+    else:
+        output.say(board.table)
+
+
+def models(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    """List the architectures with input sizes, parameters and weights.
+
+    Example: detectclf models
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import doctor as pipeline
+
+    rows = pipeline.list_models()
+    if json:
+        output.print_json(rows)
+    else:
+        output.say(pipeline.models_table(rows))
+
+
+def doctor(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    """Check the installation: versions, device, that box operations really run, the weights cache.
+
+    Example: detectclf doctor
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines import doctor as pipeline
+
+    findings = pipeline.examine()
+    if json:
+        output.print_json(findings.to_record())
+    else:
+        output.say(findings.table())
+    if not findings.healthy:
+        raise typer.Exit(2)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds this file's commands to ``app``."""
+    for command in (bundle, evaluate, predict, compare, models, doctor):
+        app.command(command.__name__)(command)

@@ -1,0 +1,68 @@
+"""Options that several commands share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON record per image on stdout, nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More on stderr, tracebacks too.")]
+
+Data = Annotated[
+    list[Path],
+    typer.Option("--data", "-d", help="Folder with an export; give it several times to merge sources.", metavar="DIR"),
+]
+Split = Annotated[str, typer.Option(help="Split to use: train, valid, test or a name of the data's own.")]
+Config = Annotated[
+    str | None,
+    typer.Option("--config", "-c", help="Name of a shipped recipe or path of a YAML file.", metavar="NAME_OR_PATH"),
+]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, such as training.lr=0.001; may be repeated.", metavar="KEY=VALUE"),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Starting weights: default (the library's, downloaded once), none, or a safetensors or state-dict file "
+        "[default: default].",
+        metavar="default|none|PATH",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the training slices [default: the recipe's, else 12]."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to compute [default: auto].", metavar="auto|cpu|cuda|mps"),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="Seed of all randomness [default: 0]."),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use at most this many slices of each split, spread over the classes [default: all]."),
+]
+RunOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH].", metavar="DIR"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Bundle to use [default: the packaged one].", metavar="BUNDLE"),
+]
+DetectorRun = Annotated[
+    Path | None,
+    typer.Option("--detector", help="Run of the box stage, instead of a bundle.", metavar="RUN"),
+]
+ClassifierRun = Annotated[
+    Path | None,
+    typer.Option("--classifier", help="Run of the class stage, instead of a bundle.", metavar="RUN"),
+]

@@ -1,0 +1,37 @@
+"""What commands print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from typing import Any
+
+
+def setup_logging(quiet: bool, verbose: bool) -> None:
+    """Sends the package's log to stderr: warnings only with ``--quiet``, everything with ``--verbose``."""
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("detectclf")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; lone surrogates of odd file names are escaped, never a crash."""
+    print(json.dumps(document, ensure_ascii=True, allow_nan=False))
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line for a person, on stdout; never fails on a name that the terminal cannot show."""
+    if not quiet:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def command_line() -> str:
+    """The command as typed, for reports; folders of the program itself left out."""
+    return shlex.join(["detectclf", *sys.argv[1:]])

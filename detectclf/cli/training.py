@@ -1,0 +1,134 @@
+"""``train-detector``, ``train-classifier``, ``demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from detectclf.cli import options, output
+
+
+def _flags(
+    data: list[Path],
+    arch: str | None,
+    weights: str | None,
+    epochs: int | None,
+    device: str | None,
+    seed: int | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    return {
+        "data.sources": [str(d) for d in data] or None,
+        "data.limit": limit,
+        "model.arch": arch,
+        "model.weights": weights,
+        "training.epochs": epochs,
+        "training.device": device,
+        "training.seed": seed,
+    }
+
+
+def train_detector(
+    data: options.Data,
+    config: options.Config = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Detector, a row of `detectclf models` [default: fasterrcnn_mobilenet_v2_fpn].")
+    ] = None,
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    limit: options.Limit = None,
+    out: options.RunOut = None,
+    resume: options.Resume = False,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train the Faster R-CNN that boxes tumours.
+
+    Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import DetectorRecipe, load_recipe
+
+    recipe = load_recipe(DetectorRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
+    _report_run(pipelines.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
+
+
+def train_classifier(
+    data: options.Data,
+    arch: Annotated[
+        str | None, typer.Option(help="Classifier, a row of `detectclf models` [default: mobilenet_v2].")
+    ] = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    limit: options.Limit = None,
+    out: options.RunOut = None,
+    resume: options.Resume = False,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a classifier of whole slices.
+
+    Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import ClassifierRecipe, load_recipe
+
+    recipe = load_recipe(
+        ClassifierRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit)
+    )
+    _report_run(pipelines.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
+
+
+def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    # Under torchrun only the main process has a summary to tell.
+    if not summary:
+        return
+    if as_json:
+        output.print_json(summary)
+        return
+    best = ", ".join(f"{k} {v:.4f}" for k, v in summary["best"].items() if isinstance(v, float))
+    output.say(f"best epoch {summary['best_epoch']}: {best}", quiet)
+    output.say(f"run: {summary['run']}", quiet)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("detectclf-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample data and the training.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """See it all work on embedded sample data: train both models, bundle, evaluate, predict with pictures.
+
+    Example: detectclf demo --out demo/ (a few minutes on two CPU cores; no downloads)
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.pipelines.demo import run_demo
+
+    result = run_demo(out, seed=seed, quiet=quiet)
+    if json:
+        output.print_json(result.to_record())
+        return
+    output.say(result.table, quiet)
+    output.say(f"report:  {result.report}")
+    output.say(f"picture: {result.picture}")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds this file's commands to ``app``."""
+    app.command("demo")(demo)
+    app.command("train-detector")(train_detector)
+    app.command("train-classifier")(train_classifier)

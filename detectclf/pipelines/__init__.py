@@ -1,0 +1,20 @@
+"""The whole way from exports to a report: one plain function per command.
+
+Each takes settings and paths, calls the rooms in order, and returns facts for the command line to print. Heavy
+imports happen inside the functions, so that a wrong flag is told of at once.
+"""
+
+from detectclf.pipelines.combine import Evaluated, Predicted, bundle, compare, describe, evaluate, predict
+from detectclf.pipelines.train import train_classifier, train_detector
+
+__all__ = [
+    "Evaluated",
+    "Predicted",
+    "bundle",
+    "compare",
+    "describe",
+    "evaluate",
+    "predict",
+    "train_classifier",
+    "train_detector",
+]

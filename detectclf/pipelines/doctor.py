@@ -1,0 +1,135 @@
+"""``detectclf models`` and ``detectclf doctor``: what is there, and does it really run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
+    "numpy", "pillow", "timm", "pydicom", "nibabel",
+)  # fmt: skip
+OPTIONAL = {"timm": "timm", "pydicom": "medical", "nibabel": "medical"}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What ``doctor`` found; ``checks`` are (name, passed, detail)."""
+
+    versions: dict[str, str | None]
+    checks: tuple[tuple[str, bool, str], ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every check passed."""
+        return all(passed for _, passed, _ in self.checks)
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of ``doctor --json``."""
+        checks = [{"check": name, "ok": passed, "detail": detail} for name, passed, detail in self.checks]
+        return {"healthy": self.healthy, "versions": self.versions, "checks": checks}
+
+    def table(self) -> str:
+        """Plain text for a terminal."""
+        lines = [
+            f"{name:24} {version or f'not installed (extra: {OPTIONAL[name]})'}"
+            for name, version in self.versions.items()
+        ]
+        lines += [f"{'ok' if passed else 'FAILED':8} {name}: {detail}" for name, passed, detail in self.checks]
+        return "\n".join(lines)
+
+
+def examine() -> Findings:
+    """Versions, and checks that really compute: box suppression, a convolution per device, the weights cache."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
+    missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
+    checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all there"))
+    return Findings(versions, tuple(checks))
+
+
+def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except Exception as error:
+        # Whatever breaks here is the finding.
+        return False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _nms() -> str:
+    import torch
+    from torchvision.ops import nms
+
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
+    kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
+    if kept != [0, 2]:
+        raise RuntimeError(f"kept boxes {kept}, expected [0, 2]")
+    return "torchvision.ops.nms runs and is right"
+
+
+def _device() -> str:
+    import torch
+
+    from detectclf.models.device import resolve_device, resolve_precision
+
+    device = resolve_device("auto")
+    with torch.inference_mode():
+        torch.nn.Conv2d(3, 8, 3).to(device)(torch.rand(1, 3, 32, 32, device=device)).sum().item()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{device} ({name}), mixed precision {resolve_precision('auto', device)}"
+
+
+def _weights_cache() -> str:
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written; set TORCH_HOME")
+    files = list(folder.glob("*.pth")) if folder.is_dir() else []
+    return f"{len(files)} downloaded weights in the torch hub folder, which can be written"
+
+
+def _images() -> str:
+    import cv2
+    import numpy as np
+
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    if not np.array_equal(cv2.imdecode(cv2.imencode(".png", ramp)[1], cv2.IMREAD_GRAYSCALE), ramp):
+        raise RuntimeError("a PNG does not come back as it was written")
+    return "OpenCV reads what it writes"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "box operations": _nms,
+    "device": _device,
+    "weights cache": _weights_cache,
+    "images": _images,
+}
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The rows of both tables: stage, arch, input size, parameters, weights."""
+    from detectclf.models.listing import describe_models
+
+    return describe_models()
+
+
+def models_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as plain text."""
+    lines = [f"{'stage':11} {'arch':40} {'input':>6} {'parameters':>11}  weights"]
+    for row in rows:
+        parameters = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else "-"
+        size, weights = row["input_size"] or "-", row["weights"] or "-"
+        lines.append(f"{row['stage']:11} {row['arch']:40} {size:>6} {parameters:>11}  {weights}")
+    return "\n".join(lines)

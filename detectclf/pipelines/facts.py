@@ -1,0 +1,130 @@
+"""What is known of a model, carried from its runs into the bundle, the report and the model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detectclf.config import BundleConfig
+from detectclf.types import Dataset
+
+if TYPE_CHECKING:
+    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.evaluation.model_card import CardFacts
+    from detectclf.inference.predictor import Predictor
+    from detectclf.models.bundle import Bundle
+
+FINGERPRINTS = "fingerprints.safetensors"
+
+
+def bundle_facts(
+    detector: Path, classifier: Path, dataset: Dataset, split: str, config: BundleConfig
+) -> dict[str, Any]:
+    """Free JSON facts of a bundle: the data of both runs, what the fusion was fitted on, the operating point asked."""
+    return {
+        "training": {"detector": _run_facts(detector), "classifier": _run_facts(classifier)},
+        "fitted_on": {
+            "split": split,
+            "samples": len(dataset.samples),
+            "sources": [Path(s).name for s in dataset.sources],
+        },
+        "operating_point": {
+            "sensitivity": config.sensitivity,
+            "max_false_alarm_rate": config.max_false_alarm_rate,
+        },
+    }
+
+
+def _run_facts(run: Path) -> dict[str, Any]:
+    return {
+        name.partition(".")[0]: json.loads((run / name).read_text(encoding="utf-8"))
+        for name in ("data.json", "env.json")
+        if (run / name).is_file()
+    }
+
+
+def model_facts(predictor: Predictor) -> dict[str, Any]:
+    """What the report says of the model: its parts, sizes, fusion, and the facts of its bundle."""
+    stages = _stages(predictor.bundle)
+    return {
+        **predictor.bundle.facts,
+        "model": {
+            "name": predictor.name,
+            **stages,
+            "parameters": sum(stage["parameters"] for stage in stages.values()),
+            "fusion": asdict(predictor.bundle.fusion),
+        },
+    }
+
+
+def card_facts(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
+    """What the model card is filled in from."""
+    from detectclf.evaluation.model_card import CardFacts
+
+    return CardFacts(
+        name=bundle.name,
+        version=bundle.version,
+        classes=bundle.classes,
+        negative=bundle.negative,
+        stages=_stages(bundle),
+        fusion=asdict(bundle.fusion),
+        facts=bundle.facts,
+        evaluation=evaluation,
+    )
+
+
+def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    parts = {
+        "detector": (bundle.detector, bundle.detector_meta),
+        "classifier": (bundle.classifier, bundle.classifier_meta),
+    }
+    return {
+        stage: {
+            "arch": meta.arch,
+            "input_size": meta.preprocessing.size,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "weights": meta.config.get("weights"),
+            "training": meta.training,
+        }
+        for stage, (model, meta) in parts.items()
+    }
+
+
+def training_fingerprints(model: Path | None, detector: Path | None, classifier: Path | None) -> Fingerprints | None:
+    """Fingerprints of every slice that either stage was trained on, or ``None`` where they were not kept."""
+    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.inference.predictor import default_bundle
+
+    folders = [f for f in (detector, classifier) if f is not None] or [model or default_bundle()]
+    files = [folder / FINGERPRINTS for folder in folders]
+    if not all(file.is_file() for file in files):
+        return None
+    return _merged([Fingerprints.load(file) for file in files])
+
+
+def copy_fingerprints(runs: Sequence[Path], folder: Path) -> None:
+    """Puts the fingerprints of the runs' training slices into a bundle, without the folders they came from."""
+    from detectclf.data.fingerprints import Fingerprints
+
+    files = [run / FINGERPRINTS for run in runs]
+    if all(file.is_file() for file in files):
+        merged = _merged([Fingerprints.load(file) for file in files])
+        names = tuple(Path(source).name for source in merged.sources)
+        Fingerprints(merged.rows, merged.names, merged.splits, names).save(folder / FINGERPRINTS)
+
+
+def _merged(parts: Sequence[Fingerprints]) -> Fingerprints:
+    from detectclf.data.fingerprints import Fingerprints
+
+    first: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for number, part in enumerate(parts):
+        for row, key in enumerate(zip(part.sources, part.splits, part.names, strict=True)):
+            first.setdefault(key, (number, row))
+    rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=parts[0].rows.dtype)
+    sources, splits, names = zip(*first, strict=True) if first else ((), (), ())
+    return Fingerprints(rows, tuple(names), tuple(splits), tuple(sources))

@@ -1,0 +1,115 @@
+"""``train-detector`` and ``train-classifier``: from exports to a run directory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectclf.config import ClassifierRecipe, DetectorRecipe
+from detectclf.types import Dataset
+
+if TYPE_CHECKING:
+    from detectclf.training.tasks import ClassificationTask, DetectionTask
+
+log = logging.getLogger(__name__)
+
+
+def train_detector(
+    recipe: DetectorRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Trains the box stage and writes a run directory (default ``runs/ARCH``).
+
+    Raises:
+        DataError, ModelError, DeviceError, TrainingError: see each room.
+    """
+    from detectclf.data.augment import detection_augment
+    from detectclf.data.loading import DetectionSlices
+    from detectclf.models.detectors import build_detector
+    from detectclf.training.environment import seed_everything
+    from detectclf.training.tasks import DetectionTask
+
+    data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    dataset, train, valid = _open(recipe)
+    classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
+    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    seed_everything(seed)
+    detector = build_detector(model, len(classes))
+    log.info("%s: %s", model.arch, detector.weights_report.summary())
+    task = DetectionTask(
+        detector,
+        DetectionSlices(train.samples, classes, model.image_size, augment, seed=seed, cache=data.cache),
+        DetectionSlices(valid.samples, classes, model.image_size, cache=data.cache),
+        dataset.negative,
+    )
+    return _train(task, recipe, dataset, out, resume=resume, quiet=quiet)
+
+
+def train_classifier(
+    recipe: ClassifierRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Trains the class stage and writes a run directory (default ``runs/ARCH``); errors as for the box stage."""
+    from detectclf.data.augment import classification_augment
+    from detectclf.data.loading import ClassificationSlices
+    from detectclf.models.classifiers import build_classifier
+    from detectclf.training.environment import seed_everything
+    from detectclf.training.tasks import ClassificationTask
+
+    data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    dataset, train, valid = _open(recipe)
+    augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    seed_everything(seed)
+    classifier = build_classifier(model, len(dataset.classes))
+    log.info("%s: %s", model.arch, classifier.weights_report.summary())
+    size = classifier.input_size
+    task = ClassificationTask(
+        classifier,
+        ClassificationSlices(train.samples, dataset.classes, size, augment, seed=seed, cache=data.cache),
+        ClassificationSlices(valid.samples, dataset.classes, size, cache=data.cache),
+        model,
+        dataset.negative,
+    )
+    return _train(task, recipe, dataset, out, resume=resume, quiet=quiet)
+
+
+def _open(recipe: DetectorRecipe | ClassifierRecipe) -> tuple[Dataset, Dataset, Dataset]:
+    from detectclf.data.dataset import open_dataset, require_split
+    from detectclf.models.device import resolve_device
+
+    # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
+    resolve_device(recipe.training.device)
+    dataset = open_dataset(recipe.data)
+    return (
+        dataset,
+        require_split(dataset, recipe.data.train_split),
+        require_split(dataset, recipe.data.valid_split),
+    )
+
+
+def _train(
+    task: DetectionTask | ClassificationTask,
+    recipe: DetectorRecipe | ClassifierRecipe,
+    dataset: Dataset,
+    out: Path | None,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    from detectclf.training.loop import fit
+    from detectclf.training.progress import make_progress
+    from detectclf.training.runs import Run
+
+    folder = recipe.model.arch.replace(":", "-").replace("/", "-")
+    run = Run.create(out or Path("runs") / folder, recipe, resume=resume)
+    run.describe_data(dataset, task.train.samples, task.valid.samples)
+    run.write_fingerprints(task.train.samples)
+    history = fit(task, recipe.training, run, resume=resume, progress=make_progress(quiet), workers=recipe.data.workers)
+    if not run.writes:
+        return {}
+    return {
+        "run": str(run.path),
+        "arch": recipe.model.arch,
+        "epochs": len(history.records),
+        "best_epoch": history.best_epoch,
+        "best": history.best.get("metrics", {}),
+    }
