@@ -72,10 +72,10 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
         min_size=63,
         weights="alexnet",
         dropout="classifier.3",
-        gradcam="features.10",
+        gradcam="features.11",
     ),
     "vgg16": ClassifierRow(
-        _torchvision("vgg16"), "classifier.6", weights="vgg16", dropout="classifier.5", gradcam="features.28"
+        _torchvision("vgg16"), "classifier.6", weights="vgg16", dropout="classifier.5", gradcam="features.29"
     ),
     "mobilenet_v2": ClassifierRow(
         _torchvision("mobilenet_v2"),
