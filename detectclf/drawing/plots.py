@@ -63,6 +63,11 @@ def _legend(axes: Any, **place: Any) -> None:
         axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, **place)
 
 
+def _plain(text: str) -> str:
+    """``text`` as it is: matplotlib would read what stands between dollars as a formula."""
+    return text.replace("$", r"\$")
+
+
 def _rgb(name: str, classes: Sequence[str]) -> tuple[float, ...]:
     return tuple(value / 255 for value in color_of(name, classes))
 
@@ -79,7 +84,9 @@ def pr_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Map
     for name, (recall, precision) in curves.items():
         if len(recall):
             start = np.concatenate([[0.0], recall]), np.concatenate([[precision[0]], precision])
-            axes.plot(*start, color=_rgb(name, classes), linewidth=1.8, label=f"{name} {captions.get(name, '')}")
+            axes.plot(
+                *start, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}")
+            )
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     _legend(axes, loc="lower left")
     return figure
@@ -90,7 +97,7 @@ def roc_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Ma
     figure, axes = _axes("False-positive rate (1 - specificity)", "True-positive rate (sensitivity)")
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=":")
     for name, (x, y) in curves.items():
-        axes.plot(x, y, color=_rgb(name, classes), linewidth=1.8, label=f"{name} {captions.get(name, '')}")
+        axes.plot(x, y, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}"))
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.02))
     _legend(axes, loc="lower right")
     return figure
@@ -103,7 +110,7 @@ def froc_figure(curves: Mapping[str, Curve], rates: Sequence[float]) -> Any:
     for (name, (wrong, found)), style in zip(curves.items(), ("-", "--", ":"), strict=False):
         x = np.concatenate([np.maximum(wrong, low), [max(rates) * 1.4]])
         y = np.concatenate([found, found[-1:]])
-        axes.plot(x, y, drawstyle="steps-post", color=_ACCENT, linestyle=style, linewidth=1.8, label=name)
+        axes.plot(x, y, drawstyle="steps-post", color=_ACCENT, linestyle=style, linewidth=1.8, label=_plain(name))
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(rates), [f"{rate:g}" for rate in rates])
     axes.set(xlim=(low, max(rates) * 1.4), ylim=(0, 1.02))
@@ -123,7 +130,7 @@ def reliability_figure(stages: Mapping[str, Sequence[Mapping[str, float]]]) -> A
         total = max(sum(b["count"] for b in bins), 1)
         x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
         axes.plot(x, y, color=color, linewidth=1.2, alpha=0.8)
-        axes.scatter(x, y, s=[18 + 260 * b["count"] / total for b in bins], color=color, alpha=0.75, label=name)
+        axes.scatter(x, y, s=[18 + 260 * b["count"] / total for b in bins], color=color, alpha=0.75, label=_plain(name))
     axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.05))
     _legend(axes, loc="upper left")
     return figure
@@ -151,8 +158,8 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
         # Cells have their own background, so their ink does not follow the page.
         ink = "white" if shares[row, column] > 0.55 else "#1b1f24"
         axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=ink)
-    axes.set_xticks(range(len(classes)), classes, rotation=25, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), [_plain(c) for c in classes], rotation=25, ha="right")
+    axes.set_yticks(range(len(classes)), [_plain(c) for c in classes])
     return figure
 
 
@@ -177,9 +184,15 @@ def leader_figure(points: Sequence[LeaderPoint], cost_label: str) -> Any:
             axes.scatter(x, y, marker=marker, color=color, label=caption, s=42)
         for point, value in known:
             axes.annotate(
-                point.name, (point.cost, value), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=_INK
+                _plain(point.name),
+                (point.cost, value),
+                xytext=(5, 5),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=_INK,
             )
     axes.set_ylim(0, 1.06)
     axes.margins(x=0.18)
+    axes.set_xlim(left=0)
     _legend(axes, loc="lower right")
     return figure

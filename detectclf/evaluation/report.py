@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf import __version__
+from detectclf.version import __version__
 from detectclf.config import EvaluateConfig
 from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
 
 LIMITS: tuple[str, ...] = (
-    "The split is by source slice (copies kept together), not by patient: which patient a slice is of is not known.",
+    "Copies are looked for by source slice, not by patient: which patient a slice is of is not known.",
     "Slices, not volumes: nothing is said of what lies above or below.",
     "Labels are taken as published; box edges of a few pixels of slack bound mAP at high IoU.",
     "Where healthy and tumour slices differ in sequence or scanner, a model can cheat by that; expect less elsewhere.",
@@ -94,15 +94,16 @@ def build_report(
     here = origins.groups[aligned.rows]
     intervals = figures.intervals(here, count=config.bootstrap, seed=config.seed)
     seen = None if origins.seen is None else origins.seen[aligned.rows]
+    copies = None if seen is None else int(seen.sum())
     known = dict(facts or {})
     record: dict[str, Any] = {
-        "data": _data_facts(dataset, aligned, here),
+        "data": _data_facts(dataset, aligned, here, copies),
         **{key: figures.record[key] for key in ("detection", "classification", "combined", "stages")},
         "intervals": intervals,
         "clean": _clean(figures, intervals, aligned, origins, config),
         "speed": {"images_per_second": None, "device": None, **(speed or {})},
         "leaks": {
-            "samples": None if seen is None else int(seen.sum()),
+            "samples": copies,
             "files": None if seen is None else [aligned.samples[i].name for i in np.flatnonzero(seen)],
         },
         "explanation": figures.record["explanation"],
@@ -146,7 +147,7 @@ def _clean(
     return {"samples": len(keep), **{part: figures.record[part] for part in parts}, "intervals": intervals}
 
 
-def _data_facts(dataset: Dataset, aligned: Aligned, groups: Any) -> dict[str, Any]:
+def _data_facts(dataset: Dataset, aligned: Aligned, groups: Any, seen: int | None) -> dict[str, Any]:
     labels = [s.label for s in dataset.samples]
     return {
         "split": ", ".join(dataset.splits) or None,
@@ -158,8 +159,17 @@ def _data_facts(dataset: Dataset, aligned: Aligned, groups: Any) -> dict[str, An
         "boxes": sum(len(s.box_labels) for s in dataset.samples),
         "sources": list(dataset.sources),
         "sha256": _digest(dataset),
-        "split_unit": "source slice, not patient",
+        "split_unit": split_unit(seen),
     }
+
+
+def split_unit(seen: int | None) -> str:
+    """What the split keeps apart, as far as it was checked; ``seen`` slices are copies of training slices."""
+    if seen is None:
+        return "not checked whether it is a source-level split; patients are not known"
+    if seen:
+        return f"no source-level split: {seen} slices are copies of training slices; patients are not known"
+    return "source-level split: no copies of training slices; patients are not known"
 
 
 def _digest(dataset: Dataset) -> str:

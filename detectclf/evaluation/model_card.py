@@ -1,0 +1,136 @@
+"""MODEL_CARD.md of a bundle: the sections of Mitchell et al. 2019 and the CLAIM items (Mongan et al. 2020) that apply.
+
+Filled in from facts only; what is not recorded is said to be not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectclf.data.safety import atomic_write
+from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
+from detectclf.evaluation.report import LIMITS, RESEARCH_USE, split_unit
+from detectclf.evaluation.report_html import environment, flat
+
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What is known of a bundle.
+
+    Attributes:
+        name, version: of the bundle.
+        classes: of a slice.
+        negative: the class that means "no tumour".
+        stages: ``detector`` and ``classifier`` -> facts such as ``arch``, ``input_size``, ``parameters``, ``training``.
+        fusion: its parameters.
+        facts: the bundle's own: ``training``, ``fitted_on``, ``operating_point``, ``licences``.
+        evaluation: a record of report.json, or ``None`` where the bundle was not evaluated.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    negative: str | None
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fusion: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
+
+
+def render_model_card(card: CardFacts) -> str:
+    """The card as Markdown."""
+    training = card.facts.get("training") or {}
+    return environment().get_template("model_card.md.j2").render(
+        card=card,
+        use=RESEARCH_USE,
+        limits=LIMITS,
+        stages={name: list(flat(_public(stage))) for name, stage in card.stages.items()},
+        training={name: list(flat(_public(part))) for name, part in training.items() if part},
+        fitted=list(flat(_public(card.facts.get("fitted_on") or {}))),
+        asked={k: v for k, v in (card.facts.get("operating_point") or {}).items() if v is not None},
+        licences=list(flat(card.facts.get("licences") or {})),
+        figures=_figures(card.evaluation),
+        evaluation=card.evaluation,
+        claim=_claim(card),
+    )  # fmt: skip
+
+
+def write_model_card(folder: str | Path, card: CardFacts) -> Path:
+    """Writes the card into a bundle's folder.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    path = Path(folder) / CARD_FILE
+    atomic_write(path, render_model_card(card))
+    return path
+
+
+# Where somebody's files lie, and how the command was typed, is of no use to a reader and may name people.
+_PRIVATE = frozenset({"command", "argv", "hostname", "user", "cwd", "path", "run"})
+
+
+def _public(facts: Any) -> Any:
+    """``facts`` without what may name people or machines; folders by their last name only."""
+    if isinstance(facts, Mapping):
+        return {key: _public(_names(key, value)) for key, value in facts.items() if key not in _PRIVATE}
+    if isinstance(facts, (list, tuple)):
+        return [_public(item) for item in facts]
+    return facts
+
+
+def _names(key: str, value: Any) -> Any:
+    if key == "sources" and isinstance(value, (list, tuple)):
+        return [Path(str(item)).name for item in value]
+    return value
+
+
+def _figures(record: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    if record is None:
+        return []
+    intervals, clean = record["intervals"], record["clean"]
+    return [
+        {
+            "name": h.name,
+            "value": show(value, percent=h.percent),
+            "interval": show_interval(intervals.get(h.key), percent=h.percent),
+            "clean": show(figure_at(clean, h.key), percent=h.percent),
+        }
+        for h in HEADLINES
+        if (value := figure_at(record, h.key)) is not None
+    ]
+
+
+def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
+    """CLAIM items (number, topic, what is known); items about a clinical study are left out."""
+    measured = card.evaluation is not None
+    trained = bool(card.facts.get("training"))
+    return [
+        (7, "Data sources", "under Training data and Evaluation data" if trained or measured else "not recorded"),
+        (
+            9,
+            "Preprocessing",
+            "slices are read as grey levels, resized and padded to a square; sizes under Model details",
+        ),
+        (12, "De-identification", "as published by the data set; not checked by us"),
+        (14, "Reference standard", "class names and boxes as published by the data set; not checked by us"),
+        (18, "Rater variability", "not recorded"),
+        (21, "Level of disjoint partitions", _partitions(card.evaluation)),
+        (22, "Model", "under Model details"),
+        (23, "Software", "under Evaluation data" if measured else "not recorded here"),
+        (28, "Metrics", "accuracy, COCO mAP and the others under Metrics"),
+        (29, "Uncertainty", "95 % bootstrap intervals over source slices" if measured else "not measured yet"),
+        (32, "External testing", "not recorded"),
+        (34, "Demographics", "not known: the data sets do not say"),
+        (37, "Failure analysis", "the worst mistakes are pictures in report.html" if measured else "not done yet"),
+        (38, "Limitations", "under Caveats and recommendations"),
+    ]
+
+
+def _partitions(record: Mapping[str, Any] | None) -> str:
+    return split_unit(None) if record is None else str(record["data"]["split_unit"])

@@ -1,0 +1,151 @@
+"""Leader board: paired on common slices, a tie called a tie; and the model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from evaluation_examples import example
+
+from detectclf.config import EvaluateConfig
+from detectclf.errors import DataError
+from detectclf.evaluation.compare import compare_runs, write_board
+from detectclf.evaluation.model_card import CardFacts, write_model_card
+from detectclf.evaluation.report import Report, build_report
+from detectclf.evaluation.slices import slice_lines
+
+FAST = EvaluateConfig(bootstrap=200)
+
+
+def write_bare(report: Report, folder: Path) -> None:
+    """What the leader board reads, without the page and its figures, which take their time."""
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    (folder / "slices.jsonl").write_text(slice_lines(report), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three evaluations of the same sixty slices, and a training run."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, skill, speed in (("good", 2.5, 4.0), ("twin", 2.5, 8.0), ("poor", -1.0, 9.0)):
+        predictions, dataset = example(60, 0, skill=skill)
+        report = build_report(
+            predictions,
+            dataset,
+            config=EvaluateConfig(bootstrap=20, worst=0),
+            groups=range(60),
+            speed={"images_per_second": speed, "device": "cpu"},
+            facts={"model": {"parameters": 3_000_000}},
+        )
+        write_bare(report, folder / name / "evaluation")
+    (folder / "training").mkdir()
+    lines = [{"epoch": e, "metrics": {"accuracy": a, "macro_f1": a}} for e, a in ((1, 0.5), (2, 0.8), (3, 0.7))]
+    (folder / "training" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_tie_is_a_tie_and_a_difference_is_named(runs: Path, tmp_path: Path) -> None:
+    board = compare_runs([runs / n for n in ("poor", "good", "twin", "training")], FAST)
+    record = json.loads(board.to_json())
+    verdicts = {(p["first"], p["second"]): p["accuracy"]["verdict"] for p in record["pairs"]}
+    assert verdicts == {
+        ("poor", "good"): "good is better",
+        ("poor", "twin"): "twin is better",
+        ("good", "twin"): "tie",
+    }
+    assert {p["mAP"]["verdict"] for p in record["pairs"]} == {"tie"}, "the boxes are the same in all"
+    by_name = {row["run"]: row for row in record["runs"]}
+    assert by_name["good"]["accuracy"] == by_name["twin"]["accuracy"]
+    assert by_name["training"]["accuracy"] == 0.8, "the best epoch"
+    assert [row["run"] for row in record["runs"]][:2] == ["good", "twin"]
+    assert any("training run" in note for note in record["notes"])
+    assert "accuracy tie, mAP tie" in board.table
+    files = write_board(board, tmp_path / "board")
+    page = files["compare.html"].read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "good is better" in page
+    assert "Not a medical device" in page
+
+
+def test_only_common_slices_are_paired(runs: Path, tmp_path: Path) -> None:
+    predictions, dataset = example(60, 0)
+    fewer = type(dataset)(dataset.samples[:40], dataset.classes, dataset.negative, dataset.sources)
+    report = build_report(predictions[:40], fewer, config=EvaluateConfig(bootstrap=0, worst=0), groups=range(40))
+    write_bare(report, tmp_path / "fewer")
+    record = compare_runs([runs / "good", tmp_path / "fewer"], FAST).record
+    assert record["pairs"][0]["slices"] == 40
+    assert any("20 of its slices" in note for note in record["notes"])
+
+
+def test_evaluations_of_other_slices_are_not_compared(runs: Path, tmp_path: Path) -> None:
+    report = build_report(
+        *example(20, 99, sources=("elsewhere",)), config=EvaluateConfig(bootstrap=0, worst=0), groups=range(20)
+    )
+    write_bare(report, tmp_path / "other")
+    record = compare_runs([runs / "good", tmp_path / "other"], FAST).record
+    assert record["pairs"] == []
+    assert any("share no slice" in note for note in record["notes"])
+
+
+def test_runs_of_one_name_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "metrics.jsonl").write_text('{"metrics": {"mAP": 0.5, "mAP50": 0.9}}\n')
+    record = compare_runs([runs / "good", tmp_path / "good"], FAST).record
+    assert len({row["run"] for row in record["runs"]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "neither an evaluation nor a run"),
+        ({"report.json": "{"}, "not readable JSON"),
+        ({"report.json": "[]"}, "not a report"),
+        ({"report.json": '{"combined": {}}'}, "no slices of an evaluation"),
+        ({"report.json": '{"combined": {}}', "slices.jsonl": '{"image": 1}\n'}, "slices.jsonl:1: not a slice"),
+        ({"metrics.jsonl": "nonsense\n"}, "damaged metrics.jsonl"),
+    ],
+)
+def test_what_is_no_run_gets_one_line(files: dict[str, str], reason: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=reason):
+        compare_runs([tmp_path])
+
+
+def test_the_card_claims_only_what_is_known(runs: Path, tmp_path: Path) -> None:
+    bare = write_model_card(tmp_path, CardFacts("name", "1", ("glioma", "no_tumor"), "no_tumor"))
+    text = bare.read_text(encoding="utf-8")
+    assert bare.name == "MODEL_CARD.md"
+    sections = (
+        "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
+        "Quantitative analyses", "Ethical considerations", "Caveats and recommendations", "CLAIM checklist",
+    )  # fmt: skip
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)
+    assert "Not evaluated yet" in text
+    assert "Not recorded." in text
+    assert "None" not in text.replace("None yet.", "")
+
+
+def test_the_card_holds_facts_and_no_places(runs: Path, tmp_path: Path) -> None:
+    evaluation = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    card = CardFacts(
+        "name",
+        "1",
+        ("glioma", "no_tumor"),
+        "no_tumor",
+        stages={"detector": {"arch": "fasterrcnn_x", "parameters": 3}},
+        fusion={"temperature": 1.5, "tumor_threshold": None},
+        facts={
+            "training": {
+                "detector": {"data": {"sources": ["/home/jane/export"]}, "env": {"command": ["/home/jane/x"]}}
+            },
+            "operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None},
+        },
+        evaluation=evaluation,
+    )
+    text = write_model_card(tmp_path, card).read_text(encoding="utf-8")
+    assert "jane" not in text
+    for expected in ("fasterrcnn\\_x", "export", "sensitivity 0.95", "tumor\\_threshold: not set", "| Accuracy |"):
+        assert expected in text, expected

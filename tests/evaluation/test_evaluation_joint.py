@@ -1,0 +1,156 @@
+"""Joint outcomes, referral, explanation mass, bootstrap and paired tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectclf.evaluation.aligned import align
+from detectclf.evaluation.bootstrap import bootstrap, interval, mcnemar_exact, paired_p, ratio, resamples
+from detectclf.evaluation.joint import iou_matrix, map_inside_boxes, risk_coverage, slice_outcomes
+from detectclf.types import Dataset, Prediction, Sample, empty_boxes
+
+TRUTH = np.array([[10, 10, 30, 30]], dtype=np.float32)
+FAR = TRUTH + 50
+
+
+def a_slice(label: str, boxed: bool = True) -> Sample:
+    has = label != "no_tumor" and boxed
+    return Sample(
+        Path("/nowhere/a.png"),
+        "a.png",
+        "test",
+        label,
+        TRUTH if has else empty_boxes(),
+        (label,) if has else (),
+        boxed,
+        width=100,
+        height=100,
+    )
+
+
+def said(label: str, box: np.ndarray, score: float, **more: object) -> Prediction:
+    return Prediction(
+        "a.png",
+        label,
+        {label: 0.9, "other": 0.1},
+        box,
+        ("glioma",) * len(box),
+        np.full(len(box), score, dtype=np.float32),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sample", "prediction", "known", "right", "false_boxes", "why"),
+    [
+        (a_slice("glioma"), said("glioma", TRUTH, 0.9), True, True, 0, "class and box"),
+        (a_slice("glioma"), said("glioma", FAR, 0.9), True, False, 0, "box elsewhere"),
+        (a_slice("glioma"), said("glioma", TRUTH, 0.4), True, False, 0, "a box under the threshold is not drawn"),
+        (a_slice("glioma"), said("other", TRUTH, 0.9), True, False, 0, "wrong class"),
+        (a_slice("glioma", boxed=False), said("glioma", TRUTH, 0.9), False, False, 0, "true box not known"),
+        (a_slice("no_tumor"), said("no_tumor", empty_boxes(), 0.9), True, True, 0, "healthy and said so"),
+        (a_slice("no_tumor", boxed=False), said("no_tumor", empty_boxes(), 0.9), True, True, 0, "needs no box"),
+        (a_slice("no_tumor"), said("no_tumor", FAR, 0.9), True, True, 1, "a box on it is a false alarm"),
+    ],
+)
+def test_outcomes(sample: Sample, prediction: Prediction, known: bool, right: bool, false_boxes: int, why: str) -> None:
+    data, _ = align([prediction], Dataset((sample,), ("glioma", "no_tumor"), "no_tumor"))
+    outcome = slice_outcomes(data)
+    got = (bool(outcome.known[0]), bool(outcome.right[0]), int(outcome.false_boxes[0]))
+    assert got == (known, right, false_boxes), why
+
+
+def test_contradiction_is_between_the_stages() -> None:
+    prediction = said(
+        "glioma", TRUTH, 0.9, classifier_probabilities={"glioma": 0.7, "no_tumor": 0.3}, detector_label="no_tumor"
+    )
+    data, _ = align([prediction], Dataset((a_slice("glioma"),), ("glioma", "no_tumor"), "no_tumor"))
+    assert slice_outcomes(data).contradicts.tolist() == [True]
+
+
+def test_risk_coverage_by_hand() -> None:
+    curve = risk_coverage(np.array([0.9, 0.8, 0.8, 0.3]), np.array([True, True, False, True]))
+    assert curve.coverage == (0.25, 0.75, 1.0), "equal confidences are kept or referred together"
+    assert curve.risk == pytest.approx((0.0, 1 / 3, 0.25))
+    assert curve.referred(0.1) == 0.75
+    assert curve.referred(0.3) == 0.0
+    assert risk_coverage(np.zeros(0), np.zeros(0, dtype=bool)).referred(0.1) is None
+
+
+def test_nothing_can_be_kept_at_that_risk() -> None:
+    assert risk_coverage(np.array([0.9, 0.5]), np.array([False, False])).referred(0.1) == 1.0
+
+
+def test_map_mass_inside_the_box() -> None:
+    heat = np.zeros((100, 100), dtype=np.float32)
+    heat[10:30, 10:30] = 1.0  # 400 pixels inside the box
+    heat[80:90, 80:90] = 1.0  # 100 outside
+    data, _ = align(
+        [said("glioma", TRUTH, 0.9, heatmap=heat)], Dataset((a_slice("glioma"),), ("glioma", "no_tumor"), "no_tumor")
+    )
+    where, shares = map_inside_boxes(data)
+    assert (where.tolist(), shares.tolist()) == ([0], [pytest.approx(0.8)])
+
+
+boxes = st.lists(st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2), min_size=1, max_size=4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(boxes, boxes)
+def test_iou_is_symmetric_and_bounded(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> None:
+    a, b = (np.array([(x, y, x + w, y + h) for x, y, w, h in v], dtype=np.float32) for v in (first, second))
+    there, back = iou_matrix(a, b), iou_matrix(b, a)
+    assert there == pytest.approx(back.T)
+    assert ((there >= 0) & (there <= 1)).all()
+    assert np.diag(iou_matrix(a, a)) == pytest.approx(np.ones(len(a)))
+
+
+def test_whole_groups_are_drawn_and_the_chunk_changes_nothing() -> None:
+    groups = np.array([7, 7, 3, 9, 9, 9])
+    rows = np.concatenate(list(resamples(groups, 50, 0, chunk=7)))
+    assert (rows == np.concatenate(list(resamples(groups, 50, 0, chunk=50)))).all()
+    assert (rows[:, 0] == rows[:, 1]).all()
+    assert (rows[:, 3] == rows[:, 5]).all()
+    assert (rows[:, [0, 2, 3]].sum(axis=1) == 3).all()
+
+
+def test_groups_widen_the_interval_by_as_much_as_theory_says() -> None:
+    random = np.random.default_rng(0)
+    sources = (random.random(100) < 0.8).astype(float)
+    right = np.repeat(sources, 4)  # every slice four times: the doubt is that of 100, not of 400
+    family = [ratio(right, np.ones(400), "accuracy")]
+    grouped = bootstrap(family, np.repeat(np.arange(100), 4), count=2000, seed=0)["accuracy"]
+    share = sources.mean()
+    assert grouped.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.08)
+    low, high = interval(grouped)  # type: ignore[misc]
+    assert low < share < high
+
+
+def test_interval_of_what_is_mostly_unknown_is_none() -> None:
+    assert interval(np.array([np.nan] * 2 + [1.0] * 8)) is None
+    assert interval(np.linspace(0, 1, 1001)) == pytest.approx([0.025, 0.975])
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "expected", "why"),
+    [
+        (0, 0, 1.0, "they agree on every slice"),
+        (5, 0, 2 / 32, "five against none: 2 * 0.5**5"),
+        (3, 3, 1.0, "balanced"),
+    ],
+)
+def test_exact_mcnemar(only_first: int, only_second: int, expected: float, why: str) -> None:
+    first = np.array([True] * only_first + [False] * only_second + [True] * 4, dtype=bool)
+    second = np.array([False] * only_first + [True] * only_second + [True] * 4, dtype=bool)
+    assert mcnemar_exact(first, second) == pytest.approx(expected), why
+
+
+def test_paired_p() -> None:
+    assert paired_p(np.zeros(99)) == 1.0
+    assert paired_p(np.ones(99)) == pytest.approx(0.02)
+    assert paired_p(np.array([np.nan])) is None

@@ -1,0 +1,318 @@
+"""The whole report: contract keys, bad input, leaks, page, files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_examples import CLASSES, example
+from PIL import Image
+
+from detectclf.config import EvaluateConfig
+from detectclf.data.fingerprints import fingerprint_samples
+from detectclf.errors import DataError
+from detectclf.evaluation.headlines import HEADLINES, figure_at
+from detectclf.evaluation.report import Report, build_report, write_report
+from detectclf.evaluation.report_html import markdown_text, render_html, render_markdown, report_plots
+from detectclf.evaluation.tables import report_table
+from detectclf.types import Dataset, Prediction, Sample, empty_boxes
+
+FAST = EvaluateConfig(bootstrap=40, worst=3)
+Case = Callable[[list[Prediction], Dataset], tuple[list[Prediction], Dataset]]
+
+
+def report_of(predictions: list[Prediction], dataset: Dataset, **more: Any) -> Report:
+    return build_report(predictions, dataset, config=FAST, groups=range(len(dataset.samples)), **more)
+
+
+def with_samples(dataset: Dataset, samples: list[Sample]) -> Dataset:
+    return replace(dataset, samples=tuple(samples))
+
+
+def only(*labels: str) -> Case:
+    return lambda p, d: (p, with_samples(d, [s for s in d.samples if s.label in labels]))
+
+
+def unboxed(predictions: list[Prediction], dataset: Dataset) -> tuple[list[Prediction], Dataset]:
+    bare = [replace(s, boxes_xyxy=empty_boxes(), box_labels=(), boxed=False) for s in dataset.samples]
+    return predictions, with_samples(dataset, bare)
+
+
+BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
+    (
+        "no predictions at all",
+        lambda p, d: ([], d),
+        "no slice has a prediction",
+        ["combined.accuracy", "detection.mAP"],
+        [],
+    ),
+    ("no slices", lambda p, d: ([], with_samples(d, [])), "no slice has a prediction", ["combined.accuracy"], []),
+    (
+        "one class",
+        only("glioma"),
+        "only one class occurs",
+        ["combined.auroc.glioma"],
+        ["combined.accuracy", "detection.mAP"],
+    ),
+    (
+        "no healthy slice",
+        only("glioma", "pituitary"),
+        "no healthy slice",
+        ["combined.specificity", "detection.false_alarms_per_healthy_slice"],
+        ["combined.sensitivity"],
+    ),
+    (
+        "healthy slices only",
+        only("no_tumor"),
+        "no true tumour box",
+        ["detection.mAP", "detection.froc_mean", "combined.sensitivity"],
+        ["combined.specificity"],
+    ),
+    (
+        "no boxes",
+        unboxed,
+        "no slice has known boxes",
+        ["detection.mAP", "combined.mAP", "detection.recall_one_box"],
+        ["combined.accuracy"],
+    ),
+    (
+        "a single slice",
+        lambda p, d: (p[:1], with_samples(d, list(d.samples[:1]))),
+        "fewer than two source groups",
+        [],
+        ["combined.accuracy"],
+    ),
+    (
+        "predictions of other images",
+        lambda p, d: ([replace(q, image=f"x{q.image}", path=None) for q in p], d),
+        "not in this split",
+        ["combined.accuracy"],
+        [],
+    ),
+    ("an image predicted twice", lambda p, d: ([*p, p[3]], d), "repeat an image", [], ["combined.accuracy"]),
+    ("a slice without prediction", lambda p, d: (p[1:], d), "1 slices have no prediction", [], ["combined.accuracy"]),
+    (
+        "an unreadable image",
+        lambda p, d: ([Prediction(p[0].image, error="truncated"), *p[1:]], d),
+        "could not be read",
+        [],
+        ["combined.accuracy"],
+    ),
+    (
+        "no negative class",
+        lambda p, d: (p, replace(d, negative=None)),
+        "no negative class",
+        ["combined.specificity"],
+        ["combined.accuracy"],
+    ),
+    (
+        "class not known",
+        lambda p, d: (p, with_samples(d, [replace(s, label=None) for s in d.samples])),
+        "no slice has a known class",
+        ["combined.accuracy"],
+        ["detection.mAP"],
+    ),
+    (
+        "records without stages",
+        lambda p, d: ([replace(q, stages=None, classifier_probabilities={}, detector_label=None) for q in p], d),
+        "do not hold the detector's own boxes",
+        ["stages.detector_alone.accuracy"],
+        ["detection.mAP", "classification.accuracy"],
+    ),
+]
+# Drawing is slow; the emptiest reports are the ones that could break it.
+DRAWN = ("no predictions at all", "one class", "a single slice", "healthy slices only")
+
+
+@pytest.mark.parametrize(("why", "change", "note", "null", "known"), BAD_INPUT, ids=[c[0] for c in BAD_INPUT])
+def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null: list[str], known: list[str]) -> None:
+    report = report_of(*change(*example(14, 1)))
+    record = json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in report.json"))
+    assert any(note in line for line in record["notes"]), record["notes"]
+    assert all("\n" not in line for line in record["notes"])
+    for key in null:
+        assert figure_at(record, key) is None, key
+    for key in known:
+        assert figure_at(record, key) is not None, key
+    assert render_html(report, report_plots(report) if why in DRAWN else {}).startswith("<!DOCTYPE html>")
+    assert "not a medical device" in render_markdown(report).lower()
+    assert "Accuracy" in report_table(report)
+
+
+def test_contract_keys_and_agreement_of_intervals() -> None:
+    predictions, dataset = example(60, 2)
+    record = report_of(predictions, dataset, speed={"images_per_second": 3.0, "device": "cpu"}).record
+    assert list(record)[:8] == [
+        "data", "detection", "classification", "combined", "stages", "intervals", "clean", "speed",
+    ]  # fmt: skip
+    assert {"split", "samples", "boxed", "sources", "sha256"} <= record["data"].keys()
+    assert list(record["detection"]["froc"]) == ["0.125", "0.25", "0.5", "1", "2", "4", "8"]
+    assert set(record["detection"]["per_class"]["glioma"]) == {"AP", "AP50", "recall"}
+    assert {"accuracy", "mAP", "mAP50", "joint_accuracy", "referred"} <= record["combined"].keys()
+    assert record["clean"]["samples"] is None, "nothing is known of the training slices"
+    for headline in HEADLINES:
+        value = figure_at(record, headline.key)
+        if value is not None:
+            low, high = record["intervals"][headline.key]
+            assert low <= high, headline.key
+
+
+def test_the_order_of_predictions_does_not_matter() -> None:
+    predictions, dataset = example(40, 3)
+    first, second = report_of(predictions, dataset).record, report_of(predictions[::-1], dataset).record
+    assert first == second
+
+
+def test_slices_of_one_name_in_two_sources_are_told_apart() -> None:
+    predictions, dataset = example(12, 5)
+    other = [replace(s, path=Path("/elsewhere") / s.name, source="b") for s in dataset.samples]
+    both = replace(dataset, samples=(*dataset.samples, *other))
+    moved = [replace(p, path=Path("/elsewhere") / p.image, label="no_tumor") for p in predictions]
+    report = report_of([*moved, *predictions], both)
+    by_source = {
+        (s.source, s.name): p.label for s, p in zip(report.aligned.samples, report.aligned.predictions, strict=True)
+    }
+    assert len(by_source) == 24
+    assert all(by_source[("b", p.image)] == "no_tumor" for p in predictions)
+    assert all(by_source[("data", p.image)] == p.label for p in predictions)
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Prediction], Dataset]:
+    """Forty slices with pictures; slices 10 to 14 are mirrored copies of 0 to 4."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("slices")
+    predictions, dataset = example(40, 6)
+    random = np.random.default_rng(0)
+    pictures = [
+        cv2.resize(random.integers(0, 255, (12, 12), dtype=np.uint8), (256, 256), interpolation=cv2.INTER_CUBIC)
+        for _ in range(40)
+    ]
+    for i in range(10, 15):
+        pictures[i] = pictures[i - 10][:, ::-1]
+    samples = []
+    for sample, pixels in zip(dataset.samples, pictures, strict=True):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / sample.name)
+        samples.append(replace(sample, path=folder / sample.name))
+    return [replace(p, path=folder / p.image) for p in predictions], with_samples(dataset, samples)
+
+
+def test_leaks_are_found_by_content_and_left_out(on_disk: tuple[list[Prediction], Dataset]) -> None:
+    predictions, dataset = on_disk
+    # Trained on slices 0 to 4: their mirrored copies 10 to 14 have been seen as well.
+    train = fingerprint_samples(dataset.samples[:5])
+    report = build_report(predictions, dataset, config=FAST, train_fingerprints=train)
+    record = report.record
+    assert (record["leaks"]["samples"], record["clean"]["samples"]) == (10, 30)
+    assert record["data"]["source_groups"] == 35
+    clean = [i for i in range(40) if not (i < 5 or 10 <= i < 15)]
+    alone = build_report(predictions, with_samples(dataset, [dataset.samples[i] for i in clean]), config=FAST)
+    for key in ("combined.accuracy", "combined.mAP", "detection.mAP50", "combined.joint_accuracy"):
+        assert figure_at(record["clean"], key) == pytest.approx(figure_at(alone.record, key)), key
+    assert figure_at(record, "combined.mAP") != figure_at(record["clean"], "combined.mAP")
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [str(v) for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [str(v) for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_self_contained(on_disk: tuple[list[Prediction], Dataset], tmp_path: Path) -> None:
+    predictions, dataset = on_disk
+    hostile = "<script>alert(1)</script>|`x`"
+    facts = {"operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None}, "model": {"name": hostile}}
+    report = build_report(predictions, dataset, config=FAST, facts=facts, command=f"detectclf evaluate {hostile}")
+    files = write_report(report, tmp_path / "new" / "out")
+    page = files["report.html"].read_text(encoding="utf-8")
+    parser = _Page()
+    parser.feed(page)
+    assert not parser.open
+    assert "script" not in parser.tags
+    assert all(link.startswith(("data:image/", "#")) for link in parser.links)
+    assert sum(link.startswith("data:image/jpeg") for link in parser.links) == 3, "the gallery"
+    assert parser.tags.count("svg") == 5
+    assert not re.search(r"url\((?!#)|@import|<link", page)
+    for text in (
+        "Research use",
+        "not for diagnosis",
+        "source-level split",
+        "detectclf evaluate",
+        "prefers-color-scheme",
+    ):
+        assert text in page, text
+    assert "nan" not in re.findall(r"\b[a-z]+\b", re.sub(r"data:image[^\"]*", "", page))
+    assert "sensitivity 0.95" in page
+    assert "max_false_alarm_rate None" not in page
+    assert json.loads(files["report.json"].read_text(encoding="utf-8")) == report.record
+    lines = files["predictions.jsonl"].read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [p.image for p in predictions]
+    assert {p.name for p in (tmp_path / "new" / "out" / "figures").iterdir()} == {
+        f"{n}.png" for n in report_plots(report)
+    }
+
+
+def test_a_picture_that_is_gone_is_said_and_the_page_stands() -> None:
+    report = report_of(*example(30, 7))
+    page = render_html(report, {})
+    assert report.mistakes
+    assert page.count("no picture:") == len(report.mistakes)
+
+
+def test_mistakes_come_by_cost() -> None:
+    predictions, dataset = example(80, 8, skill=0.3)
+    report = build_report(
+        predictions, dataset, config=EvaluateConfig(bootstrap=0, worst=100), groups=range(len(dataset.samples))
+    )
+    costs = [m.cost for m in report.mistakes]
+    assert costs == sorted(costs, reverse=True)
+    assert {"missed tumour", "false alarm", "wrong tumour class"} <= {m.kind for m in report.mistakes}
+    wrong = sum(p.label != s.label for p, s in zip(predictions, dataset.samples, strict=True))
+    assert sum(m.kind in ("missed tumour", "false alarm", "wrong tumour class") for m in report.mistakes) == wrong
+    assert report.record["intervals"] == {}
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="cannot write the report"):
+        write_report(report_of(*example(4, 9)), tmp_path / "file" / "out")
+
+
+def test_markdown_cannot_be_broken_by_names() -> None:
+    assert markdown_text("a|b\n<i>`*") == "a\\|b\\\\n\\<i\\>\\`\\*"
+
+
+def test_digest_depends_on_content_and_not_on_order_or_place(on_disk: tuple[list[Prediction], Dataset]) -> None:
+    _, dataset = on_disk
+
+    def digest(data: Dataset) -> str:
+        return str(report_of([], data).record["data"]["sha256"])
+
+    assert digest(dataset) == digest(with_samples(dataset, list(dataset.samples[::-1])))
+    relabelled = [
+        replace(dataset.samples[0], label=CLASSES[0] if dataset.samples[0].label != CLASSES[0] else CLASSES[1])
+    ]
+    assert digest(dataset) != digest(with_samples(dataset, [*relabelled, *dataset.samples[1:]]))
