@@ -19,6 +19,7 @@ data so mapped looks like what the models learn from, and a slice and its 16-bit
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,37 @@ def ask_for_frame(frames: int, file: str | Path, what: str) -> ImageError:
     )
 
 
+class _Quiet:
+    """Silences decoders' warnings while any thread decodes.
+
+    ``warnings.catch_warnings`` alone is not for threads: the last to leave would put back what another had set. So
+    the first thread in sets the filter and the last one out restores what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                # By module, ours too as pydicom blames its caller; not all: the host program may warn meanwhile.
+                warnings.filterwarnings(
+                    "ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg|detectclf\.data)\b"
+                )
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def decoding(file: str | Path, what: str) -> Iterator[None]:
     """Turns whatever a decoder raises into an ImageError and keeps its warnings to itself.
@@ -90,12 +122,7 @@ def decoding(file: str | Path, what: str) -> Iterator[None]:
     neither the words nor the cause are passed on.
     """
     try:
-        with warnings.catch_warnings():
-            # By module, ours too as pydicom blames its caller; not all: in a thread of its own the host program may
-            # warn meanwhile.
-            warnings.filterwarnings(
-                "ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg|detectclf\.data)\b"
-            )
+        with _QUIET:
             yield
     except DetectclfError:
         raise

@@ -105,7 +105,8 @@ def _images() -> str:
     import numpy as np
 
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    if not np.array_equal(cv2.imdecode(cv2.imencode(".png", ramp)[1], cv2.IMREAD_GRAYSCALE), ramp):
+    back = cv2.imdecode(cv2.imencode(".png", ramp)[1], cv2.IMREAD_GRAYSCALE)
+    if back is None or not np.array_equal(back, ramp):
         raise RuntimeError("a PNG does not come back as it was written")
     return "OpenCV reads what it writes"
 
