@@ -67,13 +67,16 @@ VARIANTS: dict[str, Variant] = {
 
 
 def plant(files: list[Path], count: int, seed: int) -> tuple[Fingerprints, np.ndarray, list[str]]:
-    """Fingerprints of ``count`` slices, the source of each, and its variant: round after round over the files."""
+    """Fingerprints of ``count`` slices (each file with some random variants), the source of each, and its variant."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(count, ROW)
     source = np.zeros(count, np.int64)
     kinds: list[str] = []
-    order = ["original", *rng.permutation(list(VARIANTS)).tolist()]
-    plan = ((file, number, kind) for number, file in enumerate(files) for kind in order[: -(-count // len(files))])
+    drawn = -(-count // len(files)) - 1
+    orders = (["original", *rng.permutation(list(VARIANTS))[:drawn].tolist()] for _ in files)
+    plan = (
+        (file, number, kind) for (number, file), order in zip(enumerate(files), orders, strict=True) for kind in order
+    )
     for place, (file, number, kind) in enumerate(islice(plan, count)):
         if kind == "original":
             pixels = np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), np.uint8)

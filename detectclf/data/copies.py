@@ -7,6 +7,7 @@ other and compared in detail. Slices joined by such pairs are one group.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from detectclf.data.alignment import (
     similarity,
     standardise,
 )
-from detectclf.data.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples
+from detectclf.data.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples, usable_cores
 from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -193,7 +194,6 @@ def _join_alike(rows: Rows, distinct: Indices, joined: _Joined, head: bool) -> N
     Pairs that are in one set already are passed over, and a slice stops after ``_PATIENCE`` failures in a row: the
     copies of a slice are its nearest neighbours, whatever their number.
     """
-    same = _SAME_HEAD if head else _SAME_SLICE
     distance, neighbour = _nearest(_vectors(rows[distinct], head))
     failures = np.zeros(len(distinct), np.int64)
     for rank in range(distance.shape[1]):
@@ -204,14 +204,24 @@ def _join_alike(rows: Rows, distinct: Indices, joined: _Joined, head: bool) -> N
         active, near = active[apart], near[apart]
         # Each pair once, though both may name each other.
         order = np.unique(np.sort(np.stack([active, near], axis=1), axis=1), axis=0).reshape(-1, 2)
-        alike = np.zeros(len(order), bool)
-        for start in range(0, len(order), _BATCH):
-            batch = distinct[order[start : start + _BATCH]]
-            alike[start : start + _BATCH] = compare(rows[batch[:, 0]], rows[batch[:, 1]], head)[0] >= same
+        alike = _alike(rows, distinct[order], head)
         failures[active] += 1
         failures[order[alike].ravel()] = 0
         for a, b in distinct[order[alike]].tolist():
             joined.join(a, b)
+
+
+def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
+    """Which of ``pairs`` ``(N, 2)`` are copies."""
+
+    def one(batch: Indices) -> FloatArray:
+        return compare(rows[batch[:, 0]], rows[batch[:, 1]], head)[0]
+
+    batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
+    # NumPy lets go of Python's lock in its loops.
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
+        found = list(pool.map(one, batches))
+    return np.concatenate([*found, np.zeros(0, np.float32)]) >= (_SAME_HEAD if head else _SAME_SLICE)
 
 
 def compare(a: Rows, b: Rows, head: bool = False) -> tuple[FloatArray, Indices, FloatArray]:
@@ -246,7 +256,8 @@ def _describe(rows: Rows, members: list[int]) -> CopyGroup:
     if len(differ):
         alike, orientation, motion = compare(first[differ], others[differ])
         framed = compare(first[differ], others[differ], head=True)
-        anew = framed[0] > alike
+        # The head alone decides only where whole slices do not match: its motion says less of a crop.
+        anew = (alike < 0.8) & (framed[0] > alike)
         orientation[anew], motion[anew] = framed[1][anew], framed[2][anew]
         for place, turned, moved in zip(differ.tolist(), orientation.tolist(), motion, strict=True):
             kinds[place] = _kind(rows[members[0]], rows[members[place]], turned, moved)

@@ -74,10 +74,10 @@ def fingerprint(pixels: Pixels) -> Rows:
 
 def _noise(pixels: Pixels) -> float:
     # Immerkaer 1996, "Fast noise variance estimation".
-    if min(pixels.shape) < 3:
-        return 0.0
     # Every other row is enough, and halves the time.
     p = pixels[::2].astype(np.int16)
+    if min(p.shape) < 3:
+        return 0.0
     mask = p[:-2, :-2] + p[:-2, 2:] + p[2:, :-2] + p[2:, 2:] + 4 * p[1:-1, 1:-1]
     mask = mask - 2 * (p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:])
     return float(np.abs(mask).mean() / 6.0)
@@ -186,9 +186,8 @@ def fingerprint_samples(
             return np.zeros(1, dtype=ROW)
 
     rows = np.zeros(len(samples), dtype=ROW)
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     done = 0
-    with ThreadPoolExecutor(max_workers=max(1, workers if workers is not None else min(count, 8))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, workers if workers is not None else usable_cores())) as pool:
         # Handed out in blocks: a hundred thousand waiting tasks would hold memory for nothing.
         for block in _blocks(samples, 256):
             for row in pool.map(one, block):
@@ -199,6 +198,12 @@ def fingerprint_samples(
     return Fingerprints(
         rows, tuple(s.name for s in samples), tuple(s.split for s in samples), tuple(s.source for s in samples)
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at most 8: threads beyond that wait for memory."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, 8)
 
 
 def _blocks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

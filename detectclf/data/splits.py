@@ -28,7 +28,7 @@ def grouped_split(
     """Deals the samples out anew; all copies of a source slice go to one split.
 
     Stratified by class and by presence of a box: within each stratum every split is filled in proportion. The largest
-    groups are dealt first, so that each split misses its share by no more than the size of a group.
+    groups are dealt first, so that each split exceeds its share by no more than the size of a group.
 
     Args:
         dataset: the samples; their present splits do not matter.
@@ -54,7 +54,10 @@ def grouped_split(
     assigned = [""] * len(dataset.samples)
     for unit in order:
         content = Counter(_stratum(dataset.samples[i]) for i in unit)
-        name = max(shares, key=lambda n: _need(n, content, wanted, room))
+        # Full splits take no more: else many small strata, each best put into the largest split, would overfill it.
+        fits = [name for name in shares if 2 * room[name] >= len(unit)] or [max(shares, key=lambda n: room[n])]
+        needs = {name: _need(name, content, wanted, room) for name in fits}
+        name = max(fits, key=lambda n: needs[n])
         for key, count in content.items():
             wanted[name, key] -= count
         room[name] -= len(unit)
@@ -109,9 +112,6 @@ def _stratum(sample: Sample) -> _Stratum:
 def _need(
     name: str, content: Counter[_Stratum], wanted: Mapping[tuple[str, _Stratum], float], room: Mapping[str, float]
 ) -> tuple[float, float]:
-    """How much split ``name`` is short of this content, relative to nothing: the shortest one gets it.
-
-    Falls back on the room left overall between splits that are equally short.
-    """
+    """How many slices of this content split ``name`` is short of; between equals, how many of any."""
     short = sum(count * wanted[name, key] for key, count in content.items()) / sum(content.values())
     return short, room[name]
