@@ -125,7 +125,7 @@ def _meta(
     preprocessing: Preprocessing,
     facts: Mapping[str, Any] | None,
 ) -> ModelMeta:
-    from detectclf import __version__
+    from detectclf.version import __version__
 
     if len(classes) != model.num_classes:
         raise ModelError(f"{len(classes)} class names for a model of {model.num_classes} classes")

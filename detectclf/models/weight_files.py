@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickletools
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +122,33 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    import pickle
-
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "invalid load key" in str(error) or "Unsupported global" not in str(error):
-            raise _not_weights(path) from error
-        raise UnsafeError(
-            "a pickle that holds more than tensors, which could run code; not loaded",
-            file=path,
-            remedy="save its state dict as safetensors and give that",
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its zip and pickle readers trip over
+        if "Unsupported global" in str(error) or _names_code(path):
+            raise UnsafeError(
+                "a pickle that holds more than tensors, which could run code; not loaded",
+                file=path,
+                remedy="save its state dict as safetensors and give that",
+            ) from error
         raise _not_weights(path) from error
     return _flat_state(content, path)
+
+
+def _names_code(path: Path) -> bool:
+    """Whether a file is a bare pickle that names something to import; torch's reader says so of its own files only."""
+    with path.open("rb") as file:
+        head = file.read(2)
+        if len(head) < 2 or head[0] != 0x80 or head[1] <= 2:  # torch writes protocol 2
+            return False
+        file.seek(0)
+        try:
+            operations = islice(pickletools.genops(file), 100_000)
+            return any(operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") for operation, _, _ in operations)
+        except Exception:  # not a pickle after all
+            return False
 
 
 def _not_weights(path: Path) -> ModelError:
