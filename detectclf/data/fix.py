@@ -146,40 +146,4 @@ def _one_spelling(dataset: Dataset, faults: Faults) -> Dataset:
     return replace(dataset, samples=samples, classes=classes, negative=negative)
 
 
-def convert(
-    folder: Path | str, out: Path | str, to: str, from_: str | None = None, *, drop_boxes: bool = False
-) -> Dataset:
-    """Writes the data set in ``folder`` to ``out`` in another format; images go byte for byte.
-
-    Args:
-        folder: the export.
-        out: where the new one goes; must be empty or not there.
-        to: a row of :data:`detectclf.data.formats.FORMATS`.
-        from_: its format; by default found by looking.
-        drop_boxes: agree that a format without boxes loses them.
-
-    Returns:
-        The data set that was written.
-
-    Raises:
-        DataError: faulty annotations, or content that the format cannot hold.
-        UnsafeError: a name leads out of the folder, or a file is too large.
-    """
-    source = Path(folder)
-    faults = Faults(source)
-    dataset = read(source, faults, from_)
-    errors = faults.errors
-    if errors:
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
-        remedy = f"write a mended copy first: detectclf data check {source} --fix --out DIR"
-        raise DataError(f"{errors[0].detail}{more}", file=source / errors[0].file, line=errors[0].line, remedy=remedy)
-    if not dataset.samples:
-        raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
-    if Path(out).resolve().is_relative_to(source.resolve()):
-        raise DataError("lies inside the data set", file=out, remedy="choose another --out")
-    with atomic_folder(out) as partial:
-        write(dataset, partial, to, drop_boxes=drop_boxes)
-    return dataset
-
-
-__all__ = ["LOG_NAME", "Fixes", "convert", "fix"]
+__all__ = ["LOG_NAME", "Fixes", "fix"]

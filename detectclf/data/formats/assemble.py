@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detectclf.data.faults import Change, Faults
 from detectclf.data.formats.boxes import check_boxes
+from detectclf.data.formats.files import is_there
 from detectclf.data.formats.raw import Corners, RawBox, RawSlice
 from detectclf.errors import DataError
 from detectclf.types import (
@@ -98,7 +99,7 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     from detectclf.data.images import image_size
     from detectclf.data.intensity import ImageError
 
-    if raw.span is None and not raw.path.exists():
+    if raw.span is None and not is_there(raw.path):
         _leave_out(raw, "missing_image", raw.stated_in, "the image is not there", faults)
         return None
     try:

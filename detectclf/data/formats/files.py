@@ -75,18 +75,24 @@ def find_image(name: str, folders: Sequence[Path]) -> Path:
 
     Raises:
         UnsafeError: ``name`` leads out of the folder.
-        DataError: ``name`` is empty.
+        DataError: ``name`` is empty, or no file can have it.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        reason = f"{name[:80]!r} is a name that no file can have"
+        raise DataError(reason, file=folders[0], remedy="correct the annotation") from None
     # Tools on Windows write "images\\a.jpg".
     spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
     places = [resolve_inside(folder, spelling) for folder in folders for spelling in spellings]
-    return next((place for place in places if _exists(place)), places[0])
+    return next((place for place in places if is_there(place)), places[0])
 
 
-def _exists(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether ``path`` exists; ``False`` for a name that the file system cannot have."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name too long, or one that the file system cannot spell
+    except (OSError, ValueError):
         return False
 
 
@@ -171,6 +177,7 @@ __all__ = [
     "find_image",
     "image_files",
     "is_split_name",
+    "is_there",
     "output_names",
     "read_text",
     "split_folders",

@@ -11,6 +11,7 @@ from detectclf.data.safety import read_bytes
 from detectclf.errors import DataError, UnsafeError
 
 _LIMIT_BYTES = 4 * 2**20
+_LIMIT_DEPTH = 20
 
 
 def read_yaml(path: Path, root: Path) -> dict[str, Any]:
@@ -23,8 +24,13 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
     data = read_bytes(path, limit_bytes=_LIMIT_BYTES, root=root)
     try:
         text = data.decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             _refuse_unsafe(event, path)
+            # Stopped as it is read: the parser's time grows with the square of the depth.
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _LIMIT_DEPTH:
+                raise DataError("YAML nested too deep", file=path, remedy="export the data set again")
         content = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -66,7 +66,7 @@ def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[st
         if set(numbers) != set(range(len(names))):
             raise DataError("names: the keys are not 0, 1, 2, ...", file=file, remedy="correct data.yaml")
         names = [numbers[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
         raise DataError("names: is not a list of class names", file=file, remedy="correct data.yaml")
     if len(set(names)) < len(names):
         faults.error("duplicate_class", file, f"names: the same class twice in {', '.join(names)}")
