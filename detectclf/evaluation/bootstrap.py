@@ -1,7 +1,8 @@
 """95 % intervals by bootstrap over source groups, and paired tests.
 
 Slices of one source (copies, mirrored copies) are not independent, so whole groups are drawn with replacement
-(cluster bootstrap, Davison and Hinkley 1997, chapter 3.8; percentile intervals, Efron and Tibshirani 1993). A resample
+(cluster bootstrap, Davison and Hinkley 1997, chapter 3.8; percentile intervals, Efron and Tibshirani 1993; a share
+that is 0 or 1 throughout gets the exact interval of Clopper and Pearson 1934 over its sources instead). A resample
 is a row of multiplicities, one per slice; every figure is written as a function of those rows, so that thousands of
 resamples are a few array operations and nothing is matched twice. With all multiplicities 1 the figures are exactly
 the published ones (tested against pycocotools and scikit-learn).
@@ -63,6 +64,17 @@ def interval(values: Floats, level: float = 0.95) -> list[float] | None:
     return [float(low), float(high)]
 
 
+def exact_interval(all_right: bool, sources: int, level: float = 0.95) -> list[float] | None:
+    """Clopper-Pearson interval of a share that is 1 (or 0) in all of ``sources`` independent cases.
+
+    There the bootstrap has nothing to vary and would claim certainty.
+    """
+    if sources < 1:
+        return None
+    reach = float(((1 - level) / 2) ** (1 / sources))
+    return [reach, 1.0] if all_right else [0.0, 1.0 - reach]
+
+
 def paired_p(differences: Floats) -> float | None:
     """Two-sided bootstrap p of "no difference" from paired differences, counted so that it is never 0."""
     known = differences[np.isfinite(differences)]
@@ -111,11 +123,11 @@ def average_precisions(matches: ClassMatches, weights: Floats) -> Floats:
         found = np.cumsum(each[:, where], axis=1)
         precision = found / (total[:, where] + np.spacing(1))
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        padded = np.concatenate([envelope, np.zeros((len(weights), 1))], axis=1)
         recall = _divide(found, np.broadcast_to(truths[:, None], found.shape))
-        for row in np.flatnonzero(truths > 0):
-            reached = np.searchsorted(recall[row], RECALL_POINTS, side="left")
-            result[row, t] = padded[row, reached].mean()
+        # Each recall point takes the precision of the first hit that reaches it: so many points fall to each hit.
+        reached = np.searchsorted(RECALL_POINTS, np.nan_to_num(recall), side="right")
+        points = np.diff(reached, axis=1, prepend=0)
+        result[:, t] = np.where(truths > 0, (points * envelope).sum(axis=1) / len(RECALL_POINTS), np.nan)
     return result
 
 

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 
 from detectclf.evaluation.aligned import Aligned, boxes_of, classified
-from detectclf.evaluation.bootstrap import Family, bootstrap, classification_family, interval, on_slices, ratio
+from detectclf.evaluation.bootstrap import (
+    Family,
+    bootstrap,
+    classification_family,
+    exact_interval,
+    interval,
+    on_slices,
+    ratio,
+)
 from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
+from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.joint import joint_figures, map_inside_boxes, slice_outcomes
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, Floats
@@ -31,12 +40,14 @@ class Figures:
     Attributes:
         record: the keys ``detection``, ``classification``, ``combined``, ``stages``, ``explanation``.
         families: what the bootstrap resamples, over all the slices.
+        shares: figure that is a share of slices -> which of all the slices it is of.
         curves: stage and name -> (x, y) for the plots.
         notes: why a figure is missing, a line each.
     """
 
     record: dict[str, Any]
     families: list[Family] = field(default_factory=list)
+    shares: dict[str, Bools] = field(default_factory=dict)
     curves: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -45,7 +56,13 @@ class Figures:
         if count < 1 or len(np.unique(groups)) < 2:
             return {}
         drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
-        return {name: interval(values) for name, values in sorted(drawn.items())}
+        found = {name: interval(values) for name, values in sorted(drawn.items())}
+        for name, slices in self.shares.items():
+            value = figure_at(self.record, name)
+            if value in (0.0, 1.0):
+                found[name] = exact_interval(value == 1.0, len(np.unique(np.asarray(groups)[slices])))
+        # Where no resample differs, as with an mAP of 0, drawing again says nothing of the doubt.
+        return {name: None if limits and limits[0] == limits[1] else limits for name, limits in found.items()}
 
 
 def compute_figures(data: Aligned, *, risk: float) -> Figures:
@@ -62,7 +79,27 @@ def compute_figures(data: Aligned, *, risk: float) -> Figures:
     _alone(out, data)
     _explanation(out, data)
     out.notes.extend(_why_missing(data))
+    out.shares = _shares(data)
     return out
+
+
+def _shares(data: Aligned) -> dict[str, Bools]:
+    labelled = np.array([s.label is not None for s in data.samples], dtype=np.bool_)
+    healthy = np.array([s.label is not None and s.label == data.negative for s in data.samples], dtype=np.bool_)
+    shares = {"stages.detector_alone.accuracy": labelled}
+    for stage in ("combined", "classification"):
+        shares |= {
+            f"{stage}.accuracy": labelled,
+            f"{stage}.sensitivity": labelled & ~healthy,
+            f"{stage}.specificity": healthy,
+        }
+    everything = np.ones(len(data), dtype=np.bool_)
+    known = slice_outcomes(data).known
+    return shares | {
+        "combined.joint_accuracy": known,
+        "combined.contradictions": everything,
+        "combined.flagged": everything,
+    }
 
 
 def _classification(out: Figures, data: Aligned) -> None:

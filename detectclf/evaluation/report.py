@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.version import __version__
 from detectclf.config import EvaluateConfig
 from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
@@ -24,6 +23,7 @@ from detectclf.evaluation.leaks import Origins, find_origins
 from detectclf.evaluation.matching import Floats
 from detectclf.evaluation.mistakes import Mistake, worst_mistakes
 from detectclf.types import Dataset, Prediction
+from detectclf.version import __version__
 
 if TYPE_CHECKING:
     from detectclf.data.fingerprints import Fingerprints

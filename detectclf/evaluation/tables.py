@@ -48,5 +48,5 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a file name is no markup
     target = io.StringIO()
-    Console(file=target, width=200, color_system=None).print(table)
+    Console(file=target, width=200, color_system=None, force_jupyter=False).print(table)
     return "".join(line.rstrip() + "\n" for line in target.getvalue().splitlines())

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectclf.evaluation.aligned import align
-from detectclf.evaluation.bootstrap import bootstrap, interval, mcnemar_exact, paired_p, ratio, resamples
+from detectclf.evaluation.bootstrap import (
+    bootstrap,
+    exact_interval,
+    interval,
+    mcnemar_exact,
+    paired_p,
+    ratio,
+    resamples,
+)
 from detectclf.evaluation.joint import iou_matrix, map_inside_boxes, risk_coverage, slice_outcomes
 from detectclf.types import Dataset, Prediction, Sample, empty_boxes
 
@@ -129,6 +137,15 @@ def test_groups_widen_the_interval_by_as_much_as_theory_says() -> None:
     assert grouped.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.08)
     low, high = interval(grouped)  # type: ignore[misc]
     assert low < share < high
+
+
+def test_a_share_without_spread_gets_an_exact_interval() -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(12, 12).proportion_ci(method="exact")
+    assert exact_interval(True, 12) == pytest.approx([expected.low, expected.high])
+    assert exact_interval(False, 12) == pytest.approx([1 - expected.high, 1 - expected.low])
+    assert exact_interval(True, 0) is None
 
 
 def test_interval_of_what_is_mostly_unknown_is_none() -> None:

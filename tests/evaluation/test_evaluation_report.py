@@ -164,6 +164,16 @@ def test_contract_keys_and_agreement_of_intervals() -> None:
             assert low <= high, headline.key
 
 
+def test_two_healthy_slices_do_not_prove_specificity() -> None:
+    predictions, dataset = example(30, 2)
+    healthy = [i for i, s in enumerate(dataset.samples) if s.label == "no_tumor"]
+    keep = [i for i in range(30) if i not in healthy[2:]]
+    few = [replace(predictions[i], label="no_tumor") if i in healthy else predictions[i] for i in keep]
+    record = report_of(few, with_samples(dataset, [dataset.samples[i] for i in keep])).record
+    assert record["combined"]["specificity"] == 1.0
+    assert record["intervals"]["combined.specificity"] == pytest.approx([0.025**0.5, 1.0])
+
+
 def test_the_order_of_predictions_does_not_matter() -> None:
     predictions, dataset = example(40, 3)
     first, second = report_of(predictions, dataset).record, report_of(predictions[::-1], dataset).record
