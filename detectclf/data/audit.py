@@ -6,7 +6,6 @@ that a data set without errors here is one that training takes. The source is on
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from detectclf.data import audit_names, audit_splits
 from detectclf.data.copies import find_copies, fingerprint_samples
 from detectclf.data.faults import Faults
 from detectclf.data.fingerprints import Fingerprints
-from detectclf.data.formats import detect_format, read
+from detectclf.data.formats import read
 from detectclf.errors import DataError
 from detectclf.types import Dataset, Pixels, Problem, Sample, canonical_class
-
-_log = logging.getLogger(__name__)
 
 # What an image is like that is worth a look but does not spoil training; every other image fault is an error.
 _IMAGE_WARNINGS = frozenset({"wrong_extension"})
@@ -114,7 +111,7 @@ def check(
     if not folders:
         raise DataError("no data given", remedy="name a folder")
     reports = [(Faults(Path(folder)), Path(folder)) for folder in folders]
-    parts = [_read(folder, faults, format) for faults, folder in reports]
+    parts = [read(folder, faults, format) for faults, folder in reports]
     for (faults, _), part in zip(reports, parts, strict=True):
         audit_names.check_unlisted(part, faults)
         audit_names.check_prefixes(part, faults)
@@ -136,14 +133,6 @@ def check(
         dict(sorted(classes.items())),
         tuple(str(folder) for folder in folders),
     )
-
-
-def _read(folder: Path, faults: Faults, format: str | None) -> Dataset:
-    if format is None:
-        format, note = detect_format(folder)
-        if note is not None:
-            _log.warning(note)
-    return read(folder, faults, format)
 
 
 def _examine(slices: Sequence[Sample], owners: Sequence[Faults]) -> Fingerprints:

@@ -10,7 +10,7 @@ from pathlib import Path
 from detectclf.config import DataConfig
 from detectclf.data.class_names import map_names
 from detectclf.data.faults import Faults
-from detectclf.data.formats import detect_format, read
+from detectclf.data.formats import read
 from detectclf.data.formats.assemble import negative_of, slice_label
 from detectclf.errors import DataError
 from detectclf.types import NEGATIVE_CLASS, Dataset, Sample, order_classes
@@ -78,10 +78,7 @@ def limited(dataset: Dataset, limit: int) -> Dataset:
 
 def _read_source(source: Path, config: DataConfig) -> Dataset:
     faults = Faults(source)
-    format, note = detect_format(source)
-    if note is not None:
-        _log.warning(note)
-    dataset = read(source, faults, format)
+    dataset = read(source, faults)
     if config.faults == "stop":
         faults.raise_first()
     elif faults.errors:

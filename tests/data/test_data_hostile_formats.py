@@ -115,6 +115,20 @@ def _linked_annotations(folder: Path) -> None:
     (folder / "train/_annotations.coco.json").symlink_to(folder.parent / "a.json")
 
 
+def _plain_coco(stem: str, images: str | None = None) -> Callable[[Path], object]:
+    """``annotations/STEM.json``, with the folder ``images`` linked to one outside that holds the image."""
+
+    def make(folder: Path) -> None:
+        coco(folder, [image(1)], [], make=False)
+        (folder / "annotations").mkdir()
+        (folder / "train/_annotations.coco.json").rename(folder / f"annotations/{stem}.json")
+        draw(folder.parent / "slice1.png")
+        if images is not None:
+            (folder / images).symlink_to(folder.parent)
+
+    return make
+
+
 def _fifo(folder: Path) -> None:
     coco(folder, [image(1)], [])
     (folder / "train/slice1.png").unlink()
@@ -140,6 +154,8 @@ HOSTILE: list[tuple[str, int, str, Callable[[Path], object]]] = [
     ("lone-surrogate-name", 2, "no file can have", _coco_name("\ud800.png")),
     ("image-symlink-out", 3, "leads out", _symlink),
     ("split-symlink-out", 3, "leads out", _linked_split),
+    ("images-symlink-out", 3, "leads out", _plain_coco("instances_train", "images")),
+    ("split-called-parent", 2, "not there", _plain_coco("instances_..")),
     ("annotation-symlink-out", 3, "leads out", _linked_annotations),
     ("class-folder-symlink-out", 3, "leads out", _class_folder_link("/etc/hostname")),
     ("device", 3, "leads out", _class_folder_link("/dev/zero")),

@@ -8,6 +8,7 @@ leads out of the folder.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from detectclf.data.faults import Faults
 from detectclf.data.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
 from detectclf.errors import DataError
 from detectclf.types import Dataset
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,19 @@ def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
     Args:
         source: the folder.
         faults: gets what is wrong with it.
-        format: a row of :data:`FORMATS`; by default found by looking.
+        format: a row of :data:`FORMATS`; by default found by looking, with a line in the log where several fit.
 
     Raises:
         DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
         UnsafeError: a name leads out of the folder, or a file is too large.
     """
-    found = detect_format(source)[0] if format is None else format
-    row = _row(found)
-    if format is not None and not (source.is_dir() and row.looks_like(source)):
+    if format is None:
+        format, note = detect_format(source)
+        if note is not None:
+            _log.warning(note)
+    elif not (source.is_dir() and _row(format).looks_like(source)):
         raise DataError(f"no {format} annotations found", file=source, remedy="leave --from out to have it found")
-    return row.read(source, faults)
+    return _row(format).read(source, faults)
 
 
 def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False) -> None:

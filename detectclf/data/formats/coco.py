@@ -27,6 +27,7 @@ from detectclf.data.formats.files import (
 )
 from detectclf.data.formats.json_text import objects_in, read_json, records_of
 from detectclf.data.formats.raw import RawBox, RawSlice, as_number, stated_size, text_of
+from detectclf.data.safety import check_inside
 from detectclf.types import Dataset
 
 MARKER = "_annotations.coco.json"
@@ -62,8 +63,9 @@ def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
         stem = re.sub(r"^instances_", "", file.stem)
         split = re.sub(r"_?(19|20)\d\d$", "", stem)
         names = dict.fromkeys((stem, split, *(s.name for s in subfolders(folder) if split_name(s.name) == split)))
-        places = [folder / parent / name for name in names for parent in ("", "images")]
-        places = [p for p in (*places, folder / "images", folder) if p.is_dir()]
+        # The names come from file names, so that ".." may be among them.
+        places = [folder / parent / name for name in names if name.strip(".") for parent in ("", "images")]
+        places = [check_inside(folder, p) for p in (*places, folder / "images", folder) if p.is_dir()]
         result.append((split_name(split), file, places))
     return result
 
