@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,10 @@ class Figures:
             value = figure_at(self.record, name)
             if value in (0.0, 1.0):
                 found[name] = exact_interval(value == 1.0, len(np.unique(np.asarray(groups)[slices])))
+        for name in ("detection.false_alarms_per_healthy_slice", "combined.false_alarms_per_healthy_slice"):
+            if figure_at(self.record, name) == 0.0:
+                sources = len(np.unique(np.asarray(groups)[self.shares["combined.specificity"]]))
+                found[name] = [0.0, -math.log(0.025) / sources]  # exact Poisson of no event, Garwood 1936
         # Where no resample differs, as with an mAP of 0, drawing again says nothing of the doubt.
         return {name: None if limits and limits[0] == limits[1] else limits for name, limits in found.items()}
 

@@ -159,9 +159,15 @@ def test_contract_keys_and_agreement_of_intervals() -> None:
     assert record["clean"]["samples"] is None, "nothing is known of the training slices"
     for headline in HEADLINES:
         value = figure_at(record, headline.key)
-        if value is not None:
-            low, high = record["intervals"][headline.key]
-            assert low <= high, headline.key
+        limits = record["intervals"].get(headline.key)
+        if value is not None and limits is not None:
+            assert limits[0] <= value <= limits[1] or headline.key.endswith("ece"), headline.key
+    assert {k for k in ("combined.accuracy", "combined.mAP", "combined.joint_accuracy") if record["intervals"][k]} == {
+        "combined.accuracy",
+        "combined.mAP",
+        "combined.joint_accuracy",
+    }
+    assert record["intervals"]["detection.false_alarms_per_healthy_slice"][1] > 0
 
 
 def test_two_healthy_slices_do_not_prove_specificity() -> None:
