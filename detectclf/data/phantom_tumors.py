@@ -17,7 +17,7 @@ from detectclf.types import FloatArray
 def glioma(head: Head, rng: np.random.Generator) -> Mask:
     """Draws an irregular ring of contrast round a dark core, in white matter, with oedema; gives its mask."""
     depth = depth_inside(head.brain)
-    radius = float(rng.uniform(12, 26))
+    radius = float(rng.uniform(14, 27))
     x, y = _place(depth > min(radius + 5, 0.75 * float(depth.max())), rng)
     across = _lobed(x, y, radius, rng, roughness=0.22) - 0.05 * smooth_noise(rng, 7)
     lesion = _piece_at(head.brain & (across < 1) & (depth > 1.5), x, y)
@@ -27,7 +27,7 @@ def glioma(head: Head, rng: np.random.Generator) -> Mask:
     head.levels -= np.where(head.brain, 0.15 * oedema, 0).astype(np.float32)
 
     core = float(rng.uniform(0.35, 0.8)) + 0.12 * smooth_noise(rng, 10)
-    bright = float(rng.uniform(0.72, 0.9)) * (1 + 0.1 * smooth_noise(rng, 8))
+    bright = float(rng.uniform(0.82, 1.0)) * (1 + 0.1 * smooth_noise(rng, 8))
     dark = 0.2 + 0.05 * smooth_noise(rng, 9)
     ring = np.clip((across - core) * radius / 2.0 + 0.5, 0, 1)
     head.levels[lesion] = (dark * (1 - ring) + bright * ring)[lesion]
@@ -37,7 +37,7 @@ def glioma(head: Head, rng: np.random.Generator) -> Mask:
 def meningioma(head: Head, rng: np.random.Generator) -> Mask:
     """Draws a round, even, bright mass on the rim of the brain with a dural tail; gives its mask."""
     depth = depth_inside(head.brain)
-    radius = float(rng.uniform(12, 26))
+    radius = float(rng.uniform(14, 27))
     sunk = float(rng.uniform(0.35, 0.75)) * radius
     allowed = np.abs(depth - sunk) < 1
     if head.sella is not None:  # a mass at the sella would pass for a pituitary tumour
@@ -51,8 +51,8 @@ def meningioma(head: Head, rng: np.random.Generator) -> Mask:
     cleft = near & (across >= 1) & (across < 1 + 1.8 / radius)
     head.levels[cleft] = CSF + 0.05
     tail = (depth_inside(~head.brain) <= 1.6) & ~head.brain & (across < 1.55)
-    bright = float(rng.uniform(0.70, 0.85))
-    head.levels[tail & (rng.random() < 0.7)] = bright - 0.1
+    bright = float(rng.uniform(0.82, 1.0))
+    head.levels[tail & (rng.random() < 0.7)] = bright - 0.2
     head.levels[lesion] = (bright * (1 + 0.03 * smooth_noise(rng, 10)))[lesion]
     return lesion
 
@@ -66,7 +66,7 @@ def pituitary(head: Head, rng: np.random.Generator) -> Mask:
     if head.sella is None:
         raise ValueError("this slice does not meet the sella")
     x, y = head.sella
-    radius = float(rng.uniform(8, 14))
+    radius = float(rng.uniform(9, 14))
     lesion = _lobed(x, y - 0.25 * radius, radius, rng, roughness=0.08) < 1
     if head.upright and radius > 9:  # past the diaphragm of the sella: the snowman of the textbooks
         above = ellipse(x, y - 1.25 * radius, 0.8 * radius, 0.75 * radius, float(rng.uniform(-15, 15)))
@@ -74,7 +74,7 @@ def pituitary(head: Head, rng: np.random.Generator) -> Mask:
     lesion = _piece_at(lesion, x, y - 0.25 * radius)
     rim = depth_inside(~lesion) * ~lesion
     head.levels[(rim > 0) & (rim <= 1.5)] = CSF + 0.05
-    bright = float(rng.uniform(0.74, 0.88))
+    bright = float(rng.uniform(0.82, 1.0))
     head.levels[lesion] = (bright * (1 + 0.06 * smooth_noise(rng, 8)))[lesion]
     return lesion
 
