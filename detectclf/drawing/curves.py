@@ -20,9 +20,11 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 4), dpi=120)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    # Fixed margins: matplotlib's own layout search takes longer than the drawing.
+    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.13, top=0.92, wspace=0.12)
     losses = {"sum": [r["loss"] for r in history]} if history else {}
     parts = list(history[0]["losses"]) if history else []
     if len(parts) > 1:

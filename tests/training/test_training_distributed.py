@@ -43,11 +43,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 # Where they differ, and by how much at most:
-# - classifier: each loss is a mean over equal shares, so only the order of float additions differs; a few steps of
-#   AdamW, which divides by the size of the gradient, make 1e-3 of that.
-# - detector: torchvision divides a loss by the number of anchors it looked at in its own share, which differs a little
-#   between shares, so one step is a slightly different mean; about 1 % of the loss.
-TOLERANCE = {"classifier": 1e-3, "detector": 2e-2}
+# - classifier: each loss is a mean over equal shares, so only the order of float additions differs, which AdamW's
+#   division by the size of the gradient makes larger (weights 5e-5 apart when measured, losses 1e-6).
+# - detector: torchvision divides a loss by the number of anchors looked at in the process's own share, which differs a
+#   little between shares (losses 6e-4 apart when measured, weights 7e-4).
+TOLERANCE = {"classifier": 1e-4, "detector": 5e-3}
 
 
 @pytest.mark.parametrize("stage", ["classifier", "detector"])
@@ -56,13 +56,13 @@ def test_two_processes_learn_what_one_learns(folders: tuple[Path, Path], stage: 
     assert len(one) == len(two)
     for alone, together in zip(one, two, strict=True):
         for name, value in alone["losses"].items():
-            assert together["losses"][name] == pytest.approx(value, rel=TOLERANCE[stage], abs=1e-4), name
+            assert together["losses"][name] == pytest.approx(value, rel=TOLERANCE[stage]), name
         for name, value in alone["metrics"].items():
             assert together["metrics"][name] == pytest.approx(value, abs=TOLERANCE[stage]), name
     weights = [load_file(folder / stage / "model.safetensors") for folder in folders]
     for name, value in weights[0].items():
         if value.is_floating_point():
-            assert (weights[1][name] - value).abs().max() < 0.02, name
+            assert (weights[1][name] - value).abs().max() < 5 * TOLERANCE[stage], name
 
 
 def test_two_processes_saw_every_slice(folders: tuple[Path, Path]) -> None:
