@@ -40,6 +40,11 @@ class _Slice:
     error: DetectclfError | None = None
 
 
+def default_bundle() -> Path:
+    """Where the packaged default bundle lies, or would lie."""
+    return Path(str(resources.files("detectclf"))) / "assets" / "default"
+
+
 def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
     """A predictor of the bundle in the folder ``path``; of the packaged default bundle without one.
 
@@ -50,7 +55,7 @@ def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
     from detectclf.models.bundle import load_bundle
 
     if path is None:
-        path = Path(str(resources.files("detectclf"))) / "assets" / "default"
+        path = default_bundle()
         if not path.is_dir():
             raise ModelError(
                 "no default model comes with this installation",
@@ -198,7 +203,7 @@ class Predictor:
         predictions = []
         for prepared in batch:
             if prepared.pixels is None:
-                predictions.append(Prediction(prepared.image, error=str(prepared.error), path=prepared.path))
+                predictions.append(_unread(prepared))
                 continue
             height, width = prepared.pixels.shape
             fused = fuse(next(outputs), self.bundle.fusion, self.names, width=width, height=height)
@@ -256,3 +261,8 @@ class Predictor:
             size = self._classifier.input_size
             done[i] = replace(done[i], heatmap=heatmap(cam, batch[i].classifier_inside, size, width, height))
         return done
+
+
+def _unread(prepared: _Slice) -> Prediction:
+    code = 2 if prepared.error is None else prepared.error.exit_code
+    return Prediction(prepared.image, error=str(prepared.error), error_exit=code, path=prepared.path)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model, mobilenet_v2
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from detectclf.models.detector_parts import PyramidBackbone
+from detectclf.models.detector_parts import PYRAMID_CHANNELS, PyramidBackbone
 
 Settings = dict[str, Any]
 """Arguments of torchvision's ``FasterRCNN``."""
@@ -33,16 +35,73 @@ def stock(name: str) -> NetworkBuilder:
     return build
 
 
-def lean(body: Callable[[], nn.Module], channels: tuple[int, ...]) -> NetworkBuilder:
-    """A builder of a Faster R-CNN on a backbone with maps of strides 8, 16 and 32."""
+def lean(
+    body: Callable[[], nn.Module],
+    channels: tuple[int, ...],
+    *,
+    width: int = PYRAMID_CHANNELS,
+    hidden: int = 1024,
+    sampling: int = 1,
+) -> NetworkBuilder:
+    """A builder of a Faster R-CNN on a backbone with maps of strides 8, 16 and 32.
+
+    Args:
+        body: makes the backbone.
+        channels: of its maps.
+        width: channels of the pyramid.
+        hidden: width of the box head's two layers.
+        sampling: points per side of a bin that RoIAlign averages (He et al. 2017 found the number of little effect;
+            its backward pass costs with the square).
+    """
 
     def build(num_classes: int, settings: Settings) -> FasterRCNN:
-        backbone = PyramidBackbone(body(), channels)
-        pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=2)
+        pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=sampling)
         # The anchors of this call are replaced by those of the configuration; these only set the number of levels.
-        return FasterRCNN(backbone, num_classes, box_roi_pool=pool, **settings)
+        return FasterRCNN(
+            PyramidBackbone(body(), channels, width),
+            box_roi_pool=pool,
+            box_head=TwoMLPHead(width * 7 * 7, hidden),
+            box_predictor=FastRCNNPredictor(hidden, num_classes),
+            **settings,
+        )
 
     return build
+
+
+class SmallBody(nn.Module):
+    """A small backbone for training from scratch in minutes: 3 x 3 convolutions with BatchNorm and ReLU.
+
+    A strided convolution to 16 channels and one to 32 (stride 4), then three stages of a strided and a plain
+    convolution: 64, 96 and 128 channels at strides 8, 16 and 32, whose maps are given out.
+    """
+
+    channels = (64, 96, 128)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_convolution(3, 16, 2), *_convolution(16, 32, 2), *_convolution(32, 32, 1))
+        widths = (32, *self.channels)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*_convolution(before, after, 2), *_convolution(after, after, 1))
+            for before, after in itertools.pairwise(widths)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` -> the maps of strides 8, 16 and 32."""
+        maps = []
+        x = self.stem(images)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 def mobilenet_v2_body() -> nn.Module:
@@ -54,4 +113,4 @@ def mobilenet_v2_body() -> nn.Module:
     return layers
 
 
-__all__ = ["NetworkBuilder", "lean", "mobilenet_v2_body", "stock"]
+__all__ = ["NetworkBuilder", "SmallBody", "lean", "mobilenet_v2_body", "stock"]

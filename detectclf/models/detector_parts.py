@@ -69,16 +69,17 @@ class PyramidBackbone(nn.Module):
     Args:
         body: gives three maps, as a list or as a dict in order.
         channels: of the three maps.
+        width: channels of the pyramid.
     """
 
-    def __init__(self, body: nn.Module, channels: Sequence[int]) -> None:
+    def __init__(self, body: nn.Module, channels: Sequence[int], width: int) -> None:
         super().__init__()
         self.body = body
-        self.fpn = FeaturePyramidNetwork(list(channels), PYRAMID_CHANNELS)
-        self.out_channels = PYRAMID_CHANNELS
+        self.fpn = FeaturePyramidNetwork(list(channels), width)
+        self.out_channels = width
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """``(B, 3, H, W)`` -> maps ``"0"``, ``"1"``, ``"2"`` of 128 channels."""
+        """``(B, 3, H, W)`` -> maps ``"0"``, ``"1"``, ``"2"`` of ``width`` channels."""
         maps = self.body(images)
         levels = maps.values() if isinstance(maps, dict) else maps
         pyramid: dict[str, Tensor] = self.fpn(OrderedDict((str(n), level) for n, level in enumerate(levels)))

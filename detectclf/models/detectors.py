@@ -15,7 +15,7 @@ from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
 from detectclf.models.box_loss import OverlapRoIHeads
 from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
-from detectclf.models.detector_backbones import NetworkBuilder, Settings, lean, mobilenet_v2_body, stock
+from detectclf.models.detector_backbones import NetworkBuilder, Settings, SmallBody, lean, mobilenet_v2_body, stock
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
 from detectclf.models.weights import WeightsReport, load_weights
@@ -33,7 +33,8 @@ class DetectorRow:
     Attributes:
         build: makes the network with random weights.
         anchors: sides per level, in pixels of an input of ``anchor_reference`` pixels; they scale with the input.
-        weights: what ``--weights default`` is, as :func:`~detectclf.models.weights.load_weights` wants it.
+        weights: what ``--weights default`` is, as :func:`~detectclf.models.weights.load_weights` wants
+            it; ``None`` where there are none.
         mean, std: of the pixels that the weights were trained on.
         rpn_depth: convolutions of the proposal network's head.
     """
@@ -41,7 +42,7 @@ class DetectorRow:
     build: NetworkBuilder
     anchors: Anchors
     anchor_reference: int
-    weights: str
+    weights: str | None
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     rpn_depth: int = 1
@@ -66,6 +67,10 @@ DETECTORS: dict[str, DetectorRow] = {
     ),
     "fasterrcnn_mobilenet_v2_fpn": DetectorRow(
         lean(mobilenet_v2_body, (32, 96, 320)), LEAN_ANCHORS, 320, "mobilenet_v2"
+    ),
+    # Ours, from scratch: what the demo trains in minutes.
+    "fasterrcnn_small_fpn": DetectorRow(
+        lean(SmallBody, SmallBody.channels, width=64, hidden=256), LEAN_ANCHORS, 320, None
     ),
 }
 """Every architecture that has a fixed name; ``fasterrcnn_timm:NAME`` stands for any of timm's with the same pyramid."""
