@@ -1,0 +1,109 @@
+#!/usr/bin/env python
+"""Writes the README's measured figures from the report files in docs/results/, so that none is ever typed.
+
+    python scripts/update_readme.py            # after copying report.json files into docs/results/
+    python scripts/update_readme.py --check    # says whether the README is up to date (exit 1 when not)
+
+Each file in docs/results/ is ``{"title": ..., "command": ..., "machine": ..., "report": <report.json>}``, as
+``--add`` makes it:
+
+    python scripts/update_readme.py --add NAME --title T --machine M --report evaluation/report.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from detectclf.evaluation.headlines import HEADLINES, Headline, figure_at, show, show_interval
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+README = ROOT / "README.md"
+
+KEYS = (
+    "combined.accuracy",
+    "combined.mAP",
+    "combined.mAP50",
+    "combined.joint_accuracy",
+    "classification.accuracy",
+    "stages.detector_alone.accuracy",
+    "detection.mAP",
+    "classification.ece",
+    "detection.false_alarms_per_healthy_slice",
+)
+ROWS = [headline for key in KEYS for headline in HEADLINES if headline.key == key]
+
+
+def table(result: dict[str, Any]) -> str:
+    """One result as a Markdown table: every figure on all slices and on those that are no copies of training ones."""
+    report = result["report"]
+    clean = report["clean"]
+    everything, kept = report["data"]["samples"], clean.get("samples")
+    doubled = kept is not None and kept < everything
+    head = ["figure", f"all {everything} slices (95 % interval)", *([f"the {kept} that are no copies"] * doubled)]
+    lines = [f"**{result['title']}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in ROWS:
+        cells = [row.name, _cell(report, report["intervals"], row)]
+        if doubled:
+            cells.append(_cell(clean, clean["intervals"], row))
+        lines.append(f"| {' | '.join(cells)} |")
+    speed = report["speed"]
+    lines += ["", f"{result['machine']}; {speed['images_per_second']:.1f} slices per second, both stages, decoded.", ""]
+    return "\n".join([*lines, f"`{result['command']}`"])
+
+
+def _cell(record: dict[str, Any], intervals: dict[str, Any], row: Headline) -> str:
+    limits = show_interval(intervals.get(row.key), percent=row.percent)
+    return show(figure_at(record, row.key), percent=row.percent) + (f" ({limits})" if limits else "")
+
+
+def updated(text: str) -> str:
+    """The README with every ``<!-- NAME:begin -->`` block filled from the results whose name begins with NAME."""
+    for block in ("demo", "results"):
+        files = sorted(RESULTS.glob("*.json"))
+        mine = [f for f in files if (f.stem.startswith("demo")) == (block == "demo")]
+        tables = [table(json.loads(f.read_text(encoding="utf-8"))) for f in mine]
+        begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+        before, rest = text.split(begin)
+        after = rest.split(end, 1)[1]
+        text = f"{before}{begin}\n" + "".join(f"{t}\n\n" for t in tables) + f"{end}{after}"
+    return text
+
+
+def main() -> int:
+    """Adds a result, checks, or rewrites the README."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--add", metavar="NAME")
+    parser.add_argument("--title")
+    parser.add_argument("--machine")
+    parser.add_argument("--command", help="as in the report unless given (paths of this machine are nobody's business)")
+    parser.add_argument("--report", type=Path)
+    chosen = parser.parse_args()
+    if chosen.add:
+        report = json.loads(chosen.report.read_text(encoding="utf-8"))
+        keep = {k: report[k] for k in ("data", "detection", "classification", "combined", "stages", "clean", "speed")}
+        # File lists and curves are of no use to the README.
+        keep["data"] = {k: v for k, v in report["data"].items() if isinstance(v, int | float | str)}
+        keep["intervals"] = report["intervals"]
+        content = {
+            "title": chosen.title,
+            "machine": chosen.machine,
+            "command": chosen.command or report["command"],
+            "report": keep,
+        }
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{chosen.add}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    if chosen.check:
+        return int(updated(text) != text)
+    README.write_text(updated(text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
