@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,6 +60,9 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report and figures.", metavar="DIR")] = Path(
         "evaluation"
     ),
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add class-activation maps: their share in the true box, and pictures.")
+    ] = False,
     device: options.Device = None,
     limit: options.Limit = None,
     assign: options.Assign = None,
@@ -78,7 +81,14 @@ def evaluate(
     flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
     done = pipelines.evaluate(
-        recipe, split, model=model, detector=detector, classifier=classifier, out=out, command=output.command_line()
+        recipe,
+        split,
+        model=model,
+        detector=detector,
+        classifier=classifier,
+        out=out,
+        explain=explain,
+        command=output.command_line(),
     )
     if json:
         output.say(done.report.to_json().rstrip())
@@ -96,6 +106,18 @@ def predict(
     classifier: options.ClassifierRun = None,
     visualize: Annotated[bool, typer.Option("--visualize", help="Write <stem>.pred.png for each image.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Add a class-activation map to the pictures.")] = False,
+    frame: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Which picture of multi-frame and multi-page files, which slice of volumes, from 0 [default for "
+            "volumes: the middle one].",
+        ),
+    ] = None,
+    axis: Annotated[
+        Literal["axial", "coronal", "sagittal"] | None,
+        typer.Option(help="Slices of NIfTI volumes along this axis [default: axial]."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")] = Path("predictions"),
     format: Annotated[str, typer.Option(help="File of predictions: json, jsonl, csv or coco.")] = "jsonl",
     device: options.Device = None,
@@ -123,6 +145,8 @@ def predict(
         format=format,
         visualize=visualize,
         explain=explain,
+        frame=frame,
+        axis=axis,
         each=lambda p: output.print_json(p.to_record()) if json else output.say(pipelines.describe(p), quiet),
     )
     if not json:

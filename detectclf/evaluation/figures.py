@@ -20,7 +20,7 @@ from detectclf.evaluation.bootstrap import (
 )
 from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.joint import joint_figures, map_inside_boxes, slice_outcomes
+from detectclf.evaluation.joint import joint_figures, slice_outcomes
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, Floats
 
@@ -70,19 +70,20 @@ class Figures:
         return {name: None if limits and limits[0] == limits[1] else limits for name, limits in found.items()}
 
 
-def compute_figures(data: Aligned, *, risk: float) -> Figures:
+def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = None) -> Figures:
     """Every figure of ``data``; ``None`` with a note where one has no meaning.
 
     Args:
         data: slices with predictions.
         risk: error rate that is accepted among the slices not referred to a human.
+        map_shares: ``(I,)`` share of each slice's class-activation map inside its true boxes, NaN where none is known.
     """
     out = Figures({"detection": {}, "classification": {}, "combined": {}, "stages": {}, "explanation": {}})
     _classification(out, data)
     _detection(out, data)
     _together(out, data, risk)
     _alone(out, data)
-    _explanation(out, data)
+    _explanation(out, np.full(len(data), np.nan) if map_shares is None else map_shares)
     out.notes.extend(_why_missing(data))
     out.shares = _shares(data)
     return out
@@ -193,8 +194,9 @@ def _alone(out: Figures, data: Aligned) -> None:
         )
 
 
-def _explanation(out: Figures, data: Aligned) -> None:
-    where, shares = map_inside_boxes(data)
+def _explanation(out: Figures, map_shares: Floats) -> None:
+    where = np.flatnonzero(np.isfinite(map_shares))
+    shares = map_shares[where]
     out.record["explanation"] = {
         "mass_inside_box": float(shares.mean()) if len(shares) else None,
         "slices": len(shares),

@@ -5,6 +5,7 @@ Source of risk and coverage: El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,24 +121,19 @@ def risk_coverage(confidence: Floats, right: Bools) -> RiskCoverage:
     return RiskCoverage(tuple((kept[last] / len(order)).tolist()), tuple(risk[last].tolist()), area)
 
 
-def map_inside_boxes(data: Aligned) -> tuple[npt.NDArray[np.intp], Floats]:
+def map_inside_boxes(prediction: Prediction, sample: Sample, negative: str | None) -> float:
     """Share of the class-activation map's mass that lies inside the true tumour boxes.
 
-    Returns:
-        Positions of the slices that have a map and a true tumour box, and the share on each.
+    NaN where there is no map, none of its pixels speaks for the class, or no true tumour box is known.
     """
-    where, shares = [], []
-    for i, (sample, prediction) in enumerate(zip(data.samples, data.predictions, strict=True)):
-        heat = prediction.heatmap
-        boxes = [b for b, name in zip(sample.boxes_xyxy, sample.box_labels, strict=True) if name != data.negative]
-        if heat is None or not boxes or float(heat.sum()) <= 0:
-            continue
-        inside = np.zeros(heat.shape, dtype=np.bool_)
-        for x0, y0, x1, y1 in boxes:
-            inside[max(round(float(y0)), 0) : round(float(y1)), max(round(float(x0)), 0) : round(float(x1))] = True
-        where.append(i)
-        shares.append(float(heat[inside].sum() / heat.sum()))
-    return np.array(where, dtype=np.intp), np.array(shares, dtype=np.float64)
+    heat = prediction.heatmap
+    boxes = [b for b, name in zip(sample.boxes_xyxy, sample.box_labels, strict=True) if name != negative]
+    if heat is None or not boxes or float(heat.sum()) <= 0:
+        return math.nan
+    inside = np.zeros(heat.shape, dtype=np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        inside[max(round(float(y0)), 0) : round(float(y1)), max(round(float(x0)), 0) : round(float(x1))] = True
+    return float(heat[inside].sum() / heat.sum())
 
 
 def joint_figures(data: Aligned, outcomes: SliceOutcomes, risk: float) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def build_report(
     config: EvaluateConfig,
     train_fingerprints: Fingerprints | None = None,
     groups: Sequence[int] | None = None,
+    map_shares: Sequence[float] | None = None,
     speed: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     command: str | None = None,
@@ -84,13 +85,16 @@ def build_report(
         config: resamples and seed of the bootstrap, pictures in the gallery.
         train_fingerprints: of the slices trained on; with them every figure is given again on slices never seen.
         groups: source group of each slice; found by content where not given.
+        map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
+            themselves of all slices would not fit into memory.
         speed: ``images_per_second``, ``device``.
         facts: what is known of the model: ``operating_point``, ``model``, ``training``, ``licences``, sizes.
         command: the exact command, for the report.
     """
     aligned, notes = align(predictions, dataset)
     origins = find_origins(dataset, train_fingerprints, groups)
-    figures = compute_figures(aligned, risk=config.risk)
+    shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
+    figures = compute_figures(aligned, risk=config.risk, map_shares=shares[aligned.rows])
     here = origins.groups[aligned.rows]
     intervals = figures.intervals(here, count=config.bootstrap, seed=config.seed)
     seen = None if origins.seen is None else origins.seen[aligned.rows]
@@ -100,8 +104,8 @@ def build_report(
         "data": _data_facts(dataset, aligned, here, copies),
         **{key: figures.record[key] for key in ("detection", "classification", "combined", "stages")},
         "intervals": intervals,
-        "clean": _clean(figures, intervals, aligned, origins, config),
-        "speed": {"images_per_second": None, "device": None, **(speed or {})},
+        "clean": _clean(figures, intervals, aligned, origins, config, shares),
+        "speed": {"images_per_second": None, "device": None, "explained": False, **(speed or {})},
         "leaks": {
             "samples": copies,
             "files": None if seen is None else [aligned.samples[i].name for i in np.flatnonzero(seen)],
@@ -134,15 +138,16 @@ def _clean(
     aligned: Aligned,
     origins: Origins,
     config: EvaluateConfig,
+    map_shares: Floats,
 ) -> dict[str, Any]:
     """The figures on slices that are no copies of training slices."""
-    parts = ("combined", "detection", "classification", "stages")
+    parts = ("combined", "detection", "classification", "stages", "explanation")
     if origins.seen is None:
         return {"samples": None, **dict.fromkeys(parts), "intervals": {}}
     keep = np.flatnonzero(~origins.seen[aligned.rows])
     if len(keep) < len(aligned):
         subset = aligned.take(keep.tolist())
-        figures = compute_figures(subset, risk=config.risk)
+        figures = compute_figures(subset, risk=config.risk, map_shares=map_shares[subset.rows])
         intervals = figures.intervals(origins.groups[subset.rows], count=config.bootstrap, seed=config.seed)
     return {"samples": len(keep), **{part: figures.record[part] for part in parts}, "intervals": intervals}
 

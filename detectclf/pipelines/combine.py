@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.config import BundleRecipe, DataConfig, EvaluateRecipe, PredictConfig
 from detectclf.data.safety import atomic_folder, atomic_write
-from detectclf.errors import ConfigError, DataError
+from detectclf.errors import ConfigError, DataError, one_line
 from detectclf.types import Dataset, Prediction
 
 if TYPE_CHECKING:
     from detectclf.evaluation.compare import Board
+    from detectclf.evaluation.mistakes import Mistake
     from detectclf.evaluation.report import Report
     from detectclf.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
-
-SHOWN_SCORE = 0.5
-"""Boxes under this score are in the records but not in the lines for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +93,7 @@ def evaluate(
     detector: Path | None = None,
     classifier: Path | None = None,
     out: Path | None = None,
+    explain: bool = False,
     command: str | None = None,
 ) -> Evaluated:
     """Predicts every slice of ``split`` once and measures mAP and accuracy from these predictions.
@@ -105,6 +104,7 @@ def evaluate(
         model: a bundle; without it and without runs, the packaged one.
         detector, classifier: two runs instead of a bundle.
         out: folder for report.json, report.html, predictions.jsonl and figures; nothing is written without.
+        explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
         command: the command line, for the report.
     """
     from detectclf.evaluation.report import build_report, write_report
@@ -115,17 +115,20 @@ def evaluate(
     predictor = _predictor(model, detector, classifier, recipe.predict)
     _check_classes(dataset, predictor)
     began = time.perf_counter()
-    predictions = list(predictor.predict_many(dataset.samples))
+    predictions, map_shares = _predicted(predictor, dataset, explain)
     seconds = time.perf_counter() - began
     report = build_report(
         predictions,
         dataset,
         config=recipe.evaluate,
         train_fingerprints=training_fingerprints(model, detector, classifier),
-        speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device)},
+        speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device), "explained": explain},
+        map_shares=map_shares,
         facts=model_facts(predictor),
         command=command,
     )
+    if explain:
+        report.mistakes = _with_maps(report.mistakes, predictor)
     files = write_report(report, out) if out is not None else {}
     return Evaluated(report, report_table(report), files.get("report.html"))
 
@@ -141,11 +144,14 @@ def predict(
     format: str = "jsonl",
     visualize: bool = False,
     explain: bool = False,
+    frame: int | None = None,
+    axis: str | None = None,
     each: Callable[[Prediction], None] = lambda prediction: None,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
 
     Args:
+        frame, axis: which picture of files that hold several, see :class:`detectclf.inference.sources.FileSlice`.
         each: called with every prediction as it is made.
 
     Raises:
@@ -154,13 +160,15 @@ def predict(
     """
     from detectclf.inference.inputs import collect_inputs
     from detectclf.inference.records import FORMATS, picture_names, write_predictions
+    from detectclf.inference.sources import FileSlice
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     files = collect_inputs(inputs, sys.stdin.buffer)
     predictor = _predictor(model, detector, classifier, config)
     predictions = []
-    for prediction, picture in zip(predictor.predict_many(files, explain=explain), picture_names(files), strict=True):
+    made = predictor.predict_many((FileSlice(file, frame, axis) for file in files), explain=explain)
+    for prediction, picture in zip(made, picture_names(files), strict=True):
         if prediction.error is not None:
             log.error("%s", prediction.error)
         elif visualize:
@@ -188,16 +196,17 @@ def compare(runs: Sequence[Path], out: Path | None = None) -> Board:
 
 
 def describe(prediction: Prediction) -> str:
-    """One prediction as a line for a person."""
+    """One prediction as one line for a person, whatever the name of its file holds."""
     if prediction.error is not None:
-        return f"{prediction.image}: not read"
+        return one_line(f"{prediction.image}: not read")
     boxes = [
         f"{label} {score:.2f} at ({', '.join(f'{v:.0f}' for v in box)})"
         for box, label, score in zip(prediction.boxes_xyxy, prediction.box_labels, prediction.scores, strict=True)
-        if score >= SHOWN_SCORE
+        if score >= prediction.box_threshold  # those that are drawn
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    return f"{prediction.image}: {prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}{flags}"
+    said = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}{flags}"
+    return one_line(f"{prediction.image}: {said}")
 
 
 def _split(config: DataConfig, name: str) -> Dataset:
@@ -235,6 +244,26 @@ def _check_classes(dataset: Dataset, predictor: Predictor) -> None:
             file=", ".join(dataset.sources),
             remedy=f"the model knows {', '.join(predictor.names.classes)}",
         )
+
+
+def _predicted(predictor: Predictor, dataset: Dataset, explain: bool) -> tuple[list[Prediction], list[float]]:
+    """What is said of each slice, and the share of its map inside the true boxes; no map outlives its slice."""
+    from detectclf.evaluation.joint import map_inside_boxes
+
+    predictions, shares = [], []
+    found = predictor.predict_many(dataset.samples, explain=explain)
+    for sample, prediction in zip(dataset.samples, found, strict=True):
+        shares.append(map_inside_boxes(prediction, sample, dataset.negative))
+        predictions.append(replace(prediction, heatmap=None))
+    return predictions, shares
+
+
+def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> list[Mistake]:
+    """The few mistakes of the gallery, each with its map made again."""
+    again = predictor.predict_many([m.sample for m in mistakes], explain=True)
+    return [
+        replace(m, prediction=replace(m.prediction, heatmap=p.heatmap)) for m, p in zip(mistakes, again, strict=True)
+    ]
 
 
 def _map_scorer(dataset: Dataset) -> Callable[[Sequence[Prediction]], float | None]:

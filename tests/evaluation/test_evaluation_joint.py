@@ -98,11 +98,14 @@ def test_map_mass_inside_the_box() -> None:
     heat = np.zeros((100, 100), dtype=np.float32)
     heat[10:30, 10:30] = 1.0  # 400 pixels inside the box
     heat[80:90, 80:90] = 1.0  # 100 outside
-    data, _ = align(
-        [said("glioma", TRUTH, 0.9, heatmap=heat)], Dataset((a_slice("glioma"),), ("glioma", "no_tumor"), "no_tumor")
-    )
-    where, shares = map_inside_boxes(data)
-    assert (where.tolist(), shares.tolist()) == ([0], [pytest.approx(0.8)])
+    glioma = a_slice("glioma")
+    assert map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heat), glioma, "no_tumor") == pytest.approx(0.8)
+    for why, heatmap, sample in (
+        ("no map", None, glioma),
+        ("nothing speaks for the class", np.zeros_like(heat), glioma),
+        ("no tumour", heat, a_slice("no_tumor")),
+    ):
+        assert np.isnan(map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heatmap), sample, "no_tumor")), why
 
 
 boxes = st.lists(st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2), min_size=1, max_size=4)

@@ -332,3 +332,15 @@ def test_digest_depends_on_content_and_not_on_order_or_place(on_disk: tuple[list
         replace(dataset.samples[0], label=CLASSES[0] if dataset.samples[0].label != CLASSES[0] else CLASSES[1])
     ]
     assert digest(dataset) != digest(with_samples(dataset, [*relabelled, *dataset.samples[1:]]))
+
+
+def test_shares_of_the_maps_are_a_figure_with_its_interval() -> None:
+    predictions, dataset = example(12)
+    shares = [np.nan if i % 3 == 0 else i / 12 for i in range(12)]
+    del predictions[1]  # its share goes with it
+    record = report_of(predictions, dataset, map_shares=shares).record
+    known = [share for i, share in enumerate(shares) if i % 3 and i != 1]
+    assert record["explanation"] == {"mass_inside_box": pytest.approx(np.mean(known)), "slices": 7}
+    low, high = record["intervals"]["explanation.mass_inside_box"]
+    assert low < np.mean(known) < high
+    assert report_of(predictions, dataset).record["explanation"] == {"mass_inside_box": None, "slices": 0}
