@@ -8,7 +8,7 @@ VENV_PYTHON="$VENV/bin/python"
 
 find_python() {
   local candidate
-  for candidate in "${PYTHON:-}" python3.12 python3.11 python3.13 python3.10 python3 python; do
+  for candidate in "${PYTHON:-}" python3 python python3.12 python3.11 python3.13 python3.10; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
     "$candidate" -c 'import sys; sys.exit(not (sys.version_info >= (3, 10)))' 2>/dev/null && { echo "$candidate"; return; }
   done
