@@ -12,18 +12,20 @@ from detectclf.version import __version__
 
 if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor, load
+    from detectclf.inference.sources import FileSlice
     from detectclf.pipelines import evaluate
     from detectclf.types import Prediction, Sample
 
 _HOMES = {
     "load": "detectclf.inference.predictor",
     "Predictor": "detectclf.inference.predictor",
+    "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",
     "Prediction": "detectclf.types",
     "evaluate": "detectclf.pipelines",
 }
 
-__all__ = ["Prediction", "Predictor", "Sample", "__version__", "evaluate", "load"]
+__all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "__version__", "evaluate", "load"]
 
 
 def __getattr__(name: str) -> Any:

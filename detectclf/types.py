@@ -216,6 +216,7 @@ class Prediction:
         detector_label: the class that the detector alone gives the slice.
         heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where asked for.
         path: file that the pixels were read from, for :meth:`draw`.
+        span, frame, axis: which part of that file they are, where it holds more than one picture.
         pixels: the slice itself where the input was an array or a PIL image, for :meth:`draw`.
         box_threshold: score from which a box is drawn and counts as a claim of a tumour.
     """
@@ -237,6 +238,9 @@ class Prediction:
     detector_label: str | None = None
     heatmap: FloatArray | None = None
     path: Path | None = None
+    span: ByteSpan | None = None
+    frame: int | None = None
+    axis: str | None = None
     pixels: Pixels | None = None
     box_threshold: float = 0.5
 

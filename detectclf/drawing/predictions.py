@@ -94,7 +94,7 @@ def _pixels_of(prediction: Prediction, truth: Sample | None) -> Pixels:
         return read_image(truth.path, span=truth.span)
     if prediction.path is None:
         raise DataError("its file is not known", file=prediction.image, remedy="give the pixels to draw on")
-    return read_image(prediction.path)
+    return read_image(prediction.path, span=prediction.span, frame=prediction.frame, axis=prediction.axis)
 
 
 def _scale(height: int, width: int) -> float:

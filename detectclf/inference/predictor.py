@@ -17,7 +17,7 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
-from detectclf.inference.sources import ImageSource, name_of, pixels_of
+from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 class _Slice:
     """One input, decoded and brought to the size of both networks (uint8 squares, slice at the top left)."""
 
-    image: str
-    path: Path | None
+    origin: Origin
     pixels: Pixels | None = None
     detector_input: Pixels | None = None
     detector_scale: float = 1.0
@@ -107,6 +106,7 @@ class Predictor:
         import torch
 
         from detectclf.models.device import resolve_device
+        from detectclf.models.memory import keep_freed_memory
 
         self.bundle, self.config = bundle, config
         self.names = FusionClasses(
@@ -119,6 +119,8 @@ class Predictor:
                 remedy="train both on data with the same classes",
             )
         self.device = resolve_device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
         self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -144,7 +146,7 @@ class Predictor:
         """Both stages on many images, in their order; an unreadable one gives a prediction with ``error`` set.
 
         Args:
-            inputs: files, samples, arrays or PIL images; read lazily.
+            inputs: files, slices of files, samples, arrays or PIL images; read lazily.
             batch_size: slices per forward pass; by default that of the settings.
             explain: also compute the Grad-CAM of the slice's class.
 
@@ -185,17 +187,19 @@ class Predictor:
     def _prepare(self, source: ImageSource) -> _Slice:
         from detectclf.data.images import resize_pad
 
-        name, path = name_of(source)
+        origin = origin_of(source)
         try:
             pixels = pixels_of(source)
         except DetectclfError as error:
-            return _Slice(name, path, error=error)
+            return _Slice(origin, error=error)
         except OSError as error:
-            reason = DataError(f"cannot be read ({error.strerror})", file=name, remedy="check the file and its disk")
-            return _Slice(name, path, error=reason)
+            reason = DataError(
+                f"cannot be read ({error.strerror})", file=origin.image, remedy="check the file and its disk"
+            )
+            return _Slice(origin, error=reason)
         detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.preprocessing.size)
         classifier_input, _, inside = resize_pad(pixels, self._classifier.input_size)
-        return _Slice(name, path, pixels, detector_input, scale, classifier_input, inside)
+        return _Slice(origin, pixels, detector_input, scale, classifier_input, inside)
 
     def _predict_batch(self, batch: Sequence[_Slice], explain: bool) -> list[Prediction]:
         readable = [s for s in batch if s.error is None]
@@ -207,8 +211,19 @@ class Predictor:
                 continue
             height, width = prepared.pixels.shape
             fused = fuse(next(outputs), self.bundle.fusion, self.names, width=width, height=height)
-            own = prepared.pixels if prepared.path is None else None
-            predictions.append(replace(fused, image=prepared.image, model=self.name, path=prepared.path, pixels=own))
+            origin = prepared.origin
+            predictions.append(
+                replace(
+                    fused,
+                    image=origin.image,
+                    model=self.name,
+                    path=origin.path,
+                    span=origin.span,
+                    frame=origin.frame,
+                    axis=origin.axis,
+                    pixels=prepared.pixels if origin.path is None else None,
+                )
+            )
         return self._with_heatmaps(batch, predictions) if explain else predictions
 
     def _run_stages(self, batch: Sequence[_Slice]) -> list[StageOutputs]:
@@ -265,4 +280,5 @@ class Predictor:
 
 def _unread(prepared: _Slice) -> Prediction:
     code = 2 if prepared.error is None else prepared.error.exit_code
-    return Prediction(prepared.image, error=str(prepared.error), error_exit=code, path=prepared.path)
+    origin = prepared.origin
+    return Prediction(origin.image, error=str(prepared.error), error_exit=code, path=origin.path)

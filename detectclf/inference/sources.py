@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from detectclf.errors import DataError
-from detectclf.types import Pixels, Sample
+from detectclf.types import ByteSpan, Pixels, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ImageSource: TypeAlias = "str | Path | Sample | Pixels | Image"
-"""A file, a sample of a data set, a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, or a PIL image."""
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """One picture of a file that holds several.
+
+    Attributes:
+        path: the file.
+        frame: which frame, page or slice, from 0; ``None`` for the only picture, or a volume's middle slice.
+        axis: ``axial``, ``coronal`` or ``sagittal`` slices of a NIfTI volume; other files have no say in it.
+    """
+
+    path: str | Path
+    frame: int | None = None
+    axis: str | None = None
 
 
-def name_of(source: ImageSource) -> tuple[str, Path | None]:
-    """What a prediction calls its input, and its file where it has one."""
+ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
+"""A file, one slice of it, a sample of a data set, a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, or a PIL image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a prediction calls its input, and where its pixels can be read again: no file for arrays and PIL images."""
+
+    image: str
+    path: Path | None = None
+    span: ByteSpan | None = None
+    frame: int | None = None
+    axis: str | None = None
+
+
+def origin_of(source: ImageSource) -> Origin:
+    """Where ``source`` comes from."""
     if isinstance(source, Sample):
-        return source.name, source.path
+        return Origin(source.name, source.path, span=source.span)
+    if isinstance(source, FileSlice):
+        return Origin(str(source.path), Path(source.path), frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):
-        return str(source), Path(source)
-    return "array" if isinstance(source, np.ndarray) else "image", None
+        return Origin(str(source), Path(source))
+    return Origin("array" if isinstance(source, np.ndarray) else "image")
 
 
 def pixels_of(source: ImageSource) -> Pixels:
@@ -37,6 +67,8 @@ def pixels_of(source: ImageSource) -> Pixels:
 
     if isinstance(source, Sample):
         return read_image(source.path, span=source.span, root=Path(source.source) if source.source else None)
+    if isinstance(source, FileSlice):
+        return read_image(source.path, frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):
         return read_image(source)
     return _from_memory(source)
@@ -68,7 +100,8 @@ def _from_memory(source: Pixels | Image) -> Pixels:
         picture = ImageOps.exif_transpose(source)
     else:
         raise DataError(
-            f"cannot predict on {type(source).__name__}", remedy="give a path, a uint8 array, a PIL image or a Sample"
+            f"cannot predict on {type(source).__name__}",
+            remedy="give a path, a FileSlice, a uint8 array, a PIL image or a Sample",
         )
     content = io.BytesIO()
     try:

@@ -16,6 +16,7 @@ from torch import nn
 from detectclf.config import TrainingConfig
 from detectclf.data.loading import Batches, make_loader
 from detectclf.errors import ModelError, TrainingError
+from detectclf.models.memory import keep_freed_memory
 from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
 from detectclf.training.interruption import Interruption
@@ -89,6 +90,8 @@ def fit(
         KeyboardInterrupt: SIGINT or SIGTERM came; the checkpoint is saved.
     """
     accelerator = make_accelerator(config)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
     progress = progress if progress is not None and accelerator.is_main_process else Silence()
     if resume:

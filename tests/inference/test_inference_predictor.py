@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from detectclf.config import PredictConfig
+from detectclf.drawing import draw_prediction
 from detectclf.errors import DataError, DeviceError, ModelError, UnsafeError
 from detectclf.inference.predictor import Predictor, load, load_runs
+from detectclf.inference.sources import FileSlice
 from detectclf.models.bundle import Bundle, save_bundle
 from detectclf.models.saved import save_model
 from detectclf.types import ByteSpan, Prediction, Sample
@@ -188,3 +190,26 @@ def test_what_is_no_model_is_said_in_one_line(bundle: Bundle, tmp_path: Path) ->
     foreign = bundle.detector_meta.model_copy(update={"classes": ("glioma", "haemorrhage", "pituitary")})
     with pytest.raises(ModelError, match="haemorrhage"):
         Predictor(replace(bundle, detector_meta=foreign), PredictConfig(device="cpu"))
+
+
+def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predictor, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    pages = [random.integers(0, 256, (60, 60 + 20 * i), dtype=np.uint8) for i in range(2)]
+    first, second = (Image.fromarray(page) for page in pages)
+    file = tmp_path / "pages.tif"
+    first.save(file, save_all=True, append_images=[second])
+    done, missing, unchosen = predictor.predict_many([FileSlice(file, 1), FileSlice(str(file), 2), file])
+    same(done, predictor.predict(pages[1]))
+    assert (done.image, done.width) == (str(file), 80)
+    assert "no frame 2 among 2" in str(missing.error)
+    assert "choose a frame from 0 to 1" in str(unchosen.error)
+    assert np.array_equal(np.asarray(done.draw()), np.asarray(draw_prediction(done, pixels=pages[1])))
+
+
+def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[Path], tmp_path: Path) -> None:
+    packed = tmp_path / "records.bin"
+    packed.write_bytes(b"head" + slices[1].read_bytes() + b"tail")
+    sample = Sample(packed, "a.png", "train", None, span=ByteSpan(4, slices[1].stat().st_size))
+    # Equal but for the name in the header.
+    drawn = [predictor.predict(source).draw().crop((0, 60, 500, 200)) for source in (sample, slices[1])]
+    assert drawn[0].tobytes() == drawn[1].tobytes()

@@ -1,0 +1,34 @@
+"""The line that ``predict`` prints of a slice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectclf.pipelines.combine import describe
+from detectclf.types import Prediction
+
+
+def prediction(image: str, scores: list[float], threshold: float = 0.5) -> Prediction:
+    boxes = np.tile(np.array([[1, 2, 3, 4]], dtype=np.float32), (len(scores), 1))
+    return Prediction(
+        image,
+        "glioma",
+        {"glioma": 0.75, "pituitary": 0.25},
+        boxes,
+        ("glioma",) * len(scores),
+        np.array(scores, dtype=np.float32),
+        box_threshold=threshold,
+    )
+
+
+def test_the_boxes_said_are_the_boxes_drawn() -> None:
+    low = prediction("a.png", [0.4, 0.2], threshold=0.3)
+    assert describe(low) == "a.png: glioma 0.750; glioma 0.40 at (1, 2, 3, 4)"
+    assert describe(prediction("a.png", [0.4])) == "a.png: glioma 0.750; no box"
+
+
+def test_a_file_name_cannot_break_or_colour_the_line() -> None:
+    hostile = "a\nb\x1b[31m.png"
+    for line in (describe(prediction(hostile, [])), describe(Prediction(hostile, error="broken"))):
+        assert line.isprintable()
+        assert line.startswith("a\\nb\\x1b[31m.png: ")
