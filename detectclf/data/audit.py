@@ -14,7 +14,7 @@ from typing import Any
 
 from detectclf.data import audit_names, audit_splits
 from detectclf.data.copies import find_copies, fingerprint_samples
-from detectclf.data.faults import Faults
+from detectclf.data.faults import UNSAFE, Faults
 from detectclf.data.fingerprints import Fingerprints
 from detectclf.data.formats import read
 from detectclf.errors import DataError
@@ -76,6 +76,11 @@ class Audit:
         """The problems of severity ``error``."""
         return tuple(p for p in self.problems if p.severity == "error")
 
+    @property
+    def unsafe(self) -> bool:
+        """Whether an image was refused as unsafe."""
+        return any(p.code == UNSAFE for p in self.problems)
+
     def to_record(self) -> dict[str, Any]:
         """The JSON object of ``data check --json``."""
         groups = [{"files": list(g.files), "splits": list(g.splits), "kind": g.kind} for g in self.groups]
@@ -106,7 +111,8 @@ def check(
 
     Raises:
         DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
-        UnsafeError: a name leads out of its folder, or a file is too large or is a bomb.
+        UnsafeError: a name leads out of its folder, or an annotation file is too large. (An unsafe image is a problem
+            like any other, see :attr:`Audit.unsafe`: the rest is looked at.)
     """
     if not folders:
         raise DataError("no data given", remedy="name a folder")

@@ -28,16 +28,12 @@ def convert(
 
     Raises:
         DataError: faulty annotations, or content that the format cannot hold.
-        UnsafeError: a name leads out of the folder, or a file is too large.
+        UnsafeError: a name leads out of the folder, or a file is a bomb, a device or too large.
     """
     source = Path(folder)
     faults = Faults(source)
     dataset = read(source, faults, from_)
-    errors = faults.errors
-    if errors:
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
-        remedy = f"write a mended copy first: detectclf data check {source} --fix --out DIR"
-        raise DataError(f"{errors[0].detail}{more}", file=source / errors[0].file, line=errors[0].line, remedy=remedy)
+    faults.raise_first(f"write a mended copy first: detectclf data check {source} --fix --out DIR")
     if not dataset.samples:
         raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
     if Path(out).resolve().is_relative_to(source.resolve()):

@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detectclf.errors import DataError, one_line
+from detectclf.errors import DataError, UnsafeError, one_line
 from detectclf.types import Problem
+
+UNSAFE = "unsafe"
+"""Code of an image that is refused, not only faulty: a bomb, a device, more than the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +77,28 @@ class Faults:
         """The faults of severity ``error``, in the order found."""
         return [p for p in self.problems if p.severity == "error"]
 
-    def raise_first(self) -> None:
-        """Stops at the first error, saying how many there are.
+    def raise_first(self, remedy: str | None = None) -> None:
+        """Stops at the first error, an unsafe file before all others, saying how many there are.
+
+        Args:
+            remedy: what to do about it; by default what helps before training.
 
         Raises:
             DataError: there is an error.
+            UnsafeError: there is an unsafe file.
         """
         errors = self.errors
         if not errors:
             return
-        first, more = errors[0], len(errors) - 1
+        first, more = next((p for p in errors if p.code == UNSAFE), errors[0]), len(errors) - 1
+        kind = UnsafeError if first.code == UNSAFE else DataError
         reason = f"{first.detail} [{first.code}]" + (f" (and {more} more errors)" if more else "")
-        remedy = f"list them with `detectclf data check {self.root}`, or mend with --set data.faults=mend"
-        raise DataError(reason, file=self.root / first.file, line=first.line, remedy=remedy)
+        remedy = remedy or f"list them with `detectclf data check {self.root}`, or mend with --set data.faults=mend"
+        raise kind(reason, file=self.root / first.file, line=first.line, remedy=remedy)
 
     def summary(self) -> str:
         """Counts of the errors by code, such as ``2 box_outside_image, 1 orphan_annotation``."""
         return ", ".join(f"{n} {code}" for code, n in Counter(p.code for p in self.errors).most_common())
 
 
-__all__ = ["Change", "Faults"]
+__all__ = ["UNSAFE", "Change", "Faults"]

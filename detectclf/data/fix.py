@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.data.audit import check
-from detectclf.data.faults import Change, Faults
+from detectclf.data.faults import UNSAFE, Change, Faults
 from detectclf.data.formats import FORMATS, detect_format, read, write
 from detectclf.data.formats.files import output_names, write_bytes
 from detectclf.data.safety import atomic_folder
@@ -23,7 +23,7 @@ from detectclf.errors import DataError
 from detectclf.types import Dataset, Problem, canonical_class, order_classes
 
 LOG_NAME = "fixes.jsonl"
-_USELESS = frozenset({"unreadable", "truncated", "zero_byte", "unsafe", "multi_frame", "one_pixel"})
+_USELESS = frozenset({"unreadable", "truncated", "zero_byte", UNSAFE, "multi_frame", "one_pixel"})
 
 
 @dataclass(frozen=True, slots=True)

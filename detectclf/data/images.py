@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detectclf.data.faults import UNSAFE
 from detectclf.data.intensity import MAX_PIXELS, ImageError
 from detectclf.data.raster import SUFFIXES_BY_FORMAT, open_raster, raster_frames, raster_size, read_raster
 from detectclf.data.safety import open_regular, read_bytes
@@ -132,7 +133,7 @@ def examine_image(
     except ImageError as fault:
         faults.append((fault.code, fault.reason))
     except UnsafeError as fault:
-        faults.append(("unsafe", fault.reason))
+        faults.append((UNSAFE, fault.reason))
     except DataError as fault:
         faults.append(("unreadable", fault.reason))
     return pixels, faults if pixels is None else faults + _blank(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image
 from detectclf.config import DataConfig
 from detectclf.data import open_dataset
 from detectclf.data.audit import check
-from detectclf.errors import DataError
+from detectclf.data.convert import convert
+from detectclf.data.fix import fix
+from detectclf.errors import DataError, UnsafeError
 
 NAN = float("nan")
 
@@ -242,3 +245,22 @@ def test_missing_class_in_a_split(tmp_path: Path) -> None:
     coco(tmp_path, [image(1), image(2)], [box(1, 1, [2, 2, 9, 9], 1), box(2, 2, [2, 2, 9, 9], 2)])
     coco(tmp_path, [image(3)], [box(1, 3, [2, 2, 9, 9], 1)], split="valid")
     assert "split valid has no slice of meningioma" in {p.detail for p in check([tmp_path]).problems}
+
+
+def test_an_unsafe_image_does_not_hide_the_rest(tmp_path: Path) -> None:
+    """The audit goes on to every other fault; training and conversion refuse, as unsafe, not as merely faulty."""
+    coco(tmp_path / "in", [image(1), image(2), image(3)], [box(1, 1, [50, 10, 40, 20]), box(2, 3, [2, 2, 20, 20])])
+    (tmp_path / "in/train/slice3.png").unlink()
+    os.mkfifo(tmp_path / "in/train/slice3.png")
+    found = check([tmp_path / "in"])
+    assert found.unsafe
+    assert {(p.code, p.file) for p in found.errors} == {
+        ("unsafe", "train/slice3.png"),
+        ("box_outside_image", "train/_annotations.coco.json"),
+    }
+    with pytest.raises(UnsafeError, match="FIFO"):
+        open_dataset(DataConfig(sources=(tmp_path / "in",)))
+    with pytest.raises(UnsafeError, match="FIFO"):
+        convert(tmp_path / "in", tmp_path / "out", "yolo")
+    assert fix([tmp_path / "in"], tmp_path / "out").remaining == ()
+    assert not check([tmp_path / "out"]).unsafe

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detectclf.data.faults import Change, Faults
+from detectclf.data.faults import UNSAFE, Change, Faults
 from detectclf.data.formats.boxes import check_boxes
 from detectclf.data.formats.files import is_there
 from detectclf.data.formats.raw import Corners, RawBox, RawSlice
-from detectclf.errors import DataError
+from detectclf.errors import DataError, UnsafeError
 from detectclf.types import (
     NEGATIVE_CLASS,
     Dataset,
@@ -54,7 +54,7 @@ def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str
 def assemble(slices: Iterable[RawSlice], classes: Iterable[str], folder: Path, faults: Faults) -> Dataset:
     """Checks every slice against its image and gives the data set of the usable ones.
 
-    Only image headers are read. Slices whose image is missing or unreadable are errors and left out.
+    Only image headers are read. Slices whose image is missing, unreadable or unsafe are errors and left out.
 
     Args:
         slices: as the reader found them.
@@ -107,7 +107,10 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     except DataError as error:
         code = error.code if isinstance(error, ImageError) else "unreadable"
         _leave_out(raw, code, raw.path, error.reason, faults)
-        return None
+    except UnsafeError as error:
+        # Never opened further; the rest of the data set can still be judged.
+        _leave_out(raw, UNSAFE, raw.path, error.reason, faults)
+    return None
 
 
 def _leave_out(raw: RawSlice, code: str, file: Path, reason: str, faults: Faults) -> None:
