@@ -67,7 +67,8 @@ class Figures:
                 sources = len(np.unique(np.asarray(groups)[self.shares["combined.specificity"]]))
                 found[name] = [0.0, -math.log(0.025) / sources]  # exact Poisson of no event, Garwood 1936
         # Where no resample differs, as with an mAP of 0, drawing again says nothing of the doubt.
-        return {name: None if limits and limits[0] == limits[1] else limits for name, limits in found.items()}
+        # COCO's precision is short of 1 by a rounding step, so "equal" is not quite equality.
+        return {name: None if limits and limits[1] - limits[0] < 1e-9 else limits for name, limits in found.items()}
 
 
 def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = None) -> Figures:

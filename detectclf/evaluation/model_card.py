@@ -127,7 +127,7 @@ def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
         (29, "Uncertainty", "95 % bootstrap intervals over source slices" if measured else "not measured yet"),
         (32, "External testing", "not recorded"),
         (34, "Demographics", "not known: the data sets do not say"),
-        (37, "Failure analysis", "the worst mistakes are pictures in report.html" if measured else "not done yet"),
+        (37, "Failure analysis", "not recorded here; `detectclf evaluate` draws the worst mistakes in its report.html"),
         (38, "Limitations", "under Caveats and recommendations"),
     ]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from detectclf.evaluation.report import Report
 
 _ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
+_WHERE_KNOWN = "explanation.mass_inside_box"
 
 
 def report_table(report: Report) -> str:
@@ -20,7 +21,8 @@ def report_table(report: Report) -> str:
     count, clean = record["data"]["evaluated"], record["clean"]["samples"]
     doubled = clean is not None and clean < count
     rows = []
-    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE)):
+    explained = figure_at(record, _WHERE_KNOWN) is not None
+    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _WHERE_KNOWN))):
         row = [
             headline.name,
             show(figure_at(record, headline.key), percent=headline.percent),

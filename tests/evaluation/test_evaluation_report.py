@@ -344,3 +344,14 @@ def test_shares_of_the_maps_are_a_figure_with_its_interval() -> None:
     low, high = record["intervals"]["explanation.mass_inside_box"]
     assert low < np.mean(known) < high
     assert report_of(predictions, dataset).record["explanation"] == {"mass_inside_box": None, "slices": 0}
+
+
+def test_a_figure_that_no_resample_changes_has_no_interval() -> None:
+    predictions, dataset = example(8)
+    right = [
+        replace(p, boxes_xyxy=s.boxes_xyxy, box_labels=s.box_labels, scores=np.full(len(s.box_labels), 0.9, np.float32))
+        for p, s in zip(predictions, dataset.samples, strict=True)
+    ]
+    record = report_of(right, dataset).record
+    assert record["combined"]["mAP50"] == pytest.approx(1.0)
+    assert record["intervals"]["combined.mAP50"] is None, "not 1.000 to 1.000, whatever the rounding"

@@ -11,7 +11,7 @@ import pytest
 from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
-from detectclf.inference.fusion_fit import fit_fusion, fit_temperature, tumor_threshold
+from detectclf.inference.fusion_fit import GAMMAS, fit_fusion, fit_temperature, tumor_threshold
 from detectclf.types import Prediction, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
@@ -155,7 +155,7 @@ def test_gamma_is_the_scorers_choice() -> None:
     target = float(np.mean([p.scores.sum() for p in fused]))
     sizes = [(30, 20)] * 50
     assert fit_fusion(outputs, truths, NAMES, CONFIG, sizes=sizes, box_scorer=near(target)).box_gamma == 0.3
-    assert len(seen) == 10
+    assert len(seen) == len(GAMMAS)
     none = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: None)
     assert none.box_gamma == default_fusion(CLASSES).box_gamma, "no figure, no choice"
     tie = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: 1.0)
@@ -184,3 +184,9 @@ def test_what_cannot_be_fitted_is_said() -> None:
         with pytest.raises(kind) as caught:
             fit_fusion(given, known, names, config)
         assert "\n" not in str(caught.value)
+
+
+def test_a_sure_class_draws_no_stray_box() -> None:
+    """Whatever exponent is chosen, a box that the detector holds for one in five is not drawn."""
+    assert max(GAMMAS) <= 0.5
+    assert all(0.2 ** (1 - gamma) * 1.0**gamma < CONFIG.box_threshold for gamma in GAMMAS)
