@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from detectclf.cli import data, models, training
 from detectclf.errors import DetectclfError, one_line
+
+# The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 EPILOG = "Research use only: not a medical device, not for diagnosis."
 
@@ -19,7 +23,6 @@ app = typer.Typer(
     help="Find, box and classify brain tumours on MRI slices: a Faster R-CNN and a classifier, combined and evaluated "
     "together.",
     epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -48,8 +51,11 @@ def main() -> NoReturn:
     """Entry point: runs the command and turns typed errors into one line and an exit code (INTERFACE.md)."""
     # Verbosity belongs to each command, but an error may come before or after it is parsed.
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
+    _open_missing_streams()
     try:
-        app(standalone_mode=True)
+        code = _run()
+    except USAGE_ERROR as error:
+        _stop(_usage_line(error), 2, verbose=False)
     except DetectclfError as error:
         _stop(str(error), error.exit_code, verbose)
     except KeyboardInterrupt:
@@ -66,7 +72,33 @@ def main() -> NoReturn:
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
         _stop(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", 1, verbose)
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _run() -> int:
+    # Not `app()`: that one prints usage errors in several lines and exits 1 where the reader of stdout is gone.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("detectclf", sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        sys.stdout.flush()
+        return stop.exit_code
+    # Here and not at the end of the interpreter, so that a full disk is told of.
+    sys.stdout.flush()
+    return 0
+
+
+def _usage_line(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "detectclf"
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+
+
+def _open_missing_streams() -> None:
+    # Started with a closed stdout or stderr (`>&-`, some schedulers), Python has None there.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
 
 
 def _stop(line: str, code: int, verbose: bool) -> NoReturn:

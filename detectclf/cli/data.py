@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from detectclf.cli import options, output
+from detectclf.errors import DataError, UnsafeError
 
 app = typer.Typer(
     help="Look at data sets, check, convert and split them. The source is never changed.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
@@ -23,7 +23,7 @@ FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
 
 @app.command()
 def check(
-    folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR...")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR")],
     json: options.Json = False,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the groups of copies to write.")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a mended copy to --out, each change logged.")] = False,
@@ -31,7 +31,10 @@ def check(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Find faults in labels and images, and copies of slices across splits. Exit code 2 when there are errors.
+    """Find faults in labels and images, and copies of slices across splits.
+
+    Exit code 0 with at most warnings and copies, 2 with errors, 3 when one of them is a file refused as unsafe (a
+    bomb, a device, over the limits); the rest is looked at all the same.
 
     Example: detectclf data check export/ --sheet copies.png
     """
@@ -43,8 +46,8 @@ def check(
         output.print_json(audit.to_record())
     else:
         output.say(pipeline.audit_text(audit, everything=verbose), quiet)
-    if any(p.severity == "error" for p in audit.problems):
-        raise typer.Exit(2)
+    if audit.errors:
+        raise typer.Exit(UnsafeError.exit_code if audit.unsafe else DataError.exit_code)
 
 
 @app.command()

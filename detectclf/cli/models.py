@@ -156,7 +156,7 @@ def predict(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders written by `evaluate`, or runs.", metavar="RUN...")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders written by `evaluate`, or runs.", metavar="RUN")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the leader board page here.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
