@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 from detectclf.types import Pixels, Sample
 
@@ -121,14 +122,12 @@ class Fingerprints:
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, in one step so that no half-written file is left."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}
         lists = {"names": self.names, "splits": self.splits, "sources": self.sources}
         meta = {key: json.dumps(value) for key, value in lists.items()}
-        partial = Path(f"{path}.part")
-        save_file(tensors, partial, metadata={"fingerprints": _VERSION, **meta})
-        partial.replace(path)
+        atomic_write(Path(path), save(tensors, metadata={"fingerprints": _VERSION, **meta}))
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:

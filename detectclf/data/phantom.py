@@ -18,6 +18,7 @@ import numpy as np
 from detectclf.data.phantom_heads import HEADS, axial_low
 from detectclf.data.phantom_tissue import SIZE, Head, Mask, smooth_noise
 from detectclf.data.phantom_tumors import TUMORS
+from detectclf.data.safety import atomic_folder
 from detectclf.errors import DataError
 from detectclf.types import CANONICAL_CLASSES, NEGATIVE_CLASS, FloatArray, Pixels
 
@@ -143,19 +144,21 @@ def write_sample_data(out: Path, n: int = 240, seed: int = 0) -> Path:
     """
     if n < 3 * len(CANONICAL_CLASSES):
         raise DataError(f"{n} slices cannot fill three splits with four classes", remedy="ask for 12 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("is there already and is not an empty folder", file=out, remedy="choose another --out")
-    for split, numbers in _assign(n, seed).items():
-        folder = out / split
-        folder.mkdir(parents=True)
-        document = _document()
-        for image_id, number in enumerate(numbers):
-            image, annotation = _write_slice(folder, number, seed, image_id)
-            document["images"].append(image)
-            if annotation is not None:
-                document["annotations"].append({"id": len(document["annotations"]), **annotation})
-        (folder / "_annotations.coco.json").write_text(json.dumps(document), encoding="utf-8")
+    with atomic_folder(out) as partial:
+        for split, numbers in _assign(n, seed).items():
+            _write_split(partial / split, numbers, seed)
     return out
+
+
+def _write_split(folder: Path, numbers: list[int], seed: int) -> None:
+    folder.mkdir()
+    document = _document()
+    for image_id, number in enumerate(numbers):
+        image, annotation = _write_slice(folder, number, seed, image_id)
+        document["images"].append(image)
+        if annotation is not None:
+            document["annotations"].append({"id": len(document["annotations"]), **annotation})
+    (folder / "_annotations.coco.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def _assign(n: int, seed: int) -> dict[str, list[int]]:

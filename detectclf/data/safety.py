@@ -7,6 +7,7 @@ opens its files through here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -185,13 +186,19 @@ def atomic_folder(out: str | Path) -> Iterator[Path]:
     partial = target.parent / f".{target.name[:60]}.{secrets.token_hex(8)}.partial"
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise DataError("exists and is not empty", file=out, remedy="choose another --out or remove it")
+            raise DataError("exists and is not an empty folder", file=out, remedy="choose another --out or remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     except OSError as error:
         raise _unwritable(out, error) from error
     try:
-        yield partial
+        try:
+            yield partial
+        except OSError as error:
+            # A write that failed for want of space names no file.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _unwritable(out, error) from error
+            raise
         try:
             if target.exists():
                 target.rmdir()  # Windows renames onto nothing, not even an empty folder

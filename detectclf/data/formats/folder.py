@@ -33,7 +33,8 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:
     """``(split, class folder)``, empty class folders included when others hold images."""
     splits = [sub for sub in subfolders(folder) if is_split_name(sub.name)]
     named = [(split_name(split.name), sub) for split in splits for sub in subfolders(split)]
-    named = named or [("train", sub) for sub in subfolders(folder)]
+    # A split folder whose images lie in it without a class folder is no class called "valid".
+    named = named or [("train", sub) for sub in subfolders(folder) if not is_split_name(sub.name)]
     named = [(split, sub) for split, sub in named if sub.name.casefold() not in _NOT_CLASSES]
     return named if any(image_files(sub) for _, sub in named) else []
 
