@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detectclf.data.intensity import ImageError, Values, ask_for_frame, check_frame, check_pixels, decoding, to_grey
-from detectclf.data.medical import MAX_UNPACKED_BYTES, import_medical, needs_extra, unpacks_too_far
+from detectclf.data.medical import MAX_UNPACKED_BYTES, import_medical, unpacks_too_far
 from detectclf.errors import UnsafeError
 from detectclf.types import Pixels
 
@@ -135,7 +135,8 @@ def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None
             raise ImageError("truncated", "DICOM picture is cut short", file=file, remedy="copy it again")
         return
     if not import_medical("pydicom.pixels", file).get_decoder(syntax).is_available:
-        raise needs_extra("a decoder of compressed DICOM", file)
+        remedy = "install the extra 'medical' if it is not there, or store it uncompressed (gdcmconv --raw, dcmdjpeg)"
+        raise ImageError("unreadable", f"no decoder for DICOM of {syntax.name}", file=file, remedy=remedy)
     encaps = import_medical("pydicom.encaps", file)
     encoded = encaps.get_frame(data.PixelData, index, number_of_frames=frames)
     size = _codestream_size(encoded)

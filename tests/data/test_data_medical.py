@@ -145,6 +145,18 @@ def test_baseline_jpeg_in_dicom(tmp_path: Path) -> None:
     assert np.abs(read_image(path).astype(int) - SLICE).max() <= 6
 
 
+def test_a_compression_without_decoder_is_named(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", SLICE)
+    data = pydicom.dcmread(path)
+    data.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+    if pydicom.pixels.get_decoder(pydicom.uid.JPEGLosslessSV1).is_available:
+        pytest.skip("another decoder is installed")
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+    data.save_as(path)
+    with pytest.raises(DataError, match="no decoder for DICOM of JPEG Lossless"):
+        read_image(path)
+
+
 def test_voi_lut(tmp_path: Path) -> None:
     lut = pydicom.Dataset()
     lut.LUTDescriptor, lut.LUTData = [256, 0, 12], [4095 - round(v * 4095 / 255) for v in range(256)]
