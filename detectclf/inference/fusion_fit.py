@@ -168,10 +168,12 @@ def tumor_threshold(
     sensitivity: float | None,
     max_false_alarm_rate: float | None,
 ) -> float:
-    """The threshold on P(tumour) that meets the target on these slices.
+    """The threshold on P(tumour) that meets the target on these slices and wastes nothing.
 
-    With ``sensitivity`` the largest one at which at least that share of the tumour slices reaches it, else the
-    smallest one that at most ``max_false_alarm_rate`` of the healthy slices reach.
+    With ``sensitivity`` as many healthy slices as can be lie below it while at least that share of the tumour slices
+    reaches it; else as many tumour slices as can be reach it while at most ``max_false_alarm_rate`` of the healthy ones
+    do. All thresholds between two neighbouring slices do the same here; the middle is taken, since one on the edge
+    misses the next slice that is a hair less sure, or the same slice on another device.
 
     Raises:
         DataError: no slices of the kind that the target is about.
@@ -183,12 +185,25 @@ def tumor_threshold(
             f"the split has no {'tumour' if sensitivity is not None else 'healthy'} slices to set the threshold on",
             remedy="bundle on another split, or without an operating point",
         )
+    tumors, healthy = tumor_probability[is_tumor], tumor_probability[~is_tumor]
     if sensitivity is not None:
         # The tiny shift keeps 0.95 * 20 = 19.000000000000004 from asking for 20.
         needed = max(1, math.ceil(sensitivity * len(values) - 1e-9))
-        return float(values[needed - 1])
+        edge = float(values[needed - 1])
+        below = float(healthy[healthy < edge].max(initial=-math.inf))
+        return edge if below == -math.inf else _middle(below, float(tumors[tumors > below].min()))
     allowed = math.floor((max_false_alarm_rate or 0.0) * len(values) + 1e-9)
-    return float(np.nextafter(values[allowed], np.inf))
+    edge = float(values[allowed])
+    above = float(tumors[tumors > edge].min(initial=math.inf))
+    if above == math.inf:
+        return float(np.nextafter(edge, np.inf))
+    return _middle(float(healthy[healthy < above].max()), above)
+
+
+def _middle(low: float, high: float) -> float:
+    """Between ``low``, which must not reach it, and ``high``, which must."""
+    middle = low + (high - low) / 2
+    return middle if middle > low else high
 
 
 def _choose_gamma(

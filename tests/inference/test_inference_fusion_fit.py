@@ -101,13 +101,13 @@ def test_the_fit_stays_finite_and_mild(pick: slice, reason: str) -> None:
 @pytest.mark.parametrize(
     ("sensitivity", "rate", "expected"),
     [
-        (0.75, None, 0.6),  # three of four tumours reach 0.6
-        (0.76, None, 0.2),  # a fourth is needed
-        (0.01, None, 0.9),
-        (0.999, None, 0.2),
-        (None, 0.5, 0.1),  # two of four healthy slices may reach it: just above the third
-        (None, 0.49, 0.3),
-        (None, 0.01, 0.7),  # none may: just above all
+        (0.75, None, 0.45),  # three of four tumours reach 0.6, the next healthy slice is at 0.3
+        (0.76, None, 0.15),  # a fourth is needed
+        (0.01, None, 0.75),  # one would do, but the second is to be had without a false alarm
+        (0.999, None, 0.15),
+        (None, 0.5, 0.15),  # two of four healthy slices may reach it: above the third
+        (None, 0.49, 0.45),
+        (None, 0.01, 0.75),  # none may: above all
     ],
 )
 def test_threshold_meets_the_target(sensitivity: float | None, rate: float | None, expected: float) -> None:
@@ -119,6 +119,29 @@ def test_threshold_meets_the_target(sensitivity: float | None, rate: float | Non
         assert (tumor[is_tumor] >= found).mean() >= sensitivity
     else:
         assert (tumor[~is_tumor] >= found).mean() <= (rate or 0)
+
+
+@pytest.mark.parametrize("target", [(0.5, None), (0.95, None), (None, 0.0), (None, 0.05)])
+def test_nothing_is_given_up_where_the_classes_lie_apart(target: tuple[float | None, float | None]) -> None:
+    tumor = np.concatenate([np.linspace(0.6, 1, 20), np.linspace(0, 0.4, 20)])
+    assert tumor_threshold(tumor, np.arange(40) < 20, *target) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("why", "tumors", "healthy", "target", "expected"),
+    [
+        ("neighbouring floats: the tumour's own", [1.0], [np.nextafter(1.0, 0)], (0.95, None), 1.0),
+        ("healthy slices of the same probability cannot be kept out", [0.5, 0.5], [0.5], (0.95, None), 0.5),
+        ("no healthy slice below", [0.2, 0.4], [0.9], (0.5, None), 0.4),
+        ("no healthy slice at all", [0.2, 0.4], [], (0.5, None), 0.4),
+        ("no tumour above", [0.1], [0.9], (None, 0.0), np.nextafter(0.9, 1)),
+    ],
+)
+def test_threshold_at_the_edges(
+    why: str, tumors: list[float], healthy: list[float], target: tuple[float | None, float | None], expected: float
+) -> None:
+    is_tumor = np.array([True] * len(tumors) + [False] * len(healthy))
+    assert tumor_threshold(np.array([*tumors, *healthy]), is_tumor, *target) == expected, why
 
 
 @pytest.mark.parametrize("target", [{"sensitivity": 0.95}, {"max_false_alarm_rate": 0.05}])
