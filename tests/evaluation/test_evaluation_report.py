@@ -161,7 +161,7 @@ def test_contract_keys_and_agreement_of_intervals() -> None:
         value = figure_at(record, headline.key)
         limits = record["intervals"].get(headline.key)
         if value is not None and limits is not None:
-            assert limits[0] <= value <= limits[1] or headline.key.endswith("ece"), headline.key
+            assert limits[0] <= value <= limits[1], headline.key
     assert {k for k in ("combined.accuracy", "combined.mAP", "combined.joint_accuracy") if record["intervals"][k]} == {
         "combined.accuracy",
         "combined.mAP",
