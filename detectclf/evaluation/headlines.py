@@ -56,6 +56,7 @@ STAGES = (
     Headline("explanation.mass_inside_box", "Map inside the box", "share of the activation map in the true box", True),
 )
 HEADLINES = COMBINED + STAGES
+_TARGETS = {"sensitivity": "sensitivity {:g} or more", "max_false_alarm_rate": "false-alarm rate {:g} or less"}
 
 
 def figure_at(record: Mapping[str, Any], key: str) -> float | None:
@@ -66,6 +67,21 @@ def figure_at(record: Mapping[str, Any], key: str) -> float | None:
             return None
         value = value[part]
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def operating_point_text(record: Mapping[str, Any]) -> str | None:
+    """What was asked for when the bundle was made, and what it turned out to be here; ``None`` if nothing was asked."""
+    point = record["operating_point"]
+    asked = [
+        text.format(point["set"][key]) for key, text in _TARGETS.items() if (point["set"] or {}).get(key) is not None
+    ]
+    if not asked:
+        return None
+    here = []
+    for name in ("sensitivity", "specificity"):
+        limits = show_interval(point[f"{name}_interval"], percent=True)
+        here.append(f"{name} {show(point[name], percent=True)}" + (f" (95 % interval {limits})" if limits else ""))
+    return f"operating point: {', '.join(asked)}, frozen in the bundle; here {', '.join(here)}"
 
 
 def show(value: float | None, *, percent: bool = False) -> str:

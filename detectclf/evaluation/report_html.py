@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.errors import DetectclfError, one_line
 from detectclf.evaluation.froc import FROC_RATES
-from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
+from detectclf.evaluation.headlines import HEADLINES, figure_at, operating_point_text, show, show_interval
 from detectclf.evaluation.mistakes import Mistake
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def render_html(report: Report, plots: Mapping[str, Any]) -> str:
         plots=shown,
         mistakes=[(mistake, *_picture(mistake)) for mistake in report.mistakes],
         facts=list(flat(record["facts"])),
+        point=operating_point_text(record),
         worst_of=_count_mistakes(report),
     )  # fmt: skip
 
@@ -93,6 +94,7 @@ def render_markdown(report: Report) -> str:
         use=RESEARCH_USE,
         models=sorted({p.model for p in report.predictions if p.model}),
         headlines=_rows(report.record),
+        point=operating_point_text(report.record),
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def flat(facts: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(facts, list):
         yield prefix, ", ".join(str(item) for item in facts) or "none"
     else:
-        yield prefix, "not known" if facts is None else str(facts)
+        yield prefix, "–" if facts is None else str(facts)
 
 
 def _picture(mistake: Mistake) -> tuple[str | None, str | None]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, show, show_interval
+from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, operating_point_text, show, show_interval
 
 if TYPE_CHECKING:
     from detectclf.evaluation.report import Report
@@ -34,7 +34,8 @@ def report_table(report: Report) -> str:
     title = f"{record['data']['split'] or 'no split'}: {count} slices of {record['data']['source_groups']} sources"
     columns = ["figure", "value", "95 % interval", *([f"{clean} clean slices"] if doubled else [])]
     notes = "".join(f"note: {note}\n" for note in record["notes"])
-    return text_table(title, columns, rows) + notes + str(record["use"])
+    point = operating_point_text(record)
+    return text_table(title, columns, rows) + (f"{point}\n" if point else "") + notes + str(record["use"])
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

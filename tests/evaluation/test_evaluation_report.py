@@ -246,7 +246,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [str(v) for k, v in attrs if k in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "br", "img"):
+        if tag not in ("meta", "br", "img", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -309,6 +309,28 @@ def test_mistakes_come_by_cost() -> None:
     wrong = sum(p.label != s.label for p, s in zip(predictions, dataset.samples, strict=True))
     assert sum(m.kind in ("missed tumour", "false alarm", "wrong tumour class") for m in report.mistakes) == wrong
     assert report.record["intervals"] == {}
+
+
+@pytest.mark.parametrize(
+    ("why", "asked", "text"),
+    [
+        ("a sensitivity", {"sensitivity": 0.95, "max_false_alarm_rate": None}, "sensitivity 0.95 or more, frozen"),
+        ("a rate", {"sensitivity": None, "max_false_alarm_rate": 0.1}, "false-alarm rate 0.1 or less, frozen"),
+        ("none asked", {"sensitivity": None, "max_false_alarm_rate": None}, None),
+        ("two runs, no bundle", None, None),
+    ],
+)
+def test_the_operating_point_is_told_everywhere(why: str, asked: dict[str, Any] | None, text: str | None) -> None:
+    report = report_of(*example(40, 3), facts={"operating_point": asked})
+    point = report.record["operating_point"]
+    low, high = point["sensitivity_interval"]
+    assert low <= point["sensitivity"] <= high
+    for told in (report_table(report), render_html(report, {}), render_markdown(report)):
+        if text is None:
+            assert "perating point:" not in told, why
+        else:
+            reached = f"here sensitivity {100 * point['sensitivity']:.1f} % (95 % interval {100 * low:.1f} to "
+            assert text in told and reached in told and "specificity" in told, why
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
