@@ -8,7 +8,9 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
    of that class; for the negative class ``s`` is 1 minus the best score of any tumour box.
 3. **Slice class.** ``z_k = a log p_k + b e_k + c_k``, softmax over ``k``: a logistic layer over both stages.
 4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
-5. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
+5. **One claim per place.** Of boxes that reach ``box_threshold`` and mostly cover one another, whatever their class,
+   the best stays; the others are scaled under the threshold, so that they still count for mAP but are not drawn.
+6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
    ``1 - P(negative)`` reaches it, else negative; without, the likeliest class is the label.
 
 Boxes and class of one prediction agree: on a slice called negative every tumour box stays under ``box_threshold``;
@@ -35,6 +37,9 @@ SCORE_FLOOR = 0.01
 
 SAME_PLACE_IOU = 0.5
 """Boxes of one class that overlap more than this are one box."""
+
+SAME_LESION_COVER = 0.5
+"""A box of which more than this share lies in a better one (or the other way round) claims the same lesion."""
 
 CLASS_BOX_CONFLICT = "class_box_conflict"
 """The detector alone claims a tumour of another class than the slice's."""
@@ -231,13 +236,25 @@ def fuse_boxes(
     gamma = parameters.box_gamma
     opinion = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * opinion**gamma
-    if label == negative:
-        # Scaling keeps the order that mAP reads, and a healthy slice shows no tumour box.
-        tumor = np.array([name != negative for name in labels], dtype=bool)
-        under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
-        fused = np.where(tumor, np.minimum(fused * parameters.box_threshold, under), fused)
+    tumor = np.array([name != negative for name in labels], dtype=bool)
+    demoted = tumor if label == negative else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
+    # Scaling keeps the order that mAP reads; a healthy slice shows no tumour box, a lesion one.
+    under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
+    fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
     order = np.argsort(-fused, kind="stable")
     return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
+
+
+def _second_claims(boxes: FloatArray, scores: Doubles, claims: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """``(N,)``: which of the ``claims`` are of a lesion that a better one claims already."""
+    second = np.zeros(len(boxes), dtype=bool)
+    better: list[int] = []
+    for i in sorted(np.flatnonzero(claims).tolist(), key=lambda i: -scores[i]):
+        if better and cover(boxes[i], boxes[better]).max() > SAME_LESION_COVER:
+            second[i] = True
+        else:
+            better.append(i)
+    return second
 
 
 def _with_slice_class(
@@ -253,14 +270,26 @@ def _with_slice_class(
     overlap = iou(boxes[best], boxes)
     # The copy carries the best score of all, so boxes of its class at the same place are its duplicates.
     kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PLACE_IOU]
-    rows = [*kept, best]
-    return boxes[rows], (*(labels[i] for i in kept), label), scores[rows]
+    # First, so that it wins a tie with the box that it is a copy of.
+    rows = [best, *kept]
+    return boxes[rows], (label, *(labels[i] for i in kept)), scores[rows]
 
 
 def iou(box: FloatArray, boxes: FloatArray) -> Doubles:
     """Intersection over union of one ``(4,)`` box with ``(N, 4)`` boxes."""
+    shared, area, areas = _overlaps(box, boxes)
+    return np.asarray(shared / np.maximum(area + areas - shared, 1e-12))
+
+
+def cover(box: FloatArray, boxes: FloatArray) -> Doubles:
+    """Intersection over the smaller area, of one ``(4,)`` box with ``(N, 4)`` boxes: 1 where one lies in the other."""
+    shared, area, areas = _overlaps(box, boxes)
+    return np.asarray(shared / np.maximum(np.minimum(area, areas), 1e-12))
+
+
+def _overlaps(box: FloatArray, boxes: FloatArray) -> tuple[Doubles, float, Doubles]:
+    """Shared areas ``(N,)``, the area of ``box``, those of ``boxes`` ``(N,)``."""
     one, many = box.astype(np.float64), boxes.astype(np.float64)
     sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
     shared = np.prod(np.clip(sides, 0, None), axis=1)
-    area, areas = np.prod(one[2:] - one[:2]), np.prod(many[:, 2:] - many[:, :2], axis=1)
-    return np.asarray(shared / np.maximum(area + areas - shared, 1e-12))
+    return shared, float(np.prod(one[2:] - one[:2])), np.prod(many[:, 2:] - many[:, :2], axis=1)

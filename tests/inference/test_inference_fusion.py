@@ -122,6 +122,30 @@ def test_the_best_box_is_also_given_out_with_the_slices_class() -> None:
     assert got.stages is out and got.flags == ("class_box_conflict",)
 
 
+INSIDE, BESIDE = [15.0, 15, 40, 40], [45.0, 45, 85, 85]
+
+
+@pytest.mark.parametrize(
+    ("second", "name", "claims"),
+    [
+        (INSIDE, "glioma", 1),  # a box within the box: the same lesion
+        ([10.0, 10, 50, 90], "glioma", 1),  # round it, twice as large
+        (INSIDE, "meningioma", 1),  # the same lesion by another name
+        (BESIDE, "glioma", 2),  # touching at a corner: another lesion
+        (THERE, "glioma", 2),  # elsewhere
+    ],
+)
+def test_one_claim_per_place(second: list[float], name: str, claims: int) -> None:
+    got = fused(outputs([0.9, 0.08, 0.01, 0.01], [(HERE, "glioma", 0.95), (second, name, 0.9)]))
+    assert len(got.scores) == 2, "nothing is lost for mAP"
+    assert got.box_labels[0] == "glioma" and int((got.scores >= PLAIN.box_threshold).sum()) == claims
+
+
+def test_of_two_names_for_one_box_the_slices_class_is_claimed() -> None:
+    got = fused(outputs([0.1, 0.85, 0.01, 0.04], [(HERE, "glioma", 0.9)]), replace(PLAIN, box_gamma=0.0))
+    assert got.box_labels == ("meningioma", "glioma") and got.scores[1] < PLAIN.box_threshold <= got.scores[0]
+
+
 @pytest.mark.parametrize(
     ("probabilities", "boxes", "flags", "detector"),
     [
