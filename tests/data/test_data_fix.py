@@ -92,7 +92,7 @@ def test_no_writing_into_the_source_or_over_something(tmp_path: Path, out: str, 
     (tmp_path / "full").mkdir()
     (tmp_path / "full/kept.txt").write_text("mine")
     before = _bytes(tmp_path)
-    with pytest.raises(DataError, match=r"inside the data set|not empty"):
+    with pytest.raises(DataError, match=r"inside the data set|not an empty folder"):
         run(tmp_path / "in", tmp_path / out)
     assert _bytes(tmp_path) == before
 

@@ -391,10 +391,10 @@ def test_atomic_folder_is_whole_or_absent(tmp_path: Path) -> None:
         (partial / "a").write_text("x")
         assert not out.exists()
     assert [p.name for p in out.iterdir()] == ["a"] and [p.name for p in out.parent.iterdir()] == ["out"]
-    with pytest.raises(DataError, match="not empty"), atomic_folder(out):
+    with pytest.raises(DataError, match="not an empty folder"), atomic_folder(out):
         pytest.fail("must not start")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="not empty"), atomic_folder(tmp_path / "file"):
+    with pytest.raises(DataError, match="not an empty folder"), atomic_folder(tmp_path / "file"):
         pytest.fail("must not start")
     (tmp_path / "empty").mkdir()
     with atomic_folder(tmp_path / "empty") as partial:

@@ -205,7 +205,7 @@ def test_missing_key_and_taken_folder_need_no_server(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match="not an empty folder"):
         download("a/b/1", tmp_path / "out", limits=QUICK)
     monkeypatch.delenv("ROBOFLOW_API_KEY")
     with pytest.raises(DataError, match="ROBOFLOW_API_KEY is not set"):
