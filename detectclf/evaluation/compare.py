@@ -89,6 +89,7 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
     entries = _named([load_entry(Path(run)) for run in runs])
     paired = [entry for entry in entries if entry.data is not None]
     notes = [f"{e.name}: a training run; figures are of its own valid split, not paired" for e in entries if not e.data]
+    notes += [f"{e.name}: its speed includes class-activation maps" for e in entries if e.row["explained"]]
     pairs: list[dict[str, Any]] = []
     if len(paired) > 1:
         pairs, more = _pairs(paired, settings)

@@ -233,6 +233,10 @@ def _why_missing(data: Aligned) -> list[str]:
             data.negative is not None and bool(labels) and data.negative not in labels,
             "no healthy slice: specificity and false alarms per healthy slice have no meaning",
         ),
+        (
+            bool(labels) and labels == {data.negative},
+            "no tumour slice: sensitivity has no meaning",
+        ),
         (not boxed, "no slice has known boxes: detection figures are null"),
         (bool(boxed) and not tumors, "no true tumour box: mAP and FROC have no meaning"),
         (boxless > 0, f"{boxless} tumour slices without known box: not in detection and joint accuracy"),

@@ -81,7 +81,7 @@ def operating_point_text(record: Mapping[str, Any]) -> str | None:
     for name in ("sensitivity", "specificity"):
         limits = show_interval(point[f"{name}_interval"], percent=True)
         here.append(f"{name} {show(point[name], percent=True)}" + (f" (95 % interval {limits})" if limits else ""))
-    return f"operating point: {', '.join(asked)}, frozen in the bundle; here {', '.join(here)}"
+    return f"{', '.join(asked)}, frozen in the bundle; here {', '.join(here)}"
 
 
 def show(value: float | None, *, percent: bool = False) -> str:

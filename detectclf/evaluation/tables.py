@@ -35,7 +35,9 @@ def report_table(report: Report) -> str:
     columns = ["figure", "value", "95 % interval", *([f"{clean} clean slices"] if doubled else [])]
     notes = "".join(f"note: {note}\n" for note in record["notes"])
     point = operating_point_text(record)
-    return text_table(title, columns, rows) + (f"{point}\n" if point else "") + notes + str(record["use"])
+    return (
+        text_table(title, columns, rows) + (f"operating point: {point}\n" if point else "") + notes + str(record["use"])
+    )
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

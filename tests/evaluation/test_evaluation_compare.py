@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dataset,
             config=EvaluateConfig(bootstrap=20, worst=0),
             groups=range(60),
-            speed={"images_per_second": speed, "device": "cpu"},
+            speed={"images_per_second": speed, "device": "cpu", "explained": name == "poor"},
             facts={"model": {"parameters": 3_000_000}},
         )
         write_bare(report, folder / name / "evaluation")
@@ -61,6 +61,7 @@ def test_a_tie_is_a_tie_and_a_difference_is_named(runs: Path, tmp_path: Path) ->
     assert by_name["training"]["accuracy"] == 0.8, "the best epoch"
     assert [row["run"] for row in record["runs"]][:2] == ["good", "twin"]
     assert any("training run" in note for note in record["notes"])
+    assert [n for n in record["notes"] if "speed" in n] == ["poor: its speed includes class-activation maps"]
     assert "accuracy tie, mAP tie" in board.table
     files = write_board(board, tmp_path / "board")
     page = files["compare.html"].read_text(encoding="utf-8")

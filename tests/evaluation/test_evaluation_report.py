@@ -76,6 +76,13 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
         ["combined.specificity"],
     ),
     (
+        "no tumour slice",
+        only("no_tumor"),
+        "sensitivity has no meaning",
+        ["combined.sensitivity"],
+        ["combined.specificity"],
+    ),
+    (
         "no boxes",
         unboxed,
         "no slice has known boxes",
@@ -327,7 +334,7 @@ def test_the_operating_point_is_told_everywhere(why: str, asked: dict[str, Any] 
     assert low <= point["sensitivity"] <= high
     for told in (report_table(report), render_html(report, {}), render_markdown(report)):
         if text is None:
-            assert "perating point:" not in told, why
+            assert "frozen in the bundle" not in told, why
         else:
             reached = f"here sensitivity {100 * point['sensitivity']:.1f} % (95 % interval {100 * low:.1f} to "
             assert text in told and reached in told and "specificity" in told, why
