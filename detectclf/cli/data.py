@@ -1,6 +1,6 @@
 """``detectclf data ...``: look at data, check, convert, split, download it. The source is never changed."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
 from pathlib import Path
 from typing import Annotated

@@ -1,16 +1,18 @@
-"""What commands print: results on stdout, everything else on stderr."""
+"""What commands print: results on stdout, everything else on stderr.
+
+Even the standard library's modules are imported where they are used: ``--help`` needs none of them.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-import shlex
 import sys
 from typing import Any
 
 
 def setup_logging(quiet: bool, verbose: bool) -> None:
     """Sends the package's log to stderr: warnings only with ``--quiet``, everything with ``--verbose``."""
+    import logging
+
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -22,6 +24,8 @@ def setup_logging(quiet: bool, verbose: bool) -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout; lone surrogates of odd file names are escaped, never a crash."""
+    import json
+
     print(json.dumps(document, ensure_ascii=True, allow_nan=False))
 
 
@@ -34,4 +38,6 @@ def say(text: str, quiet: bool = False) -> None:
 
 def command_line() -> str:
     """The command as typed, for reports; folders of the program itself left out."""
+    import shlex
+
     return shlex.join(["detectclf", *sys.argv[1:]])

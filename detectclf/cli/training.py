@@ -1,6 +1,6 @@
 """``train-detector``, ``train-classifier``, ``demo``."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
 from pathlib import Path
 from typing import Annotated, Any
