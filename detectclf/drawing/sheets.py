@@ -94,6 +94,18 @@ def row_sheet(
     return _sheet(shown, classes, max(columns, 3), tile_size, title or f"{len(rows)} groups")
 
 
+def side_by_side(sheets: Sequence[Image]) -> Image:
+    """The sheets in one RGB picture, left to right, aligned at the top; at least one."""
+    from PIL import Image as Pillow
+
+    whole = Pillow.new("RGB", (sum(s.width for s in sheets), max(s.height for s in sheets)), BACKGROUND)
+    left = 0
+    for sheet in sheets:
+        whole.paste(sheet, (left, 0))
+        left += sheet.width
+    return whole
+
+
 def tile_of(sample: Sample, pixels: Pixels, caption: str | None = None) -> Tile:
     """``sample`` as a tile; the caption is by default its split and name, and whether its boxes are not known."""
     if caption is None:

@@ -33,7 +33,7 @@ BoxScorer = Callable[[Sequence[Prediction]], float | None]
 
 GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates of ``box_gamma``. Beyond 0.5 the class counts for more than the box: on a slice of sure class 0.8 makes
-0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/evaluation-log.md)."""
+0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/log.md)."""
 
 # Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
 _SD_LOG_TEMPERATURE = 1.0

@@ -11,7 +11,17 @@ from PIL import Image
 from detectclf.config import AugmentConfig
 from detectclf.data.augment import detection_augment
 from detectclf.drawing.palette import CLASS_COLORS, OTHER_COLORS, UNKNOWN_COLOR, color_of, text_color_on
-from detectclf.drawing.sheets import GAP, Row, Tile, contact_sheet, row_sheet, sample_tiles, spread, tile_of
+from detectclf.drawing.sheets import (
+    GAP,
+    Row,
+    Tile,
+    contact_sheet,
+    row_sheet,
+    sample_tiles,
+    side_by_side,
+    spread,
+    tile_of,
+)
 from detectclf.drawing.stats import stats_figure
 from detectclf.types import CANONICAL_CLASSES, Dataset, Sample, empty_boxes
 
@@ -171,6 +181,13 @@ def test_colours_are_one_per_class_and_distinct() -> None:
     assert color_of(None, own) == color_of("never heard of", own) == UNKNOWN_COLOR
     many = [f"c{i}" for i in range(20)]
     assert {color_of(n, many) for n in many} == set(OTHER_COLORS), "a cycle, not an error"
+
+
+def test_side_by_side_keeps_every_pixel() -> None:
+    red, blue = Image.new("RGB", (4, 9), (255, 0, 0)), Image.new("RGB", (7, 5), (0, 0, 255))
+    whole = side_by_side([red, blue])
+    assert whole.size == (11, 9)
+    assert whole.getpixel((3, 8)) == (255, 0, 0) and whole.getpixel((4, 0)) == (0, 0, 255)
 
 
 @pytest.mark.parametrize(("ground", "ink"), [((255, 255, 0), (0, 0, 0)), ((0, 0, 90), (255, 255, 255))])
