@@ -44,6 +44,14 @@ class DataConfig(Settings):
     """On an error in the annotations: stop with the first one, or mend what can be mended and say so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many slices of each split, spread over the classes."""
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Cross-validation: deal all source slices, whatever their published split, into so many folds; copies together."""
+    held_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Folds that are the valid split; the others are the train split. None: train on all, validate on fold 0."""
+    fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the folds."""
+    copies: Literal["keep", "one"] = "keep"
+    """Train on every copy of a source slice, or (with folds) on one of them."""
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded, resized slices in memory; auto does when they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -77,6 +85,8 @@ class AugmentConfig(Settings):
     """Probability of a smooth MRI-like intensity field."""
     ghosting: Probability = 0.05
     """Probability of MRI-like ghosts along one axis."""
+    tone: Probability = 0.0
+    """Probability of a random tone curve, also inverting ones: the look of another sequence or scanner."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box of which less than this share of its area is left in the picture is dropped."""
 
@@ -94,6 +104,12 @@ class DetectorConfig(Settings):
     """Anchor sides in input pixels, one tuple per feature level; by default fitted to the architecture."""
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Anchor height over width."""
+    pyramid_channels: Annotated[int, Field(ge=16, le=512)] | None = None
+    """Channels of a lean detector's feature pyramid; by default the architecture's own."""
+    head_width: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Width of a lean detector's box head; by default the architecture's own."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
     proposals_train: Annotated[int, Field(ge=10)] = 200
     """Region proposals kept per slice after suppression when training."""
     proposals_test: Annotated[int, Field(ge=10)] = 60
@@ -121,12 +137,39 @@ class ClassifierConfig(Settings):
     """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
     image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
     """Side of the square input, pixels; by default the architecture's own."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout before the last layer; by default the architecture's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of each label spread over the other classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weigh the loss by inverse class frequency."""
+
+
+class RefinerConfig(Settings):
+    """The refining stage, which reads a crop round each box again."""
+
+    arch: str = "mobilenet_v2"
+    """mobilenet_v2, or timm:NAME."""
+    weights: str = "default"
+    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    image_size: Annotated[int, Field(ge=64, le=512)] = 128
+    """Side of a crop, pixels of the network's input."""
+    slice_size: Annotated[int, Field(ge=64, le=2048)] = 512
+    """Longer side that a slice is brought to before it is cropped, pixels."""
+    context: Annotated[float, Field(gt=1, le=5)] = 2.0
+    """Side of a crop over the longer side of its box."""
+    pyramid_channels: Annotated[int, Field(ge=16, le=512)] = 64
+    """Channels of the feature pyramid."""
+    head_width: Annotated[int, Field(ge=16, le=4096)] = 128
+    """Width of the layer that the box is read from."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout before the layers of class and quality."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of each label spread over the other classes."""
 
 
 class TrainingConfig(Settings):
@@ -158,6 +201,8 @@ class TrainingConfig(Settings):
     """Largest gradient norm; 0 turns clipping off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Mixed precision; auto is bf16 where the device has it fast (also recent CPUs), fp16 on older GPUs, else fp32."""
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between evaluations; the last epoch is always evaluated. The best epoch is one of those evaluated."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without improvement before stopping early; 0 never does."""
     device: str = "auto"
@@ -184,6 +229,15 @@ class ClassifierRecipe(Settings):
     training: TrainingConfig = TrainingConfig(batch_size=32, lr=8e-4, backbone_lr=4e-4, ema_decay=0.98)
 
 
+class RefinerRecipe(Settings):
+    """Everything that ``train-refiner`` needs."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: RefinerConfig = RefinerConfig()
+    training: TrainingConfig = TrainingConfig(epochs=20, batch_size=32, lr=1e-3, backbone_lr=4e-4, ema_decay=0.98)
+
+
 class BundleConfig(Settings):
     """How two runs are joined."""
 
@@ -195,6 +249,10 @@ class BundleConfig(Settings):
     """Instead: largest share of healthy slices called tumour."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for a human look."""
+    keep_fingerprints: bool = True
+    """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""
+    licences: dict[str, str] = Field(default_factory=dict)
+    """What -> licence, for the model card, such as data -> CC BY 4.0."""
     box_threshold: Probability = 0.5
     """Fused score from which a box is drawn and counted as a claim of a tumour."""
 
@@ -344,6 +402,8 @@ __all__ = [
     "EvaluateConfig",
     "EvaluateRecipe",
     "PredictConfig",
+    "RefinerConfig",
+    "RefinerRecipe",
     "Settings",
     "TrainingConfig",
     "load_recipe",

@@ -178,6 +178,25 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """What the refining stage said of the few places of a slice where the detector sees a tumour most.
+
+    Attributes:
+        boxes_xyxy: ``(M, 4)`` float32 pixels of the original image, refined.
+        scores: ``(M,)`` float32, the detector's best score of a tumour there, best first.
+        quality: ``(M,)`` float32 in [0, 1], the IoU that the refined box is thought to have with the true one.
+        kinds: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
+        classes: the ``T`` tumour classes.
+    """
+
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    quality: FloatArray
+    kinds: FloatArray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StageOutputs:
     """What the two stages said of one slice before fusion; evaluation reports each stage alone from it.
 
@@ -187,6 +206,7 @@ class StageOutputs:
         box_labels: class name of each box.
         scores: ``(N,)`` float32 in [0, 1], the detector's own.
         features: ``(D,)`` float32, the classifier's pooled features (for outlier flags), or ``None``.
+        places: what the refining stage said, or ``None`` where the bundle has none.
     """
 
     classifier_logits: FloatArray
@@ -194,6 +214,7 @@ class StageOutputs:
     box_labels: tuple[str, ...]
     scores: FloatArray
     features: FloatArray | None = None
+    places: Places | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,12 +15,24 @@ def bundle(
     classifier: Annotated[Path, typer.Option(help="Run of the class stage.", metavar="RUN")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.", metavar="DIR")],
+    refiner: Annotated[Path | None, typer.Option(help="Run of the refining stage.", metavar="RUN")] = None,
     split: options.Split = "valid",
+    folds: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of runs with folds held out: fit on out-of-fold predictions of all data instead of a split.",
+            metavar="DIR",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report on the slices fitted on here.", metavar="DIR")
+    ] = None,
     sensitivity: Annotated[
         float | None,
         typer.Option(help="Tumour sensitivity (0 to 1) that the operating point is set for on the split."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name that predictions carry [default: detectclf].")] = None,
+    config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
     assign: options.Assign = None,
@@ -43,12 +55,13 @@ def bundle(
         "bundle.name": name,
         "predict.device": device,
     }
-    recipe = load_recipe(BundleRecipe, None, assign or (), flags)
-    summary = pipelines.bundle(detector, classifier, recipe, split, out)
+    recipe = load_recipe(BundleRecipe, config, assign or (), flags)
+    stages = pipelines.Stages(detector, classifier, refiner)
+    summary = pipelines.bundle(stages, recipe, split, out, folds=folds, report=report)
     if json:
         output.print_json(summary)
     else:
-        output.say(f"bundle: {summary['bundle']} (fitted on {summary['samples']} slices of {split})", quiet)
+        output.say(f"bundle: {summary['bundle']} (fitted on {summary['samples']} slices, {summary['split']})", quiet)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""``train-detector``, ``train-classifier``, ``demo``."""
+"""``train-detector``, ``train-classifier``, ``train-refiner``, ``demo``."""
 
 # No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
@@ -92,6 +92,34 @@ def train_classifier(
     _report_run(pipelines.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
+def train_refiner(
+    data: options.Data,
+    arch: Annotated[str | None, typer.Option(help="mobilenet_v2 or timm:NAME [default: mobilenet_v2].")] = None,
+    config: options.Config = None,
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    limit: options.Limit = None,
+    out: options.RunOut = None,
+    resume: options.Resume = False,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train the optional third stage, which reads a crop round each box again: closer boxes, fewer false ones.
+
+    Example: detectclf train-refiner --data export/ --out runs/refiner
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf import pipelines
+    from detectclf.config import RefinerRecipe, load_recipe
+
+    recipe = load_recipe(RefinerRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
+    _report_run(pipelines.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)
+
+
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
     # Under torchrun only the main process has a summary to tell.
     if not summary:
@@ -132,3 +160,4 @@ def add_commands(app: typer.Typer) -> None:
     app.command("demo")(demo)
     app.command("train-detector")(train_detector)
     app.command("train-classifier")(train_classifier)
+    app.command("train-refiner")(train_refiner)

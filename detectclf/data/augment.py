@@ -112,12 +112,14 @@ class _Changes:
 
     def apply(self, pixels: Pixels, rows: FloatArray) -> tuple[Pixels, FloatArray]:
         """Changes pixels and ``(N, 5)`` rows of box and number."""
-        from detectclf.data.augment_mri import add_bias_field, add_ghosts
+        from detectclf.data.augment_mri import add_bias_field, add_ghosts, change_tone
 
         if not self._config.enabled:
             return pixels.copy(), rows
         moved = self._geometry(image=pixels, bboxes=rows)
         changed: Pixels = moved["image"]
+        if self._config.tone and self._rng.random() < self._config.tone:
+            changed = change_tone(changed, self._rng)
         if self._rng.random() < self._config.bias_field:
             changed = add_bias_field(changed, self._rng)
         if self._rng.random() < self._config.ghosting:

@@ -1,4 +1,4 @@
-"""Two artefacts of MRI scanners, as augmentations: the bias field and ghosts along one axis."""
+"""What differs between MRI scanners and sequences, as augmentations: tone, the bias field, ghosts along one axis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from detectclf.types import Pixels
 # automatic correction of intensity nonuniformity in MRI data" (1998), section I.
 BIAS_LARGEST = 0.35
 GHOST_LARGEST = 0.15
+
+TONE_KNOTS = 5
+"""Points of the random tone curve between black and white, both included."""
+
+TONE_DARKEST, TONE_BRIGHTEST = 60, 160
+"""The curve begins under the one and ends over the other: a slice keeps some contrast."""
+
+AIR_LEVEL = 24
+"""Grey levels under this fade to black in a changed tone: air has no signal in any sequence."""
 
 
 def add_bias_field(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -55,3 +64,34 @@ def add_ghosts(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     step = pixels.shape[axis] // parts
     ghosts = cv2.addWeighted(np.roll(pixels, step, axis), 0.5, np.roll(pixels, -step, axis), 0.5, 0.0)
     return cv2.addWeighted(pixels, 1 - strength, ghosts, strength, 0.0).astype(np.uint8, copy=False)
+
+
+def change_tone(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Maps grey levels through a random smooth curve: rising, falling or bent; air stays black.
+
+    Tissues change their order of brightness from sequence to sequence (fluid is dark in T1 and bright in T2), so a
+    network that has to work on all of them may not know a tissue by its level. After Zhou et al., "Models Genesis"
+    (2019), section 2.2, non-linear intensity transformation.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
+        rng: source of the curve.
+
+    Returns:
+        ``(H, W)`` uint8, a new array.
+    """
+    knots = rng.uniform(0, 255, size=TONE_KNOTS)
+    if (order := rng.random()) < 0.5:
+        knots = np.sort(knots)
+    elif order < 0.75:
+        knots = np.sort(knots)[::-1]
+    darkest, brightest = rng.uniform(0, TONE_DARKEST), rng.uniform(TONE_BRIGHTEST, 255)
+    knots = darkest + (knots - knots.min()) * (brightest - darkest) / max(float(np.ptp(knots)), 1.0)
+    levels = np.arange(256)
+    curve = np.interp(levels, np.linspace(0, 255, TONE_KNOTS), knots)
+    # A curve of straight pieces has corners that no scanner makes.
+    kernel = np.hanning(49)[1:-1]
+    smooth = np.convolve(np.pad(curve, 23, mode="edge"), kernel / kernel.sum(), mode="valid")
+    fade = np.clip(levels / AIR_LEVEL, 0, 1)
+    table = np.clip(np.rint(smooth * fade), 0, 255).astype(np.uint8)
+    return np.asarray(table[pixels])

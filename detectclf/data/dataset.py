@@ -39,6 +39,10 @@ def open_dataset(config: DataConfig) -> Dataset:
     samples = [_renamed(s, mapping, negative, keep) for part in parts for s in part.samples]
     sources = tuple(source for part in parts for source in part.sources)
     merged = Dataset(tuple(samples), classes, negative, sources)
+    if config.folds is not None:
+        from detectclf.data.folds import as_fold
+
+        merged = as_fold(merged, config)
     return merged if config.limit is None else limited(merged, config.limit)
 
 

@@ -6,8 +6,12 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
    Networks", ICML 2017), which gives log-probabilities ``log p_k``.
 2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))`` with ``s_k`` the score of its best box
    of that class; for the negative class ``s`` is 1 minus the best score of any tumour box.
-3. **Slice class.** ``z_k = a log p_k + b e_k + c_k``, softmax over ``k``: a logistic layer over both stages.
+3. **Slice class.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: a logistic layer over the stages.
+   ``r_k`` is as ``e_k``, of the probability that the refiner gives class ``k`` at the likeliest of its places; 0 in a
+   bundle without a refiner.
 4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
+   With a refiner the boxes are its own, and ``s`` is the weighted geometric mean of the detector's score, the
+   refiner's quality and the probability that it gives the class (``place_weights``).
 5. **One claim per place.** Of boxes that reach ``box_threshold`` and mostly cover one another, whatever their class,
    the best stays; the others are scaled under the threshold, so that they still count for mAP but are not drawn.
 6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
@@ -27,19 +31,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.errors import ModelError
+from detectclf.inference.box_fusion import fuse_boxes
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FloatArray, Prediction, StageOutputs
+from detectclf.types import FloatArray, Places, Prediction, StageOutputs
 
 Doubles = npt.NDArray[np.float64]
 
 SCORE_FLOOR = 0.01
 """Scores enter the evidence clipped to [0.01, 0.99]: a detector's 0.9999 is not worth ten times its 0.99."""
-
-SAME_PLACE_IOU = 0.5
-"""Boxes of one class that overlap more than this are one box."""
-
-SAME_LESION_COVER = 0.5
-"""A box of which more than this share lies in a better one (or the other way round) claims the same lesion."""
 
 CLASS_BOX_CONFLICT = "class_box_conflict"
 """The detector alone claims a tumour of another class than the slice's."""
@@ -112,6 +111,16 @@ def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
     return np.array([evidence.get(name, 0.0) for name in names.classes])
 
 
+def place_evidence(places: Places, names: FusionClasses) -> Doubles:
+    """Log-odds ``(K,)`` of each class by the refiner: a tumour at the likeliest of the places, or none anywhere."""
+    best = places.kinds.max(axis=0, initial=0.0)
+    evidence = {name: _log_odds(float(p)) for name, p in zip(places.classes, best, strict=False)}
+    if names.negative is not None:
+        tumor = float((1.0 - places.kinds[:, -1]).max(initial=0.0))
+        evidence[names.negative] = _log_odds(1.0 - tumor)
+    return np.array([evidence.get(name, 0.0) for name in names.classes])
+
+
 def best_scores(outputs: StageOutputs) -> dict[str, float]:
     """Score of the detector's best box of each class that it has a box of."""
     best: dict[str, float] = {}
@@ -136,6 +145,8 @@ def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, nam
     log_p = log_probabilities(outputs.classifier_logits, parameters.temperature)
     evidence = detector_evidence(outputs, names)
     fused = parameters.class_weight * log_p + parameters.box_weight * evidence + np.asarray(parameters.bias)
+    if outputs.places is not None:
+        fused = fused + parameters.place_weight * place_evidence(outputs.places, names)
     return np.asarray(np.exp(log_softmax(fused)))
 
 
@@ -214,82 +225,3 @@ def _flags(
     if prediction.label != negative and not boxed:
         flags.append(TUMOR_WITHOUT_BOX)
     return tuple(flags)
-
-
-def fuse_boxes(
-    outputs: StageOutputs,
-    label: str,
-    probabilities: dict[str, float],
-    parameters: FusionParameters,
-    negative: str | None,
-) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
-    """Boxes ``(N, 4)``, their classes and fused scores ``(N,)``, best score first.
-
-    Args:
-        outputs: the detector's own boxes and scores.
-        label: the slice's class.
-        probabilities: of the slice's class, by both stages.
-        parameters: ``box_gamma`` and ``box_threshold`` are used.
-        negative: the class whose boxes are no tumours, or ``None``.
-    """
-    boxes, labels, own = _with_slice_class(outputs, label, negative)
-    gamma = parameters.box_gamma
-    opinion = np.array([probabilities.get(name, 0.0) for name in labels])
-    fused = own ** (1.0 - gamma) * opinion**gamma
-    tumor = np.array([name != negative for name in labels], dtype=bool)
-    demoted = tumor if label == negative else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
-    # Scaling keeps the order that mAP reads; a healthy slice shows no tumour box, a lesion one.
-    under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
-    fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
-    order = np.argsort(-fused, kind="stable")
-    return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
-
-
-def _second_claims(boxes: FloatArray, scores: Doubles, claims: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """``(N,)``: which of the ``claims`` are of a lesion that a better one claims already."""
-    second = np.zeros(len(boxes), dtype=bool)
-    better: list[int] = []
-    for i in sorted(np.flatnonzero(claims).tolist(), key=lambda i: -scores[i]):
-        if better and cover(boxes[i], boxes[better]).max() > SAME_LESION_COVER:
-            second[i] = True
-        else:
-            better.append(i)
-    return second
-
-
-def _with_slice_class(
-    outputs: StageOutputs, label: str, negative: str | None
-) -> tuple[FloatArray, tuple[str, ...], Doubles]:
-    """The detector's boxes; where its best tumour box is not of the slice's tumour class, that box also as one."""
-    boxes, labels = outputs.boxes_xyxy, outputs.box_labels
-    scores = outputs.scores.astype(np.float64)
-    tumors = [i for i, name in enumerate(labels) if name != negative]
-    best = max(tumors, key=lambda i: scores[i], default=None)
-    if best is None or label in (negative, labels[best]):
-        return boxes, labels, scores
-    overlap = iou(boxes[best], boxes)
-    # The copy carries the best score of all, so boxes of its class at the same place are its duplicates.
-    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PLACE_IOU]
-    # First, so that it wins a tie with the box that it is a copy of.
-    rows = [best, *kept]
-    return boxes[rows], (label, *(labels[i] for i in kept)), scores[rows]
-
-
-def iou(box: FloatArray, boxes: FloatArray) -> Doubles:
-    """Intersection over union of one ``(4,)`` box with ``(N, 4)`` boxes."""
-    shared, area, areas = _overlaps(box, boxes)
-    return np.asarray(shared / np.maximum(area + areas - shared, 1e-12))
-
-
-def cover(box: FloatArray, boxes: FloatArray) -> Doubles:
-    """Intersection over the smaller area, of one ``(4,)`` box with ``(N, 4)`` boxes: 1 where one lies in the other."""
-    shared, area, areas = _overlaps(box, boxes)
-    return np.asarray(shared / np.maximum(np.minimum(area, areas), 1e-12))
-
-
-def _overlaps(box: FloatArray, boxes: FloatArray) -> tuple[Doubles, float, Doubles]:
-    """Shared areas ``(N,)``, the area of ``box``, those of ``boxes`` ``(N,)``."""
-    one, many = box.astype(np.float64), boxes.astype(np.float64)
-    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
-    shared = np.prod(np.clip(sides, 0, None), axis=1)
-    return shared, float(np.prod(one[2:] - one[:2])), np.prod(many[:, 2:] - many[:, :2], axis=1)

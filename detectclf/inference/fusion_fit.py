@@ -8,7 +8,7 @@ split, with a class absent from it, or where the classes separate perfectly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from detectclf.inference.fusion import (
     fused_probabilities,
     log_probabilities,
     log_softmax,
+    place_evidence,
 )
 from detectclf.models.bundle import FusionParameters
 from detectclf.types import Prediction, StageOutputs
@@ -34,6 +35,11 @@ BoxScorer = Callable[[Sequence[Prediction]], float | None]
 GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates of ``box_gamma``. Beyond 0.5 the class counts for more than the box: on a slice of sure class 0.8 makes
 0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/log.md)."""
+
+PLACE_WEIGHTS = tuple(
+    (score / 4, quality / 4, (4 - score - quality) / 4) for score in range(5) for quality in range(5 - score)
+)
+"""Candidates of ``place_weights``: all quarters that sum to 1."""
 
 # Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
 _SD_LOG_TEMPERATURE = 1.0
@@ -86,7 +92,7 @@ def fit_fusion(
     parameters = _fit_weights(outputs, index, parameters, names)
     parameters = _set_operating_point(outputs, truths, parameters, names, config)
     if box_scorer is not None:
-        parameters = _choose_gamma(outputs, parameters, names, sizes, box_scorer)
+        parameters = _choose_box_weights(outputs, parameters, names, sizes, box_scorer)
     return parameters
 
 
@@ -111,27 +117,33 @@ def _fit_weights(
     parameters: FusionParameters,
     names: FusionClasses,
 ) -> FusionParameters:
-    """Multinomial logistic regression with shared weights ``a``, ``b`` and offsets ``c_k``, by L-BFGS-B."""
+    """Multinomial logistic regression with one weight per stage and offsets ``c_k``, by L-BFGS-B."""
     from scipy.optimize import minimize
 
     log_p = log_probabilities(np.stack([o.classifier_logits for o in outputs]), parameters.temperature)
-    evidence = np.stack([detector_evidence(o, names) for o in outputs])
+    opinions = [log_p, np.stack([detector_evidence(o, names) for o in outputs])]
+    if any(o.places is not None for o in outputs):
+        nothing = np.zeros(len(names.classes))
+        opinions.append(np.stack([place_evidence(o.places, names) if o.places else nothing for o in outputs]))
+    stages = len(opinions)
     truth = np.eye(len(names.classes))[truth_index]
-    start = np.array([1.0, 0.0, *np.zeros(len(names.classes))])
-    spread = np.array([_SD_WEIGHT, _SD_WEIGHT, *np.full(len(names.classes), _SD_BIAS)])
+    start = np.array([1.0, *np.zeros(stages - 1 + len(names.classes))])
+    spread = np.array([*np.full(stages, _SD_WEIGHT), *np.full(len(names.classes), _SD_BIAS)])
 
     def cost(values: Doubles) -> tuple[float, Doubles]:
-        log_q = log_softmax(values[0] * log_p + values[1] * evidence + values[2:])
+        fused = sum(weight * opinion for weight, opinion in zip(values, opinions, strict=False))
+        log_q = log_softmax(fused + values[stages:])
         pull = (values - start) / spread
         residual = np.exp(log_q) - truth
-        gradient = np.array([(residual * log_p).sum(), (residual * evidence).sum(), *residual.sum(axis=0)])
+        gradient = np.array([*((residual * opinion).sum() for opinion in opinions), *residual.sum(axis=0)])
         return float(-(truth * log_q).sum() + 0.5 * (pull**2).sum()), gradient + pull / spread
 
-    # Neither stage may count against its own word.
-    bounds = [(0.0, 5.0), (0.0, 5.0), *[(None, None)] * len(names.classes)]
+    # No stage may count against its own word.
+    bounds = [*[(0.0, 5.0)] * stages, *[(None, None)] * len(names.classes)]
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    a, b, *bias = (float(v) for v in found.x)
-    return replace(parameters, class_weight=a, box_weight=b, bias=tuple(bias))
+    weights, bias = [float(v) for v in found.x[:stages]], tuple(float(v) for v in found.x[stages:])
+    place_weight = weights[2] if stages > 2 else 0.0
+    return replace(parameters, class_weight=weights[0], box_weight=weights[1], place_weight=place_weight, bias=bias)
 
 
 def _set_operating_point(
@@ -206,23 +218,28 @@ def _middle(low: float, high: float) -> float:
     return middle if middle > low else high
 
 
-def _choose_gamma(
+def _choose_box_weights(
     outputs: Sequence[StageOutputs],
     parameters: FusionParameters,
     names: FusionClasses,
     sizes: Sequence[tuple[int, int]] | None,
     box_scorer: BoxScorer,
 ) -> FusionParameters:
-    """The ``box_gamma`` of the best score; the smallest of about equal ones, the default where no score exists."""
-    best, best_score = parameters, -math.inf
-    for gamma in GAMMAS:
-        candidate = replace(parameters, box_gamma=gamma)
-        frames = sizes or [(0, 0)] * len(outputs)
-        fused = [
-            fuse(o, candidate, names, width=width, height=height)
-            for o, (width, height) in zip(outputs, frames, strict=True)
-        ]
-        score = box_scorer(fused)
-        if score is not None and score > best_score + _SMALLEST_GAIN:
-            best, best_score = candidate, score
-    return best
+    """The ``box_gamma``, and with a refiner the ``place_weights``, of the best score, one after the other.
+
+    The first of about equal ones is taken, the default where no score exists.
+    """
+    frames = sizes or [(0, 0)] * len(outputs)
+
+    def best_of(candidates: Iterable[FusionParameters]) -> FusionParameters:
+        best, best_score = parameters, -math.inf
+        for candidate in candidates:
+            fused = [fuse(o, candidate, names, width=w, height=h) for o, (w, h) in zip(outputs, frames, strict=True)]
+            score = box_scorer(fused)
+            if score is not None and score > best_score + _SMALLEST_GAIN:
+                best, best_score = candidate, score
+        return best
+
+    if any(o.places is not None for o in outputs):
+        parameters = best_of(replace(parameters, place_weights=weights) for weights in PLACE_WEIGHTS)
+    return best_of(replace(parameters, box_gamma=gamma) for gamma in GAMMAS)

@@ -1,4 +1,4 @@
-"""The two stages over many slices: decoded once, ahead of the models, batched, fused."""
+"""The stages over many slices: decoded once, ahead of the models, batched, fused."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
+from detectclf.inference.refine import PlaceReader
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
@@ -36,6 +37,7 @@ class _Slice:
     detector_scale: float = 1.0
     classifier_input: Pixels | None = None
     classifier_inside: tuple[int, int] = (0, 0)
+    refiner_input: tuple[Pixels, float] | None = None
     error: DetectclfError | None = None
 
 
@@ -63,20 +65,27 @@ def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
     return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
 
 
-def load_runs(detector: str | Path, classifier: str | Path, config: PredictConfig | None = None) -> Predictor:
-    """A predictor of two run directories that were not bundled: default fusion, probabilities not calibrated.
+def load_runs(
+    detector: str | Path,
+    classifier: str | Path,
+    config: PredictConfig | None = None,
+    *,
+    refiner: str | Path | None = None,
+) -> Predictor:
+    """A predictor of run directories that were not bundled: default fusion, probabilities not calibrated.
 
     Raises:
         ModelError: a folder is no run of that kind, or the two do not go together.
         DeviceError: the device is not there.
     """
     from detectclf.models.bundle import Bundle
-    from detectclf.models.saved import load_classifier, load_detector
+    from detectclf.models.rebuild import load_classifier, load_detector, load_refiner
 
     detector_model, detector_meta = load_detector(Path(detector))
     classifier_model, classifier_meta = load_classifier(Path(classifier))
+    refiner_model, refiner_meta = (None, None) if refiner is None else load_refiner(Path(refiner))
     bundle = Bundle(
-        name=f"{Path(detector).name}+{Path(classifier).name}",
+        name="+".join(Path(run).name for run in (detector, classifier, refiner) if run is not None),
         version="unbundled",
         classes=tuple(classifier_meta.classes),
         negative=classifier_meta.negative,
@@ -86,6 +95,8 @@ def load_runs(detector: str | Path, classifier: str | Path, config: PredictConfi
         classifier_meta=classifier_meta,
         fusion=default_fusion(classifier_meta.classes),
         facts={},
+        refiner=refiner_model,
+        refiner_meta=refiner_meta,
     )
     return Predictor(bundle, config or PredictConfig())
 
@@ -112,10 +123,11 @@ class Predictor:
         self.names = FusionClasses(
             tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.detector_meta.classes)
         )
-        foreign = sorted(set(self.names.detector_classes) - set(self.names.classes))
+        refined = bundle.refiner_meta.classes if bundle.refiner_meta is not None else ()
+        foreign = sorted({*self.names.detector_classes, *refined} - set(self.names.classes))
         if foreign:
             raise ModelError(
-                f"the detector has classes that the classifier does not know: {', '.join(foreign)}",
+                f"detector or refiner has classes that the classifier does not know: {', '.join(foreign)}",
                 remedy="train both on data with the same classes",
             )
         self.device = resolve_device(config.device)
@@ -123,6 +135,10 @@ class Predictor:
             keep_freed_memory()
         self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
         self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._reader = None
+        if bundle.refiner is not None:
+            network = bundle.refiner.to(self.device).to(memory_format=torch.channels_last).eval()
+            self._reader = PlaceReader(network, tuple(refined), self.device)
 
     @property
     def name(self) -> str:
@@ -199,7 +215,8 @@ class Predictor:
             return _Slice(origin, error=reason)
         detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.preprocessing.size)
         classifier_input, _, inside = resize_pad(pixels, self._classifier.input_size)
-        return _Slice(origin, pixels, detector_input, scale, classifier_input, inside)
+        refiner_input = None if self._reader is None else self._reader.prepare(pixels)
+        return _Slice(origin, pixels, detector_input, scale, classifier_input, inside, refiner_input)
 
     def _predict_batch(self, batch: Sequence[_Slice], explain: bool) -> list[Prediction]:
         readable = [s for s in batch if s.error is None]
@@ -227,7 +244,7 @@ class Predictor:
         return self._with_heatmaps(batch, predictions) if explain else predictions
 
     def _run_stages(self, batch: Sequence[_Slice]) -> list[StageOutputs]:
-        """Both networks on readable slices."""
+        """All networks on readable slices."""
         import torch
 
         if not batch:
@@ -238,7 +255,10 @@ class Predictor:
                 self._tensor([s.classifier_input for s in batch])
             )
         rows = zip(batch, found, logits.float().cpu().numpy(), features.float().cpu().numpy(), strict=True)
-        return [self._outputs(*row) for row in rows]
+        outputs = [self._outputs(*row) for row in rows]
+        if self._reader is None:
+            return outputs
+        return self._reader.read([s.refiner_input for s in batch if s.refiner_input is not None], outputs)
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""

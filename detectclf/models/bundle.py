@@ -1,7 +1,7 @@
-"""A bundle: both stages and how they are fused, in one folder of safetensors and JSON.
+"""A bundle: the stages and how they are fused, in one folder of safetensors and JSON.
 
-``bundle.json`` describes all of it; ``detector.safetensors`` and ``classifier.safetensors`` hold the weights, whose
-SHA-256 is in ``bundle.json``. Nothing is ever unpickled.
+``bundle.json`` describes all of it; ``detector.safetensors``, ``classifier.safetensors`` and, where there is a refining
+stage, ``refiner.safetensors`` hold the weights, whose SHA-256 is in ``bundle.json``. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from detectclf.data.safety import atomic_write
 from detectclf.errors import ModelError
-from detectclf.models.saved import ModelMeta, read_json, rebuild_classifier, rebuild_detector, weights_bytes
+from detectclf.models.rebuild import rebuild_classifier, rebuild_detector, rebuild_refiner
+from detectclf.models.saved import ModelMeta, read_json, weights_bytes
 
 if TYPE_CHECKING:
     from detectclf.models.classifiers import Classifier
     from detectclf.models.detectors import Detector
+    from detectclf.models.refiner import Refiner
 
 BUNDLE_FILE = "bundle.json"
-DETECTOR_FILE, CLASSIFIER_FILE = "detector.safetensors", "classifier.safetensors"
+DETECTOR_FILE, CLASSIFIER_FILE, REFINER_FILE = (
+    "detector.safetensors",
+    "classifier.safetensors",
+    "refiner.safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class FusionParameters:
         tumor_threshold: probability of a tumour from which a slice is called one; ``None`` takes the likeliest class.
         box_threshold: fused score from which a box counts as a claim of a tumour.
         low_confidence: slices whose best probability is lower are flagged.
+        place_weight: of the refiner's evidence.
+        place_weights: exponents of the detector's score, the refiner's quality and its probability of the class, in
+            the score of a refined box; they sum to 1.
         target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
             anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
     """
@@ -52,11 +61,13 @@ class FusionParameters:
     low_confidence: float
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
+    place_weight: float = 0.0
+    place_weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
 
 
 @dataclass
 class Bundle:
-    """Both stages, ready to predict.
+    """The stages, ready to predict.
 
     Attributes:
         name, version: what predictions carry as ``model``.
@@ -66,6 +77,7 @@ class Bundle:
         classifier, classifier_meta: the class stage.
         fusion: how both become one answer.
         facts: free JSON facts: data, metrics, versions.
+        refiner, refiner_meta: the stage that reads places again, ``None`` where there is none.
     """
 
     name: str
@@ -78,6 +90,18 @@ class Bundle:
     classifier_meta: ModelMeta
     fusion: FusionParameters
     facts: dict[str, Any] = field(default_factory=dict)
+    refiner: Refiner | None = None
+    refiner_meta: ModelMeta | None = None
+
+    def parts(self) -> dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]]:
+        """Name -> model and description of every stage there is."""
+        parts: dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]] = {
+            "detector": (self.detector, self.detector_meta),
+            "classifier": (self.classifier, self.classifier_meta),
+        }
+        if self.refiner is not None and self.refiner_meta is not None:
+            parts["refiner"] = (self.refiner, self.refiner_meta)
+        return parts
 
 
 class _Record(BaseModel):
@@ -93,6 +117,7 @@ class _Record(BaseModel):
     negative: str | None
     detector: ModelMeta
     classifier: ModelMeta
+    refiner: ModelMeta | None = None
     fusion: FusionParameters
     sha256: dict[str, str]
     facts: dict[str, Any]
@@ -112,7 +137,8 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUNDLE_FILE).unlink(missing_ok=True)
     sums = {}
-    for name, model in ((DETECTOR_FILE, bundle.detector), (CLASSIFIER_FILE, bundle.classifier)):
+    for stage, (model, _) in bundle.parts().items():
+        name = f"{stage}.safetensors"
         content = weights_bytes(model, half=half)
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
@@ -123,6 +149,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         negative=bundle.negative,
         detector=bundle.detector_meta,
         classifier=bundle.classifier_meta,
+        refiner=bundle.refiner_meta,
         fusion=bundle.fusion,
         sha256=sums,
         facts=bundle.facts,
@@ -145,7 +172,7 @@ def load_bundle(folder: Path) -> Bundle:
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy="bundle the runs again") from error
     _check_parts(record, file)
-    for name in (DETECTOR_FILE, CLASSIFIER_FILE):
+    for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else [])):
         _check_sum(folder / name, record.sha256.get(name))
     return Bundle(
         name=record.name,
@@ -158,6 +185,8 @@ def load_bundle(folder: Path) -> Bundle:
         classifier_meta=record.classifier,
         fusion=record.fusion,
         facts=record.facts,
+        refiner=None if record.refiner is None else rebuild_refiner(record.refiner, folder / REFINER_FILE),
+        refiner_meta=record.refiner,
     )
 
 

@@ -49,6 +49,7 @@ class Classifier(TransferModel):
         self.register_buffer("mean", torch.empty(0), persistent=False)
         self.register_buffer("std", torch.empty(0), persistent=False)
         self.set_normalisation(row.mean, row.std)
+        self.keep_pretrained(config.frozen)
 
     def _auxiliary_head(self, row: ClassifierRow) -> str | None:
         """Gives an auxiliary classifier its new last layer; its name."""

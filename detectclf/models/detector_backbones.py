@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,13 +14,22 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from detectclf.errors import ModelError
 from detectclf.models.detector_parts import PYRAMID_CHANNELS, PyramidBackbone
 
 Settings = dict[str, Any]
 """Arguments of torchvision's ``FasterRCNN``."""
 
-NetworkBuilder = Callable[[int, Settings], FasterRCNN]
-"""Makes a network of so many classes (background included) with these settings."""
+NetworkBuilder = Callable[[int, Settings, "Widths"], FasterRCNN]
+"""Makes a network of so many classes (background included) with these settings and widths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Channels of the pyramid and width of the box head, where they are not to be the architecture's own."""
+
+    pyramid: int | None = None
+    head: int | None = None
 
 
 def stock(name: str) -> NetworkBuilder:
@@ -29,7 +39,11 @@ def stock(name: str) -> NetworkBuilder:
     slices have other statistics.
     """
 
-    def build(num_classes: int, settings: Settings) -> FasterRCNN:
+    def build(num_classes: int, settings: Settings, widths: Widths) -> FasterRCNN:
+        if widths != Widths():
+            raise ModelError(
+                f"{name} has no choice of widths", remedy="leave out model.pyramid_channels and model.head_width"
+            )
         return get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, **settings)
 
     return build
@@ -54,14 +68,15 @@ def lean(
             its backward pass costs with the square).
     """
 
-    def build(num_classes: int, settings: Settings) -> FasterRCNN:
+    def build(num_classes: int, settings: Settings, widths: Widths) -> FasterRCNN:
+        channels_out, width_of_head = widths.pyramid or width, widths.head or hidden
         pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=sampling)
         # The anchors of this call are replaced by those of the configuration; these only set the number of levels.
         return FasterRCNN(
-            PyramidBackbone(body(), channels, width),
+            PyramidBackbone(body(), channels, channels_out),
             box_roi_pool=pool,
-            box_head=TwoMLPHead(width * 7 * 7, hidden),
-            box_predictor=FastRCNNPredictor(hidden, num_classes),
+            box_head=TwoMLPHead(channels_out * 7 * 7, width_of_head),
+            box_predictor=FastRCNNPredictor(width_of_head, num_classes),
             **settings,
         )
 
@@ -113,4 +128,4 @@ def mobilenet_v2_body() -> nn.Module:
     return layers
 
 
-__all__ = ["NetworkBuilder", "SmallBody", "lean", "mobilenet_v2_body", "stock"]
+__all__ = ["NetworkBuilder", "SmallBody", "Widths", "lean", "mobilenet_v2_body", "stock"]

@@ -15,7 +15,15 @@ from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
 from detectclf.models.box_loss import OverlapRoIHeads
 from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
-from detectclf.models.detector_backbones import NetworkBuilder, Settings, SmallBody, lean, mobilenet_v2_body, stock
+from detectclf.models.detector_backbones import (
+    NetworkBuilder,
+    Settings,
+    SmallBody,
+    Widths,
+    lean,
+    mobilenet_v2_body,
+    stock,
+)
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
 from detectclf.models.weights import WeightsReport, load_weights
@@ -94,7 +102,8 @@ class Detector(TransferModel):
         self.weights_report = WeightsReport("none")
         sizes = _anchor_sizes(row, config)
         anchors = Float32Anchors(sizes, (config.aspect_ratios,) * len(sizes))
-        self.network = row.build(num_classes + 1, _settings(config))
+        widths = Widths(config.pyramid_channels, config.head_width)
+        self.network = row.build(num_classes + 1, _settings(config), widths)
         self.network.transform = SliceTransform(config.image_size, row.mean, row.std)
         self.network.rpn.anchor_generator = anchors
         self.network.rpn.head = RPNHead(
@@ -104,6 +113,7 @@ class Detector(TransferModel):
             self.network.roi_heads = OverlapRoIHeads(self.network.roi_heads, config.box_loss)
         self.network.rpn.head.register_forward_hook(to_float32)
         self.network.roi_heads.box_predictor.register_forward_hook(to_float32)
+        self.keep_pretrained(config.frozen)
 
     @property
     def mean(self) -> tuple[float, ...]:

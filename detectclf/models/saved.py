@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detectclf.config import ClassifierConfig, DetectorConfig
+from detectclf.config import ClassifierConfig, DetectorConfig, RefinerConfig
 from detectclf.data.safety import atomic_write, read_bytes
 from detectclf.errors import DataError, ModelError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from detectclf.models.classifiers import Classifier
     from detectclf.models.detectors import Detector
+    from detectclf.models.refiner import Refiner
 
 MODEL_FILE, META_FILE = "model.safetensors", "model.json"
 
@@ -60,7 +61,7 @@ class ModelMeta(BaseModel):
 
     format: Literal["detectclf-model"] = "detectclf-model"
     format_version: Literal[1] = 1
-    kind: Literal["detector", "classifier"]
+    kind: Literal["detector", "classifier", "refiner"]
     arch: str
     config: dict[str, Any]
     classes: tuple[str, ...] = Field(min_length=1)
@@ -111,15 +112,32 @@ def classifier_meta(
     return _meta("classifier", model, config, classes, negative, preprocessing, facts)
 
 
+def refiner_meta(
+    model: Refiner,
+    config: RefinerConfig,
+    classes: Sequence[str],
+    *,
+    negative: str | None,
+    facts: Mapping[str, Any] | None = None,
+) -> ModelMeta:
+    """The description of a refiner; as :func:`detector_meta`, ``classes`` those of tumours in the order of its logits.
+
+    Raises:
+        ModelError: the number of classes is not the model's.
+    """
+    preprocessing = Preprocessing(size=model.input_size, mean=_plain(model.mean), std=_plain(model.std))
+    return _meta("refiner", model, config, classes, negative, preprocessing, facts)
+
+
 def _plain(numbers: Tensor) -> tuple[float, ...]:
     # Six digits give 0.485 and not the 0.48500001 of float32.
     return tuple(round(float(number), 6) for number in numbers.flatten())
 
 
 def _meta(
-    kind: Literal["detector", "classifier"],
-    model: Detector | Classifier,
-    config: DetectorConfig | ClassifierConfig,
+    kind: Literal["detector", "classifier", "refiner"],
+    model: Detector | Classifier | Refiner,
+    config: DetectorConfig | ClassifierConfig | RefinerConfig,
     classes: Sequence[str],
     negative: str | None,
     preprocessing: Preprocessing,
@@ -161,60 +179,8 @@ def save_model(folder: Path, module: nn.Module, meta: ModelMeta, *, half: bool =
     atomic_write(folder / META_FILE, meta.model_dump_json(indent=2) + "\n")
 
 
-def load_detector(folder: Path) -> tuple[Detector, ModelMeta]:
-    """The detector of a run directory, in evaluation mode on the CPU.
-
-    Raises:
-        ModelError: not a run directory, of the other stage, corrupted, or of another architecture.
-    """
-    meta = read_meta(folder / META_FILE)
-    return rebuild_detector(meta, folder / MODEL_FILE), meta
-
-
-def load_classifier(folder: Path) -> tuple[Classifier, ModelMeta]:
-    """The classifier of a run directory, in evaluation mode on the CPU.
-
-    Raises:
-        ModelError: not a run directory, of the other stage, corrupted, or of another architecture.
-    """
-    meta = read_meta(folder / META_FILE)
-    return rebuild_classifier(meta, folder / MODEL_FILE), meta
-
-
-def rebuild_detector(meta: ModelMeta, weights: Path) -> Detector:
-    """The detector that ``meta`` describes with the weights of a file; raises as :func:`load_detector`."""
-    from detectclf.models.detectors import build_detector
-
-    config = _config(DetectorConfig, meta, "detector", weights)
-    model = build_detector(config, len(meta.classes))
-    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    _fill(model, weights, meta)
-    return model.eval()
-
-
-def rebuild_classifier(meta: ModelMeta, weights: Path) -> Classifier:
-    """The classifier that ``meta`` describes with the weights of a file; raises as :func:`load_classifier`."""
-    from detectclf.models.classifiers import build_classifier
-
-    config = _config(ClassifierConfig, meta, "classifier", weights)
-    model = build_classifier(config, len(meta.classes))
-    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    _fill(model, weights, meta)
-    return model.eval()
-
-
-def _config(kind: type[DetectorConfig] | type[ClassifierConfig], meta: ModelMeta, wanted: str, file: Path) -> Any:
-    if meta.kind != wanted:
-        raise ModelError(f"is a {meta.kind}, not a {wanted}", file=file.parent, remedy=f"give the run of a {wanted}")
-    # The file has all weights, so nothing is downloaded; the input size is the one written, not today's default.
-    settings = {**meta.config, "arch": meta.arch, "weights": "none", "image_size": meta.preprocessing.size}
-    try:
-        return kind.model_validate(settings)
-    except ValidationError as error:
-        raise _not_a_model(file.parent / META_FILE, error) from error
-
-
-def _not_a_model(file: Path, error: ValidationError) -> ModelError:
+def not_a_model(file: Path, error: ValidationError) -> ModelError:
+    """What is wrong with a description, as an error."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return ModelError(f"not a description of a model: {where}: {first['msg']}", file=file, remedy="train it again")
@@ -230,7 +196,7 @@ def read_meta(file: Path) -> ModelMeta:
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:
-        raise _not_a_model(file, error) from error
+        raise not_a_model(file, error) from error
 
 
 def read_json(file: Path, *, missing: str, remedy: str) -> Any:
@@ -266,33 +232,11 @@ def weights_bytes(module: nn.Module, *, half: bool) -> bytes:
     return save(state, metadata={"format": "pt"})
 
 
-def _fill(model: nn.Module, file: Path, meta: ModelMeta) -> None:
-    import torch
-
-    from detectclf.models.weight_files import read_state
-
-    state: dict[str, Tensor] = read_state(file)
-    own = model.state_dict()
-    wrong = sorted(
-        n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
-    )
-    if wrong:
-        raise ModelError(
-            f"weights of another architecture: {len(wrong)} of {len(own)} tensors do not fit {meta.arch}",
-            file=file,
-            remedy="keep model.safetensors and model.json of one run together",
-        )
-    if not all(torch.isfinite(tensor).all() for tensor in state.values() if tensor.is_floating_point()):
-        raise ModelError("weights are not finite", file=file, remedy="train it again with a lower learning rate")
-    model.load_state_dict(state)
-
-
 __all__ = [
     "ModelMeta",
     "Preprocessing",
     "classifier_meta",
     "detector_meta",
-    "load_classifier",
-    "load_detector",
+    "refiner_meta",
     "save_model",
 ]

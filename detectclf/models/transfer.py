@@ -9,6 +9,8 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detectclf.errors import ModelError
+
 Model = TypeVar("Model", bound="TransferModel")
 
 
@@ -18,6 +20,7 @@ class TransferModel(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.backbone_frozen = False
+        self._kept: tuple[str, ...] = ()
 
     @abstractmethod
     def backbone(self) -> nn.Module:
@@ -37,11 +40,36 @@ class TransferModel(nn.Module, ABC):
         old = {id(p) for p in self.backbone_parameters()}
         return [p for p in self.parameters() if id(p) not in old]
 
+    def keep_pretrained(self, names: Sequence[str]) -> None:
+        """Parts of the backbone that never learn, their BatchNorm statistics included.
+
+        The first stages see edges and blobs, which a photograph has too, at the highest resolution, which costs most:
+        torchvision's ``trainable_backbone_layers`` holds them for the same reasons.
+
+        Args:
+            names: dotted names of modules inside :meth:`backbone`.
+
+        Raises:
+            ModelError: the backbone has no such part.
+        """
+        for name in names:
+            try:
+                self.backbone().get_submodule(name)
+            except AttributeError as error:
+                parts = ", ".join(n for n, _ in self.backbone().named_children())
+                raise ModelError(
+                    f"model.frozen: the backbone has no part {name!r}", remedy=f"it has {parts}"
+                ) from error
+        self._kept = tuple(names)
+        self.freeze_backbone(self.backbone_frozen)
+
     def freeze_backbone(self, frozen: bool = True) -> None:
         """Stops (or resumes) learning of the pretrained part, its BatchNorm statistics included."""
         self.backbone_frozen = frozen
         for parameter in self.backbone_parameters():
             parameter.requires_grad_(not frozen)
+        for module in self._kept_modules():
+            module.requires_grad_(False)
         self._hold_statistics(self.training)
 
     def train(self: Model, mode: bool = True) -> Model:
@@ -53,6 +81,11 @@ class TransferModel(nn.Module, ABC):
     def _hold_statistics(self, mode: bool) -> None:
         for norm in self._backbone_norms():
             norm.train(mode and not self.backbone_frozen)
+        for module in self._kept_modules():
+            module.eval()
+
+    def _kept_modules(self) -> list[nn.Module]:
+        return [self.backbone().get_submodule(name) for name in self._kept]
 
     def _backbone_norms(self) -> Iterator[nn.Module]:
         return (module for module in self.backbone().modules() if isinstance(module, _BatchNorm))

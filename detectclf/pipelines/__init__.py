@@ -4,12 +4,14 @@ Each takes settings and paths, calls the rooms in order, and returns facts for t
 imports happen inside the functions, so that a wrong flag is told of at once.
 """
 
-from detectclf.pipelines.combine import Evaluated, Predicted, bundle, compare, describe, evaluate, predict
-from detectclf.pipelines.train import train_classifier, train_detector
+from detectclf.pipelines.bundling import Stages, bundle
+from detectclf.pipelines.combine import Evaluated, Predicted, compare, describe, evaluate, predict
+from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
 
 __all__ = [
     "Evaluated",
     "Predicted",
+    "Stages",
     "bundle",
     "compare",
     "describe",
@@ -17,4 +19,5 @@ __all__ = [
     "predict",
     "train_classifier",
     "train_detector",
+    "train_refiner",
 ]

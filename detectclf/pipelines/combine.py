@@ -1,4 +1,4 @@
-"""``bundle``, ``evaluate``, ``predict``, ``compare``: what is done with trained models."""
+"""``evaluate``, ``predict``, ``compare``: what is done with trained models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from detectclf.config import BundleRecipe, DataConfig, EvaluateRecipe, PredictConfig
-from detectclf.data.safety import atomic_folder, atomic_write
-from detectclf.errors import ConfigError, DataError, one_line
+from detectclf.config import EvaluateRecipe, PredictConfig
+from detectclf.data.safety import atomic_write
+from detectclf.errors import ConfigError, one_line
+from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.types import Dataset, Prediction
 
 if TYPE_CHECKING:
@@ -44,47 +45,6 @@ class Predicted:
     exit_code: int
 
 
-def bundle(detector: Path, classifier: Path, recipe: BundleRecipe, split: str, out: Path) -> dict[str, Any]:
-    """Fits calibration, fusion and thresholds on ``split`` and writes a bundle with its model card.
-
-    Raises:
-        DataError, ModelError, ConfigError: see each room.
-    """
-    from detectclf.evaluation.model_card import write_model_card
-    from detectclf.evaluation.report import build_report
-    from detectclf.inference.fusion import fuse
-    from detectclf.inference.fusion_fit import fit_fusion
-    from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.facts import bundle_facts, card_facts, copy_fingerprints, training_fingerprints
-
-    dataset = _labelled(_split(recipe.data, split))
-    predictor = _predictor(None, detector, classifier, recipe.predict)
-    _check_classes(dataset, predictor)
-    outputs = list(predictor.raw_many(dataset.samples))
-    fusion = fit_fusion(
-        outputs,
-        [str(s.label) for s in dataset.samples],
-        predictor.names,
-        recipe.bundle,
-        sizes=[(s.width, s.height) for s in dataset.samples],
-        box_scorer=_map_scorer(dataset),
-    )
-    facts = bundle_facts(detector, classifier, dataset, split, recipe.bundle)
-    joined = replace(predictor.bundle, name=recipe.bundle.name, version="1", fusion=fusion, facts=facts)
-    fused = [
-        replace(fuse(each, fusion, predictor.names, width=s.width, height=s.height), image=s.name, path=s.path)
-        for each, s in zip(outputs, dataset.samples, strict=True)
-    ]
-    # What it reaches on the very split that the fusion was fitted on: for the card, which says so.
-    fingerprints = training_fingerprints(None, detector, classifier)
-    report = build_report(fused, dataset, config=recipe.evaluate, train_fingerprints=fingerprints, facts=facts)
-    with atomic_folder(out) as folder:
-        save_bundle(folder, joined)
-        copy_fingerprints((detector, classifier), folder)
-        write_model_card(folder, card_facts(joined, report.record))
-    return {"bundle": str(out), "samples": len(dataset.samples), "split": split, "fusion": asdict(fusion)}
-
-
 def evaluate(
     recipe: EvaluateRecipe,
     split: str = "test",
@@ -111,9 +71,9 @@ def evaluate(
     from detectclf.evaluation.tables import report_table
     from detectclf.pipelines.facts import model_facts, training_fingerprints
 
-    dataset = _split(recipe.data, split)
-    predictor = _predictor(model, detector, classifier, recipe.predict)
-    _check_classes(dataset, predictor)
+    dataset = split_of(recipe.data, split)
+    predictor = predictor_of(model, detector, classifier, recipe.predict)
+    check_classes(dataset, predictor)
     began = time.perf_counter()
     predictions, map_shares = _predicted(predictor, dataset, explain)
     seconds = time.perf_counter() - began
@@ -121,7 +81,7 @@ def evaluate(
         predictions,
         dataset,
         config=recipe.evaluate,
-        train_fingerprints=training_fingerprints(model, detector, classifier),
+        train_fingerprints=training_fingerprints(model, [run for run in (detector, classifier) if run is not None]),
         speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device), "explained": explain},
         map_shares=map_shares,
         facts=model_facts(predictor),
@@ -165,7 +125,7 @@ def predict(
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     files = collect_inputs(inputs, sys.stdin.buffer)
-    predictor = _predictor(model, detector, classifier, config)
+    predictor = predictor_of(model, detector, classifier, config)
     predictions = []
     made = predictor.predict_many((FileSlice(file, frame, axis) for file in files), explain=explain)
     for prediction, picture in zip(made, picture_names(files), strict=True):
@@ -209,43 +169,6 @@ def describe(prediction: Prediction) -> str:
     return one_line(f"{prediction.image}: {said}")
 
 
-def _split(config: DataConfig, name: str) -> Dataset:
-    from detectclf.data.dataset import open_dataset, require_split
-
-    return require_split(open_dataset(config), name)
-
-
-def _labelled(dataset: Dataset) -> Dataset:
-    labelled = tuple(s for s in dataset.samples if s.label is not None)
-    if not labelled:
-        raise DataError("no slice with a known class in this split", remedy="choose another --split or add --data")
-    return replace(dataset, samples=labelled)
-
-
-def _predictor(model: Path | None, detector: Path | None, classifier: Path | None, config: PredictConfig) -> Predictor:
-    from detectclf.inference.predictor import Predictor, load, load_runs
-    from detectclf.models.bundle import load_bundle
-
-    if detector is None and classifier is None:
-        return load(device=config.device) if model is None else Predictor(load_bundle(model), config)
-    if model is not None or detector is None or classifier is None:
-        raise ConfigError(
-            "a model is one bundle, or a detector run and a classifier run",
-            remedy="give --model, or both --detector and --classifier",
-        )
-    return load_runs(detector, classifier, config)
-
-
-def _check_classes(dataset: Dataset, predictor: Predictor) -> None:
-    foreign = sorted({s.label for s in dataset.samples if s.label is not None} - set(predictor.names.classes))
-    if foreign:
-        raise DataError(
-            f"the data has classes that the model does not know: {', '.join(foreign)}",
-            file=", ".join(dataset.sources),
-            remedy=f"the model knows {', '.join(predictor.names.classes)}",
-        )
-
-
 def _predicted(predictor: Predictor, dataset: Dataset, explain: bool) -> tuple[list[Prediction], list[float]]:
     """What is said of each slice, and the share of its map inside the true boxes; no map outlives its slice."""
     from detectclf.evaluation.joint import map_inside_boxes
@@ -264,26 +187,6 @@ def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> list[Mistak
     return [
         replace(m, prediction=replace(m.prediction, heatmap=p.heatmap)) for m, p in zip(mistakes, again, strict=True)
     ]
-
-
-def _map_scorer(dataset: Dataset) -> Callable[[Sequence[Prediction]], float | None]:
-    from detectclf.evaluation.detection import mean_average_precision
-
-    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed]
-    truth = [dataset.samples[i] for i in boxed]
-
-    def score(predictions: Sequence[Prediction]) -> float | None:
-        said = [predictions[i] for i in boxed]
-        return mean_average_precision(
-            [s.boxes_xyxy for s in truth],
-            [s.box_labels for s in truth],
-            [p.boxes_xyxy for p in said],
-            [p.box_labels for p in said],
-            [p.scores for p in said],
-            dataset.tumor_classes,
-        ).mAP
-
-    return score
 
 
 def _save_picture(prediction: Prediction, file: Path) -> None:

@@ -73,9 +73,8 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     pipelines.train_classifier(load_recipe(ClassifierRecipe, "demo-classifier", flags=flags), classifier, quiet=quiet)
     log.info("4/5 bundling on the valid split, evaluating on the test split")
     bundle = out / "bundle"
-    pipelines.bundle(
-        detector, classifier, BundleRecipe(data=data, bundle=BundleConfig(name="detectclf-demo")), "valid", bundle
-    )
+    recipe = BundleRecipe(data=data, bundle=BundleConfig(name="detectclf-demo"))
+    pipelines.bundle(pipelines.Stages(detector, classifier), recipe, "valid", bundle)
     done = pipelines.evaluate(
         EvaluateRecipe(data=data), "test", model=bundle, out=out / "evaluation", command="detectclf demo"
     )

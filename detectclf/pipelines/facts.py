@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle
 
+STAGES = ("detector", "classifier", "refiner")
+
 FINGERPRINTS = "fingerprints.safetensors"
 
 
-def bundle_facts(
-    detector: Path, classifier: Path, dataset: Dataset, split: str, config: BundleConfig
-) -> dict[str, Any]:
-    """Free JSON facts of a bundle: the data of both runs, what the fusion was fitted on, the operating point asked."""
+def bundle_facts(runs: Sequence[Path], dataset: Dataset, split: str, config: BundleConfig) -> dict[str, Any]:
+    """Free JSON facts of a bundle: the data of its runs, what the fusion was fitted on, the operating point asked."""
     return {
-        "training": {"detector": _run_facts(detector), "classifier": _run_facts(classifier)},
+        "training": {stage: _run_facts(run) for stage, run in zip(STAGES, runs, strict=False)},
+        "licences": dict(config.licences),
         "fitted_on": {
             "split": split,
             "samples": len(dataset.samples),
@@ -79,10 +80,6 @@ def card_facts(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
 
 
 def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    parts = {
-        "detector": (bundle.detector, bundle.detector_meta),
-        "classifier": (bundle.classifier, bundle.classifier_meta),
-    }
     return {
         stage: {
             "arch": meta.arch,
@@ -91,16 +88,16 @@ def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
             "weights": meta.config.get("weights"),
             "training": meta.training,
         }
-        for stage, (model, meta) in parts.items()
+        for stage, (model, meta) in bundle.parts().items()
     }
 
 
-def training_fingerprints(model: Path | None, detector: Path | None, classifier: Path | None) -> Fingerprints | None:
-    """Fingerprints of every slice that either stage was trained on, or ``None`` where they were not kept."""
+def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:
+    """Fingerprints of every slice that any stage was trained on, or ``None`` where they were not kept."""
     from detectclf.data.fingerprints import Fingerprints
     from detectclf.inference.predictor import default_bundle
 
-    folders = [f for f in (detector, classifier) if f is not None] or [model or default_bundle()]
+    folders = list(runs) or [model or default_bundle()]
     files = [folder / FINGERPRINTS for folder in folders]
     if not all(file.is_file() for file in files):
         return None

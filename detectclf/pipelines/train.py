@@ -1,4 +1,4 @@
-"""``train-detector`` and ``train-classifier``: from exports to a run directory."""
+"""``train-detector``, ``train-classifier`` and ``train-refiner``: from exports to a run directory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe
+from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
-    from detectclf.training.tasks import ClassificationTask, DetectionTask
+    from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,36 @@ def train_classifier(
     return _train(task, recipe, dataset, out, resume=resume, quiet=quiet)
 
 
-def _open(recipe: DetectorRecipe | ClassifierRecipe) -> tuple[Dataset, Dataset, Dataset]:
+def train_refiner(
+    recipe: RefinerRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Trains the refining stage and writes a run directory (default ``runs/refiner-ARCH``); errors as above."""
+    from detectclf.data.augment import detection_augment
+    from detectclf.data.crops import CropSlices
+    from detectclf.models.refiner import build_refiner
+    from detectclf.training.environment import seed_everything
+    from detectclf.training.tasks import RefinementTask
+
+    data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    dataset, train, valid = _open(recipe)
+    classes = dataset.tumor_classes
+    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    seed_everything(seed)
+    refiner = build_refiner(model, len(classes))
+    log.info("%s: %s", model.arch, refiner.weights_report.summary())
+    sizes = (model.slice_size, model.image_size, model.context)
+    task = RefinementTask(
+        refiner,
+        CropSlices(train.samples, classes, *sizes, augment, seed=seed, cache=data.cache),
+        CropSlices(valid.samples, classes, *sizes, cache=data.cache),
+        dataset.negative,
+    )
+    return _train(
+        task, recipe, dataset, out or Path("runs") / f"refiner-{_folder(model.arch)}", resume=resume, quiet=quiet
+    )
+
+
+def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> tuple[Dataset, Dataset, Dataset]:
     from detectclf.data.dataset import open_dataset, require_split
     from detectclf.models.device import resolve_device
 
@@ -87,8 +116,8 @@ def _open(recipe: DetectorRecipe | ClassifierRecipe) -> tuple[Dataset, Dataset, 
 
 
 def _train(
-    task: DetectionTask | ClassificationTask,
-    recipe: DetectorRecipe | ClassifierRecipe,
+    task: DetectionTask | ClassificationTask | RefinementTask,
+    recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe,
     dataset: Dataset,
     out: Path | None,
     *,
@@ -99,8 +128,7 @@ def _train(
     from detectclf.training.progress import make_progress
     from detectclf.training.runs import Run
 
-    folder = recipe.model.arch.replace(":", "-").replace("/", "-")
-    run = Run.create(out or Path("runs") / folder, recipe, resume=resume)
+    run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
     run.describe_data(dataset, task.train.samples, task.valid.samples)
     run.write_fingerprints(task.train.samples)
     history = fit(task, recipe.training, run, resume=resume, progress=make_progress(quiet), workers=recipe.data.workers)
@@ -113,3 +141,7 @@ def _train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
+
+
+def _folder(arch: str) -> str:
+    return arch.replace(":", "-").replace("/", "-")

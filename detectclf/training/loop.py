@@ -18,6 +18,7 @@ from detectclf.data.loading import Batches, make_loader
 from detectclf.errors import ModelError, TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
 from detectclf.training.interruption import Interruption
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
@@ -130,6 +131,8 @@ class _Loop:
         assert isinstance(train.batch_sampler, Batches)
         self.batches = train.batch_sampler
         self.steps = len(train)
+        if accelerator.device.type == "cpu" and self.precision == "bf16":
+            depthwise_in_float32(task.model)
         if accelerator.device.type in ("cuda", "cpu"):
             task.model.to(memory_format=torch.channels_last)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -189,10 +192,12 @@ class _Loop:
             raise TrainingError(reason, file=self.run.path, remedy=remedy)
 
     def end_epoch(self) -> None:
-        """Validates, keeps the best, writes the record and the checkpoint."""
-        place, figures = self.place, self.evaluate()
+        """Validates when it is time, keeps the best, writes the record and the checkpoint."""
+        place = self.place
         losses = self._mean_losses()
         place.epoch += 1
+        due = place.epoch % self.config.evaluate_every == 0 or place.epoch == self.config.epochs
+        figures = self.evaluate() if due else {}
         place.records.append(
             {
                 "epoch": place.epoch,
@@ -205,17 +210,22 @@ class _Loop:
                 "peak_memory_mib": peak_memory_mib(self.accelerator.device),
             }
         )
-        figure = figures[self.task.metric]
+        if due:
+            self._keep_best(figures)
+        place.step, place.sums, place.seconds = 0, {}, 0.0
+        self.run.write_history(place.records)
+        self.save()
+
+    def _keep_best(self, figures: dict[str, float | None]) -> None:
+        place, figure = self.place, figures[self.task.metric]
         value = -1.0 if figure is None else figure
-        place.stale = 0 if value > place.best else place.stale + 1
+        # In epochs, as `patience` counts.
+        place.stale = 0 if value > place.best else place.stale + self.config.evaluate_every
         if value >= place.best:  # of equals the later one, it has seen more
             place.best, place.best_epoch = value, place.epoch
             if self.run.writes:
                 facts = {"epoch": place.epoch, "metrics": figures, "training_slices": len(self.task.train)}
                 self.task.save(self.run.path, self._averaged(), facts)
-        place.step, place.sums, place.seconds = 0, {}, 0.0
-        self.run.write_history(place.records)
-        self.save()
 
     def evaluate(self) -> dict[str, float | None]:
         """Figures of the averaged weights; every slice once, whatever the number of processes."""

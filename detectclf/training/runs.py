@@ -19,12 +19,12 @@ from typing import Any
 
 import yaml
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
+from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Settings
 from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.training.checkpoints import disk_error
 from detectclf.types import Dataset, Sample
 
-Recipe = DetectorRecipe | ClassifierRecipe
+Recipe = DetectorRecipe | ClassifierRecipe | RefinerRecipe
 
 # May differ when going on with a run: they change how long or where it runs, not what is learnt in a step.
 _FREE = ("training.epochs", "training.patience", "training.device", "training.precision", "data.cache", "data.workers")
@@ -105,6 +105,20 @@ class Run:
             raise ModelError("damaged config.yaml", file=self.path, remedy="train again") from error
         if not isinstance(loaded, dict):
             raise ModelError("damaged config.yaml", file=self.path, remedy="train again")
+        return loaded
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        try:
+            loaded = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"missing or damaged {name}", file=self.path, remedy="train again") from error
+        if not isinstance(loaded, dict):
+            raise ModelError(f"damaged {name}", file=self.path, remedy="train again")
         return loaded
 
     def write_text(self, name: str, text: str) -> None:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from detectclf.config import ClassifierConfig
+from detectclf.data.crops import CropSlices
 from detectclf.data.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
 from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector
-from detectclf.models.saved import classifier_meta, detector_meta, save_model
+from detectclf.models.refiner import Reading, Refiner, paired_iou
+from detectclf.models.saved import classifier_meta, detector_meta, refiner_meta, save_model
 from detectclf.training.optimization import TwoPartModel
 
 Figures = dict[str, float | None]
@@ -55,7 +57,9 @@ class Task(TwoPartModel, Protocol):
 class _Stage:
     """What both tasks share: slices, the parts of the model, and how it is saved."""
 
-    def __init__(self, model: Detector | Classifier, train: Slices, valid: Slices, negative: str | None) -> None:
+    def __init__(
+        self, model: Detector | Classifier | Refiner, train: Slices, valid: Slices, negative: str | None
+    ) -> None:
         self._parts, self._negative = model, negative
         self.model: nn.Module = model
         self.train, self.valid = train, valid
@@ -65,6 +69,8 @@ class _Stage:
         parts, classes = self._parts, self.train.classes
         if isinstance(parts, Detector):
             meta = detector_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
+        elif isinstance(parts, Refiner):
+            meta = refiner_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
         else:
             meta = classifier_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
         save_model(folder, model, meta)
@@ -187,6 +193,50 @@ class ClassificationTask(_Stage):
         said = [outputs[i] for i in range(len(self._truth))]
         accuracy, macro_f1 = accuracy_and_macro_f1(self._truth, said, len(self.valid.classes))
         return {"accuracy": accuracy, "macro_f1": macro_f1}
+
+
+class _RefinerLosses(nn.Module):
+    def __init__(self, model: Refiner) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        boxes = torch.stack([t["box"] for t in targets]).to(images.device)
+        labels = torch.tensor([t["label"] for t in targets], device=images.device)
+        return self.model.losses(images, boxes, labels)
+
+
+class RefinementTask(_Stage):
+    """The box, class and quality of a crop; figures are the mean IoU of the boxes, and the accuracy of the classes.
+
+    Args:
+        model: the refiner; its classes are those of ``train``.
+        train, valid: crops of slices with known boxes, with the same classes.
+        negative: the class that means "no tumour"; saved with the model.
+    """
+
+    metric = "mean_iou"
+
+    def __init__(self, model: Refiner, train: CropSlices, valid: CropSlices, negative: str | None = None) -> None:
+        super().__init__(model, train, valid, negative)
+        self.losses: nn.Module = _RefinerLosses(model)
+
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
+        """Index -> ``(IoU with the true box, None on a healthy place; whether the class is right)``."""
+        said: Reading = model(batch["images"])
+        wanted = torch.stack([t["box"] for t in batch["targets"]]).to(said.boxes.device)
+        overlaps, best = paired_iou(said.boxes, wanted).tolist(), said.logits.argmax(dim=1).tolist()
+        healthy = len(self.valid.classes)
+        return {
+            t["image_id"]: (None if t["label"] == healthy else iou, t["label"] == k)
+            for t, iou, k in zip(batch["targets"], overlaps, best, strict=True)
+        }
+
+    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+        """``mean_iou`` (``None`` where the split has no box) and ``accuracy``."""
+        overlaps = [iou for iou, _ in outputs.values() if iou is not None]
+        right = [hit for _, hit in outputs.values()]
+        return {"mean_iou": float(np.mean(overlaps)) if overlaps else None, "accuracy": float(np.mean(right))}
 
 
 def balanced_weights(slices: ClassificationSlices) -> Tensor:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectclf.errors import ModelError
+from detectclf.inference.box_fusion import iou
 from detectclf.inference.fusion import (
     FusionClasses,
     default_fusion,
     detector_evidence,
     fuse,
     fused_probabilities,
-    iou,
 )
 from detectclf.models.bundle import FusionParameters
 from detectclf.types import Prediction, StageOutputs

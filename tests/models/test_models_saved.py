@@ -16,7 +16,8 @@ from detectclf.errors import ModelError
 from detectclf.models.bundle import Bundle, FusionParameters, load_bundle, looks_like_bundle, save_bundle
 from detectclf.models.classifiers import Classifier, build_classifier
 from detectclf.models.detectors import Detector, build_detector
-from detectclf.models.saved import classifier_meta, detector_meta, load_classifier, load_detector, save_model
+from detectclf.models.rebuild import load_classifier, load_detector
+from detectclf.models.saved import classifier_meta, detector_meta, save_model
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")

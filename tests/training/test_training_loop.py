@@ -17,7 +17,7 @@ from torch import nn
 from training_helpers import classification_task, detection_task, train, training, write_samples
 
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
-from detectclf.models.saved import load_classifier, load_detector
+from detectclf.models.rebuild import load_classifier, load_detector
 from detectclf.training.progress import Lines, Silence, epoch_line
 from detectclf.training.runs import Run
 from detectclf.types import Sample

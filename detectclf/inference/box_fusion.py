@@ -1,0 +1,121 @@
+"""Fusing boxes: what the detector, the refiner and the slice's class say of each place, as scored boxes.
+
+The rules are steps 4 and 5 of :mod:`detectclf.inference.fusion`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.models.bundle import FusionParameters
+from detectclf.types import FloatArray, Places, StageOutputs
+
+Doubles = npt.NDArray[np.float64]
+
+SAME_PLACE_IOU = 0.5
+"""Boxes of one class that overlap more than this are one box."""
+
+SAME_LESION_COVER = 0.5
+"""A box of which more than this share lies in a better one (or the other way round) claims the same lesion."""
+
+SMALLEST_SCORE = 1e-4
+"""Boxes of a lower score than this are left out: they change no figure."""
+
+
+def fuse_boxes(
+    outputs: StageOutputs,
+    label: str,
+    probabilities: dict[str, float],
+    parameters: FusionParameters,
+    negative: str | None,
+) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+    """Boxes ``(N, 4)``, their classes and fused scores ``(N,)``, best score first.
+
+    Args:
+        outputs: the detector's own boxes and scores.
+        label: the slice's class.
+        probabilities: of the slice's class, by both stages.
+        parameters: ``box_gamma`` and ``box_threshold`` are used.
+        negative: the class whose boxes are no tumours, or ``None``.
+    """
+    if outputs.places is not None:
+        boxes, labels, own = _of_places(outputs.places, parameters)
+    else:
+        boxes, labels, own = _with_slice_class(outputs, label, negative)
+    gamma = parameters.box_gamma
+    opinion = np.array([probabilities.get(name, 0.0) for name in labels])
+    fused = own ** (1.0 - gamma) * opinion**gamma
+    tumor = np.array([name != negative for name in labels], dtype=bool)
+    demoted = tumor if label == negative else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
+    # Scaling keeps the order that mAP reads; a healthy slice shows no tumour box, a lesion one.
+    under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
+    fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
+    order = np.argsort(-fused, kind="stable")
+    return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
+
+
+def _of_places(places: Places, parameters: FusionParameters) -> tuple[FloatArray, tuple[str, ...], Doubles]:
+    """Every place as a box of every tumour class: the weighted geometric mean of score, quality and kind.
+
+    The slice's class then decides between the kinds (step 4), so that none has to be chosen here.
+    """
+    weights = np.asarray(parameters.place_weights)
+    count, kinds = len(places.scores), len(places.classes)
+    logs = np.log(np.maximum(np.stack([places.scores, places.quality], axis=1).astype(np.float64), 1e-9))
+    place = logs @ weights[:2]
+    own = np.exp(place[:, None] + weights[2] * np.log(np.maximum(places.kinds[:, :kinds].astype(np.float64), 1e-9)))
+    boxes = np.repeat(places.boxes_xyxy, kinds, axis=0)
+    labels = places.classes * count
+    kept = np.flatnonzero(own.ravel() >= SMALLEST_SCORE)
+    return boxes[kept], tuple(labels[i] for i in kept), own.ravel()[kept]
+
+
+def _second_claims(boxes: FloatArray, scores: Doubles, claims: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """``(N,)``: which of the ``claims`` are of a lesion that a better one claims already."""
+    second = np.zeros(len(boxes), dtype=bool)
+    better: list[int] = []
+    for i in sorted(np.flatnonzero(claims).tolist(), key=lambda i: -scores[i]):
+        if better and cover(boxes[i], boxes[better]).max() > SAME_LESION_COVER:
+            second[i] = True
+        else:
+            better.append(i)
+    return second
+
+
+def _with_slice_class(
+    outputs: StageOutputs, label: str, negative: str | None
+) -> tuple[FloatArray, tuple[str, ...], Doubles]:
+    """The detector's boxes; where its best tumour box is not of the slice's tumour class, that box also as one."""
+    boxes, labels = outputs.boxes_xyxy, outputs.box_labels
+    scores = outputs.scores.astype(np.float64)
+    tumors = [i for i, name in enumerate(labels) if name != negative]
+    best = max(tumors, key=lambda i: scores[i], default=None)
+    if best is None or label in (negative, labels[best]):
+        return boxes, labels, scores
+    overlap = iou(boxes[best], boxes)
+    # The copy carries the best score of all, so boxes of its class at the same place are its duplicates.
+    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PLACE_IOU]
+    # First, so that it wins a tie with the box that it is a copy of.
+    rows = [best, *kept]
+    return boxes[rows], (label, *(labels[i] for i in kept)), scores[rows]
+
+
+def iou(box: FloatArray, boxes: FloatArray) -> Doubles:
+    """Intersection over union of one ``(4,)`` box with ``(N, 4)`` boxes."""
+    shared, area, areas = _overlaps(box, boxes)
+    return np.asarray(shared / np.maximum(area + areas - shared, 1e-12))
+
+
+def cover(box: FloatArray, boxes: FloatArray) -> Doubles:
+    """Intersection over the smaller area, of one ``(4,)`` box with ``(N, 4)`` boxes: 1 where one lies in the other."""
+    shared, area, areas = _overlaps(box, boxes)
+    return np.asarray(shared / np.maximum(np.minimum(area, areas), 1e-12))
+
+
+def _overlaps(box: FloatArray, boxes: FloatArray) -> tuple[Doubles, float, Doubles]:
+    """Shared areas ``(N,)``, the area of ``box``, those of ``boxes`` ``(N,)``."""
+    one, many = box.astype(np.float64), boxes.astype(np.float64)
+    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
+    shared = np.prod(np.clip(sides, 0, None), axis=1)
+    return shared, float(np.prod(one[2:] - one[:2])), np.prod(many[:, 2:] - many[:, :2], axis=1)

@@ -1,0 +1,109 @@
+"""Reading again: the refiner on crops round the detector's most likely places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.data.crops import CropFrame
+from detectclf.data.images import resize_pad
+from detectclf.inference.box_fusion import SAME_PLACE_IOU, iou
+from detectclf.types import FloatArray, Pixels, Places, StageOutputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from detectclf.models.refiner import Refiner
+
+MOST_PLACES = 3
+"""Places of a slice that are read again; these slices show one tumour, and the next places are for doubt."""
+
+
+class PlaceReader:
+    """The refiner of a bundle on one device.
+
+    Args:
+        refiner: in evaluation mode, on the device.
+        classes: its tumour classes.
+        device: where it runs.
+    """
+
+    def __init__(self, refiner: Refiner, classes: tuple[str, ...], device: torch.device) -> None:
+        self.refiner, self.classes, self.device = refiner, classes, device
+
+    def prepare(self, pixels: Pixels) -> tuple[Pixels, float]:
+        """A slice as it is cropped from, and the scale of it: its pixels over original pixels."""
+        square, scale, (width, height) = resize_pad(pixels, self.refiner.config.slice_size)
+        return square[:height, :width], scale
+
+    def read(self, slices: Sequence[tuple[Pixels, float]], outputs: Sequence[StageOutputs]) -> list[StageOutputs]:
+        """``outputs`` with the places of each slice.
+
+        Args:
+            slices: as :meth:`prepare` gave them.
+            outputs: the first two stages' words on them.
+        """
+        frames: list[list[CropFrame]] = []
+        crops, scores = [], []
+        for (pixels, scale), said in zip(slices, outputs, strict=True):
+            chosen = likely_places(said, self.classes)
+            context, size = self.refiner.config.context, self.refiner.input_size
+            frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(scale), context) for i in chosen])
+            crops += [frame.cut(pixels, size) for frame in frames[-1]]
+            scores.append(said.scores[chosen])
+        boxes, quality, kinds = self._run(crops)
+        done, first = [], 0
+        for (pixels, scale), own, score, said in zip(slices, frames, scores, outputs, strict=True):
+            rows = slice(first, first + len(own))
+            first += len(own)
+            limits = np.array([pixels.shape[1], pixels.shape[0]] * 2, dtype=np.float32)
+            found = [np.clip(frame.to_slice(box), 0, limits) for frame, box in zip(own, boxes[rows], strict=True)]
+            original = np.asarray(found, dtype=np.float32).reshape(-1, 4) / np.float32(scale)
+            # A box pushed out of the slice is no box.
+            kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
+            places = Places(original[kept], score[kept], quality[rows][kept], kinds[rows][kept], self.classes)
+            done.append(replace(said, places=places))
+        return done
+
+    def _run(self, crops: Sequence[Pixels]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Boxes ``(N, 4)`` in units of the crop, quality ``(N,)`` and probabilities ``(N, T + 1)``.
+
+        Means over each crop and its mirror image: heads are nearly symmetric, and a crop costs little.
+        """
+        import torch
+
+        if not crops:
+            none = np.zeros((0, 4), dtype=np.float32)
+            return none, none[:, 0], np.zeros((0, len(self.classes) + 1), dtype=np.float32)
+        block = torch.from_numpy(np.stack(crops)).to(self.device).unsqueeze(1).float().div(255)
+        both = torch.cat([block, block.flip(3)]).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            said = self.refiner(both)
+        count = len(crops)
+        mirrored = said.boxes[count:]
+        back = torch.stack([1 - mirrored[:, 2], mirrored[:, 1], 1 - mirrored[:, 0], mirrored[:, 3]], dim=1)
+        boxes = (said.boxes[:count] + back) / 2
+        quality, kinds = said.quality.sigmoid(), said.logits.softmax(dim=1)
+        means = [(part[:count] + part[count:]) / 2 for part in (quality, kinds)]
+        return boxes.cpu().numpy(), means[0].cpu().numpy(), means[1].cpu().numpy()
+
+
+def likely_places(outputs: StageOutputs, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Indices of the detector's best tumour boxes, best first, that are not about the place of a better one."""
+    chosen: list[int] = []
+    for i, label in enumerate(outputs.box_labels):  # best score first
+        if label not in classes:
+            continue
+        if chosen and iou(outputs.boxes_xyxy[i], outputs.boxes_xyxy[chosen]).max() > SAME_PLACE_IOU:
+            continue
+        chosen.append(i)
+        if len(chosen) == MOST_PLACES:
+            break
+    return np.array(chosen, dtype=np.int64)
+
+
+__all__ = ["MOST_PLACES", "PlaceReader", "likely_places"]

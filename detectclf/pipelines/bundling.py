@@ -1,0 +1,180 @@
+"""``bundle``: stages joined into one model, with fusion, calibration and thresholds fitted on slices unseen by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detectclf.config import BundleRecipe
+from detectclf.data.safety import atomic_folder
+from detectclf.errors import DataError
+from detectclf.pipelines.opening import check_classes, predictor_of, split_of
+from detectclf.types import Dataset, Prediction, StageOutputs
+
+if TYPE_CHECKING:
+    from detectclf.evaluation.report import Report
+    from detectclf.inference.fusion import FusionClasses
+    from detectclf.inference.predictor import Predictor
+    from detectclf.models.bundle import FusionParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The runs that a bundle is made of."""
+
+    detector: Path
+    classifier: Path
+    refiner: Path | None = None
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """Those there are."""
+        return tuple(run for run in (self.detector, self.classifier, self.refiner) if run is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Unseen:
+    """Slices that the stages were not trained on, with what they said of them.
+
+    Attributes:
+        dataset: the slices.
+        outputs: one per slice.
+        names: the classes of the stages.
+        parts: number of the part of each slice; fusion is judged on each part as fitted on the others. One part:
+            it is fitted and judged on the same slices, which the card says.
+        groups: source group of each slice where known.
+    """
+
+    dataset: Dataset
+    outputs: list[StageOutputs]
+    names: FusionClasses
+    parts: list[int]
+    groups: list[int] | None
+
+
+def bundle(
+    stages: Stages,
+    recipe: BundleRecipe,
+    split: str,
+    out: Path,
+    *,
+    folds: Path | None = None,
+    report: Path | None = None,
+) -> dict[str, Any]:
+    """Fits calibration, fusion and thresholds and writes a bundle with its model card.
+
+    Args:
+        stages: the runs.
+        recipe: data, operating point, device.
+        split: what is fitted on, unless ``folds`` are given.
+        out: the bundle's folder.
+        folds: a folder of runs that each held some folds out: everything is fitted on out-of-fold predictions of all
+            the data, so that ``stages`` may have been trained on all of it.
+        report: folder for the report on the slices that were fitted on.
+
+    Raises:
+        DataError, ModelError, ConfigError: see each room.
+    """
+    from detectclf.evaluation.model_card import write_model_card
+    from detectclf.evaluation.report import build_report, write_report
+    from detectclf.models.bundle import save_bundle
+    from detectclf.pipelines.facts import bundle_facts, card_facts, copy_fingerprints, training_fingerprints
+
+    predictor = predictor_of(None, stages.detector, stages.classifier, recipe.predict, stages.refiner)
+    unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
+    check_classes(unseen.dataset, predictor)
+    dataset, name = unseen.dataset, "out of fold" if folds is not None else split
+    fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
+    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle)
+    joined = replace(predictor.bundle, name=recipe.bundle.name, version="1", fusion=fusion, facts=facts)
+    made: Report = build_report(
+        _judged(unseen, fusion, recipe),
+        dataset,
+        config=recipe.evaluate,
+        # Out of fold nothing was seen in training, by construction; else the card says which slices were.
+        train_fingerprints=None if folds is not None else training_fingerprints(None, stages.runs),
+        groups=unseen.groups,
+        facts=facts,
+    )
+    with atomic_folder(out) as folder:
+        save_bundle(folder, joined)
+        if recipe.bundle.keep_fingerprints:
+            copy_fingerprints(stages.runs, folder)
+        write_model_card(folder, card_facts(joined, made.record))
+    if report is not None:
+        write_report(made, report)
+    return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}
+
+
+def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor) -> _Unseen:
+    dataset = _labelled(split_of(recipe.data, split))
+    check_classes(dataset, predictor)
+    outputs = list(predictor.raw_many(dataset.samples))
+    return _Unseen(dataset, outputs, predictor.names, [0] * len(outputs), None)
+
+
+def _out_of_fold(folds: Path, recipe: BundleRecipe) -> _Unseen:
+    from detectclf.pipelines.out_of_fold import out_of_fold
+
+    found = out_of_fold(folds, recipe.data, recipe.predict)
+    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups)
+
+
+def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionParameters:
+    """Fusion fitted on the slices ``rows``."""
+    from detectclf.inference.fusion_fit import fit_fusion
+
+    samples = tuple(unseen.dataset.samples[i] for i in rows)
+    return fit_fusion(
+        [unseen.outputs[i] for i in rows],
+        [str(s.label) for s in samples],
+        unseen.names,
+        recipe.bundle,
+        sizes=[(s.width, s.height) for s in samples],
+        box_scorer=_map_scorer(replace(unseen.dataset, samples=samples)),
+    )
+
+
+def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
+    """Predictions for the card: of each part by a fusion fitted on the other parts, where there are others."""
+    from detectclf.inference.fusion import fuse
+
+    parts = np.array(unseen.parts)
+    fitted = {int(k): whole for k in np.unique(parts)}
+    if len(fitted) > 1:
+        fitted = {k: _fit(unseen, np.flatnonzero(parts != k).tolist(), recipe) for k in fitted}
+    return [
+        replace(fuse(said, fitted[part], unseen.names, width=s.width, height=s.height), image=s.name, path=s.path)
+        for said, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
+    ]
+
+
+def _labelled(dataset: Dataset) -> Dataset:
+    labelled = tuple(s for s in dataset.samples if s.label is not None)
+    if not labelled:
+        raise DataError("no slice with a known class in this split", remedy="choose another --split or add --data")
+    return replace(dataset, samples=labelled)
+
+
+def _map_scorer(dataset: Dataset) -> Callable[[Sequence[Prediction]], float | None]:
+    from detectclf.evaluation.detection import mean_average_precision
+
+    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed]
+    truth = [dataset.samples[i] for i in boxed]
+
+    def score(predictions: Sequence[Prediction]) -> float | None:
+        said = [predictions[i] for i in boxed]
+        return mean_average_precision(
+            [s.boxes_xyxy for s in truth],
+            [s.box_labels for s in truth],
+            [p.boxes_xyxy for p in said],
+            [p.box_labels for p in said],
+            [p.scores for p in said],
+            dataset.tumor_classes,
+        ).mAP
+
+    return score

@@ -1,0 +1,57 @@
+"""What the pipelines share: a split of the data, a predictor of what was named, and whether both go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectclf.config import DataConfig, PredictConfig
+from detectclf.errors import ConfigError, DataError
+from detectclf.types import Dataset
+
+if TYPE_CHECKING:
+    from detectclf.inference.predictor import Predictor
+
+
+def split_of(config: DataConfig, name: str) -> Dataset:
+    """Split ``name`` of the data; raises DataError where there is none."""
+    from detectclf.data.dataset import open_dataset, require_split
+
+    return require_split(open_dataset(config), name)
+
+
+def predictor_of(
+    model: Path | None,
+    detector: Path | None,
+    classifier: Path | None,
+    config: PredictConfig,
+    refiner: Path | None = None,
+) -> Predictor:
+    """A predictor of a bundle (the packaged one where nothing is named) or of two or three runs.
+
+    Raises:
+        ConfigError: a bundle and runs, or one run alone.
+        ModelError, DeviceError: as of :func:`detectclf.inference.predictor.load`.
+    """
+    from detectclf.inference.predictor import Predictor, load, load_runs
+    from detectclf.models.bundle import load_bundle
+
+    if detector is None and classifier is None and refiner is None:
+        return load(device=config.device) if model is None else Predictor(load_bundle(model), config)
+    if model is not None or detector is None or classifier is None:
+        raise ConfigError(
+            "a model is one bundle, or a detector run and a classifier run",
+            remedy="give --model, or both --detector and --classifier",
+        )
+    return load_runs(detector, classifier, config, refiner=refiner)
+
+
+def check_classes(dataset: Dataset, predictor: Predictor) -> None:
+    """Raises DataError where the data has classes that the model does not know."""
+    foreign = sorted({s.label for s in dataset.samples if s.label is not None} - set(predictor.names.classes))
+    if foreign:
+        raise DataError(
+            f"the data has classes that the model does not know: {', '.join(foreign)}",
+            file=", ".join(dataset.sources),
+            remedy=f"the model knows {', '.join(predictor.names.classes)}",
+        )
