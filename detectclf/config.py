@@ -243,6 +243,8 @@ class BundleConfig(Settings):
 
     name: str = "detectclf"
     """Name that predictions carry."""
+    version: str = "1"
+    """Version that predictions carry after the name."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Tumour sensitivity that the operating point is set for on the bundling split."""
     max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -28,6 +28,14 @@ def check(
     sheet: Annotated[Path | None, typer.Option(help="Picture of the groups of copies to write.")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a mended copy to --out, each change logged.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the mended copy (with --fix).")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle that judges the labels ('default': the packaged one): lists suspect classes and boxes; with "
+            "--sheet they are drawn beside it, as NAME.suspects.png.",
+            metavar="BUNDLE",
+        ),
+    ] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -42,10 +50,14 @@ def check(
     from detectclf.pipelines import data as pipeline
 
     audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
+    doctor = pipeline.judge_labels(audit, model, sheet) if model is not None else None
     if json:
-        output.print_json(audit.to_record())
+        suspects = {} if doctor is None else {"suspects": doctor.to_records()}
+        output.print_json(audit.to_record() | suspects)
     else:
         output.say(pipeline.audit_text(audit, everything=verbose), quiet)
+        if doctor is not None:
+            output.say(doctor.text(), quiet)
     if audit.errors:
         raise typer.Exit(UnsafeError.exit_code if audit.unsafe else DataError.exit_code)
 

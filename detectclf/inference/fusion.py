@@ -17,6 +17,8 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
 6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
    ``1 - P(negative)`` reaches it, else negative; without, the likeliest class is the label.
 
+7. **Other pictures.** One that is unlike every known slice (``novelty.py``) is called negative and flagged.
+
 Boxes and class of one prediction agree: on a slice called negative every tumour box stays under ``box_threshold``;
 where the slice is called a tumour and the detector's best box has another tumour class, that box is also given out
 with the slice's class, since detectors of few slices find the place more reliably than they name the kind.
@@ -44,6 +46,8 @@ CLASS_BOX_CONFLICT = "class_box_conflict"
 """The detector alone claims a tumour of another class than the slice's."""
 LOW_CONFIDENCE = "low_confidence"
 """The probability of the slice's class is under ``low_confidence``."""
+NOT_A_BRAIN_MRI = "not_a_brain_mri"
+"""The picture is unlike every slice that the model knows."""
 TUMOR_WITHOUT_BOX = "tumor_without_box"
 """The slice is called a tumour, and no box of a tumour reaches ``box_threshold``."""
 
@@ -176,7 +180,13 @@ def detector_label(outputs: StageOutputs, parameters: FusionParameters, names: F
 
 
 def fuse(
-    outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses, *, width: int, height: int
+    outputs: StageOutputs,
+    parameters: FusionParameters,
+    names: FusionClasses,
+    *,
+    width: int,
+    height: int,
+    novel: bool = False,
 ) -> Prediction:
     """One slice's prediction from what the two stages said of it; image name and model are the caller's to add.
 
@@ -185,6 +195,7 @@ def fuse(
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
         width, height: pixels of the original image.
+        novel: the picture is no brain MRI: no tumour is claimed, and it is flagged.
 
     Raises:
         ModelError: the parameters are for other classes, or a stage gave a figure that is not finite.
@@ -192,6 +203,8 @@ def fuse(
     fused = fused_probabilities(outputs, parameters, names)
     probabilities = dict(zip(names.classes, map(float, fused), strict=True))
     label = choose_label(fused, parameters, names)
+    if novel and names.negative in names.classes:
+        label = str(names.negative)
     boxes, box_labels, scores = fuse_boxes(outputs, label, probabilities, parameters, names.negative)
     alone = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
     claim = detector_label(outputs, parameters, names)
@@ -209,7 +222,8 @@ def fuse(
         detector_label=claim,
         box_threshold=parameters.box_threshold,
     )
-    return replace(prediction, flags=_flags(prediction, claim, parameters, names.negative))
+    flags = _flags(prediction, claim, parameters, names.negative)
+    return replace(prediction, flags=(NOT_A_BRAIN_MRI, *flags) if novel else flags)
 
 
 def _flags(

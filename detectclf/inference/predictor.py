@@ -17,6 +17,7 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
+from detectclf.inference.novelty import is_novel
 from detectclf.inference.refine import PlaceReader
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
@@ -227,7 +228,9 @@ class Predictor:
                 predictions.append(_unread(prepared))
                 continue
             height, width = prepared.pixels.shape
-            fused = fuse(next(outputs), self.bundle.fusion, self.names, width=width, height=height)
+            said, known = next(outputs), self.bundle.novelty
+            novel = known is not None and said.features is not None and is_novel(known, said.features)
+            fused = fuse(said, self.bundle.fusion, self.names, width=width, height=height, novel=novel)
             origin = prepared.origin
             predictions.append(
                 replace(

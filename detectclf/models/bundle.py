@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from detectclf.data.safety import atomic_write
 from detectclf.errors import ModelError
 from detectclf.models.rebuild import rebuild_classifier, rebuild_detector, rebuild_refiner
 from detectclf.models.saved import ModelMeta, read_json, weights_bytes
+from detectclf.types import FloatArray, Pixels
 
 if TYPE_CHECKING:
     from detectclf.models.classifiers import Classifier
@@ -29,6 +33,7 @@ DETECTOR_FILE, CLASSIFIER_FILE, REFINER_FILE = (
     "classifier.safetensors",
     "refiner.safetensors",
 )
+NOVELTY_FILE, REMEMBERED_FILE = "novelty.safetensors", "out_of_fold.safetensors"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,38 @@ class FusionParameters:
     place_weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Novelty:
+    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/novelty.py``.
+
+    Attributes:
+        mean: ``(D,)`` float32, of the classifier's features.
+        directions: ``(D, P)`` float32, orthonormal.
+        references: ``(N, P)`` float32 of length 1.
+        threshold: distance from which a slice counts as something else.
+    """
+
+    mean: FloatArray
+    directions: FloatArray
+    references: FloatArray
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembered:
+    """What was said of training slices by models that had not seen them, for the label doctor.
+
+    Attributes:
+        digests: ``(N, 16)`` uint8, BLAKE2b of each slice's pixels, as in fingerprints.
+        probabilities: ``(N, K)`` float32 of the bundle's classes.
+        boxes: ``(N, 5)`` float32, best tumour box ``xyxy`` in pixels and its score; zeros where there is none.
+    """
+
+    digests: Pixels
+    probabilities: FloatArray
+    boxes: FloatArray
+
+
 @dataclass
 class Bundle:
     """The stages, ready to predict.
@@ -77,6 +114,8 @@ class Bundle:
         classifier, classifier_meta: the class stage.
         fusion: how both become one answer.
         facts: free JSON facts: data, metrics, versions.
+        novelty: tells other pictures from brain MRI, ``None`` where it was not fitted.
+        remembered: out-of-fold words on training slices, ``None`` where there are none.
         refiner, refiner_meta: the stage that reads places again, ``None`` where there is none.
     """
 
@@ -92,6 +131,8 @@ class Bundle:
     facts: dict[str, Any] = field(default_factory=dict)
     refiner: Refiner | None = None
     refiner_meta: ModelMeta | None = None
+    novelty: Novelty | None = None
+    remembered: Remembered | None = None
 
     def parts(self) -> dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]]:
         """Name -> model and description of every stage there is."""
@@ -142,6 +183,14 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         content = weights_bytes(model, half=half)
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
+    for name, arrays in (
+        (NOVELTY_FILE, bundle.novelty and _novelty_arrays(bundle.novelty)),
+        (REMEMBERED_FILE, bundle.remembered and _remembered_arrays(bundle.remembered)),
+    ):
+        if arrays:
+            content = save_arrays(arrays)
+            atomic_write(folder / name, content)
+            sums[name] = hashlib.sha256(content).hexdigest()
     record = _Record(
         name=bundle.name,
         version=bundle.version,
@@ -172,7 +221,8 @@ def load_bundle(folder: Path) -> Bundle:
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy="bundle the runs again") from error
     _check_parts(record, file)
-    for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else [])):
+    extra = [name for name in (NOVELTY_FILE, REMEMBERED_FILE) if name in record.sha256]
+    for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else []), *extra):
         _check_sum(folder / name, record.sha256.get(name))
     return Bundle(
         name=record.name,
@@ -187,12 +237,55 @@ def load_bundle(folder: Path) -> Bundle:
         facts=record.facts,
         refiner=None if record.refiner is None else rebuild_refiner(record.refiner, folder / REFINER_FILE),
         refiner_meta=record.refiner,
+        novelty=_load_novelty(folder / NOVELTY_FILE) if NOVELTY_FILE in extra else None,
+        remembered=_load_remembered(folder / REMEMBERED_FILE) if REMEMBERED_FILE in extra else None,
     )
 
 
 def looks_like_bundle(folder: Path) -> bool:
     """Whether ``folder`` holds a ``bundle.json``."""
     return (folder / BUNDLE_FILE).is_file()
+
+
+def _novelty_arrays(novelty: Novelty) -> dict[str, Any]:
+    # Half precision: distances differ in the fourth digit, thresholds in the second.
+    return {
+        "mean": novelty.mean,
+        "directions": novelty.directions.astype(np.float16),
+        "references": novelty.references.astype(np.float16),
+        "threshold": np.array([novelty.threshold], dtype=np.float64),
+    }
+
+
+def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
+    return {
+        "digests": remembered.digests,
+        "probabilities": remembered.probabilities.astype(np.float16),
+        "boxes": remembered.boxes.astype(np.float32),
+    }
+
+
+def _load_novelty(file: Path) -> Novelty:
+    arrays = _arrays(file, "mean", "directions", "references", "threshold")
+    mean, directions, references = (arrays[n].astype(np.float32) for n in ("mean", "directions", "references"))
+    return Novelty(mean, directions, references, float(arrays["threshold"][0]))
+
+
+def _load_remembered(file: Path) -> Remembered:
+    arrays = _arrays(file, "digests", "probabilities", "boxes")
+    return Remembered(
+        arrays["digests"].astype(np.uint8),
+        arrays["probabilities"].astype(np.float32),
+        arrays["boxes"].astype(np.float32),
+    )
+
+
+def _arrays(file: Path, *names: str) -> dict[str, Any]:
+    arrays = load_arrays(file.read_bytes())
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ModelError(f"has no {', '.join(missing)}", file=file, remedy="bundle the runs again")
+    return dict(arrays)
 
 
 def _check_parts(record: _Record, file: Path) -> None:

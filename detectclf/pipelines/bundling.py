@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from detectclf.evaluation.report import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
-    from detectclf.models.bundle import FusionParameters
+    from detectclf.models.bundle import FusionParameters, Novelty, Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,24 @@ def bundle(
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     facts = bundle_facts(stages.runs, dataset, name, recipe.bundle)
-    joined = replace(predictor.bundle, name=recipe.bundle.name, version="1", fusion=fusion, facts=facts)
+    judged = _judged(unseen, fusion, recipe)
     made: Report = build_report(
-        _judged(unseen, fusion, recipe),
+        judged,
         dataset,
         config=recipe.evaluate,
         # Out of fold nothing was seen in training, by construction; else the card says which slices were.
         train_fingerprints=None if folds is not None else training_fingerprints(None, stages.runs),
         groups=unseen.groups,
         facts=facts,
+    )
+    joined = replace(
+        predictor.bundle,
+        name=recipe.bundle.name,
+        version=recipe.bundle.version,
+        fusion=fusion,
+        facts=facts,
+        novelty=_novelty(unseen, predictor, made.origins.groups.tolist(), folds is not None),
+        remembered=_remembered(dataset, judged, unseen.names) if folds is not None else None,
     )
     with atomic_folder(out) as folder:
         save_bundle(folder, joined)
@@ -151,6 +160,30 @@ def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> l
         replace(fuse(said, fitted[part], unseen.names, width=s.width, height=s.height), image=s.name, path=s.path)
         for said, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
     ]
+
+
+def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> Novelty | None:
+    """What the final classifier's features of the known slices look like."""
+    from detectclf.inference.novelty import fit_novelty
+
+    # Of the folds' own classifiers: other networks, whose features mean something else.
+    outputs = list(predictor.raw_many(unseen.dataset.samples)) if of_folds else unseen.outputs
+    features = [o.features for o in outputs if o.features is not None]
+    return fit_novelty(np.stack(features), groups) if len(features) == len(groups) else None
+
+
+def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:
+    """The out-of-fold words, for the label doctor."""
+    from detectclf.data.fingerprints import fingerprint_samples
+    from detectclf.models.bundle import Remembered
+
+    boxes = np.zeros((len(judged), 5), dtype=np.float32)
+    for i, prediction in enumerate(judged):
+        tumors = [j for j, name in enumerate(prediction.box_labels) if name != names.negative]
+        if tumors:  # best score first
+            boxes[i] = (*prediction.boxes_xyxy[tumors[0]], prediction.scores[tumors[0]])
+    chances = np.array([[p.probabilities[name] for name in names.classes] for p in judged], dtype=np.float32)
+    return Remembered(fingerprint_samples(dataset.samples).rows["digest"], chances, boxes)
 
 
 def _labelled(dataset: Dataset) -> Dataset:

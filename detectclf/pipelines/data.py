@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from detectclf.data.audit import Audit
+    from detectclf.pipelines.label_doctor import Diagnosis
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,17 @@ def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | 
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))
+    return found
+
+
+def judge_labels(audit: Audit, model: Path, sheet: Path | None) -> Diagnosis:
+    """What the bundle ``model`` (``default``: the packaged one) makes of the labels of the slices looked at."""
+    from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
+
+    named_default = str(model) == "default" and not model.exists()
+    found = diagnose(audit.slices, None if named_default else model)
+    if sheet is not None:
+        write_suspect_sheet(found, sheet.with_name(f"{sheet.stem}.suspects.png"))
     return found
 
 

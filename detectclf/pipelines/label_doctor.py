@@ -1,0 +1,138 @@
+"""``data check --model``: what a model makes of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detectclf.config import PredictConfig
+from detectclf.data.safety import atomic_write
+from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
+from detectclf.pipelines.opening import predictor_of
+from detectclf.types import Prediction, Sample, canonical_class
+
+if TYPE_CHECKING:
+    from detectclf.drawing.sheets import Tile
+    from detectclf.inference.predictor import Predictor
+
+SHEET_SUSPECTS = 30
+"""Most suspects drawn on a sheet."""
+SHOWN_SUSPECTS = 15
+"""Suspects listed on a terminal."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diagnosis:
+    """Suspect labels of some slices.
+
+    Attributes:
+        samples: the slices looked at, with canonical class names.
+        opinions: on each of them.
+        suspects: the most suspect first.
+        model: what judged.
+    """
+
+    samples: tuple[Sample, ...]
+    opinions: list[Opinion]
+    suspects: list[Suspect]
+    model: str
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One JSON object per suspect."""
+        return [s.to_record(self.samples[s.index], self.opinions[s.index]) for s in self.suspects]
+
+    def text(self) -> str:
+        """The suspects for a person."""
+        seen = sum(not opinion.unseen for opinion in self.opinions)
+        lines = [f"{len(self.suspects)} suspect labels of {len(self.samples)} slices, by {self.model}"]
+        if seen:
+            lines[0] += f" ({seen} slices may have been trained on: their labels may be known by heart)"
+        shown = self.to_records()[:SHOWN_SUSPECTS]
+        lines += [f"suspect {r['suspicion']:.3f}: {r['file']}: {r['detail']}" for r in shown]
+        if len(self.suspects) > SHOWN_SUSPECTS:
+            lines.append(f"... and {len(self.suspects) - SHOWN_SUSPECTS} more; list all with --json")
+        return "\n".join(lines)
+
+
+def diagnose(slices: Sequence[Sample], model: Path | None) -> Diagnosis:
+    """Asks a bundle (the packaged one without ``model``) about every readable labelled slice.
+
+    Raises:
+        ModelError: not a bundle.
+    """
+    predictor = predictor_of(model, None, None, PredictConfig())
+    known = [_in_known_words(s) for s in slices]
+    samples = tuple(s for s in known if s.label in predictor.names.classes)
+    opinions = _opinions(predictor, samples)
+    readable = [i for i, opinion in enumerate(opinions) if opinion is not None]
+    kept = tuple(samples[i] for i in readable)
+    said = [opinion for opinion in opinions if opinion is not None]
+    return Diagnosis(kept, said, find_suspects(kept, said, predictor.names.negative), predictor.name)
+
+
+def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
+    """Draws the most suspect slices with the labels' boxes, the contradiction under each."""
+    import io
+
+    from detectclf.data.images import read_image
+    from detectclf.drawing.sheets import contact_sheet, tile_of
+
+    tiles: list[Tile] = []
+    for suspect in diagnosis.suspects[:SHEET_SUSPECTS]:
+        sample = diagnosis.samples[suspect.index]
+        root = Path(sample.source) if sample.source else None
+        pixels = read_image(sample.path, span=sample.span, root=root)
+        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {suspect.detail}"))
+    classes = tuple(diagnosis.opinions[0].probabilities) if diagnosis.opinions else ()
+    title = f"{len(diagnosis.suspects)} suspect labels, by {diagnosis.model}; boxes are the labels'"
+    buffer = io.BytesIO()
+    contact_sheet(tiles, classes, columns=5, tile_size=300, title=title).save(buffer, format="PNG")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, buffer.getvalue())
+
+
+def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion | None]:
+    """What the model says of each; out-of-fold words of the bundle where it was trained on the slice."""
+    remembered = predictor.bundle.remembered
+    unseen_words = {}
+    digests: list[bytes] = [b""] * len(samples)
+    if remembered is not None:
+        from detectclf.data.fingerprints import fingerprint_samples
+
+        unseen_words = {row.tobytes(): i for i, row in enumerate(remembered.digests)}
+        digests = [row.tobytes() for row in fingerprint_samples(samples).rows["digest"]]
+    asked = [i for i, digest in enumerate(digests) if digest not in unseen_words]
+    opinions: list[Opinion | None] = [None] * len(samples)
+    for i, prediction in zip(asked, predictor.predict_many([samples[i] for i in asked]), strict=True):
+        opinions[i] = _of_prediction(prediction, predictor.names.negative, unseen=remembered is not None)
+    for i, digest in enumerate(digests):
+        if remembered is not None and digest in unseen_words:
+            row = unseen_words[digest]
+            chances = dict(zip(predictor.names.classes, map(float, remembered.probabilities[row]), strict=True))
+            box = remembered.boxes[row]
+            opinions[i] = Opinion(chances, box[:4] if box[4] > 0 else None, float(box[4]), unseen=True)
+    return opinions
+
+
+def _of_prediction(prediction: Prediction, negative: str | None, *, unseen: bool) -> Opinion | None:
+    if prediction.error is not None:
+        return None
+    tumors = np.flatnonzero([name != negative for name in prediction.box_labels])
+    best = int(tumors[0]) if len(tumors) else None  # best score first
+    box = None if best is None else prediction.boxes_xyxy[best]
+    score = 0.0 if best is None else float(prediction.scores[best])
+    return Opinion(prediction.probabilities, box, score, unseen)
+
+
+def _in_known_words(sample: Sample) -> Sample:
+    """Canonical class names, and the class that a slice's boxes give it where the data names none."""
+    labels = tuple(canonical_class(name) or name for name in sample.box_labels)
+    label = sample.label and (canonical_class(sample.label) or sample.label)
+    return replace(sample, label=label, box_labels=labels)
+
+
+__all__ = ["Diagnosis", "diagnose", "write_suspect_sheet"]
