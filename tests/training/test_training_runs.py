@@ -48,6 +48,26 @@ def test_a_run_that_never_began_can_be_started_again(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_started_again_forgets_the_slices_of_the_failed_start(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", ClassifierRecipe())
+    (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
+    Run.create(tmp_path / "run", ClassifierRecipe())
+    assert not (run.path / "fingerprints.safetensors").exists()
+    (begun(tmp_path / "run", ClassifierRecipe()).path / "fingerprints.safetensors").write_bytes(b"of these slices")
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True)
+    assert (run.path / "fingerprints.safetensors").read_bytes() == b"of these slices"
+
+
+def test_resume_wants_the_same_slices(tmp_path: Path) -> None:
+    slices = [Sample(tmp_path / n, n, "train", label) for n, label in (("a.jpg", "glioma"), ("b.jpg", "no_tumor"))]
+    data = Dataset(tuple(slices), ("glioma", "no_tumor"), "no_tumor", ("export",))
+    run = begun(tmp_path / "run", ClassifierRecipe())
+    run.describe_data(data, slices, slices)
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).describe_data(data, slices, slices)
+    with pytest.raises(DataError, match=r"labels for train changed.*another --out"):
+        run.describe_data(data, slices[:1], slices)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
