@@ -168,6 +168,13 @@ def test_device_that_is_not_there_is_said(name: str) -> None:
         resolve_device(name)
 
 
+def test_a_gpu_number_that_is_not_there_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"'cuda:9' is not there: 1 GPU, counted from 0; use --device cuda"):
+        resolve_device("cuda:9")
+
+
 def test_device_auto_is_there() -> None:
     device = resolve_device("auto")
     assert torch.zeros(1, device=device).device.type == device.type
