@@ -17,6 +17,11 @@ from detectclf.types import NEGATIVE_CLASS, Dataset, Sample, order_classes
 
 _log = logging.getLogger(__name__)
 
+_SPLIT_REMEDY = (
+    "name one of these with --split (when training: --set data.valid_split=NAME), or make new ones with "
+    "`detectclf data split`"
+)
+
 
 def open_dataset(config: DataConfig) -> Dataset:
     """Reads and merges every source of ``config``.
@@ -57,7 +62,7 @@ def require_split(dataset: Dataset, name: str) -> Dataset:
         return chosen
     where = ", ".join(dataset.sources) or None
     present = ", ".join(dataset.splits) or "no split at all"
-    raise DataError(f"split {name!r} is missing or empty; there is {present}", file=where, remedy="name one of these")
+    raise DataError(f"split {name!r} is missing or empty; there is {present}", file=where, remedy=_SPLIT_REMEDY)
 
 
 def limited(dataset: Dataset, limit: int) -> Dataset:

@@ -147,9 +147,11 @@ def _class_lines(pen: _Pen, prediction: Prediction) -> None:
 
 
 def percent(share: float) -> str:
-    """``share`` as per cent, never rounded up to a certainty that is not there."""
+    """``share`` as per cent, never rounded to a certainty that is not there."""
     if share > 0.999:
         return "> 99.9 %" if share < 1 else "100 %"
+    if 0 < share < 0.001:
+        return "< 0.1 %"
     return f"{100 * share:.1f} %"
 
 

@@ -55,7 +55,9 @@ def _check_cuda(name: str, number: int) -> None:
         why = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA GPU is there"
         raise DeviceError(f"device {name!r}: {why}", remedy="use --device auto or cpu")
     if number >= torch.cuda.device_count():
-        raise DeviceError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+        count = torch.cuda.device_count()
+        reason = f"device {name!r} is not there: {count} GPU{'s' * (count > 1)}, counted from 0"
+        raise DeviceError(reason, remedy="use --device cuda")
 
 
 def _cpu_has_bf16() -> bool:

@@ -6,6 +6,7 @@ file of the user's (safetensors, or a plain state dict; never a pickle with code
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from detectclf.errors import ModelError
 from detectclf.models.weight_files import default_state, read_state
+
+log = logging.getLogger(__name__)
 
 MIN_SHARE = 0.5
 """Least share of the backbone's tensors that must fit; features-only files of AlexNet have 0.7, strangers < 0.4."""
@@ -52,6 +55,11 @@ class WeightsReport:
         tail = f"; new: {', '.join(new[:6])}{', ...' if len(new) > 6 else ''}" if new else ""
         spare = f"; {len(self.unexpected)} in the file not used" if self.unexpected else ""
         return f"weights: {self.source}; {len(self.matched)} of {total} tensors filled{tail}{spare}"
+
+    def lines(self) -> list[str]:
+        """What became of each tensor, a line per tensor."""
+        parts = ("matched", "mismatched", "missing", "unexpected")
+        return [f"{part}: {name}" for part in parts for name in getattr(self, part)]
 
 
 def load_weights(module: nn.Module, spec: str, *, arch: str, default: str | None, core: str = "") -> WeightsReport:
@@ -101,13 +109,16 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str, arch: s
         )
     module.load_state_dict(fitting, strict=False)
     mismatched = {places[name] for name in given if name in places} - fitting.keys()
-    return WeightsReport(
+    report = WeightsReport(
         source=source,
         matched=tuple(sorted(fitting)),
         missing=tuple(sorted(target.keys() - fitting.keys() - mismatched)),
         unexpected=tuple(sorted(name for name in given if name not in places)),
         mismatched=tuple(sorted(mismatched)),
     )
+    for line in report.lines():  # with --verbose
+        log.debug("%s", line)
+    return report
 
 
 def _best_naming(given: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, str]:

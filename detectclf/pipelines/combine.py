@@ -117,6 +117,7 @@ def predict(
     Raises:
         DataError: nothing to predict, or ``out`` cannot be written.
         ConfigError: unknown format.
+        KeyboardInterrupt: the records made so far are written.
     """
     from detectclf.inference.inputs import collect_inputs
     from detectclf.inference.records import FORMATS, picture_names, write_predictions
@@ -128,14 +129,19 @@ def predict(
     predictor = predictor_of(model, detector, classifier, config)
     predictions = []
     made = predictor.predict_many((FileSlice(file, frame, axis) for file in files), explain=explain)
-    for prediction, picture in zip(made, picture_names(files), strict=True):
-        if prediction.error is not None:
-            log.error("%s", prediction.error)
-        elif visualize:
-            _save_picture(prediction, out / picture)
-        # The pixels of the map are not needed any more; thousands of them would fill the memory.
-        predictions.append(replace(prediction, heatmap=None, stages=None))
-        each(prediction)
+    try:
+        for prediction, picture in zip(made, picture_names(files), strict=True):
+            if prediction.error is not None:
+                log.error("%s", prediction.error)
+            elif visualize:
+                _save_picture(prediction, out / picture)
+            # The pixels of the map are not needed any more; thousands of them would fill the memory.
+            predictions.append(replace(prediction, heatmap=None, stages=None))
+            each(prediction)
+    except KeyboardInterrupt:
+        if predictions:
+            log.warning("%s: %d of %d", write_predictions(predictions, out, format), len(predictions), len(files))
+        raise
     failures = [p.error_exit for p in predictions if p.error is not None]
     return Predicted(
         write_predictions(predictions, out, format),

@@ -19,12 +19,16 @@ from detectclf.config import (
     PredictConfig,
     load_recipe,
 )
+from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 
 log = logging.getLogger(__name__)
 
 SLICES = 480
 """Drawn slices: enough to learn from in the minutes that a first look may take."""
+
+MARKER = "made-by-detectclf-demo.txt"
+"""File that tells a demo's folder from anybody else's that happens to hold a ``data/``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,17 @@ def _make_room(out: Path) -> None:
     import shutil
 
     ours = {"data", "detector", "classifier", "bundle", "evaluation", "predictions"}
+    if out.exists() and not out.is_dir():
+        raise DataError("is a file, not a folder", file=out, remedy="choose another --out")
     present = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    if present - ours:
-        raise DataError("is not empty and holds more than an earlier demo", file=out, remedy="choose another --out")
-    for name in present:
+    if present and (MARKER not in present or present - ours - {MARKER}):
+        raise DataError(
+            "is not empty and not just an earlier demo", file=out, remedy="choose another --out, or empty it"
+        )
+    for name in present - {MARKER}:
         shutil.rmtree(out / name)
     out.mkdir(parents=True, exist_ok=True)
+    atomic_write(out / MARKER, "Written by `detectclf demo`, which starts afresh in this folder when run again.\n")
 
 
 def _one_of_each(data: DataConfig) -> list[Path]:

@@ -131,7 +131,11 @@ def _train(
     run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
     run.describe_data(dataset, task.train.samples, task.valid.samples)
     run.write_fingerprints(task.train.samples)
-    history = fit(task, recipe.training, run, resume=resume, progress=make_progress(quiet), workers=recipe.data.workers)
+    training = recipe.training
+    if training.freeze_epochs and not task.pretrained:
+        log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
+        training = training.model_copy(update={"freeze_epochs": 0})
+    history = fit(task, training, run, resume=resume, progress=make_progress(quiet), workers=recipe.data.workers)
     if not run.writes:
         return {}
     return {

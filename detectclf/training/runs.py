@@ -60,16 +60,16 @@ class Run:
             return run
         if run.path.exists() and not run.path.is_dir():
             raise DataError("is a file, not a folder", file=run.path, remedy="choose another --out")
-        # A run that failed before its first checkpoint is not worth keeping: it is begun anew.
-        begun = any((run.path / name).is_file() for name in ("model.json", "last/state.json"))
-        if begun and not resume:
+        if run.begun and not resume:
             raise DataError("holds a run already", file=run.path, remedy="choose another --out, or give --resume")
-        if begun:
+        if run.begun:
             _check_same_settings(run, recipe)
         elif not (run.path / "config.yaml").is_file() and run.path.is_dir() and any(run.path.iterdir()):
             raise DataError("is not empty and not a run directory", file=run.path, remedy="choose another --out")
         with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
+            if not run.begun:  # the start that failed may have been on other slices
+                (run.path / "fingerprints.safetensors").unlink(missing_ok=True)
         run.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         return run
 
@@ -87,6 +87,11 @@ class Run:
         if not (path / "model.json").is_file():
             raise ModelError("this run has no model yet", file=path, remedy="finish its training with --resume")
         return cls(path, writes=False)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint; a run that failed before its first one is begun anew."""
+        return any((self.path / name).is_file() for name in ("model.json", "last/state.json"))
 
     @property
     def last(self) -> Path:
@@ -171,7 +176,11 @@ class Run:
             partial.replace(self.path / "curves.png")
 
     def describe_data(self, dataset: Dataset, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
-        """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used."""
+        """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used.
+
+        Raises:
+            DataError: the run is gone on with, and its slices or labels are not those that it was started with.
+        """
         document = {
             "sources": list(dataset.sources),
             "classes": list(dataset.classes),
@@ -179,7 +188,22 @@ class Run:
             "train": count_slices(train),
             "valid": count_slices(valid),
         }
+        if self.writes and self.begun:
+            self._check_same_slices(document)
         self.write_json("data.json", document)
+
+    def _check_same_slices(self, now: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads((self.path / "data.json").read_text(encoding="utf-8"))
+            changed = [part for part in ("train", "valid") if before[part]["sha256"] != now[part]["sha256"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # nothing to compare with
+        if changed:
+            raise DataError(
+                f"the slices or labels for {' and '.join(changed)} changed since this run was started",
+                file=self.path,
+                remedy="go on with the data as they were, or train anew into another --out",
+            )
 
     def write_fingerprints(self, train: Sequence[Sample]) -> None:
         """Writes what is needed to find copies of the training slices in other data.

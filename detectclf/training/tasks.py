@@ -75,6 +75,11 @@ class _Stage:
             meta = classifier_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
         save_model(folder, model, meta)
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether any weights were loaded into the model."""
+        return bool(self._parts.weights_report.matched)
+
     def freeze_backbone(self, frozen: bool) -> None:
         """Stops or starts the training of the pretrained part."""
         self._parts.freeze_backbone(frozen)

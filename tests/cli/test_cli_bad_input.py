@@ -43,7 +43,7 @@ FAULTS = {
     "no such folder": (shutil.rmtree, "no such folder"),
     # The images of an export lie in train/, valid/, test/: these are no classes.
     "no annotations": (no_annotations, "no annotations found"),
-    "missing split": (lambda data: shutil.rmtree(data / "valid"), "split 'valid' is missing or empty"),
+    "missing split": (lambda data: shutil.rmtree(data / "valid"), "data.valid_split"),
     "empty split": (edit_annotations(lambda d: d.update(images=[], annotations=[]), "valid"), "'valid'"),
     "unknown class": (edit_annotations(rename_glioma), "unknown class 'astrocytoma'"),
     "zero bytes": (first_image(lambda p: p.write_bytes(b"")), "empty (0 bytes)"),

@@ -125,6 +125,34 @@ def test_predict_writes_the_format_that_is_asked_for(cli, trained, tmp_path, for
     assert len(text.splitlines()) >= 5 if format == "csv" else json.loads(text)
 
 
+def test_an_interrupted_predict_keeps_the_records_it_made(cli, trained, tmp_path, monkeypatch):
+    from detectclf.cli import output
+
+    said_so_far = []
+
+    def print_two(record):
+        said_so_far.append(record)
+        if len(said_so_far) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "print_json", print_two)
+    arguments = ("--model", trained.bundle, "--out", tmp_path, "--device", "cpu", "--json")
+    said = cli("predict", trained.data / "test", *arguments)
+    assert said.code == 130 and "saved" in said.err
+    written = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["image"] for line in written] == [record["image"] for record in said_so_far]
+
+
+def test_verbose_says_which_tensors_of_a_weights_file_matched_and_random_layers_are_not_frozen(cli, trained, tmp_path):
+    train = ("train-classifier", "--data", trained.data, "--config", "demo-classifier", "--set", "model.image_size=64")
+    once = (*train, "--epochs", "1", "--device", "cpu", "--set", "training.freeze_epochs=1", "--verbose")
+    said = cli(*once, "--weights", trained.classifier / "model.safetensors", "--out", tmp_path / "tuned")
+    assert said.code == 0, said.err
+    assert "matched: block1.0.weight" in said.err and "unexpected: " in said.err
+    assert "nothing is frozen" not in said.err
+    assert "nothing is frozen" in cli(*once, "--out", tmp_path / "scratch").err
+
+
 def test_compare_lists_evaluations_and_runs(cli, trained, evaluated, tmp_path):
     said = cli("compare", evaluated[0], trained.detector, trained.classifier, "--json")
     assert said.code == 0, said.err

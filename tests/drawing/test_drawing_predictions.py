@@ -180,9 +180,9 @@ def test_the_same_prediction_gives_the_same_picture() -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0, "0.0 %"), (0.0004, "0.0 %"), (0.5, "50.0 %"), (0.9989, "99.9 %"), (0.99951, "> 99.9 %"), (1.0, "100 %")],
+    [(0, "0.0 %"), (0.0004, "< 0.1 %"), (0.5, "50.0 %"), (0.9989, "99.9 %"), (0.99951, "> 99.9 %"), (1.0, "100 %")],
 )
-def test_percent_never_rounds_up_to_certainty(share: float, text: str) -> None:
+def test_percent_never_rounds_to_certainty(share: float, text: str) -> None:
     assert percent(share) == text
 
 

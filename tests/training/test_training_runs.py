@@ -48,6 +48,26 @@ def test_a_run_that_never_began_can_be_started_again(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_started_again_forgets_the_slices_of_the_failed_start(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", ClassifierRecipe())
+    (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
+    Run.create(tmp_path / "run", ClassifierRecipe())
+    assert not (run.path / "fingerprints.safetensors").exists()
+    (begun(tmp_path / "run", ClassifierRecipe()).path / "fingerprints.safetensors").write_bytes(b"of these slices")
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True)
+    assert (run.path / "fingerprints.safetensors").read_bytes() == b"of these slices"
+
+
+def test_resume_wants_the_same_slices(tmp_path: Path) -> None:
+    slices = [Sample(tmp_path / n, n, "train", label) for n, label in (("a.jpg", "glioma"), ("b.jpg", "no_tumor"))]
+    data = Dataset(tuple(slices), ("glioma", "no_tumor"), "no_tumor", ("export",))
+    run = begun(tmp_path / "run", ClassifierRecipe())
+    run.describe_data(data, slices, slices)
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).describe_data(data, slices, slices)
+    with pytest.raises(DataError, match=r"labels for train changed.*another --out"):
+        run.describe_data(data, slices[:1], slices)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -146,6 +166,13 @@ def test_seeds_reach_every_generator() -> None:
 def test_device_that_is_not_there_is_said(name: str) -> None:
     with pytest.raises(DeviceError):
         resolve_device(name)
+
+
+def test_a_gpu_number_that_is_not_there_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"'cuda:9' is not there: 1 GPU, counted from 0; use --device cuda"):
+        resolve_device("cuda:9")
 
 
 def test_device_auto_is_there() -> None:
