@@ -84,6 +84,14 @@ def paired_p(differences: Floats) -> float | None:
     return min(1.0, 2 * (tail + 1) / (known.size + 1))
 
 
+def least_p(sources: int) -> float:
+    """The smallest two-sided p that an exact paired test (a sign test) can give of ``sources`` that differ.
+
+    With few of them every resample points the same way, and the bootstrap alone would be sure of anything.
+    """
+    return min(1.0, 2.0 * 0.5**sources)
+
+
 def mcnemar_exact(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     """Exact two-sided McNemar p that two classifiers are right equally often on the same slices (1 if they agree)."""
     from scipy.stats import binomtest

@@ -1,7 +1,8 @@
 """Leader board of runs: accuracy and mAP against speed and size, with paired tests on the slices all have in common.
 
 Two runs differ in accuracy where exact McNemar (1947) and the paired bootstrap over source groups both say so, and in
-mAP where the bootstrap does; p values are adjusted for the number of pairs (Holm 1979). Else they tie.
+mAP where the bootstrap does; no p is smaller than an exact test of as many sources as differ could give, and p values
+are adjusted for the number of pairs (Holm 1979). Else they tie.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from detectclf.config import EvaluateConfig
 from detectclf.data.safety import atomic_write
@@ -23,6 +25,7 @@ from detectclf.evaluation.bootstrap import (
     Family,
     bootstrap,
     interval,
+    least_p,
     map_family,
     mcnemar_exact,
     on_slices,
@@ -33,6 +36,7 @@ from detectclf.evaluation.entries import Entry, load_entry
 from detectclf.evaluation.headlines import show
 from detectclf.evaluation.matching import Floats, class_matches, evaluate_coco
 from detectclf.evaluation.tables import text_table
+from detectclf.types import Prediction
 
 LEVEL = 0.05
 
@@ -90,12 +94,18 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
     paired = [entry for entry in entries if entry.data is not None]
     notes = [f"{e.name}: a training run; figures are of its own valid split, not paired" for e in entries if not e.data]
     notes += [f"{e.name}: its speed includes class-activation maps" for e in entries if e.row["explained"]]
+    notes += [_copies(entry.row) for entry in entries if entry.row["copies"]]
     pairs: list[dict[str, Any]] = []
     if len(paired) > 1:
         pairs, more = _pairs(paired, settings)
         notes.extend(more)
     rows = sorted((entry.row for entry in entries), key=_merit)
     return Board({"runs": rows, "pairs": pairs, "notes": notes})
+
+
+def _copies(row: dict[str, Any]) -> str:
+    clean = f"accuracy {show(row['clean_accuracy'], percent=True)}, mAP {show(row['clean_mAP'])} without them"
+    return f"{row['run']}: {row['copies']:.0f} of its slices are copies of its training slices; {clean}"
 
 
 def _merit(row: dict[str, Any]) -> tuple[float, str]:
@@ -122,7 +132,7 @@ def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[
     if not common:
         return [], ["the evaluations share no slice with the same truth: they cannot be compared"]
     data = [entry.take([table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
-    groups = np.array([entries[0].groups[key[:2]] for key in common], dtype=np.int64)
+    groups = np.array([entries[0].groups[tables[0][key]] for key in common], dtype=np.int64)
     notes = [
         f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(entries, tables, strict=True)
@@ -134,7 +144,7 @@ def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[
     for family in families:
         whole.update(family(np.ones((1, len(common)))))
     rows = [
-        _pair(entries[a].name, entries[b].name, (a, b), (data[a], data[b]), drawn, whole)
+        _pair((entries[a].name, entries[b].name), (a, b), (data[a], data[b]), groups, drawn, whole)
         for a, b in combinations(range(len(entries)), 2)
     ]
     for figure in ("accuracy", "mAP"):
@@ -157,28 +167,42 @@ def _right(data: Aligned) -> list[bool]:
 
 
 def _pair(
-    first: str,
-    second: str,
+    names: tuple[str, str],
     numbers: tuple[int, int],
     data: tuple[Aligned, Aligned],
+    groups: npt.NDArray[np.int64],
     drawn: dict[str, Floats],
     whole: dict[str, Floats],
 ) -> dict[str, Any]:
-    out: dict[str, Any] = {"first": first, "second": second, "slices": len(data[0])}
+    right = [np.array(_right(d), dtype=np.bool_) for d in data]
+    differ = {"accuracy": right[0] != right[1], "mAP": _boxes_differ(*data)}
+    out: dict[str, Any] = {"first": names[0], "second": names[1], "slices": len(data[0])}
     for figure in ("accuracy", "mAP"):
         a, b = (f"{number}.{figure}" for number in numbers)
+        sources = len(np.unique(groups[differ[figure]]))
         if a not in drawn or b not in drawn or not np.isfinite(whole[a][0] - whole[b][0]):
-            out[figure] = {"difference": None, "interval": None, "p": None}
+            out[figure] = {"difference": None, "interval": None, "p": None, "sources_differ": sources}
             continue
         differences = drawn[a] - drawn[b]
+        p = paired_p(differences)
         out[figure] = {
             "difference": float(whole[a][0] - whole[b][0]),
             "interval": interval(differences),
-            "p": paired_p(differences),
+            "p": None if p is None else max(p, least_p(sources)),
+            "sources_differ": sources,
         }
-    right = [np.array(_right(d), dtype=np.bool_) for d in data]
     out["accuracy"]["p_mcnemar"] = mcnemar_exact(right[0], right[1])
     return out
+
+
+def _boxes_differ(first: Aligned, second: Aligned) -> npt.NDArray[np.bool_]:
+    """``(I,)`` whether the runs give other boxes to a slice whose boxes are known."""
+
+    def said(p: Prediction) -> tuple[Any, ...]:
+        return p.boxes_xyxy.tolist(), p.box_labels, p.scores.tolist()
+
+    pairs = zip(first.samples, first.predictions, second.predictions, strict=True)
+    return np.array([s.boxed and said(p) != said(q) for s, p, q in pairs], dtype=np.bool_)
 
 
 def _judge(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> None:

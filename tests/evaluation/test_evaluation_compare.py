@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from detectclf.evaluation.compare import compare_runs, write_board
 from detectclf.evaluation.model_card import CardFacts, write_model_card
 from detectclf.evaluation.report import Report, build_report
 from detectclf.evaluation.slices import slice_lines
+from detectclf.types import empty_boxes
 
 FAST = EvaluateConfig(bootstrap=200)
 
@@ -78,6 +81,53 @@ def test_only_common_slices_are_paired(runs: Path, tmp_path: Path) -> None:
     record = compare_runs([runs / "good", tmp_path / "fewer"], FAST).record
     assert record["pairs"][0]["slices"] == 40
     assert any("20 of its slices" in note for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("sources", "verdict", "why"),
+    [
+        (1, "tie", "every resample of one source is the same and proves nothing"),
+        (3, "tie", "2 * 0.5**3 is the least that an exact test of three sources can give"),
+        (60, "good is better", "enough sources"),
+    ],
+)
+def test_few_sources_prove_nothing(sources: int, verdict: str, why: str, tmp_path: Path) -> None:
+    predictions, dataset = example(60, 0)
+    none = [
+        replace(p, label="no_tumor", boxes_xyxy=empty_boxes(), box_labels=(), scores=p.scores[:0]) for p in predictions
+    ]
+    for name, said in (("good", predictions), ("blind", none)):
+        groups = [i % sources for i in range(60)]
+        report = build_report(said, dataset, config=EvaluateConfig(bootstrap=0, worst=0), groups=groups)
+        write_bare(report, tmp_path / name)
+    (pair,) = compare_runs([tmp_path / "good", tmp_path / "blind"], FAST).record["pairs"]
+    assert (pair["accuracy"]["verdict"], pair["mAP"]["verdict"]) == (verdict, verdict), why
+    assert pair["mAP"]["sources_differ"] <= sources
+
+
+def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path) -> None:
+    predictions, dataset = example(12, 5)
+    other = [replace(s, path=Path("/b/data") / s.name, source="/b/data") for s in dataset.samples]
+    both = replace(dataset, samples=(*dataset.samples, *other))
+    said = [*predictions, *(replace(p, path=Path("/b/data") / p.image) for p in predictions)]
+    for name in ("first", "second"):
+        report = build_report(said, both, config=EvaluateConfig(bootstrap=0, worst=0), groups=range(24))
+        write_bare(report, tmp_path / name)
+    record = compare_runs([tmp_path / "first", tmp_path / "second"], FAST).record
+    assert record["pairs"][0]["slices"] == 24
+
+
+def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: Path) -> None:
+    record = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    record["leaks"]["samples"] = 7
+    record["clean"]["combined"] = {"accuracy": 0.5, "mAP": 0.25}
+    (tmp_path / "leaky").mkdir()
+    (tmp_path / "leaky" / "report.json").write_text(json.dumps(record), encoding="utf-8")
+    shutil.copy(runs / "good" / "evaluation" / "slices.jsonl", tmp_path / "leaky")
+    notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
+    assert notes == [
+        "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them"
+    ]
 
 
 def test_evaluations_of_other_slices_are_not_compared(runs: Path, tmp_path: Path) -> None:
