@@ -161,6 +161,16 @@ def map_family(matches: Mapping[str, ClassMatches], prefix: str, table: str) -> 
     return family
 
 
+def localisation_family(matches: ClassMatches, name: str) -> Family:
+    """``NAME.AP``, ``.AP50`` and ``.AP75`` of class-agnostic matches at the ten COCO thresholds."""
+
+    def family(weights: Floats) -> dict[str, Floats]:
+        values = average_precisions(matches, weights)
+        return {f"{name}.AP": values.mean(axis=1), f"{name}.AP50": values[:, 0], f"{name}.AP75": values[:, 5]}
+
+    return family
+
+
 def froc_family(matches: ClassMatches, threshold: int, name: str) -> Family:
     """The mean FROC sensitivity."""
     return lambda weights: {name: froc_points(matches, threshold, weights).mean(axis=1)}

@@ -20,9 +20,10 @@ from detectclf.evaluation.bootstrap import (
 )
 from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.joint import joint_figures, slice_outcomes
+from detectclf.evaluation.joint import confidence_and_right, joint_figures, slice_outcomes
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, Floats
+from detectclf.evaluation.ranking import auroc_family, risk_family
 
 COMBINED_CLASSIFICATION = (
     "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "nll", "brier", "ece", "per_class",
@@ -113,7 +114,10 @@ def _shares(data: Aligned) -> dict[str, Bools]:
         }
     everything = np.ones(len(data), dtype=np.bool_)
     known = slice_outcomes(data).known
+    tumors = np.array([s.boxed and any(c in data.tumor_classes for c in s.box_labels) for s in data.samples], np.bool_)
     return shares | {
+        "detection.recall_one_box": tumors,
+        "combined.recall_one_box": tumors,
         "combined.joint_accuracy": known,
         "combined.contradictions": everything,
         "combined.flagged": everything,
@@ -126,6 +130,7 @@ def _classification(out: Figures, data: Aligned) -> None:
     figures = classification_figures(combined)
     out.record["combined"].update({k: figures[k] for k in COMBINED_CLASSIFICATION})
     out.families.append(classification_family(combined, slices, "combined"))
+    out.families.append(auroc_family(combined, slices, "combined"))
     _roc(out, combined, "combined")
     if any(not data.predictions[i].classifier_probabilities for i in slices):
         out.notes.append(
@@ -136,6 +141,7 @@ def _classification(out: Figures, data: Aligned) -> None:
         alone = classified(data, "classifier")
     out.record["classification"] = classification_figures(alone)
     out.families.append(classification_family(alone, slices, "classification"))
+    out.families.append(auroc_family(alone, slices, "classification"))
     _roc(out, alone, "classification")
 
 
@@ -179,6 +185,7 @@ def _false_alarms(out: Figures, data: Aligned, boxes: Boxes, stage: str) -> None
 def _together(out: Figures, data: Aligned, risk: float) -> None:
     outcomes = slice_outcomes(data)
     out.record["combined"].update(joint_figures(data, outcomes, risk))
+    out.families.append(risk_family(*confidence_and_right(data), risk, data.labelled))
     out.families.append(ratio(outcomes.right, outcomes.known, "combined.joint_accuracy"))
     out.families.append(ratio(outcomes.contradicts, np.ones(len(data)), "combined.contradictions"))
     out.families.append(ratio([bool(p.flags) for p in data.predictions], np.ones(len(data)), "combined.flagged"))

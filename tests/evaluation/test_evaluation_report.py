@@ -187,6 +187,29 @@ def test_two_healthy_slices_do_not_prove_specificity() -> None:
     assert record["intervals"]["combined.specificity"] == pytest.approx([0.025**0.5, 1.0])
 
 
+def test_a_recall_of_one_gets_the_exact_interval() -> None:
+    predictions, dataset = example(30, 2)
+    one_each = [s for s in dataset.samples if s.label == "no_tumor" or (s.boxed and len(s.box_labels) == 1)]
+    said = {s.name: s for s in one_each}
+    perfect = [
+        replace(p, stages=replace(p.stages, boxes_xyxy=said[p.image].boxes_xyxy, box_labels=said[p.image].box_labels,
+                                  scores=np.full(len(said[p.image].box_labels), 0.9, np.float32)))
+        for p in predictions if p.image in said and p.stages is not None
+    ]  # fmt: skip
+    record = report_of(perfect, with_samples(dataset, one_each)).record
+    tumors = sum(s.label != "no_tumor" for s in one_each)
+    assert record["detection"]["recall_one_box"] == 1.0
+    assert record["intervals"]["detection.recall_one_box"] == pytest.approx([0.025 ** (1 / tumors), 1.0])
+
+
+def test_every_figure_of_the_contract_has_an_interval() -> None:
+    record = report_of(*example(60, 2)).record
+    for key in ("combined.referred", "combined.auroc.macro", "combined.auroc.tumor", "classification.auroc.glioma",
+                "combined.risk_coverage.area", "detection.localisation.AP"):  # fmt: skip
+        low, high = record["intervals"][key]
+        assert low < high, key
+
+
 def test_the_order_of_predictions_does_not_matter() -> None:
     predictions, dataset = example(40, 3)
     first, second = report_of(predictions, dataset).record, report_of(predictions[::-1], dataset).record
