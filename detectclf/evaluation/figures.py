@@ -18,9 +18,10 @@ from detectclf.evaluation.bootstrap import (
     on_slices,
     ratio,
 )
+from detectclf.evaluation.caveats import why_missing, why_no_interval
 from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.joint import confidence_and_right, joint_figures, slice_outcomes
+from detectclf.evaluation.joint import confidence_and_right, joint_figures, share_in_boxes, slice_outcomes
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, Floats
 from detectclf.evaluation.ranking import auroc_family, risk_family
@@ -65,8 +66,14 @@ class Figures:
         return np.clip(values - (np.nanmean(values) - value), 0.0, 1.0)
 
     def intervals(self, groups: Any, *, count: int, seed: int) -> dict[str, list[float] | None]:
-        """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2."""
-        if count < 1 or len(np.unique(groups)) < 2:
+        """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2.
+
+        Why a headline figure has none is added to ``notes``.
+        """
+        if count < 1:
+            return {}
+        if len(np.unique(groups)) < 2:
+            self.notes.extend(["fewer than two source groups: intervals have no meaning"] if len(groups) else [])
             return {}
         drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
         found = {name: interval(self._centred(name, values)) for name, values in sorted(drawn.items())}
@@ -80,7 +87,9 @@ class Figures:
                 found[name] = [0.0, -math.log(0.025) / sources]  # exact Poisson of no event, Garwood 1936
         # Where no resample differs, as with an mAP of 0, drawing again says nothing of the doubt.
         # COCO's precision is short of 1 by a rounding step, so "equal" is not quite equality.
-        return {name: None if limits and limits[1] - limits[0] < 1e-9 else limits for name, limits in found.items()}
+        varied = {name: None if limits and limits[1] - limits[0] < 1e-9 else limits for name, limits in found.items()}
+        self.notes.extend(why_no_interval(self.record, varied, rare={n for n, limits in found.items() if not limits}))
+        return varied
 
 
 def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = None) -> Figures:
@@ -96,8 +105,8 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
     _detection(out, data)
     _together(out, data, risk)
     _alone(out, data)
-    _explanation(out, np.full(len(data), np.nan) if map_shares is None else map_shares)
-    out.notes.extend(_why_missing(data))
+    _explanation(out, data, np.full(len(data), np.nan) if map_shares is None else map_shares)
+    out.notes.extend(why_missing(data))
     out.shares = _shares(data)
     return out
 
@@ -213,39 +222,16 @@ def _alone(out: Figures, data: Aligned) -> None:
         )
 
 
-def _explanation(out: Figures, map_shares: Floats) -> None:
+def _explanation(out: Figures, data: Aligned, map_shares: Floats) -> None:
     where = np.flatnonzero(np.isfinite(map_shares))
     shares = map_shares[where]
+    areas = np.array([share_in_boxes(data.samples[i], data.predictions[i], data.negative) for i in where])
+    areas = areas[np.isfinite(areas)]
     out.record["explanation"] = {
         "mass_inside_box": float(shares.mean()) if len(shares) else None,
+        "area_inside_box": float(areas.mean()) if len(areas) else None,
         "slices": len(shares),
     }
     if len(shares):
         family = ratio(shares, np.ones(len(shares)), "explanation.mass_inside_box")
         out.families.append(on_slices(family, where))
-
-
-def _why_missing(data: Aligned) -> list[str]:
-    if not len(data):
-        return ["no slice has a prediction: every figure is null"]
-    labels = {s.label for s in data.samples if s.label is not None}
-    boxed = [s for s in data.samples if s.boxed]
-    boxless = sum(s.label not in (None, data.negative) and not s.boxed for s in data.samples)
-    tumors = any(label != data.negative for s in boxed for label in s.box_labels)
-    checks = (
-        (not labels, "no slice has a known class: classification figures are null"),
-        (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC has no meaning"),
-        (data.negative is None, "the data set has no negative class: specificity and false alarms have no meaning"),
-        (
-            data.negative is not None and bool(labels) and data.negative not in labels,
-            "no healthy slice: specificity and false alarms per healthy slice have no meaning",
-        ),
-        (
-            bool(labels) and labels == {data.negative},
-            "no tumour slice: sensitivity has no meaning",
-        ),
-        (not boxed, "no slice has known boxes: detection figures are null"),
-        (bool(boxed) and not tumors, "no true tumour box: mAP and FROC have no meaning"),
-        (boxless > 0, f"{boxless} tumour slices without known box: not in detection and joint accuracy"),
-    )
-    return [text for wrong, text in checks if wrong]

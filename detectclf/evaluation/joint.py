@@ -6,7 +6,7 @@ Source of risk and coverage: El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,12 @@ def map_inside_boxes(prediction: Prediction, sample: Sample, negative: str | Non
     for x0, y0, x1, y1 in boxes:
         inside[max(round(float(y0)), 0) : round(float(y1)), max(round(float(x0)), 0) : round(float(x1))] = True
     return float(heat[inside].sum() / heat.sum())
+
+
+def share_in_boxes(sample: Sample, prediction: Prediction, negative: str | None) -> float:
+    """Share of the slice's area in its true tumour boxes: what a map that says nothing would have inside them."""
+    even = np.ones((prediction.height or sample.height, prediction.width or sample.width), dtype=np.float32)
+    return map_inside_boxes(replace(prediction, heatmap=even), sample, negative)
 
 
 def confidence_and_right(data: Aligned) -> tuple[Floats, Bools]:
