@@ -11,6 +11,7 @@ import numpy as np
 from detectclf.evaluation.aligned import Aligned, boxes_of, classified
 from detectclf.evaluation.bootstrap import (
     Family,
+    bias_corrected_interval,
     bootstrap,
     classification_family,
     exact_interval,
@@ -34,6 +35,7 @@ COMBINED_DETECTION = (
     "mAP", "mAP50", "mAP75", "localisation", "recall_one_box", "mean_iou_of_hits", "froc", "froc_mean",
     "froc_iou10", "froc_iou10_mean", "four_class_mAP",
 )  # fmt: skip
+AVERAGE_PRECISIONS = frozenset({"mAP", "mAP50", "mAP75", "AP", "AP50", "AP75"})
 
 
 @dataclass(slots=True)
@@ -54,16 +56,18 @@ class Figures:
     curves: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def _centred(self, name: str, values: Floats) -> Floats:
-        """Resampled values less the bias of resampling, for the one figure that has much of it.
+    def _interval(self, name: str, values: Floats) -> list[float] | None:
+        """Percentiles of the resampled values, less the bias of resampling for the figures that have much of it.
 
         A calibration error is a sum of absolute gaps: noise in the bins can only add to it, and resampling adds noise
         a second time (Kumar et al. 2019), so that plain percentiles may leave out the figure itself.
         """
-        value = figure_at(self.record, name)
-        if not name.endswith(".ece") or value is None:
-            return values
-        return np.clip(values - (np.nanmean(values) - value), 0.0, 1.0)
+        value, last = figure_at(self.record, name), name.rpartition(".")[2]
+        if value is None:
+            return interval(values)
+        if last == "ece":
+            return interval(np.clip(values - (np.nanmean(values) - value), 0.0, 1.0))
+        return bias_corrected_interval(values, value) if last in AVERAGE_PRECISIONS else interval(values)
 
     def intervals(self, groups: Any, *, count: int, seed: int) -> dict[str, list[float] | None]:
         """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2.
@@ -76,7 +80,7 @@ class Figures:
             self.notes.extend(["fewer than two source groups: intervals have no meaning"] if len(groups) else [])
             return {}
         drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
-        found = {name: interval(self._centred(name, values)) for name, values in sorted(drawn.items())}
+        found = {name: self._interval(name, values) for name, values in sorted(drawn.items())}
         for name, slices in self.shares.items():
             value = figure_at(self.record, name)
             if value in (0.0, 1.0):
