@@ -26,8 +26,13 @@ def bundle_facts(
     detector: Path, classifier: Path, dataset: Dataset, split: str, config: BundleConfig
 ) -> dict[str, Any]:
     """Free JSON facts of a bundle: the data of both runs, what the fusion was fitted on, the operating point asked."""
+    from detectclf.data.licences import stated_licences
+
+    training = {"detector": _run_facts(detector), "classifier": _run_facts(classifier)}
+    trained_on = [s for part in training.values() for s in (part.get("data") or {}).get("sources", [])]
     return {
-        "training": {"detector": _run_facts(detector), "classifier": _run_facts(classifier)},
+        "training": training,
+        "licences": stated_licences(dict.fromkeys([*trained_on, *dataset.sources])),
         "fitted_on": {
             "split": split,
             "samples": len(dataset.samples),

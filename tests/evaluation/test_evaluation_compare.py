@@ -176,6 +176,8 @@ def test_the_card_claims_only_what_is_known(runs: Path, tmp_path: Path) -> None:
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)
     assert "Not evaluated yet" in text
     assert "Not recorded." in text
+    assert "Licences that the data states: not recorded." in text
+    assert "under Model details" not in text.split("## CLAIM checklist")[1].replace("sizes under Model details", "")
     assert "None" not in text.replace("None yet.", "")
 
 
@@ -193,10 +195,12 @@ def test_the_card_holds_facts_and_no_places(runs: Path, tmp_path: Path) -> None:
                 "detector": {"data": {"sources": ["/home/jane/export"]}, "env": {"command": ["/home/jane/x"]}}
             },
             "operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None},
+            "licences": {"export": "CC BY 4.0"},
         },
         evaluation=evaluation,
     )
     text = write_model_card(tmp_path, card).read_text(encoding="utf-8")
     assert "jane" not in text
-    for expected in ("fasterrcnn\\_x", "export", "sensitivity 0.95", "tumor\\_threshold: not set", "| Accuracy |"):
+    for expected in ("fasterrcnn\\_x", "export", "sensitivity 0.95", "tumor\\_threshold: not set", "| Accuracy |",
+                     "export: CC BY 4.0", "| 27 | Ensembling | two stages"):  # fmt: skip
         assert expected in text, expected
