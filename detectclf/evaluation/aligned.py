@@ -109,7 +109,7 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
 
 def _is_finite(prediction: Prediction) -> bool:
     values = [*prediction.probabilities.values(), *prediction.classifier_probabilities.values()]
-    arrays = [values, prediction.boxes_xyxy, prediction.scores]
+    arrays = [np.array(values, dtype=np.float32), prediction.boxes_xyxy, prediction.scores]
     if prediction.stages is not None:
         arrays += [prediction.stages.boxes_xyxy, prediction.stages.scores]
     return all(bool(np.isfinite(array).all()) for array in arrays)

@@ -1,8 +1,8 @@
 """Leader board of runs: accuracy and mAP against speed and size, with paired tests on the slices all have in common.
 
 Two runs differ in accuracy where exact McNemar (1947) and the paired bootstrap over source groups both say so, and in
-mAP where the bootstrap does; no p is smaller than an exact test of as many sources as differ could give, and p values
-are adjusted for the number of pairs (Holm 1979). Else they tie.
+mAP where a randomisation test and the bootstrap do; no p is smaller than an exact test of as many sources as differ
+could give, and p values are adjusted for the number of pairs (Holm 1979). Else they tie.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from detectclf.evaluation.bootstrap import (
 )
 from detectclf.evaluation.entries import Entry, load_entry
 from detectclf.evaluation.headlines import show
-from detectclf.evaluation.matching import Floats, class_matches, evaluate_coco
+from detectclf.evaluation.matching import ClassMatches, Floats, class_matches, evaluate_coco
+from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.tables import text_table
 from detectclf.types import Prediction
 
@@ -138,7 +139,8 @@ def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[
         for entry, table in zip(entries, tables, strict=True)
         if len(table) > len(common)
     ]
-    families = [family for k, d in enumerate(data) for family in _families(d, str(k))]
+    matches = [_matches(d) for d in data]
+    families = [family for k, d in enumerate(data) for family in _families(d, matches[k], str(k))]
     drawn = bootstrap(families, groups, count=max(config.bootstrap, 1), seed=config.seed)
     whole: dict[str, Floats] = {}
     for family in families:
@@ -147,17 +149,27 @@ def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[
         _pair((entries[a].name, entries[b].name), (a, b), (data[a], data[b]), groups, drawn, whole)
         for a, b in combinations(range(len(entries)), 2)
     ]
+    for row, (a, b) in zip(rows, combinations(range(len(entries)), 2), strict=True):
+        # A pair that the bootstrap calls a tie stays one.
+        if row["mAP"]["p"] is not None and row["mAP"]["p"] < LEVEL:
+            row["mAP"]["p_randomisation"] = randomisation_p(
+                matches[a], matches[b], groups[data[a].boxed], count=max(config.bootstrap, 1), seed=config.seed
+            )
     for figure in ("accuracy", "mAP"):
         _judge([row[figure] for row in rows], [(row["first"], row["second"]) for row in rows])
     return rows, notes
 
 
-def _families(data: Aligned, prefix: str) -> list[Family]:
-    families = [ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")]
+def _matches(data: Aligned) -> dict[str, ClassMatches]:
+    """Of the slices whose boxes are known, per class that has a true box."""
     boxes = boxes_of(data.take(data.boxed.tolist()), fused=True)
     evaluation = evaluate_coco(boxes, data.tumor_classes)
-    if evaluation is not None:
-        matches = class_matches(evaluation, len(boxes), data.tumor_classes)
+    return {} if evaluation is None else class_matches(evaluation, len(boxes), data.tumor_classes)
+
+
+def _families(data: Aligned, matches: dict[str, ClassMatches], prefix: str) -> list[Family]:
+    families = [ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")]
+    if matches:
         families.append(on_slices(map_family(matches, prefix, "per_class"), data.boxed))
     return families
 
@@ -208,7 +220,7 @@ def _boxes_differ(first: Aligned, second: Aligned) -> npt.NDArray[np.bool_]:
 def _judge(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> None:
     """Adjusts the p values by Holm and names the better run of each pair, or a tie."""
     known = [row for row in rows if row["p"] is not None]
-    worst = [max(row["p"], row.get("p_mcnemar", 0.0)) for row in known]
+    worst = [max(row["p"], row.get("p_mcnemar", 0.0), row.get("p_randomisation", 0.0)) for row in known]
     highest = 0.0
     for rank, k in enumerate(np.argsort(worst, kind="stable").tolist()):
         highest = max(highest, min(1.0, worst[k] * (len(known) - rank)))

@@ -35,6 +35,7 @@ LIMITS: tuple[str, ...] = (
     "Copies are looked for by source slice, not by patient: which patient a slice is of is not known.",
     "Slices, not volumes: nothing is said of what lies above or below.",
     "Labels are taken as published; box edges of a few pixels of slack bound mAP at high IoU.",
+    "mAP of a few hundred slices lies a little high, since its precision envelope takes the best of the noise.",
     "Where healthy and tumour slices differ in sequence or scanner, a model can cheat by that; expect less elsewhere.",
     "Intervals show the doubt from which slices were drawn, not that from training again or from other hospitals.",
 )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
-from evaluation_examples import example
+from evaluation_examples import TUMORS, example
 
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
+from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.compare import compare_runs, write_board
+from detectclf.evaluation.detection import coco_figures
+from detectclf.evaluation.matching import Boxes, ClassMatches, class_matches, evaluate_coco
 from detectclf.evaluation.model_card import CardFacts, write_model_card
+from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.report import Report, build_report
 from detectclf.evaluation.slices import slice_lines
 from detectclf.types import empty_boxes
@@ -103,6 +109,48 @@ def test_few_sources_prove_nothing(sources: int, verdict: str, why: str, tmp_pat
     (pair,) = compare_runs([tmp_path / "good", tmp_path / "blind"], FAST).record["pairs"]
     assert (pair["accuracy"]["verdict"], pair["mAP"]["verdict"]) == (verdict, verdict), why
     assert pair["mAP"]["sources_differ"] <= sources
+
+
+def matches_of(boxes: Boxes) -> dict[str, ClassMatches]:
+    return class_matches(evaluate_coco(boxes, TUMORS), len(boxes), TUMORS)
+
+
+def test_randomisation_is_that_of_swapped_slices() -> None:
+    # Eight slices: all 256 swaps can be counted by pycocotools itself.
+    data, other = (align(*example(8, 7, skill=skill))[0] for skill in (2.5, 2.5))
+    first = boxes_of(data, fused=True)
+    columns = [list(c) for c in (boxes_of(other, fused=True).found, first.found_labels, first.scores)]
+    rotated = [column[1:] + column[:1] for column in columns]
+    second = Boxes(first.truth, first.truth_labels, *rotated)
+
+    def difference(swap: tuple[bool, ...]) -> float:
+        sides = [(second, first) if s else (first, second) for s in swap]
+        means = []
+        for side in (0, 1):
+            rows = [(pair[side], i) for i, pair in enumerate(sides)]
+            found = (
+                [b.found[i] for b, i in rows],
+                [b.found_labels[i] for b, i in rows],
+                [b.scores[i] for b, i in rows],
+            )
+            means.append(coco_figures(Boxes(first.truth, first.truth_labels, *found), TUMORS).mAP)
+        return abs(means[0] - means[1])  # type: ignore[operator]
+
+    found = difference((False,) * 8)
+    swaps = [difference(swap) for swap in product((False, True), repeat=8)]
+    expected = np.mean([far >= found - 1e-9 for far in swaps])
+    got = randomisation_p(matches_of(first), matches_of(second), np.arange(8), count=4000, seed=0)
+    assert got == pytest.approx(expected, abs=0.03)
+
+
+def test_groups_change_hands_whole() -> None:
+    boxes = boxes_of(align(*example(20, 3))[0], fused=True)
+    none = Boxes(
+        boxes.truth, boxes.truth_labels, [b[:0] for b in boxes.found], [()] * 20, [s[:0] for s in boxes.scores]
+    )
+    pair = matches_of(boxes), matches_of(none)
+    assert randomisation_p(*pair, np.arange(20), count=500, seed=0) < 0.01
+    assert randomisation_p(*pair, np.zeros(20, dtype=np.int64), count=500, seed=0) == 1.0, "one source proves nothing"
 
 
 def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path) -> None:
