@@ -5,8 +5,8 @@ Slices of one source (copies, mirrored copies) are not independent, so whole gro
 for bias where the figure is an average precision; a share that is 0 or 1 throughout gets the exact interval of Clopper
 and Pearson 1934 over its sources instead). A resample is a row of multiplicities, one per slice; every figure is
 written as a function of those rows, so that thousands of resamples are a few array operations and nothing is matched
-twice. With all multiplicities 1 the figures are exactly
-the published ones (tested against pycocotools and scikit-learn).
+twice. With all multiplicities 1 the figures are exactly the published ones (tested against pycocotools and
+scikit-learn).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def why_no_interval(
         ([h.name for h in bare if h.key in rare], "a tenth or more of the resamples have no slice that it is about"),
         ([h.name for h in bare if h.key not in rare], "the same in every resample, which says nothing of its doubt"),
     )
-    return [f"no interval of {', '.join(names)}: {why}" for names, why in reasons if names]
+    return [f"no interval of {'; '.join(names)}: {why}" for names, why in reasons if names]
 
 
 def fitted_here(facts: Mapping[str, Any], dataset: Dataset) -> bool | None:
