@@ -2,7 +2,8 @@
 
 If neither run is better, which of the two gave the boxes of a source is a coin's choice (Fisher 1935; Noreen 1989;
 Smucker et al. 2007 for rankings). Unlike resampling this keeps its level with few sources and with figures that are
-no means: of 100 pairs of equally good runs on 30 drawn slices the paired bootstrap alone named a winner in 10.
+no means: of equally good runs on 30 drawn slices it named a winner in 14 of 400 pairs, the paired bootstrap alone in 15
+of 150.
 """
 
 from __future__ import annotations
