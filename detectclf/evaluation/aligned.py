@@ -71,7 +71,7 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
 
     Returns:
         The matched slices, and one line for each kind of thing left out: slices without prediction, predictions of
-        other images, second predictions of one image, inputs that could not be read.
+        other images, second predictions of one image, inputs that could not be read, figures that are not finite.
     """
     table = _Table(dataset.samples)
     found: dict[int, Prediction] = {}
@@ -86,8 +86,9 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         else:
             found[row] = prediction
     unreadable = [p.image for p in found.values() if p.error is not None]
+    broken = [p.image for p in found.values() if p.error is None and not _is_finite(p)]
     missing = [s.name for i, s in enumerate(dataset.samples) if i not in found]
-    rows = sorted(i for i, p in found.items() if p.error is None)
+    rows = sorted(i for i, p in found.items() if p.error is None and _is_finite(p))
     names = [c for i in rows for c in (*found[i].probabilities, *found[i].classifier_probabilities)]
     classes = order_classes([*dataset.classes, *names])
     aligned = Aligned(
@@ -102,7 +103,16 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         *_note(foreign, "predictions are of images that are not in this split; left out"),
         *_note(repeated, "predictions repeat an image; the first one counts"),
         *_note(unreadable, "images could not be read and are in no figure"),
+        *_note(broken, "predictions hold a value that is not finite and are in no figure"),
     ]
+
+
+def _is_finite(prediction: Prediction) -> bool:
+    values = [*prediction.probabilities.values(), *prediction.classifier_probabilities.values()]
+    arrays = [np.array(values, dtype=np.float32), prediction.boxes_xyxy, prediction.scores]
+    if prediction.stages is not None:
+        arrays += [prediction.stages.boxes_xyxy, prediction.stages.scores]
+    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 class _Table:

@@ -1,11 +1,12 @@
 """95 % intervals by bootstrap over source groups, and paired tests.
 
 Slices of one source (copies, mirrored copies) are not independent, so whole groups are drawn with replacement
-(cluster bootstrap, Davison and Hinkley 1997, chapter 3.8; percentile intervals, Efron and Tibshirani 1993; a share
-that is 0 or 1 throughout gets the exact interval of Clopper and Pearson 1934 over its sources instead). A resample
-is a row of multiplicities, one per slice; every figure is written as a function of those rows, so that thousands of
-resamples are a few array operations and nothing is matched twice. With all multiplicities 1 the figures are exactly
-the published ones (tested against pycocotools and scikit-learn).
+(cluster bootstrap, Davison and Hinkley 1997, chapter 3.8; percentile intervals, Efron and Tibshirani 1993, corrected
+for bias where the figure is an average precision; a share that is 0 or 1 throughout gets the exact interval of Clopper
+and Pearson 1934 over its sources instead). A resample is a row of multiplicities, one per slice; every figure is
+written as a function of those rows, so that thousands of resamples are a few array operations and nothing is matched
+twice. With all multiplicities 1 the figures are exactly the published ones (tested against pycocotools and
+scikit-learn).
 """
 
 from __future__ import annotations
@@ -64,6 +65,25 @@ def interval(values: Floats, level: float = 0.95) -> list[float] | None:
     return [float(low), float(high)]
 
 
+def bias_corrected_interval(values: Floats, figure: float, level: float = 0.95) -> list[float] | None:
+    """Bias-corrected percentile interval (Efron 1987, without acceleration) round the ``figure`` itself.
+
+    For average precision: its envelope is a maximum, so the noise of resampling lifts it once more, and plain
+    percentiles lie too high (drawn samples of 250 slices: they held the true mAP in 153 of 200, these in 179).
+    """
+    from scipy.special import ndtr, ndtri
+
+    known = values[np.isfinite(values)]
+    if known.size <= 0.9 * values.size:
+        return None
+    # Half of the equal ones; COCO's precision is short of the plain one by rounding steps.
+    below = ((known < figure - 1e-9).mean() + (known <= figure + 1e-9).mean()) / 2
+    bias = ndtri(np.clip(below, 0.5 / known.size, 1 - 0.5 / known.size))
+    tails = ndtr(2 * bias + ndtri([(1 - level) / 2, (1 + level) / 2]))
+    low, high = np.quantile(known, tails)
+    return [min(float(low), figure), max(float(high), figure)]
+
+
 def exact_interval(all_right: bool, sources: int, level: float = 0.95) -> list[float] | None:
     """Clopper-Pearson interval of a share that is 1 (or 0) in all of ``sources`` independent cases.
 
@@ -82,6 +102,14 @@ def paired_p(differences: Floats) -> float | None:
         return None
     tail = min(int((known <= 0).sum()), int((known >= 0).sum()))
     return min(1.0, 2 * (tail + 1) / (known.size + 1))
+
+
+def least_p(sources: int) -> float:
+    """The smallest two-sided p that an exact paired test (a sign test) can give of ``sources`` that differ.
+
+    With few of them every resample points the same way, and the bootstrap alone would be sure of anything.
+    """
+    return min(1.0, 2.0 * 0.5**sources)
 
 
 def mcnemar_exact(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
@@ -149,6 +177,16 @@ def map_family(matches: Mapping[str, ClassMatches], prefix: str, table: str) -> 
             out[f"{prefix}.{table}.{name}.AP"] = values.mean(axis=1)
             out[f"{prefix}.{table}.{name}.AP50"] = values[:, 0]
         return out
+
+    return family
+
+
+def localisation_family(matches: ClassMatches, name: str) -> Family:
+    """``NAME.AP``, ``.AP50`` and ``.AP75`` of class-agnostic matches at the ten COCO thresholds."""
+
+    def family(weights: Floats) -> dict[str, Floats]:
+        values = average_precisions(matches, weights)
+        return {f"{name}.AP": values.mean(axis=1), f"{name}.AP50": values[:, 0], f"{name}.AP75": values[:, 5]}
 
     return family
 

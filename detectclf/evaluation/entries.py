@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.slices import read_slices
 
-Key = tuple[str, str, str]
-"""Source, image, and the truth as text: slices are only paired where both runs were measured against the same truth."""
+Key = tuple[str, str, str, int]
+"""Source, image, the truth as text (slices are only paired where both runs were measured against the same truth), and
+which one of that description it is: sources whose folders have one name may hold slices of one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,13 @@ class Entry:
         folder: where it was read from.
         row: its figures.
         data: slices with predictions; ``None`` for a training run, which keeps none.
-        groups: source group of each slice, by source and image.
+        groups: source group of each slice.
     """
 
     folder: Path
     row: dict[str, Any]
     data: Aligned | None
-    groups: dict[tuple[str, str], int]
+    groups: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -41,10 +43,13 @@ class Entry:
     def table(self) -> dict[Key, int]:
         """Position of each slice."""
         samples = self.data.samples if self.data is not None else ()
-        return {
-            (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist()))): i
-            for i, s in enumerate(samples)
-        }
+        seen: Counter[tuple[str, str, str]] = Counter()
+        rows: dict[Key, int] = {}
+        for i, s in enumerate(samples):
+            what = (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
+            rows[(*what, seen[what])] = i
+            seen[what] += 1
+        return rows
 
     def take(self, keep: Sequence[int]) -> Aligned:
         """Its slices at positions ``keep``."""
@@ -102,6 +107,7 @@ def _evaluation(folder: Path, place: Path) -> Entry:
             "explained": bool((record.get("speed") or {}).get("explained")),
             "parameters": figure_at(record, "facts.model.parameters"),
             "slices": len(data),
+            "copies": figure_at(record, "leaks.samples"),
             "clean_accuracy": figure_at(record, "clean.combined.accuracy"),
             "clean_mAP": figure_at(record, "clean.combined.mAP"),
         },
@@ -127,8 +133,9 @@ def _run(folder: Path) -> Entry:
         "mAP50": best.get("mAP50"),
         "slices": None,
         "explained": False,
+        "copies": None,
         "clean_accuracy": None,
         "clean_mAP": None,
         **dict.fromkeys(nothing),
     }
-    return Entry(folder, row, None, {})
+    return Entry(folder, row, None, ())

@@ -11,6 +11,7 @@ import numpy as np
 from detectclf.evaluation.aligned import Aligned, boxes_of, classified
 from detectclf.evaluation.bootstrap import (
     Family,
+    bias_corrected_interval,
     bootstrap,
     classification_family,
     exact_interval,
@@ -18,11 +19,13 @@ from detectclf.evaluation.bootstrap import (
     on_slices,
     ratio,
 )
+from detectclf.evaluation.caveats import why_missing, why_no_interval
 from detectclf.evaluation.classification import Bools, Classified, classification_figures, roc_curve
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.joint import joint_figures, slice_outcomes
+from detectclf.evaluation.joint import confidence_and_right, joint_figures, share_in_boxes, slice_outcomes
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, Floats
+from detectclf.evaluation.ranking import auroc_family, risk_family
 
 COMBINED_CLASSIFICATION = (
     "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "nll", "brier", "ece", "per_class",
@@ -32,6 +35,7 @@ COMBINED_DETECTION = (
     "mAP", "mAP50", "mAP75", "localisation", "recall_one_box", "mean_iou_of_hits", "froc", "froc_mean",
     "froc_iou10", "froc_iou10_mean", "four_class_mAP",
 )  # fmt: skip
+AVERAGE_PRECISIONS = frozenset({"mAP", "mAP50", "mAP75", "AP", "AP50", "AP75"})
 
 
 @dataclass(slots=True)
@@ -52,23 +56,31 @@ class Figures:
     curves: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def _centred(self, name: str, values: Floats) -> Floats:
-        """Resampled values less the bias of resampling, for the one figure that has much of it.
+    def _interval(self, name: str, values: Floats) -> list[float] | None:
+        """Percentiles of the resampled values, less the bias of resampling for the figures that have much of it.
 
         A calibration error is a sum of absolute gaps: noise in the bins can only add to it, and resampling adds noise
         a second time (Kumar et al. 2019), so that plain percentiles may leave out the figure itself.
         """
-        value = figure_at(self.record, name)
-        if not name.endswith(".ece") or value is None:
-            return values
-        return np.clip(values - (np.nanmean(values) - value), 0.0, 1.0)
+        value, last = figure_at(self.record, name), name.rpartition(".")[2]
+        if value is None:
+            return interval(values)
+        if last == "ece":
+            return interval(np.clip(values - (np.nanmean(values) - value), 0.0, 1.0))
+        return bias_corrected_interval(values, value) if last in AVERAGE_PRECISIONS else interval(values)
 
     def intervals(self, groups: Any, *, count: int, seed: int) -> dict[str, list[float] | None]:
-        """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2."""
-        if count < 1 or len(np.unique(groups)) < 2:
+        """95 % intervals of every headline figure, by bootstrap over ``(I,)`` source groups; none of fewer than 2.
+
+        Why a headline figure has none is added to ``notes``.
+        """
+        if count < 1:
+            return {}
+        if len(np.unique(groups)) < 2:
+            self.notes.extend(["fewer than two source groups: intervals have no meaning"] if len(groups) else [])
             return {}
         drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
-        found = {name: interval(self._centred(name, values)) for name, values in sorted(drawn.items())}
+        found = {name: self._interval(name, values) for name, values in sorted(drawn.items())}
         for name, slices in self.shares.items():
             value = figure_at(self.record, name)
             if value in (0.0, 1.0):
@@ -79,7 +91,9 @@ class Figures:
                 found[name] = [0.0, -math.log(0.025) / sources]  # exact Poisson of no event, Garwood 1936
         # Where no resample differs, as with an mAP of 0, drawing again says nothing of the doubt.
         # COCO's precision is short of 1 by a rounding step, so "equal" is not quite equality.
-        return {name: None if limits and limits[1] - limits[0] < 1e-9 else limits for name, limits in found.items()}
+        varied = {name: None if limits and limits[1] - limits[0] < 1e-9 else limits for name, limits in found.items()}
+        self.notes.extend(why_no_interval(self.record, varied, rare={n for n, limits in found.items() if not limits}))
+        return varied
 
 
 def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = None) -> Figures:
@@ -95,8 +109,8 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
     _detection(out, data)
     _together(out, data, risk)
     _alone(out, data)
-    _explanation(out, np.full(len(data), np.nan) if map_shares is None else map_shares)
-    out.notes.extend(_why_missing(data))
+    _explanation(out, data, np.full(len(data), np.nan) if map_shares is None else map_shares)
+    out.notes.extend(why_missing(data))
     out.shares = _shares(data)
     return out
 
@@ -113,7 +127,10 @@ def _shares(data: Aligned) -> dict[str, Bools]:
         }
     everything = np.ones(len(data), dtype=np.bool_)
     known = slice_outcomes(data).known
+    tumors = np.array([s.boxed and any(c in data.tumor_classes for c in s.box_labels) for s in data.samples], np.bool_)
     return shares | {
+        "detection.recall_one_box": tumors,
+        "combined.recall_one_box": tumors,
         "combined.joint_accuracy": known,
         "combined.contradictions": everything,
         "combined.flagged": everything,
@@ -126,6 +143,7 @@ def _classification(out: Figures, data: Aligned) -> None:
     figures = classification_figures(combined)
     out.record["combined"].update({k: figures[k] for k in COMBINED_CLASSIFICATION})
     out.families.append(classification_family(combined, slices, "combined"))
+    out.families.append(auroc_family(combined, slices, "combined"))
     _roc(out, combined, "combined")
     if any(not data.predictions[i].classifier_probabilities for i in slices):
         out.notes.append(
@@ -136,6 +154,7 @@ def _classification(out: Figures, data: Aligned) -> None:
         alone = classified(data, "classifier")
     out.record["classification"] = classification_figures(alone)
     out.families.append(classification_family(alone, slices, "classification"))
+    out.families.append(auroc_family(alone, slices, "classification"))
     _roc(out, alone, "classification")
 
 
@@ -179,6 +198,7 @@ def _false_alarms(out: Figures, data: Aligned, boxes: Boxes, stage: str) -> None
 def _together(out: Figures, data: Aligned, risk: float) -> None:
     outcomes = slice_outcomes(data)
     out.record["combined"].update(joint_figures(data, outcomes, risk))
+    out.families.append(risk_family(*confidence_and_right(data), risk, data.labelled))
     out.families.append(ratio(outcomes.right, outcomes.known, "combined.joint_accuracy"))
     out.families.append(ratio(outcomes.contradicts, np.ones(len(data)), "combined.contradictions"))
     out.families.append(ratio([bool(p.flags) for p in data.predictions], np.ones(len(data)), "combined.flagged"))
@@ -206,39 +226,16 @@ def _alone(out: Figures, data: Aligned) -> None:
         )
 
 
-def _explanation(out: Figures, map_shares: Floats) -> None:
+def _explanation(out: Figures, data: Aligned, map_shares: Floats) -> None:
     where = np.flatnonzero(np.isfinite(map_shares))
     shares = map_shares[where]
+    areas = np.array([share_in_boxes(data.samples[i], data.predictions[i], data.negative) for i in where])
+    areas = areas[np.isfinite(areas)]
     out.record["explanation"] = {
         "mass_inside_box": float(shares.mean()) if len(shares) else None,
+        "area_inside_box": float(areas.mean()) if len(areas) else None,
         "slices": len(shares),
     }
     if len(shares):
         family = ratio(shares, np.ones(len(shares)), "explanation.mass_inside_box")
         out.families.append(on_slices(family, where))
-
-
-def _why_missing(data: Aligned) -> list[str]:
-    if not len(data):
-        return ["no slice has a prediction: every figure is null"]
-    labels = {s.label for s in data.samples if s.label is not None}
-    boxed = [s for s in data.samples if s.boxed]
-    boxless = sum(s.label not in (None, data.negative) and not s.boxed for s in data.samples)
-    tumors = any(label != data.negative for s in boxed for label in s.box_labels)
-    checks = (
-        (not labels, "no slice has a known class: classification figures are null"),
-        (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC has no meaning"),
-        (data.negative is None, "the data set has no negative class: specificity and false alarms have no meaning"),
-        (
-            data.negative is not None and bool(labels) and data.negative not in labels,
-            "no healthy slice: specificity and false alarms per healthy slice have no meaning",
-        ),
-        (
-            bool(labels) and labels == {data.negative},
-            "no tumour slice: sensitivity has no meaning",
-        ),
-        (not boxed, "no slice has known boxes: detection figures are null"),
-        (bool(boxed) and not tumors, "no true tumour box: mAP and FROC have no meaning"),
-        (boxless > 0, f"{boxless} tumour slices without known box: not in detection and joint accuracy"),
-    )
-    return [text for wrong, text in checks if wrong]

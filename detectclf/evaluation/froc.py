@@ -23,7 +23,8 @@ def rate_name(rate: float) -> str:
 def froc_points(matches: ClassMatches, threshold: int, weights: Floats | None = None) -> Floats:
     """Sensitivity at each of :data:`FROC_RATES`.
 
-    Where the detector gives fewer boxes than a rate allows, all that it gives count: the sensitivity reached.
+    Where the detector gives fewer boxes than a rate allows, all that it gives count: the sensitivity reached. Boxes of
+    one score come all or none, since no threshold parts them.
 
     Args:
         matches: class-agnostic matches.
@@ -35,25 +36,31 @@ def froc_points(matches: ClassMatches, threshold: int, weights: Floats | None = 
     """
     if weights is None:
         weights = np.ones((1, len(matches.truths)))
-    hits = matches.hits[threshold]
+    hits, last = matches.hits[threshold], _last_of_score(matches.scores)
     each = weights[:, matches.slices]
-    found = np.cumsum(each * hits, axis=1)
-    wrong = np.cumsum(each * ~hits, axis=1)
+    found = np.cumsum(each * hits, axis=1)[:, last]
+    wrong = np.cumsum(each * ~hits, axis=1)[:, last]
     truths = weights @ matches.truths
     allowed = np.outer(weights.sum(axis=1), FROC_RATES)
     result = np.zeros((len(weights), len(FROC_RATES)))
     for row in range(len(weights)):
-        last = np.searchsorted(wrong[row], allowed[row], side="right") - 1
-        result[row] = np.where(last >= 0, found[row, last] if found.shape[1] else 0.0, 0.0)
+        reached = np.searchsorted(wrong[row], allowed[row], side="right") - 1
+        result[row] = np.where(reached >= 0, found[row, reached] if found.shape[1] else 0.0, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(truths[:, None] > 0, result / truths[:, None], np.nan))
 
 
 def froc_curve(matches: ClassMatches, threshold: int) -> tuple[Floats, Floats]:
-    """False positives per slice and sensitivity after each detection in order of falling score."""
+    """False positives per slice and sensitivity after each distinct score, falling."""
     hits: npt.NDArray[np.bool_] = matches.hits[threshold]
+    last = _last_of_score(matches.scores)
     slices, truths = max(len(matches.truths), 1), max(int(matches.truths.sum()), 1)
     return (
-        np.concatenate([[0.0], np.cumsum(~hits) / slices]),
-        np.concatenate([[0.0], np.cumsum(hits) / truths]),
+        np.concatenate([[0.0], np.cumsum(~hits)[last] / slices]),
+        np.concatenate([[0.0], np.cumsum(hits)[last] / truths]),
     )
+
+
+def _last_of_score(scores: Floats) -> npt.NDArray[np.intp]:
+    """Position of the last detection of each distinct score; ``scores`` are falling."""
+    return np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.zeros(0, dtype=np.intp)

@@ -28,6 +28,7 @@ COMBINED = (
     Headline("combined.accuracy", "Accuracy", "slices with the right class", True),
     Headline("combined.balanced_accuracy", "Balanced accuracy", "mean recall over classes", True),
     Headline("combined.macro_f1", "Macro-F1", "mean F1 over classes"),
+    Headline("combined.auroc.macro", "AUROC", "area under the ROC curve, mean over classes against the others"),
     Headline("combined.sensitivity", "Sensitivity", "tumour slices called tumour", True),
     Headline("combined.specificity", "Specificity", "healthy slices called healthy", True),
     Headline("combined.mAP", "mAP@[.50:.95]", "COCO mean average precision over tumour classes"),
@@ -35,6 +36,12 @@ COMBINED = (
     Headline("combined.joint_accuracy", "Joint accuracy", "right class and, for a tumour, a box with IoU >= 0.5", True),
     Headline(
         "combined.contradictions", "Contradictions", "slices on which the two stages name different classes", True
+    ),
+    Headline(
+        "combined.referred",
+        "Referred",
+        "least sure slices to refer, so that of the others no more than accepted are wrong",
+        True,
     ),
 )
 STAGES = (
@@ -46,10 +53,11 @@ STAGES = (
     Headline("detection.mAP", "mAP@[.50:.95], detector alone", "COCO mean average precision over tumour classes"),
     Headline("detection.mAP50", "mAP50, detector alone", "the same at IoU 0.5"),
     Headline("detection.mAP75", "mAP75, detector alone", "the same at IoU 0.75"),
+    Headline("detection.localisation.AP", "AP@[.50:.95], whatever the class", "of the detector's boxes, as one class"),
     Headline("detection.recall_one_box", "Recall at one box", "tumours hit by the best box of the slice", True),
     Headline("detection.mean_iou_of_hits", "Mean IoU of hits", "overlap of those hits with the truth"),
     Headline("detection.froc_mean", "FROC mean, IoU 0.5", "mean sensitivity at 1/8 to 8 false positives per slice"),
-    Headline("detection.froc_iou10_mean", "FROC mean, IoU 0.1", "the same, where a box only has to touch the tumour"),
+    Headline("detection.froc_iou10_mean", "FROC mean, IoU 0.1", "the same, where a tenth of overlap is a hit"),
     Headline(
         "detection.false_alarms_per_healthy_slice", "False alarms per healthy slice", "boxes drawn where there is none"
     ),

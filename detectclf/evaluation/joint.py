@@ -6,7 +6,7 @@ Source of risk and coverage: El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.matching import Floats
+from detectclf.evaluation.ranking import area_of_risk, kept_and_wrong
 from detectclf.types import FloatArray, Prediction, Sample
 
 Bools = npt.NDArray[np.bool_]
@@ -113,12 +114,9 @@ def risk_coverage(confidence: Floats, right: Bools) -> RiskCoverage:
     """The curve from ``(N,)`` confidences and outcomes; equal confidences are kept or referred together."""
     if not len(confidence):
         return RiskCoverage((), (), None)
-    order = np.argsort(-confidence, kind="stable")
-    last = np.append(np.diff(confidence[order]) != 0, True)
-    kept = np.arange(1, len(order) + 1)
-    risk = np.cumsum(~right[order]) / kept
-    area = float(risk.mean())
-    return RiskCoverage(tuple((kept[last] / len(order)).tolist()), tuple(risk[last].tolist()), area)
+    kept, wrong = kept_and_wrong(confidence, right, np.ones((1, len(confidence))))
+    area = float(area_of_risk(kept, wrong)[0])
+    return RiskCoverage(tuple((kept[0] / len(confidence)).tolist()), tuple((wrong[0] / kept[0]).tolist()), area)
 
 
 def map_inside_boxes(prediction: Prediction, sample: Sample, negative: str | None) -> float:
@@ -136,12 +134,22 @@ def map_inside_boxes(prediction: Prediction, sample: Sample, negative: str | Non
     return float(heat[inside].sum() / heat.sum())
 
 
+def share_in_boxes(sample: Sample, prediction: Prediction, negative: str | None) -> float:
+    """Share of the slice's area in its true tumour boxes: what a map that says nothing would have inside them."""
+    even = np.ones((prediction.height or sample.height, prediction.width or sample.width), dtype=np.float32)
+    return map_inside_boxes(replace(prediction, heatmap=even), sample, negative)
+
+
+def confidence_and_right(data: Aligned) -> tuple[Floats, Bools]:
+    """Of the slices whose class is known: the probability of the class said, and whether it is right."""
+    said = [(data.predictions[i], data.samples[i].label) for i in data.labelled]
+    confidence = np.array([float(p.confidence or 0.0) for p, _ in said])
+    return confidence, np.array([p.label == label for p, label in said], dtype=np.bool_)
+
+
 def joint_figures(data: Aligned, outcomes: SliceOutcomes, risk: float) -> dict[str, Any]:
     """Joint accuracy, contradictions, and referral; ``None`` where a figure has no meaning."""
-    labelled = data.labelled
-    confidence = np.array([float(data.predictions[i].confidence or 0.0) for i in labelled])
-    right = np.array([data.predictions[i].label == data.samples[i].label for i in labelled], dtype=np.bool_)
-    curve = risk_coverage(confidence, right)
+    curve = risk_coverage(*confidence_and_right(data))
     count = len(data)
     return {
         "joint_accuracy": float(outcomes.right[outcomes.known].mean()) if outcomes.known.any() else None,

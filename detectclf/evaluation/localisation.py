@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detectclf.evaluation.bootstrap import Family, froc_family, map_family, ratio
+from detectclf.evaluation.bootstrap import Family, froc_family, localisation_family, map_family, ratio
 from detectclf.evaluation.detection import MeanAveragePrecision, coco_figures, mean_known
 from detectclf.evaluation.froc import FROC_RATES, froc_curve, froc_points, rate_name
 from detectclf.evaluation.joint import HIT_IOU, iou_matrix
@@ -52,8 +52,6 @@ def detection_figures(boxes: Boxes, tumors: Sequence[str], prefix: str, *, negat
             "boxes": sum(label in tumors for labels in boxes.truth_labels for label in labels),
             **_means(coco),
             "per_class": coco.per_class,
-            **_localisation(boxes, tumors),
-            **_four_class(boxes, tumors, negative),
         }
     )
     evaluation = evaluate_coco(boxes, tumors)
@@ -62,6 +60,8 @@ def detection_figures(boxes: Boxes, tumors: Sequence[str], prefix: str, *, negat
         # `combined.per_class` is the classification's, so the boxes' table has its own name there.
         out.families.append(map_family(matches, prefix, "per_class" if prefix == "detection" else "AP_per_class"))
         out.curves.update({f"pr.{name}": precision_recall(m) for name, m in matches.items()})
+    _add_localisation(out, boxes, tumors, prefix)
+    _add_four_class(out, boxes, tumors, prefix, negative)
     _add_froc(out, boxes, tumors, prefix)
     _add_one_box(out, boxes, tumors, prefix)
     return out
@@ -71,10 +71,37 @@ def _means(coco: MeanAveragePrecision) -> dict[str, float | None]:
     return {"mAP": coco.mAP, "mAP50": coco.mAP50, "mAP75": coco.mAP75}
 
 
-def _localisation(boxes: Boxes, tumors: Sequence[str]) -> dict[str, Any]:
+def _add_localisation(out: DetectionFigures, boxes: Boxes, tumors: Sequence[str], prefix: str) -> None:
     """Class-agnostic AP, over all boxes and over thirds of the true boxes by area."""
-    nothing = {"localisation": {"AP": None, "AP50": None, "AP75": None}, "by_size": dict.fromkeys(SIZES)}
-    areas = np.array(
+    areas = _true_areas(boxes, tumors)
+    first, second = (float(v) for v in np.quantile(areas, [1 / 3, 2 / 3])) if areas.size else (0.0, 0.0)
+    # COCO's ranges hold both ends, so each third starts one step above the end of the one before.
+    thirds = [(0.0, first), (float(np.nextafter(first, 1e10)), second), (float(np.nextafter(second, 1e10)), 1e10)]
+    evaluation = evaluate_coco(boxes, tumors, by_class=False, areas=[(0.0, 1e10), *thirds])
+    if evaluation is None:
+        out.figures |= {"localisation": {"AP": None, "AP50": None, "AP75": None}, "by_size": dict.fromkeys(SIZES)}
+        return
+    precision = evaluation.eval["precision"][:, :, 0, :, -1]  # (IoU, recall point, area range)
+    out.figures["localisation"] = {
+        "AP": mean_known(precision[:, :, 0]),
+        "AP50": mean_known(precision[0, :, 0]),
+        "AP75": mean_known(precision[5, :, 0]),
+    }
+    out.figures["by_size"] = {
+        name: {
+            "AP": mean_known(precision[:, :, k]),
+            "AP50": mean_known(precision[0, :, k]),
+            "boxes": int(((areas >= low) & (areas <= high)).sum()),
+            "side_px": [round(low**0.5, 1), round(high**0.5, 1) if high < 1e10 else None],
+        }
+        for k, (name, (low, high)) in enumerate(zip(SIZES, thirds, strict=True), start=1)
+    }
+    matches = class_matches(evaluation, len(boxes), tumors)["*"]
+    out.families.append(localisation_family(matches, f"{prefix}.localisation"))
+
+
+def _true_areas(boxes: Boxes, tumors: Sequence[str]) -> Floats:
+    return np.array(
         [
             float((b[2] - b[0]) * (b[3] - b[1]))
             for slice_boxes, labels in zip(boxes.truth, boxes.truth_labels, strict=True)
@@ -82,39 +109,19 @@ def _localisation(boxes: Boxes, tumors: Sequence[str]) -> dict[str, Any]:
             if label in tumors
         ]
     )
-    if not areas.size:
-        return nothing
-    first, second = (float(v) for v in np.quantile(areas, [1 / 3, 2 / 3]))
-    # COCO's ranges hold both ends, so each third starts one step above the end of the one before.
-    ranges = [(0.0, 1e10), (0.0, first), (np.nextafter(first, 1e10), second), (np.nextafter(second, 1e10), 1e10)]
-    evaluation = evaluate_coco(boxes, tumors, by_class=False, areas=[(float(a), float(b)) for a, b in ranges])
-    if evaluation is None:
-        return nothing
-    precision = evaluation.eval["precision"][:, :, 0, :, -1]  # (IoU, recall point, area range)
-    named = zip(SIZES, ranges[1:], strict=True)
-    return {
-        "localisation": {
-            "AP": mean_known(precision[:, :, 0]),
-            "AP50": mean_known(precision[0, :, 0]),
-            "AP75": mean_known(precision[5, :, 0]),
-        },
-        "by_size": {
-            name: {
-                "AP": mean_known(precision[:, :, k]),
-                "AP50": mean_known(precision[0, :, k]),
-                "boxes": int(((areas >= low) & (areas <= high)).sum()),
-                "side_px": [round(low**0.5, 1), round(high**0.5, 1) if high < 1e10 else None],
-            }
-            for k, (name, (low, high)) in enumerate(named, start=1)
-        },
-    }
 
 
-def _four_class(boxes: Boxes, tumors: Sequence[str], negative: str | None) -> dict[str, Any]:
+def _add_four_class(
+    out: DetectionFigures, boxes: Boxes, tumors: Sequence[str], prefix: str, negative: str | None
+) -> None:
+    out.figures["four_class_mAP"] = None
     if negative is None or not any(negative in labels for labels in boxes.truth_labels):
-        return {"four_class_mAP": None}
+        return
     classes = [*tumors, negative]
-    return {"four_class_mAP": {**_means(coco_figures(boxes, classes)), "classes": classes}}
+    out.figures["four_class_mAP"] = {**_means(coco_figures(boxes, classes)), "classes": classes}
+    matches = class_matches(evaluate_coco(boxes, classes), len(boxes), classes)
+    family = map_family(matches, f"{prefix}.four_class_mAP", "per_class")
+    out.families.append(lambda weights: {k: v for k, v in family(weights).items() if ".per_class." not in k})
 
 
 def _add_froc(out: DetectionFigures, boxes: Boxes, tumors: Sequence[str], prefix: str) -> None:

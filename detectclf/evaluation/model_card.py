@@ -110,6 +110,7 @@ def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
     """CLAIM items (number, topic, what is known); items about a clinical study are left out."""
     measured = card.evaluation is not None
     trained = bool(card.facts.get("training"))
+    staged = "under Model details" if card.stages else "not recorded"
     return [
         (7, "Data sources", "under Training data and Evaluation data" if trained or measured else "not recorded"),
         (
@@ -119,14 +120,22 @@ def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
         ),
         (12, "De-identification", "as published by the data set; not checked by us"),
         (14, "Reference standard", "class names and boxes as published by the data set; not checked by us"),
+        (16, "Source of annotations", "not recorded"),
         (18, "Rater variability", "not recorded"),
+        (20, "Assignment to partitions", "as the data set gives it; counts under Training data and Evaluation data"),
         (21, "Level of disjoint partitions", _partitions(card.evaluation)),
-        (22, "Model", "under Model details"),
+        (22, "Model", staged),
         (23, "Software", "under Evaluation data" if measured else "not recorded here"),
+        (24, "Initialisation", f"weights: {staged}"),
+        (26, "Selection of the final model", f"the epoch kept and its figures: {staged}"),
+        (27, "Ensembling", "two stages, fused; parameters under Model details" if card.fusion else "not recorded"),
         (28, "Metrics", "accuracy, COCO mAP and the others under Metrics"),
         (29, "Uncertainty", "95 % bootstrap intervals over source slices" if measured else "not measured yet"),
+        (30, "Robustness", "not measured"),
+        (31, "Explainability", "not recorded here; `detectclf evaluate --explain` measures class-activation maps"),
         (32, "External testing", "not recorded"),
         (34, "Demographics", "not known: the data sets do not say"),
+        (36, "Accuracy and precision", "under Quantitative analyses" if measured else "not measured yet"),
         (37, "Failure analysis", "not recorded here; `detectclf evaluate` draws the worst mistakes in its report.html"),
         (38, "Limitations", "under Caveats and recommendations"),
     ]

@@ -18,6 +18,7 @@ from detectclf.config import EvaluateConfig
 from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
+from detectclf.evaluation.caveats import fitted_here, fitted_note
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leaks import Origins, find_origins
 from detectclf.evaluation.matching import Floats
@@ -34,9 +35,11 @@ LIMITS: tuple[str, ...] = (
     "Copies are looked for by source slice, not by patient: which patient a slice is of is not known.",
     "Slices, not volumes: nothing is said of what lies above or below.",
     "Labels are taken as published; box edges of a few pixels of slack bound mAP at high IoU.",
+    "mAP of a few hundred slices lies a little high, since its precision envelope takes the best of the noise.",
     "Where healthy and tumour slices differ in sequence or scanner, a model can cheat by that; expect less elsewhere.",
     "Intervals show the doubt from which slices were drawn, not that from training again or from other hospitals.",
 )
+_ALL_SEEN = "every slice is a copy of a training slice: figures on clean slices are null"
 _PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "scipy")
 
 
@@ -100,11 +103,12 @@ def build_report(
     seen = None if origins.seen is None else origins.seen[aligned.rows]
     copies = None if seen is None else int(seen.sum())
     known = dict(facts or {})
+    clean, clean_notes = _clean(figures, intervals, aligned, origins, config, shares)
     record: dict[str, Any] = {
-        "data": _data_facts(dataset, aligned, here, copies),
+        "data": {**_data_facts(dataset, aligned, here, copies), "fitted_here": fitted_here(known, dataset)},
         **{key: figures.record[key] for key in ("detection", "classification", "combined", "stages")},
         "intervals": intervals,
-        "clean": _clean(figures, intervals, aligned, origins, config, shares),
+        "clean": clean,
         "speed": {"images_per_second": None, "device": None, "explained": False, **(speed or {})},
         "leaks": {
             "samples": copies,
@@ -117,11 +121,9 @@ def build_report(
         "command": command,
         "versions": versions(),
         "limits": list(LIMITS),
-        "notes": [*notes, *origins.notes, *figures.notes],
+        "notes": [*notes, *fitted_note(known, dataset), *origins.notes, *figures.notes, *clean_notes],
         "use": RESEARCH_USE,
     }
-    if len(aligned) and config.bootstrap and not intervals:
-        record["notes"].append("fewer than two source groups: intervals have no meaning")
     return Report(
         _finite(record),
         predictions,
@@ -139,17 +141,19 @@ def _clean(
     origins: Origins,
     config: EvaluateConfig,
     map_shares: Floats,
-) -> dict[str, Any]:
-    """The figures on slices that are no copies of training slices."""
+) -> tuple[dict[str, Any], list[str]]:
+    """The figures on slices that are no copies of training slices, and why some of them are missing."""
     parts = ("combined", "detection", "classification", "stages", "explanation")
     if origins.seen is None:
-        return {"samples": None, **dict.fromkeys(parts), "intervals": {}}
+        return {"samples": None, **dict.fromkeys(parts), "intervals": {}}, []
     keep = np.flatnonzero(~origins.seen[aligned.rows])
+    notes: list[str] = []
     if len(keep) < len(aligned):
-        subset = aligned.take(keep.tolist())
+        subset, told = aligned.take(keep.tolist()), figures.notes
         figures = compute_figures(subset, risk=config.risk, map_shares=map_shares[subset.rows])
         intervals = figures.intervals(origins.groups[subset.rows], count=config.bootstrap, seed=config.seed)
-    return {"samples": len(keep), **{part: figures.record[part] for part in parts}, "intervals": intervals}
+        notes = [f"clean slices: {n}" for n in figures.notes if n not in told] if len(keep) else [_ALL_SEEN]
+    return {"samples": len(keep), **{part: figures.record[part] for part in parts}, "intervals": intervals}, notes
 
 
 def _data_facts(dataset: Dataset, aligned: Aligned, groups: Any, seen: int | None) -> dict[str, Any]:
@@ -253,7 +257,9 @@ def write_report(report: Report, out: str | Path) -> dict[str, Path]:
     except OSError as error:
         reason = error.strerror or "not writable"
         raise DataError(f"cannot write the report ({reason})", file=folder, remedy="choose another --out") from error
-    records = "".join(json.dumps(p.to_record(), allow_nan=False, ensure_ascii=False) + "\n" for p in report.predictions)
+    records = "".join(
+        json.dumps(_finite(p.to_record()), allow_nan=False, ensure_ascii=False) + "\n" for p in report.predictions
+    )
     files: dict[str, str | bytes] = {
         "report.json": report.to_json(),
         "report.html": render_html(report, plots),

@@ -49,8 +49,8 @@ def slice_lines(report: Report) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def read_slices(path: Path) -> tuple[Aligned, dict[tuple[str, str], int]]:
-    """What :func:`slice_lines` wrote, and the source group of each slice, keyed by (source, image).
+def read_slices(path: Path) -> tuple[Aligned, tuple[int, ...]]:
+    """What :func:`slice_lines` wrote, and the source group of each slice, in the same order.
 
     Raises:
         DataError: not such a file.
@@ -65,7 +65,7 @@ def read_slices(path: Path) -> tuple[Aligned, dict[tuple[str, str], int]]:
     negative = rows[0].negative if rows else None
     names = [c for p in predictions for c in p.probabilities] + [s.label for s in samples if s.label is not None]
     data = Aligned(samples, predictions, np.arange(len(rows), dtype=np.intp), order_classes(names), negative)
-    return data, {(row.sample.source, row.sample.name): row.group for row in rows}
+    return data, tuple(row.group for row in rows)
 
 
 class _Row(NamedTuple):

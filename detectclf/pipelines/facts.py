@@ -26,9 +26,13 @@ FINGERPRINTS = "fingerprints.safetensors"
 
 def bundle_facts(runs: Sequence[Path], dataset: Dataset, split: str, config: BundleConfig) -> dict[str, Any]:
     """Free JSON facts of a bundle: the data of its runs, what the fusion was fitted on, the operating point asked."""
+    from detectclf.data.licences import stated_licences
+
+    training = {stage: _run_facts(run) for stage, run in zip(STAGES, runs, strict=False)}
+    trained_on = [s for part in training.values() for s in (part.get("data") or {}).get("sources", [])]
     return {
-        "training": {stage: _run_facts(run) for stage, run in zip(STAGES, runs, strict=False)},
-        "licences": dict(config.licences),
+        "training": training,
+        "licences": stated_licences(dict.fromkeys([*trained_on, *dataset.sources])) | config.licences,
         "fitted_on": {
             "split": split,
             "samples": len(dataset.samples),

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
-from evaluation_examples import example
+from evaluation_examples import TUMORS, example
 
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
+from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.compare import compare_runs, write_board
+from detectclf.evaluation.detection import coco_figures
+from detectclf.evaluation.matching import Boxes, ClassMatches, class_matches, evaluate_coco
 from detectclf.evaluation.model_card import CardFacts, write_model_card
+from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.report import Report, build_report
 from detectclf.evaluation.slices import slice_lines
+from detectclf.types import empty_boxes
 
 FAST = EvaluateConfig(bootstrap=200)
 
@@ -80,6 +89,95 @@ def test_only_common_slices_are_paired(runs: Path, tmp_path: Path) -> None:
     assert any("20 of its slices" in note for note in record["notes"])
 
 
+@pytest.mark.parametrize(
+    ("sources", "verdict", "why"),
+    [
+        (1, "tie", "every resample of one source is the same and proves nothing"),
+        (3, "tie", "2 * 0.5**3 is the least that an exact test of three sources can give"),
+        (60, "good is better", "enough sources"),
+    ],
+)
+def test_few_sources_prove_nothing(sources: int, verdict: str, why: str, tmp_path: Path) -> None:
+    predictions, dataset = example(60, 0)
+    none = [
+        replace(p, label="no_tumor", boxes_xyxy=empty_boxes(), box_labels=(), scores=p.scores[:0]) for p in predictions
+    ]
+    for name, said in (("good", predictions), ("blind", none)):
+        groups = [i % sources for i in range(60)]
+        report = build_report(said, dataset, config=EvaluateConfig(bootstrap=0, worst=0), groups=groups)
+        write_bare(report, tmp_path / name)
+    (pair,) = compare_runs([tmp_path / "good", tmp_path / "blind"], FAST).record["pairs"]
+    assert (pair["accuracy"]["verdict"], pair["mAP"]["verdict"]) == (verdict, verdict), why
+    assert pair["mAP"]["sources_differ"] <= sources
+
+
+def matches_of(boxes: Boxes) -> dict[str, ClassMatches]:
+    return class_matches(evaluate_coco(boxes, TUMORS), len(boxes), TUMORS)
+
+
+def test_randomisation_is_that_of_swapped_slices() -> None:
+    # Eight slices: all 256 swaps can be counted by pycocotools itself.
+    data, other = (align(*example(8, 7, skill=skill))[0] for skill in (2.5, 2.5))
+    first = boxes_of(data, fused=True)
+    columns = [list(c) for c in (boxes_of(other, fused=True).found, first.found_labels, first.scores)]
+    rotated = [column[1:] + column[:1] for column in columns]
+    second = Boxes(first.truth, first.truth_labels, *rotated)
+
+    def difference(swap: tuple[bool, ...]) -> float:
+        sides = [(second, first) if s else (first, second) for s in swap]
+        means = []
+        for side in (0, 1):
+            rows = [(pair[side], i) for i, pair in enumerate(sides)]
+            found = (
+                [b.found[i] for b, i in rows],
+                [b.found_labels[i] for b, i in rows],
+                [b.scores[i] for b, i in rows],
+            )
+            means.append(coco_figures(Boxes(first.truth, first.truth_labels, *found), TUMORS).mAP)
+        return abs(means[0] - means[1])  # type: ignore[operator]
+
+    found = difference((False,) * 8)
+    swaps = [difference(swap) for swap in product((False, True), repeat=8)]
+    expected = np.mean([far >= found - 1e-9 for far in swaps])
+    got = randomisation_p(matches_of(first), matches_of(second), np.arange(8), count=4000, seed=0)
+    assert got == pytest.approx(expected, abs=0.03)
+
+
+def test_groups_change_hands_whole() -> None:
+    boxes = boxes_of(align(*example(20, 3))[0], fused=True)
+    none = Boxes(
+        boxes.truth, boxes.truth_labels, [b[:0] for b in boxes.found], [()] * 20, [s[:0] for s in boxes.scores]
+    )
+    pair = matches_of(boxes), matches_of(none)
+    assert randomisation_p(*pair, np.arange(20), count=500, seed=0) < 0.01
+    assert randomisation_p(*pair, np.zeros(20, dtype=np.int64), count=500, seed=0) == 1.0, "one source proves nothing"
+
+
+def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path) -> None:
+    predictions, dataset = example(12, 5)
+    other = [replace(s, path=Path("/b/data") / s.name, source="/b/data") for s in dataset.samples]
+    both = replace(dataset, samples=(*dataset.samples, *other))
+    said = [*predictions, *(replace(p, path=Path("/b/data") / p.image) for p in predictions)]
+    for name in ("first", "second"):
+        report = build_report(said, both, config=EvaluateConfig(bootstrap=0, worst=0), groups=range(24))
+        write_bare(report, tmp_path / name)
+    record = compare_runs([tmp_path / "first", tmp_path / "second"], FAST).record
+    assert record["pairs"][0]["slices"] == 24
+
+
+def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: Path) -> None:
+    record = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    record["leaks"]["samples"] = 7
+    record["clean"]["combined"] = {"accuracy": 0.5, "mAP": 0.25}
+    (tmp_path / "leaky").mkdir()
+    (tmp_path / "leaky" / "report.json").write_text(json.dumps(record), encoding="utf-8")
+    shutil.copy(runs / "good" / "evaluation" / "slices.jsonl", tmp_path / "leaky")
+    notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
+    assert notes == [
+        "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them"
+    ]
+
+
 def test_evaluations_of_other_slices_are_not_compared(runs: Path, tmp_path: Path) -> None:
     report = build_report(
         *example(20, 99, sources=("elsewhere",)), config=EvaluateConfig(bootstrap=0, worst=0), groups=range(20)
@@ -126,6 +224,8 @@ def test_the_card_claims_only_what_is_known(runs: Path, tmp_path: Path) -> None:
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)
     assert "Not evaluated yet" in text
     assert "Not recorded." in text
+    assert "Licences that the data states: not recorded." in text
+    assert "under Model details" not in text.split("## CLAIM checklist")[1].replace("sizes under Model details", "")
     assert "None" not in text.replace("None yet.", "")
 
 
@@ -143,10 +243,12 @@ def test_the_card_holds_facts_and_no_places(runs: Path, tmp_path: Path) -> None:
                 "detector": {"data": {"sources": ["/home/jane/export"]}, "env": {"command": ["/home/jane/x"]}}
             },
             "operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None},
+            "licences": {"export": "CC BY 4.0"},
         },
         evaluation=evaluation,
     )
     text = write_model_card(tmp_path, card).read_text(encoding="utf-8")
     assert "jane" not in text
-    for expected in ("fasterrcnn\\_x", "export", "sensitivity 0.95", "tumor\\_threshold: not set", "| Accuracy |"):
+    for expected in ("fasterrcnn\\_x", "export", "sensitivity 0.95", "tumor\\_threshold: not set", "| Accuracy |",
+                     "export: CC BY 4.0", "| 27 | Ensembling | two stages"):  # fmt: skip
         assert expected in text, expected

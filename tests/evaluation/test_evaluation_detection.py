@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.bootstrap import map_family
 from detectclf.evaluation.detection import coco_figures, mean_average_precision
-from detectclf.evaluation.froc import FROC_RATES, froc_points
+from detectclf.evaluation.froc import FROC_RATES, froc_curve, froc_points
+from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.localisation import detection_figures, false_alarms
 from detectclf.evaluation.matching import Boxes, class_matches, evaluate_coco
 
@@ -205,6 +206,32 @@ def test_froc_by_hand() -> None:
     # One false positive on two slices is a rate of 0.5: from there on the second hit is in.
     expected = [0.5 if rate < 0.5 else 1.0 for rate in FROC_RATES]
     assert froc_points(matches, 0)[0].tolist() == expected
+
+
+def test_boxes_of_one_score_come_all_or_none_in_froc() -> None:
+    # A hit and a miss of one score on one slice: no threshold has the hit without one false positive per slice.
+    both = np.concatenate([BOX, BOX + 100])
+    boxes = Boxes([BOX], [("a",)], [both], [("a", "a")], [one(0.9, 0.9)])
+    matches = class_matches(evaluate_coco(boxes, ("a",), by_class=False, thresholds=np.array([0.5])), 1, ("a",))["*"]
+    assert froc_points(matches, 0)[0].tolist() == [0.0 if rate < 1 else 1.0 for rate in FROC_RATES]
+    assert [axis.tolist() for axis in froc_curve(matches, 0)] == [[0.0, 1.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_resampled_figure_is_the_published_one_at_multiplicity_one(seed: int) -> None:
+    boxes = example_boxes(40, seed)
+    head = np.array([[0, 0, SIDE, SIDE]], dtype=np.float32)
+    rows = zip(boxes.truth, boxes.truth_labels, boxes.found, boxes.found_labels, boxes.scores, strict=True)
+    kept = [
+        (t, tl, f, fl, s) if len(t) else (head, ("no_tumor",), np.concatenate([f, head]), (*fl, "no_tumor"), one(*s, 1))
+        for t, tl, f, fl, s in rows
+    ]
+    result = detection_figures(Boxes(*map(list, zip(*kept, strict=True))), TUMORS, "detection", negative="no_tumor")
+    values = {k: v[0] for family in result.families for k, v in family(np.ones((1, len(kept)))).items()}
+    names = ("mAP", "localisation.AP", "four_class_mAP.mAP", "froc_mean", "recall_one_box")
+    assert {f"detection.{name}" for name in names} <= set(values)
+    for name, value in values.items():
+        assert value == pytest.approx(figure_at({"detection": result.figures}, name), abs=1e-9), name
 
 
 def test_figures_by_hand() -> None:

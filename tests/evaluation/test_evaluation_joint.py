@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from detectclf.evaluation.aligned import align
 from detectclf.evaluation.bootstrap import (
+    bias_corrected_interval,
     bootstrap,
     exact_interval,
     interval,
@@ -149,6 +150,17 @@ def test_a_share_without_spread_gets_an_exact_interval() -> None:
     assert exact_interval(True, 12) == pytest.approx([expected.low, expected.high])
     assert exact_interval(False, 12) == pytest.approx([1 - expected.high, 1 - expected.low])
     assert exact_interval(True, 0) is None
+
+
+def test_bias_of_resampling_is_taken_out_twice() -> None:
+    # Resampling lifts by half a deviation what sampling has lifted as much already: the truth lies below the figure.
+    draws = np.random.default_rng(0).normal(10.5, 1.0, 200_000)
+    assert bias_corrected_interval(draws, 10.0) == pytest.approx([9.5 - 1.96, 9.5 + 1.96], abs=0.1)
+    assert bias_corrected_interval(draws - 0.5, 10.0) == pytest.approx(interval(draws - 0.5), abs=0.03), "no bias"
+    low, high = bias_corrected_interval(draws[:500], 30.0)  # type: ignore[misc]
+    assert low <= 30.0 <= high, "never without the figure itself"
+    assert bias_corrected_interval(np.array([np.nan] * 2 + [1.0] * 8), 1.0) is None
+    assert bias_corrected_interval(np.ones(50), 1.0 - 1e-12) == pytest.approx([1.0, 1.0]), "but for rounding"
 
 
 def test_interval_of_what_is_mostly_unknown_is_none() -> None:

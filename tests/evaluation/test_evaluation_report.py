@@ -120,6 +120,20 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
         ["combined.accuracy"],
     ),
     (
+        "a class that does not occur",
+        only("glioma", "no_tumor", "meningioma"),
+        "no slice is pituitary",
+        ["combined.per_class.pituitary.recall", "combined.auroc.pituitary", "detection.per_class.pituitary.AP"],
+        ["combined.accuracy", "detection.mAP"],
+    ),
+    (
+        "a prediction that is not finite",
+        lambda p, d: ([replace(p[0], scores=p[0].scores + np.float32("nan")), *p[1:]], d),
+        "not finite",
+        [],
+        ["combined.accuracy", "detection.mAP"],
+    ),
+    (
         "class not known",
         lambda p, d: (p, with_samples(d, [replace(s, label=None) for s in d.samples])),
         "no slice has a known class",
@@ -185,6 +199,29 @@ def test_two_healthy_slices_do_not_prove_specificity() -> None:
     record = report_of(few, with_samples(dataset, [dataset.samples[i] for i in keep])).record
     assert record["combined"]["specificity"] == 1.0
     assert record["intervals"]["combined.specificity"] == pytest.approx([0.025**0.5, 1.0])
+
+
+def test_a_recall_of_one_gets_the_exact_interval() -> None:
+    predictions, dataset = example(30, 2)
+    one_each = [s for s in dataset.samples if s.label == "no_tumor" or (s.boxed and len(s.box_labels) == 1)]
+    said = {s.name: s for s in one_each}
+    perfect = [
+        replace(p, stages=replace(p.stages, boxes_xyxy=said[p.image].boxes_xyxy, box_labels=said[p.image].box_labels,
+                                  scores=np.full(len(said[p.image].box_labels), 0.9, np.float32)))
+        for p in predictions if p.image in said and p.stages is not None
+    ]  # fmt: skip
+    record = report_of(perfect, with_samples(dataset, one_each)).record
+    tumors = sum(s.label != "no_tumor" for s in one_each)
+    assert record["detection"]["recall_one_box"] == 1.0
+    assert record["intervals"]["detection.recall_one_box"] == pytest.approx([0.025 ** (1 / tumors), 1.0])
+
+
+def test_every_figure_of_the_contract_has_an_interval() -> None:
+    record = report_of(*example(60, 2)).record
+    for key in ("combined.referred", "combined.auroc.macro", "combined.auroc.tumor", "classification.auroc.glioma",
+                "combined.risk_coverage.area", "detection.localisation.AP"):  # fmt: skip
+        low, high = record["intervals"][key]
+        assert low < high, key
 
 
 def test_the_order_of_predictions_does_not_matter() -> None:
@@ -369,10 +406,13 @@ def test_shares_of_the_maps_are_a_figure_with_its_interval() -> None:
     del predictions[1]  # its share goes with it
     record = report_of(predictions, dataset, map_shares=shares).record
     known = [share for i, share in enumerate(shares) if i % 3 and i != 1]
-    assert record["explanation"] == {"mass_inside_box": pytest.approx(np.mean(known)), "slices": 7}
+    assert record["explanation"]["mass_inside_box"] == pytest.approx(np.mean(known))
+    assert record["explanation"]["slices"] == 7
+    assert 0 < record["explanation"]["area_inside_box"] < 0.3, "what a map that says nothing would have"
     low, high = record["intervals"]["explanation.mass_inside_box"]
     assert low < np.mean(known) < high
-    assert report_of(predictions, dataset).record["explanation"] == {"mass_inside_box": None, "slices": 0}
+    nothing = {"mass_inside_box": None, "area_inside_box": None, "slices": 0}
+    assert report_of(predictions, dataset).record["explanation"] == nothing
 
 
 def test_a_figure_that_no_resample_changes_has_no_interval() -> None:
@@ -384,3 +424,50 @@ def test_a_figure_that_no_resample_changes_has_no_interval() -> None:
     record = report_of(right, dataset).record
     assert record["combined"]["mAP50"] == pytest.approx(1.0)
     assert record["intervals"]["combined.mAP50"] is None, "not 1.000 to 1.000, whatever the rounding"
+    assert any("no interval of" in note and "mAP50" in note for note in record["notes"])
+
+
+def test_a_figure_of_too_few_slices_says_why_it_has_no_interval() -> None:
+    predictions, dataset = example(40, 2)
+    healthy = [i for i, s in enumerate(dataset.samples) if s.label == "no_tumor"]
+    keep = [i for i in range(40) if i not in healthy[2:]]
+    said = [replace(p, label="glioma") if i == healthy[0] else p for i, p in enumerate(predictions)]
+    record = report_of(said, with_samples(dataset, [dataset.samples[i] for i in keep])).record
+    assert record["combined"]["specificity"] is not None and record["intervals"]["combined.specificity"] is None
+    assert any("no interval of" in note and "tenth" in note and "Specificity" in note for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("fitted", "expected", "why"),
+    [
+        ({"split": "test", "sources": ["data"]}, True, "the very split"),
+        ({"split": "test", "sources": ["/elsewhere/other"]}, False, "the split of this name of other data"),
+        ({"split": "valid", "sources": ["data"]}, False, "another split"),
+        (None, None, "two runs without a bundle"),
+    ],
+)
+def test_a_fit_on_the_evaluated_split_is_told(fitted: dict[str, Any] | None, expected: bool | None, why: str) -> None:
+    report = report_of(*example(20, 3), facts={"fitted_on": fitted})
+    assert report.record["data"]["fitted_here"] is expected, why
+    for told in (report_table(report), render_html(report, {}), render_markdown(report)):
+        assert ("fitted on this split" in told) is bool(expected), why
+
+
+def test_predictions_that_are_not_finite_are_written_as_valid_json(tmp_path: Path) -> None:
+    predictions, dataset = example(6, 1)
+    wrong = replace(predictions[0], probabilities=dict.fromkeys(CLASSES, float("nan")))
+    files = write_report(report_of([wrong, *predictions[1:]], dataset), tmp_path)
+    for name in ("report.json", "predictions.jsonl", "slices.jsonl"):
+        assert "NaN" not in files[name].read_text(encoding="utf-8"), name
+
+
+def test_missing_figures_of_clean_slices_are_explained(on_disk: tuple[list[Prediction], Dataset]) -> None:
+    predictions, dataset = on_disk
+    for seen, note in (
+        ([s for s in dataset.samples if s.label == "no_tumor"], "clean slices: no healthy slice"),
+        (dataset.samples, "every slice is a copy"),
+    ):
+        report = build_report(predictions, dataset, config=FAST, train_fingerprints=fingerprint_samples(seen))
+        assert report.record["clean"]["combined"]["specificity"] is None
+        assert any(note in line for line in report.record["notes"]), report.record["notes"]
+        assert render_html(report, {})
