@@ -205,7 +205,7 @@ class StageOutputs:
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's own, best score first.
         box_labels: class name of each box.
         scores: ``(N,)`` float32 in [0, 1], the detector's own.
-        features: ``(D,)`` float32, the classifier's pooled features (for outlier flags), or ``None``.
+        features: ``(D,)`` float32, statistics of the detector's maps (for outlier flags), or ``None``.
         places: what the refining stage said, or ``None`` where the bundle has none.
     """
 

@@ -35,6 +35,12 @@ COMBINED_DETECTION = (
     "mAP", "mAP50", "mAP75", "localisation", "recall_one_box", "mean_iou_of_hits", "froc", "froc_mean",
     "froc_iou10", "froc_iou10_mean", "four_class_mAP",
 )  # fmt: skip
+GAINS = {
+    "combined.gain.accuracy_over_classifier": ("combined.accuracy", "classification.accuracy"),
+    "combined.gain.accuracy_over_detector": ("combined.accuracy", "stages.detector_alone.accuracy"),
+    "combined.gain.mAP_over_detector": ("combined.mAP", "detection.mAP"),
+}
+"""What the combination adds to each stage: name -> (combined figure, figure of the stage alone)."""
 AVERAGE_PRECISIONS = frozenset({"mAP", "mAP50", "mAP75", "AP", "AP50", "AP75"})
 
 
@@ -80,6 +86,8 @@ class Figures:
             self.notes.extend(["fewer than two source groups: intervals have no meaning"] if len(groups) else [])
             return {}
         drawn = bootstrap(self.families, np.asarray(groups, dtype=np.int64), count=count, seed=seed)
+        # Both figures of a gain come from the same resamples, so its interval is that of a paired comparison.
+        drawn |= {name: drawn[a] - drawn[b] for name, (a, b) in GAINS.items() if a in drawn and b in drawn}
         found = {name: self._interval(name, values) for name, values in sorted(drawn.items())}
         for name, slices in self.shares.items():
             value = figure_at(self.record, name)
@@ -109,6 +117,7 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
     _detection(out, data)
     _together(out, data, risk)
     _alone(out, data)
+    _gains(out)
     _explanation(out, data, np.full(len(data), np.nan) if map_shares is None else map_shares)
     out.notes.extend(why_missing(data))
     out.shares = _shares(data)
@@ -224,6 +233,14 @@ def _alone(out: Figures, data: Aligned) -> None:
         out.families.append(
             on_slices(ratio(right, np.ones(len(right)), "stages.detector_alone.accuracy"), data.labelled)
         )
+
+
+def _gains(out: Figures) -> None:
+    out.record["combined"]["gain"] = {
+        name.rpartition(".")[2]: None if a is None or b is None else a - b
+        for name, (first, second) in GAINS.items()
+        for a, b in [(figure_at(out.record, first), figure_at(out.record, second))]
+    }
 
 
 def _explanation(out: Figures, data: Aligned, map_shares: Floats) -> None:

@@ -44,6 +44,21 @@ COMBINED = (
         True,
     ),
 )
+GAINS = (
+    Headline(
+        "combined.gain.accuracy_over_classifier",
+        "Accuracy gained on the classifier",
+        "combined less classifier alone, paired",
+        True,
+    ),
+    Headline(
+        "combined.gain.accuracy_over_detector",
+        "Accuracy gained on the detector",
+        "combined less detector alone, paired",
+        True,
+    ),
+    Headline("combined.gain.mAP_over_detector", "mAP gained on the detector", "combined less detector alone, paired"),
+)
 STAGES = (
     Headline("classification.accuracy", "Accuracy, classifier alone", "slices with the right class", True),
     Headline("classification.macro_f1", "Macro-F1, classifier alone", "mean F1 over classes"),
@@ -63,7 +78,7 @@ STAGES = (
     ),
     Headline("explanation.mass_inside_box", "Map inside the box", "share of the activation map in the true box", True),
 )
-HEADLINES = COMBINED + STAGES
+HEADLINES = COMBINED + GAINS + STAGES
 _TARGETS = {"sensitivity": "sensitivity {:g} or more", "max_false_alarm_rate": "false-alarm rate {:g} or less"}
 
 

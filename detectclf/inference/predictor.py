@@ -17,7 +17,7 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
-from detectclf.inference.novelty import is_novel
+from detectclf.inference.novelty import MapStatistics, is_novel
 from detectclf.inference.refine import PlaceReader
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
@@ -136,6 +136,7 @@ class Predictor:
             keep_freed_memory()
         self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
         self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._statistics = MapStatistics(self._detector.backbone())
         self._reader = None
         if bundle.refiner is not None:
             network = bundle.refiner.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -254,10 +255,8 @@ class Predictor:
             return []
         with torch.inference_mode():
             found = self._detector(list(self._tensor([s.detector_input for s in batch])))
-            logits, features = self._classifier.forward_features_and_logits(
-                self._tensor([s.classifier_input for s in batch])
-            )
-        rows = zip(batch, found, logits.float().cpu().numpy(), features.float().cpu().numpy(), strict=True)
+            logits = self._classifier(self._tensor([s.classifier_input for s in batch]))
+        rows = zip(batch, found, logits.float().cpu().numpy(), self._statistics.rows(), strict=True)
         outputs = [self._outputs(*row) for row in rows]
         if self._reader is None:
             return outputs

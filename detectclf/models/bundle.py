@@ -75,15 +75,13 @@ class Novelty:
     """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/novelty.py``.
 
     Attributes:
-        mean: ``(D,)`` float32, of the classifier's features.
-        directions: ``(D, P)`` float32, orthonormal.
-        references: ``(N, P)`` float32 of length 1.
-        threshold: distance from which a slice counts as something else.
+        mean: ``(D,)`` float32, of the features.
+        whitening: ``(D, D)`` float32; a centred row times it has unit covariance over the known slices.
+        threshold: length of such a row from which a picture counts as something else.
     """
 
     mean: FloatArray
-    directions: FloatArray
-    references: FloatArray
+    whitening: FloatArray
     threshold: float
 
 
@@ -248,13 +246,8 @@ def looks_like_bundle(folder: Path) -> bool:
 
 
 def _novelty_arrays(novelty: Novelty) -> dict[str, Any]:
-    # Half precision: distances differ in the fourth digit, thresholds in the second.
-    return {
-        "mean": novelty.mean,
-        "directions": novelty.directions.astype(np.float16),
-        "references": novelty.references.astype(np.float16),
-        "threshold": np.array([novelty.threshold], dtype=np.float64),
-    }
+    threshold = np.array([novelty.threshold], dtype=np.float64)
+    return {"mean": novelty.mean, "whitening": novelty.whitening, "threshold": threshold}
 
 
 def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
@@ -266,9 +259,9 @@ def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
 
 
 def _load_novelty(file: Path) -> Novelty:
-    arrays = _arrays(file, "mean", "directions", "references", "threshold")
-    mean, directions, references = (arrays[n].astype(np.float32) for n in ("mean", "directions", "references"))
-    return Novelty(mean, directions, references, float(arrays["threshold"][0]))
+    arrays = _arrays(file, "mean", "whitening", "threshold")
+    mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
+    return Novelty(mean, whitening, float(arrays["threshold"][0]))
 
 
 def _load_remembered(file: Path) -> Remembered:

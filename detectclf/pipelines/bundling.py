@@ -163,13 +163,13 @@ def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> l
 
 
 def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> Novelty | None:
-    """What the final classifier's features of the known slices look like."""
+    """What the slices look like to the bundle's own detector."""
     from detectclf.inference.novelty import fit_novelty
 
-    # Of the folds' own classifiers: other networks, whose features mean something else.
+    # The folds' detectors are other networks, whose features mean something else.
     outputs = list(predictor.raw_many(unseen.dataset.samples)) if of_folds else unseen.outputs
     features = [o.features for o in outputs if o.features is not None]
-    return fit_novelty(np.stack(features), groups) if len(features) == len(groups) else None
+    return fit_novelty(np.stack(features), groups, trained_on=of_folds) if len(features) == len(groups) else None
 
 
 def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import nn
 
-from detectclf.inference.novelty import KNOWN_SHARE, distances, fit_novelty, is_novel
+from detectclf.inference.novelty import MARGIN, MapStatistics, distances, fit_novelty, is_novel
 
 
-def known(rng: np.random.Generator, count: int = 300) -> np.ndarray:
-    """Slices in a few directions of a 100-dimensional space, with a little noise in all."""
-    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(100, 6)))[0]
-    return (rng.normal(size=(count, 6)) @ basis.T * 5 + rng.normal(size=(count, 100)) * 0.1 + 3).astype(np.float32)
+def known(rng: np.random.Generator, count: int = 600) -> np.ndarray:
+    """Slices along a few directions of a 30-dimensional space, with a little noise in all."""
+    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(30, 6)))[0]
+    return (rng.normal(size=(count, 6)) @ basis.T * 5 + rng.normal(size=(count, 30)) * 0.1 + 3).astype(np.float32)
 
 
 def test_known_slices_pass_and_others_do_not() -> None:
     rng = np.random.default_rng(0)
-    novelty = fit_novelty(known(rng), range(300))
+    novelty = fit_novelty(known(rng), range(600), trained_on=False)
     assert novelty is not None
-    unseen = distances(novelty, known(rng, 400))
-    assert (unseen > novelty.threshold).mean() <= 2 * (1 - KNOWN_SHARE)
-    other = (rng.normal(size=(50, 100)) * 5 + 3).astype(np.float32)
+    assert (distances(novelty, known(rng)) > novelty.threshold).mean() <= 0.02
+    # As far from the middle as known slices are, but in other directions.
+    other = (rng.normal(size=(50, 30)) * 3 + 3).astype(np.float32)
     assert all(is_novel(novelty, row) for row in other)
 
 
-def test_copies_are_no_neighbours_of_one_another() -> None:
-    rng = np.random.default_rng(0)
-    features = known(rng)
-    single = fit_novelty(features, range(300))
-    doubled = fit_novelty(np.repeat(features, 8, axis=0), np.repeat(np.arange(300), 8).tolist())
-    assert single is not None and doubled is not None
-    # Eight copies each lie at distance nothing; were they counted, every unseen slice would be called novel.
-    assert doubled.threshold > 0.5 * single.threshold
+def test_a_detector_that_has_seen_the_slices_gets_a_margin() -> None:
+    features = known(np.random.default_rng(0))
+    unseen, seen = (fit_novelty(features, range(600), trained_on=t) for t in (False, True))
+    assert unseen is not None and seen is not None
+    assert seen.threshold == MARGIN * unseen.threshold
 
 
-def test_too_few_slices_say_nothing() -> None:
-    assert fit_novelty(np.ones((30, 8), dtype=np.float32), [0] * 30) is None
+def test_too_few_source_slices_say_nothing() -> None:
+    features = known(np.random.default_rng(0), 100)
+    assert fit_novelty(features, [0] * 100, trained_on=False) is None
+
+
+def test_a_channel_that_never_changes_does_no_harm() -> None:
+    features = known(np.random.default_rng(0))
+    features[:, 0] = 1.0
+    novelty = fit_novelty(features, range(600), trained_on=False)
+    assert novelty is not None and np.isfinite(novelty.whitening).all()
+
+
+def test_statistics_are_of_the_middle_maps() -> None:
+    class Body(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"0": x * 0, "1": torch.cat([x, 2 * x], dim=1), "2": x * 0}
+
+    body = Body()
+    statistics = MapStatistics(body)
+    picture = torch.arange(4.0).view(1, 1, 2, 2)
+    body(picture)
+    spread = float(picture.std())
+    assert np.allclose(statistics.rows(), [[1.5, 3.0, spread, 2 * spread]])

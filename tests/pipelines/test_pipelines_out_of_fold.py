@@ -1,0 +1,129 @@
+"""Cross-validation end to end on drawn slices: fold runs, a bundle fitted out of fold, its label doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectclf import pipelines
+from detectclf.config import (
+    BundleRecipe,
+    ClassifierRecipe,
+    DataConfig,
+    DetectorRecipe,
+    PredictConfig,
+    RefinerRecipe,
+    load_recipe,
+)
+from detectclf.data.phantom import write_sample_data
+from detectclf.errors import ModelError
+from detectclf.models.bundle import load_bundle
+from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
+from detectclf.pipelines.out_of_fold import out_of_fold
+
+FOLDS = 2
+SMALL = {
+    "detector": {"model.arch": "fasterrcnn_small_fpn", "model.image_size": 96, "training.batch_size": 4},
+    "classifier": {"model.arch": "cnn", "model.image_size": 32, "training.batch_size": 8},
+    "refiner": {
+        "model.arch": "mobilenet_v2",
+        "model.image_size": 64,
+        "model.slice_size": 96,
+        "model.pyramid_channels": 16,
+        "model.head_width": 16,
+        "training.batch_size": 8,
+    },
+}
+KINDS: dict[str, tuple[Any, Any]] = {
+    "detector": (DetectorRecipe, pipelines.train_detector),
+    "classifier": (ClassifierRecipe, pipelines.train_classifier),
+    "refiner": (RefinerRecipe, pipelines.train_refiner),
+}
+
+
+def train(kind: str, source: Path, out: Path, held: tuple[int, ...]) -> Path:
+    recipe, run = KINDS[kind]
+    flags = {
+        "data.sources": [str(source)],
+        "data.folds": FOLDS,
+        "data.held_out": list(held),
+        "model.weights": "none",
+        "training.epochs": 1,
+        "training.device": "cpu",
+        "training.precision": "fp32",
+        "augment.enabled": False,
+        **SMALL[kind],
+    }
+    run(load_recipe(recipe, flags=flags), out, quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample_data(tmp_path_factory.mktemp("oof") / "data", n=48, seed=0)
+
+
+@pytest.fixture(scope="module")
+def runs(source: Path) -> Path:
+    folder = source.parent / "runs"
+    for kind in KINDS:
+        for fold in range(FOLDS):
+            train(kind, source, folder / f"{kind}{fold}", (fold,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundled(source: Path, runs: Path) -> Path:
+    final = {kind: train(kind, source, source.parent / "final" / kind, ()) for kind in KINDS}
+    out = source.parent / "bundle"
+    recipe = BundleRecipe(data=DataConfig(sources=(source,)), predict=PredictConfig(device="cpu"))
+    stages = pipelines.Stages(final["detector"], final["classifier"], final["refiner"])
+    summary = pipelines.bundle(stages, recipe, "valid", out, folds=runs, report=source.parent / "report")
+    assert summary["split"] == "out of fold" and summary["samples"] == 48
+    return out
+
+
+def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: Path) -> None:
+    found = out_of_fold(runs, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+    assert len(found.outputs) == len(found.dataset.samples) == 48 and set(found.folds) == {0, 1}
+    assert all(said.places is not None for said in found.outputs), "the refiner's word belongs to it"
+    # What the fold's own run says of a slice, asked directly.
+    from detectclf.inference.predictor import load_runs
+
+    direct = load_runs(runs / "detector1", runs / "classifier1", PredictConfig(device="cpu"))
+    index = found.folds.index(1)
+    said = next(iter(direct.raw_many([found.dataset.samples[index]])))
+    assert np.allclose(said.classifier_logits, found.outputs[index].classifier_logits, atol=1e-4)
+
+
+def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
+    bundle = load_bundle(bundled)
+    assert bundle.refiner is not None and bundle.novelty is not None and bundle.remembered is not None
+    assert len(bundle.remembered.digests) == 48
+    assert sum(bundle.fusion.place_weights) == pytest.approx(1)
+    report = json.loads((bundled.parent / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["data"]["split"] == "out of fold" and "gain" in report["combined"]
+
+
+def test_the_label_doctor_takes_out_of_fold_words(source: Path, bundled: Path, tmp_path: Path) -> None:
+    from detectclf.data.dataset import open_dataset
+
+    samples = open_dataset(DataConfig(sources=(source,))).samples
+    diagnosis = diagnose(samples, bundled)
+    assert all(opinion.unseen for opinion in diagnosis.opinions), "all were trained on, so all words are remembered"
+    suspicion = [s.suspicion for s in diagnosis.suspects]
+    assert suspicion == sorted(suspicion, reverse=True) and "suspect labels" in diagnosis.text()
+    write_suspect_sheet(diagnosis, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_runs_of_other_data_are_refused(source: Path, runs: Path, tmp_path: Path) -> None:
+    other = write_sample_data(tmp_path / "other", n=48, seed=1)
+    with pytest.raises(ModelError, match="other data"):
+        out_of_fold(runs, DataConfig(sources=(other,)), PredictConfig(device="cpu"))
+    with pytest.raises(ModelError, match="no runs with folds"):
+        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
