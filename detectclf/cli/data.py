@@ -32,7 +32,7 @@ def check(
         Path | None,
         typer.Option(
             help="Bundle that judges the labels ('default': the packaged one): lists suspect classes and boxes; with "
-            "--sheet they are drawn beside it, as NAME.suspects.png.",
+            "--sheet they are drawn beside it, as NAME.suspects.png [default: labels are not judged].",
             metavar="BUNDLE",
         ),
     ] = None,
