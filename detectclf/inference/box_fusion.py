@@ -58,6 +58,7 @@ def fuse_boxes(
 def _of_places(places: Places, parameters: FusionParameters) -> tuple[FloatArray, tuple[str, ...], Doubles]:
     """Every place as a box of every tumour class: the weighted geometric mean of score, quality and kind.
 
+    Its box is the weighted mean of the refined and the detector's own: two readings of the same edges.
     The slice's class then decides between the kinds (step 4), so that none has to be chosen here.
     """
     weights = np.asarray(parameters.place_weights)
@@ -65,7 +66,8 @@ def _of_places(places: Places, parameters: FusionParameters) -> tuple[FloatArray
     logs = np.log(np.maximum(np.stack([places.scores, places.quality], axis=1).astype(np.float64), 1e-9))
     place = logs @ weights[:2]
     own = np.exp(place[:, None] + weights[2] * np.log(np.maximum(places.kinds[:, :kinds].astype(np.float64), 1e-9)))
-    boxes = np.repeat(places.boxes_xyxy, kinds, axis=0)
+    mix = np.float32(parameters.place_mix)
+    boxes = np.repeat(mix * places.boxes_xyxy + (1 - mix) * places.proposals_xyxy, kinds, axis=0)
     labels = places.classes * count
     kept = np.flatnonzero(own.ravel() >= SMALLEST_SCORE)
     return boxes[kept], tuple(labels[i] for i in kept), own.ravel()[kept]

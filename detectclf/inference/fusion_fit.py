@@ -41,6 +41,9 @@ PLACE_WEIGHTS = tuple(
 )
 """Candidates of ``place_weights``: all quarters that sum to 1."""
 
+PLACE_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates of ``place_mix``."""
+
 # Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
 _SD_LOG_TEMPERATURE = 1.0
 _SD_WEIGHT = 1.0
@@ -225,7 +228,7 @@ def _choose_box_weights(
     sizes: Sequence[tuple[int, int]] | None,
     box_scorer: BoxScorer,
 ) -> FusionParameters:
-    """The ``box_gamma``, and with a refiner the ``place_weights``, of the best score, one after the other.
+    """The ``box_gamma``, and with a refiner ``place_mix`` and ``place_weights``, of the best score, one by one.
 
     The first of about equal ones is taken, the default where no score exists.
     """
@@ -241,5 +244,6 @@ def _choose_box_weights(
         return best
 
     if any(o.places is not None for o in outputs):
+        parameters = best_of(replace(parameters, place_mix=mix) for mix in PLACE_MIXES)
         parameters = best_of(replace(parameters, place_weights=weights) for weights in PLACE_WEIGHTS)
     return best_of(replace(parameters, box_gamma=gamma) for gamma in GAMMAS)

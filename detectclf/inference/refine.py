@@ -48,16 +48,16 @@ class PlaceReader:
             outputs: the first two stages' words on them.
         """
         frames: list[list[CropFrame]] = []
-        crops, scores = [], []
+        crops, rows_used = [], []
         for (pixels, scale), said in zip(slices, outputs, strict=True):
             chosen = likely_places(said, self.classes)
             context, size = self.refiner.config.context, self.refiner.input_size
             frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(scale), context) for i in chosen])
             crops += [frame.cut(pixels, size) for frame in frames[-1]]
-            scores.append(said.scores[chosen])
+            rows_used.append(chosen)
         boxes, quality, kinds = self._run(crops)
         done, first = [], 0
-        for (pixels, scale), own, score, said in zip(slices, frames, scores, outputs, strict=True):
+        for (pixels, scale), own, chosen, said in zip(slices, frames, rows_used, outputs, strict=True):
             rows = slice(first, first + len(own))
             first += len(own)
             limits = np.array([pixels.shape[1], pixels.shape[0]] * 2, dtype=np.float32)
@@ -65,7 +65,8 @@ class PlaceReader:
             original = np.asarray(found, dtype=np.float32).reshape(-1, 4) / np.float32(scale)
             # A box pushed out of the slice is no box.
             kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
-            places = Places(original[kept], score[kept], quality[rows][kept], kinds[rows][kept], self.classes)
+            first_boxes, scores = said.boxes_xyxy[chosen][kept], said.scores[chosen][kept]
+            places = Places(original[kept], first_boxes, scores, quality[rows][kept], kinds[rows][kept], self.classes)
             done.append(replace(said, places=places))
         return done
 

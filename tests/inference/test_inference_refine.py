@@ -1,0 +1,126 @@
+"""The third stage at prediction time: which places are read, where its boxes land, what fusion makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detectclf.config import PredictConfig, RefinerConfig
+from detectclf.inference.fusion import FusionClasses, default_fusion, fuse, place_evidence
+from detectclf.inference.predictor import Predictor
+from detectclf.inference.refine import MOST_PLACES, PlaceReader, likely_places
+from detectclf.models.bundle import Bundle, load_bundle, save_bundle
+from detectclf.models.refiner import Reading, build_refiner
+from detectclf.models.saved import refiner_meta
+from detectclf.types import Places, StageOutputs
+
+CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
+TUMORS = ("glioma", "meningioma", "pituitary")
+NAMES = FusionClasses(CLASSES, "no_tumor", TUMORS)
+
+
+def said(boxes: list[list[float]], labels: list[str], scores: list[float]) -> StageOutputs:
+    return StageOutputs(
+        np.zeros(4, np.float32), np.array(boxes, np.float32).reshape(-1, 4), tuple(labels), np.array(scores, np.float32)
+    )
+
+
+def test_places_are_few_apart_and_best_first() -> None:
+    here, near = [10, 10, 50, 50], [12, 11, 51, 52]
+    others = [[60.0 + 30 * i, 60, 80 + 30 * i, 80] for i in range(4)]
+    out = said([here, near, *others], ["glioma", "pituitary", *["glioma"] * 4], [0.9, 0.8, 0.5, 0.4, 0.3, 0.2])
+    assert likely_places(out, TUMORS).tolist() == [0, 2, 3] and MOST_PLACES == 3
+    assert likely_places(said([here], ["no_tumor"], [0.9]), TUMORS).tolist() == []
+
+
+class Edges(torch.nn.Module):
+    """Stands in for no trained refiner, but for a known one: says the box of the bright pixels of its crop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.input_size = RefinerConfig(image_size=64, slice_size=200), 64
+
+    def forward(self, crops: torch.Tensor) -> Reading:
+        boxes = []
+        for crop in crops[:, 0]:
+            ys, xs = torch.where(crop > 0.5)
+            boxes.append(torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64)
+        return Reading(torch.stack(boxes), torch.zeros(len(crops)), torch.zeros(len(crops), 4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 200), (400, 300), (100, 160)])
+def test_boxes_come_back_to_the_original_image(height: int, width: int) -> None:
+    """A crop is cut from a resized slice, read also mirrored, and its box has to land where the bright block is."""
+    pixels = np.zeros((height, width), dtype=np.uint8)
+    truth = np.array([0.3 * width, 0.4 * height, 0.55 * width, 0.7 * height])
+    x1, y1, x2, y2 = truth.round().astype(int)
+    pixels[y1:y2, x1:x2] = 255
+    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    guess = said([[x1 - 9.0, y1 + 4.0, x2 - 5.0, y2 + 6.0]], ["glioma"], [0.7])
+    (read,) = reader.read([reader.prepare(pixels)], [guess])
+    assert read.places is not None
+    assert np.allclose(read.places.boxes_xyxy[0], [x1, y1, x2, y2], atol=0.03 * max(height, width))
+    assert np.allclose(read.places.proposals_xyxy, guess.boxes_xyxy) and read.places.scores.tolist() == [
+        pytest.approx(0.7)
+    ]
+
+
+def test_no_box_no_place() -> None:
+    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    (read,) = reader.read([reader.prepare(np.zeros((50, 50), np.uint8))], [said([], [], [])])
+    assert read.places is not None and read.places.kinds.shape == (0, 4)
+    fused = fuse(read, default_fusion(CLASSES), NAMES, width=50, height=50)
+    assert len(fused.boxes_xyxy) == 0 and sum(fused.probabilities.values()) == pytest.approx(1)
+
+
+def places(kinds: list[list[float]], scores: list[float], quality: list[float]) -> Places:
+    count = len(kinds)
+    boxes = np.array([[10.0 + 100 * i, 10, 50 + 100 * i, 50] for i in range(count)], np.float32)
+    return Places(
+        boxes + 2,
+        boxes,
+        np.array(scores, np.float32),
+        np.array(quality, np.float32),
+        np.array(kinds, np.float32),
+        TUMORS,
+    )
+
+
+def test_scores_are_the_weighted_geometric_mean_by_hand() -> None:
+    parameters = replace(
+        default_fusion(CLASSES), place_weights=(0.5, 0.25, 0.25), box_gamma=0.0, place_mix=0.25, box_weight=0.0
+    )
+    out = replace(
+        said([[10, 10, 50, 50]], ["glioma"], [0.64]),
+        places=places([[0.81, 0.09, 0.05, 0.05]], [0.64], [0.5]),
+        classifier_logits=np.array([5, 0, 0, 0], np.float32),
+    )
+    fused = fuse(out, parameters, NAMES, width=400, height=400)
+    assert fused.box_labels[0] == "glioma"
+    assert fused.scores[0] == pytest.approx(0.64**0.5 * 0.5**0.25 * 0.81**0.25, rel=1e-5)
+    assert fused.boxes_xyxy[0].tolist() == [10.5, 10.5, 50.5, 50.5]
+
+
+def test_evidence_of_places() -> None:
+    evidence = place_evidence(places([[0.9, 0.02, 0.03, 0.05], [0.1, 0.2, 0.1, 0.6]], [0.9, 0.1], [0.5, 0.5]), NAMES)
+    assert evidence[0] == pytest.approx(np.log(9)) and evidence[2] == pytest.approx(np.log(0.05 / 0.95))
+
+
+def test_a_saved_bundle_with_a_refiner_says_the_same(bundle: Bundle, slices: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = RefinerConfig(weights="none", image_size=64, slice_size=96, pyramid_channels=16, head_width=16)
+    refiner = build_refiner(config, 3).eval()
+    meta = refiner_meta(refiner, config, TUMORS, negative="no_tumor")
+    save_bundle(tmp_path / "bundle", replace(bundle, refiner=refiner, refiner_meta=meta), half=False)
+    first = Predictor(replace(bundle, refiner=refiner, refiner_meta=meta), PredictConfig(device="cpu"))
+    again = Predictor(load_bundle(tmp_path / "bundle"), PredictConfig(device="cpu"))
+    for path in slices:
+        one, two = first.predict(path), again.predict(path)
+        assert one.stages is not None and one.stages.places is not None
+        assert np.allclose(one.boxes_xyxy, two.boxes_xyxy, atol=1e-3)
+        inside = (one.boxes_xyxy >= 0).all() and (one.boxes_xyxy[:, 2] <= (one.width or 0)).all()
+        assert inside and sum(one.probabilities.values()) == pytest.approx(1)
