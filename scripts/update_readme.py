@@ -24,15 +24,22 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
 
+BAKEOFF = "bakeoff"
+
 KEYS = (
     "combined.accuracy",
+    "combined.sensitivity",
+    "combined.specificity",
     "combined.mAP",
     "combined.mAP50",
     "combined.joint_accuracy",
+    "combined.ece",
+    "combined.gain.accuracy_over_classifier",
+    "combined.gain.accuracy_over_detector",
+    "combined.gain.mAP_over_detector",
     "classification.accuracy",
     "stages.detector_alone.accuracy",
     "detection.mAP",
-    "classification.ece",
     "detection.false_alarms_per_healthy_slice",
 )
 ROWS = [headline for key in KEYS for headline in HEADLINES if headline.key == key]
@@ -47,13 +54,38 @@ def table(result: dict[str, Any]) -> str:
     head = ["figure", f"all {everything} slices (95 % interval)", *([f"the {kept} that are no copies"] * doubled)]
     lines = [f"**{result['title']}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in ROWS:
+        if figure_at(report, row.key) is None:
+            continue  # of a report made before there was such a figure
         cells = [row.name, _cell(report, report["intervals"], row)]
         if doubled:
             cells.append(_cell(clean, clean["intervals"], row))
         lines.append(f"| {' | '.join(cells)} |")
     speed = report["speed"]
-    lines += ["", f"{result['machine']}; {speed['images_per_second']:.1f} slices per second, both stages, decoded.", ""]
+    rate = speed["images_per_second"]
+    timed = f"; {rate:.1f} slices per second, all stages, decoded" if rate else ""
+    lines += ["", f"{result['machine']}{timed}.", ""]
     return "\n".join([*lines, f"`{result['command']}`"])
+
+
+def board(result: dict[str, Any]) -> str:
+    """The bake-off as a Markdown table, best first; what may be chance is called a tie."""
+    budget, rows = result["budget"], result["rows"]
+    title = f"**{len(rows)} trainings, judged on {result['slices']} unseen slices of {result['sources']} source slices;"
+    title += f" {budget['epochs']} epochs over {budget['training_slices']} slices at {budget['size']} px each**"
+    lines = [
+        title,
+        "",
+        "| architecture | start | accuracy (95 % interval) | macro-F1 | parameters | ms per slice | against the best |",
+        "|---|---|---|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        accuracy = f"{100 * row['accuracy']:.1f} % ({show_interval(row['interval'], percent=True)})"
+        verdict = "best" if row is rows[0] else "tie" if row["tie_with_best"] else "worse"
+        lines.append(
+            f"| `{row['arch']}` | {row['start']} | {accuracy} | {row['macro_f1']:.3f} | "
+            f"{row['parameters'] / 1e6:.1f} M | {row['ms_per_slice']:.1f} | {verdict} |"
+        )
+    return "\n".join([*lines, "", f"{result['machine']}, one slice at a time, decoded. `{result['command']}`"])
 
 
 def _cell(record: dict[str, Any], intervals: dict[str, Any], row: Headline) -> str:
@@ -63,10 +95,11 @@ def _cell(record: dict[str, Any], intervals: dict[str, Any], row: Headline) -> s
 
 def updated(text: str) -> str:
     """The README with every ``<!-- NAME:begin -->`` block filled from the results whose name begins with NAME."""
-    for block in ("demo", "results"):
-        files = sorted(RESULTS.glob("*.json"))
-        mine = [f for f in files if (f.stem.startswith("demo")) == (block == "demo")]
-        tables = [table(json.loads(f.read_text(encoding="utf-8"))) for f in mine]
+    files = sorted(RESULTS.glob("*.json"))
+    kinds = {f: f.stem if f.stem in ("demo", BAKEOFF) else "results" for f in files}
+    for block in ("demo", "results", BAKEOFF):
+        write = board if block == BAKEOFF else table
+        tables = [write(json.loads(f.read_text(encoding="utf-8"))) for f in files if kinds[f] == block]
         begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
         before, rest = text.split(begin)
         after = rest.split(end, 1)[1]
