@@ -9,6 +9,7 @@ features, which keep only what tells the classes apart: they caught 62 % of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,10 @@ SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance: hundreds of channels from some thousand slices are noisy."""
 KNOWN_SHARE = 0.995
 """Share of known slices that lie within the threshold before the margin."""
-MARGIN = 1.3
+MARGIN = 1.1
 """Unseen slices lie further out than those that the detector was trained on: factor on the threshold, docs/log.md."""
+PARTS = 5
+"""Parts of the known slices, each measured by the mean and covariance of the others."""
 FEWEST = 40
 """Source slices without which nothing is said."""
 
@@ -82,16 +85,22 @@ def fit_novelty(features: FloatArray, groups: Sequence[int], *, trained_on: bool
     if len(first) < FEWEST:
         return None
     values = features[np.sort(first)].astype(np.float64)
-    mean = values.mean(axis=0)
-    covariance = np.cov(values.T)
+    # Each part against the others: a covariance of few slices lies closer to these than to any new one.
+    part = np.arange(len(values)) % PARTS
+    unseen = [distances(_gaussian(values[part != k]), values[part == k].astype(np.float32)) for k in range(PARTS)]
+    edge = float(np.quantile(np.concatenate(unseen), KNOWN_SHARE))
+    return replace(_gaussian(values), threshold=edge * (MARGIN if trained_on else 1.0))
+
+
+def _gaussian(values: Doubles) -> Novelty:
+    """Mean and whitening of ``(N, D)`` rows, without a threshold."""
+    mean, covariance = values.mean(axis=0), np.cov(values.T)
     spread = np.diag(covariance)
     # A channel that never changes would make every other picture infinitely far: a floor of a thousandth of the mean.
     floor = 1e-3 * spread.mean() + 1e-12
     shrunk = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * spread + floor)
     whitening = np.linalg.inv(np.linalg.cholesky(shrunk)).T
-    novelty = Novelty(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
-    edge = float(np.quantile(distances(novelty, features), KNOWN_SHARE))
-    return Novelty(novelty.mean, novelty.whitening, edge * (MARGIN if trained_on else 1.0))
+    return Novelty(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
 
 
 __all__ = ["MapStatistics", "distances", "fit_novelty", "is_novel"]

@@ -37,6 +37,15 @@ def test_too_few_source_slices_say_nothing() -> None:
     assert fit_novelty(features, [0] * 100, trained_on=False) is None
 
 
+def test_more_channels_than_slices_flag_no_new_slice() -> None:
+    """The demo's case: 72 slices, 192 numbers each."""
+    rng = np.random.default_rng(0)
+    novelty = fit_novelty(rng.normal(size=(72, 192)).astype(np.float32), range(72), trained_on=False)
+    assert novelty is not None
+    new = rng.normal(size=(200, 192)).astype(np.float32)
+    assert (distances(novelty, new) > novelty.threshold).mean() < 0.05
+
+
 def test_a_channel_that_never_changes_does_no_harm() -> None:
     features = known(np.random.default_rng(0))
     features[:, 0] = 1.0
