@@ -31,7 +31,8 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
         losses |= {name: [r["losses"].get(name) for r in history] for name in parts}
     epochs = [r["epoch"] for r in history]
     _lines(left, epochs, losses, "training loss")
-    names = list(history[0]["metrics"]) if history else []
+    # Not every epoch is evaluated (`training.evaluate_every`).
+    names = list(dict.fromkeys(name for record in history for name in record["metrics"]))
     _lines(right, epochs, {n: [r["metrics"].get(n) for r in history] for n in names}, "validation")
     right.set_ylim(0, 1.02)
     if best_epoch is not None:

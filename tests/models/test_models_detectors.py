@@ -229,3 +229,23 @@ def test_dropout_and_norms_of_other_parts_still_train_while_frozen() -> None:
     model.train()
     outside = [m for m in model.network.roi_heads.modules() if isinstance(m, nn.BatchNorm2d)]
     assert outside and all(m.training for m in outside)
+
+
+def test_widths_make_a_smaller_model() -> None:
+    plain, narrow = tiny(), tiny(pyramid_channels=32, head_width=64)
+    assert sum(p.numel() for p in narrow.parameters()) < 0.5 * sum(p.numel() for p in plain.parameters())
+    assert torch.isfinite(torch.stack(list(narrow.train()(*batch()).values()))).all()
+    with pytest.raises(ModelError, match="no choice of widths"):
+        tiny("fasterrcnn_mobilenet_v3_large_fpn", head_width=64)
+
+
+def test_kept_parts_stand_still_also_after_thawing() -> None:
+    model = tiny(frozen=["0", "1"])
+    model.freeze_backbone(True)
+    model.freeze_backbone(False)
+    moved = moved_by_one_step(model)
+    kept = ("network.backbone.body.0.", "network.backbone.body.1.")
+    assert not [name for name in moved if name.startswith(kept)], "weights and BatchNorm statistics are kept"
+    assert any(name.startswith("network.backbone.body.4.") for name in moved)
+    with pytest.raises(ModelError, match="no part 'layer9'"):
+        tiny(frozen=["layer9"])

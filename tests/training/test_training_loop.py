@@ -203,6 +203,13 @@ def test_stops_early_and_keeps_the_best(samples: list[Sample], tmp_path: Path) -
     assert history.best_epoch == 4, "of equals the later one"
 
 
+def test_figures_only_every_few_epochs(samples: list[Sample], tmp_path: Path) -> None:
+    history = train(classification_task(samples), training(epochs=5, evaluate_every=2), tmp_path / "run")
+    assert [bool(record["metrics"]) for record in history.records] == [False, True, False, True, True]
+    assert history.best_epoch in (2, 4, 5), "the best epoch is one that was evaluated"
+    assert (tmp_path / "run" / "curves.png").is_file()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,0 +1,63 @@
+"""The packaged model: its size, that it predicts without anything else, and that it knows what is no brain MRI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detectclf.inference.predictor import Predictor, default_bundle, load
+from detectclf.models.bundle import NOVELTY_FILE
+
+MOST_BYTES = 25 * 2**20
+MOST_NOVELTY_BYTES = 2**20
+
+
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return load(device="cpu")
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    files = [f for f in default_bundle().rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= MOST_BYTES
+    assert (default_bundle() / NOVELTY_FILE).stat().st_size <= MOST_NOVELTY_BYTES
+
+
+def test_its_card_states_data_licences_figures_and_limits() -> None:
+    card = (default_bundle() / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for words in ("CC BY 4.0", "Apache-2.0", "out of fold", "Not a medical device", "95 % interval"):
+        assert words in card, f"the card does not say {words!r}"
+
+
+def others() -> dict[str, np.ndarray]:
+    """Pictures of something else: from installed packages, and made here."""
+    data = pytest.importorskip("skimage.data")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256]
+    pictures = {name: getattr(data, name)() for name in ("astronaut", "camera", "coins", "page", "text", "moon")}
+    pictures["face"] = (data.lfw_subset()[0] * 255).astype(np.uint8)
+    pictures["noise"] = rng.integers(0, 256, (256, 256), dtype=np.uint8)
+    pictures["blank"] = np.full((256, 256), 90, dtype=np.uint8)
+    pictures["black"] = np.zeros((256, 256), dtype=np.uint8)
+    pictures["gradient"] = x.astype(np.uint8)
+    pictures["checks"] = (((x // 32 + y // 32) % 2) * 255).astype(np.uint8)
+    return pictures
+
+
+def test_other_pictures_are_flagged_and_no_tumour_is_claimed(model: Predictor) -> None:
+    wrong = []
+    for name, pixels in others().items():
+        said = model.predict(Image.fromarray(pixels).convert("RGB"))
+        sure = any(score >= said.box_threshold for score in said.scores)
+        if "not_a_brain_mri" not in said.flags or said.label != "no_tumor" or sure:
+            wrong.append((name, said.label, said.flags))
+    assert wrong == []
+
+
+def test_real_slices_are_not_flagged(model: Predictor, shared: Path) -> None:
+    files = sorted((shared / "data" / "boxed" / "valid").glob("*.jpg"))[::40]
+    flagged = [f.name for f in files if "not_a_brain_mri" in model.predict(f).flags]
+    assert len(flagged) <= 1
