@@ -186,6 +186,24 @@ class Predictor:
                     raise prepared.error
             yield from self._run_stages(batch)
 
+    def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
+        """``(N, D)`` statistics of the detector's maps, as in :attr:`StageOutputs.features`; the detector alone runs.
+
+        Raises:
+            DataError, UnsafeError: an image cannot be read.
+        """
+        import torch
+
+        rows = []
+        for batch in self._batches(samples, self.config.batch_size):
+            for prepared in batch:
+                if prepared.error is not None:
+                    raise prepared.error
+            with torch.inference_mode():
+                self._detector(list(self._tensor([s.detector_input for s in batch])))
+            rows.append(self._statistics.rows())
+        return np.concatenate(rows)
+
     def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
         """Batches of prepared slices, decoded by threads while the models run."""
         remaining = iter(inputs)

@@ -166,10 +166,11 @@ def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds:
     """What the slices look like to the bundle's own detector."""
     from detectclf.inference.novelty import fit_novelty
 
-    # The folds' detectors are other networks, whose features mean something else.
-    outputs = list(predictor.raw_many(unseen.dataset.samples)) if of_folds else unseen.outputs
-    features = [o.features for o in outputs if o.features is not None]
-    return fit_novelty(np.stack(features), groups, trained_on=of_folds) if len(features) == len(groups) else None
+    if of_folds:
+        # The folds' detectors are other networks, whose features mean something else.
+        return fit_novelty(predictor.statistics_many(unseen.dataset.samples), groups, trained_on=True)
+    features = [o.features for o in unseen.outputs if o.features is not None]
+    return fit_novelty(np.stack(features), groups, trained_on=False) if len(features) == len(groups) else None
 
 
 def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:
