@@ -82,7 +82,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     rows = fingerprints.rows
     joined = _Joined(len(rows))
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
-    distinct = representatives[_has_detail(rows[representatives])]
+    distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
         # The whole slice finds what the head box cannot (its threshold moves with strong changes of contrast), and the
         # head alone what was framed anew.
@@ -258,13 +258,14 @@ def _describe(rows: Rows, members: list[int]) -> CopyGroup:
     others = rows[members]
     kinds = ["exact"] * len(members)
     differ = np.flatnonzero((first["digest"] != others["digest"]).any(axis=1))
-    if len(differ):
-        alike, orientation, motion, _ = compare(first[differ], others[differ])
-        framed = compare(first[differ], others[differ], head=True)
+    # In batches: a group may be as large as the data set.
+    for batch in (differ[start : start + _BATCH] for start in range(0, len(differ), _BATCH)):
+        alike, orientation, motion, _ = compare(first[batch], others[batch])
+        framed = compare(first[batch], others[batch], head=True)
         # The head alone decides only where whole slices do not match: its motion says less of a crop.
         anew = (alike < 0.8) & (framed[0] > alike)
         orientation[anew], motion[anew] = framed[1][anew], framed[2][anew]
-        for place, turned, moved in zip(differ.tolist(), orientation.tolist(), motion, strict=True):
+        for place, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):
             kinds[place] = _kind(rows[members[0]], rows[members[place]], turned, moved)
     return CopyGroup(tuple(members), max(kinds, key=KINDS.index), tuple(kinds))
 
