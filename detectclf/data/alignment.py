@@ -27,8 +27,8 @@ _EDGE = 3
 # Pairs less alike than this after the coarse alignment are not copies: of 3,790 real and planted pairs of copies the
 # least alike had 0.84.
 _HOPELESS = 0.75
-# Pairs less alike than this after the full alignment are not looked at place by place.
-_DOUBTFUL = 0.85
+DOUBTFUL = 0.85
+"""Pairs less alike than this after the full alignment are not copies as whole slices, nor looked at place by place."""
 
 
 @cache
@@ -157,7 +157,7 @@ def similarity(fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, Float
         motion[worth] = align(a, b, motion[worth], 2)
         a, b = _detail(a), _detail(warp(b, motion[worth]))
         alike[worth] = correlation(a, b)
-        doubtful = np.flatnonzero(alike[worth] >= _DOUBTFUL)
+        doubtful = np.flatnonzero(alike[worth] >= DOUBTFUL)
         if len(doubtful):
             weak[worth[doubtful]] = _weak_places(a[doubtful], b[doubtful])
     return alike, motion, weak

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.data.alignment import (
+    DOUBTFUL,
     ORIENTATIONS,
     correlation,
     halve,
@@ -30,8 +31,9 @@ Indices = npt.NDArray[np.int64]
 # Copies lie above, measured on the real slices: the most alike neighbouring slices of one head reach 0.932 as whole
 # slices and 0.908 as heads alone (scripts/bench_copies.py, docs/log.md).
 _SAME_SLICE, _SAME_HEAD = 0.935, 0.92
-# Or, for copies that were sharpened, places that are all alike: neighbouring slices reach 0.881 and 0.861 there.
-_EVEN_SLICE, _EVEN_HEAD = 0.895, 0.87
+# Or, for copies that were sharpened, heads of which all places are alike: neighbouring slices reach 0.861 there. (Of
+# whole slices this is no use: with the contrast changed, dark neighbours reach 0.911.)
+_EVEN_HEAD = 0.87
 # Pairs whose detail agrees less than this before alignment, in the best orientation, are not looked at further.
 _COARSE = 0.45
 # A slice is given up after so many neighbours in a row that are not its copies.
@@ -217,15 +219,25 @@ def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
     """Which of ``pairs`` ``(N, 2)`` are copies."""
 
     def one(batch: Indices) -> npt.NDArray[np.bool_]:
-        alike, _, _, weak = compare(rows[batch[:, 0]], rows[batch[:, 1]], head)
-        same = (alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD) if head else (alike >= _SAME_SLICE) | (weak >= _EVEN_SLICE)
-        return np.asarray(same)
+        return _are_copies(rows[batch[:, 0]], rows[batch[:, 1]], head)
 
     batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
     # NumPy lets go of Python's lock in its loops.
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         found = list(pool.map(one, batches))
     return np.concatenate([*found, np.zeros(0, np.bool_)])
+
+
+def _are_copies(a: Rows, b: Rows, head: bool) -> npt.NDArray[np.bool_]:
+    alike, _, _, weak = compare(a, b, head)
+    if head:
+        return np.asarray((alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD))
+    same = np.asarray(alike >= _SAME_SLICE)
+    # Where the whole slices leave it open, the heads decide.
+    open_ = np.flatnonzero((alike >= DOUBTFUL) & ~same)
+    if len(open_):
+        same[open_] = _are_copies(a[open_], b[open_], head=True)
+    return same
 
 
 def compare(a: Rows, b: Rows, head: bool = False) -> tuple[FloatArray, Indices, FloatArray, FloatArray]:
