@@ -1,8 +1,10 @@
 """Time, memory, recall and precision of finding copies, on planted variants of real slices.
 
-Usage: ``python scripts/bench_copies.py ../shared/data/boxed --slices 20000``. Each source slice is planted as itself
-and as variants drawn from ``VARIANTS``; pairs of one source are the truth. Sources that are copies of each other
-already (the real data holds many) are left out beforehand, by the finder itself on the originals.
+Usage: ``python scripts/bench_copies.py ../shared/data/boxed --slices 20000 --side 256``, with ``--slices 2000
+--sources 200`` for the growth from there, with ``--slices 100000`` for the memory. Each source slice is planted as
+itself and as variants drawn from ``VARIANTS``, then as two of them one after the other; pairs of one source are the
+truth. Sources that are copies of each other already (the real data holds many) are left out beforehand, by the finder
+itself on the originals.
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ def _crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(pixels[top : height - bottom, left : width - right])
 
 
+def _sharpen(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    soft = cv2.GaussianBlur(pixels, (0, 0), 1.5).astype(np.float32)
+    return np.asarray(_clip(pixels + rng.uniform(1, 3) * (pixels - soft)))
+
+
 def _full_crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape
     y, x = int(0.03 * height), int(0.03 * width)
@@ -49,6 +56,7 @@ def _full_crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 VARIANTS: dict[str, Variant] = {
     "reencoded": lambda p, rng: _jpeg(p, int(rng.integers(35, 90))),
+    "reencoded at 10": lambda p, rng: _jpeg(p, 10),
     "resized": lambda p, rng: _clip(cv2.resize(p, None, fx=(f := rng.uniform(0.3, 1.4)), fy=f)),
     "stretched": lambda p, rng: _clip(cv2.resize(p, (416, 512))),
     "mirrored": lambda p, rng: np.ascontiguousarray(p[:, ::-1]),
@@ -60,29 +68,43 @@ VARIANTS: dict[str, Variant] = {
     "gamma": lambda p, rng: _clip(255 * (p / 255.0) ** rng.choice([0.6, 1.6])),
     "cropped": _crop,
     "cropped to 94 %": _full_crop,
+    "sharpened": _sharpen,
     "noised": lambda p, rng: _clip(p + rng.normal(0, rng.uniform(4, 16), p.shape)),
     "mirrored, adjusted, small": lambda p, rng: _jpeg(_clip(cv2.resize(p[:, ::-1] * 1.2 + 10, (256, 256))), 60),
     "cropped, noised": lambda p, rng: _clip((c := _crop(p, rng)) + rng.normal(0, 8, c.shape)),
 }
 
 
-def plant(files: list[Path], count: int, seed: int) -> tuple[Fingerprints, np.ndarray, list[str]]:
-    """Fingerprints of ``count`` slices (each file with some random variants), the source of each, and its variant."""
+def _kinds(count: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """``count`` ways to alter a slice: each variant once in random order, after that two different ones together."""
+    single = [(name,) for name in rng.permutation(list(VARIANTS)).tolist()]
+    double = [tuple(rng.choice(list(VARIANTS), 2, replace=False).tolist()) for _ in range(count - len(single))]
+    return [*single, *double][:count]
+
+
+def plant(
+    files: list[Path], count: int, seed: int, side: int | None = None
+) -> tuple[Fingerprints, np.ndarray, list[str]]:
+    """Fingerprints of ``count`` slices (each file with some random variants), the source of each, and its variant.
+
+    With ``side`` the sources are first shrunk to it, which makes many variants of few files cheap.
+    """
     rng = np.random.default_rng(seed)
     rows = np.zeros(count, ROW)
     source = np.zeros(count, np.int64)
     kinds: list[str] = []
     drawn = -(-count // len(files)) - 1
-    orders = (["original", *rng.permutation(list(VARIANTS))[:drawn].tolist()] for _ in files)
-    plan = (
-        (file, number, kind) for (number, file), order in zip(enumerate(files), orders, strict=True) for kind in order
-    )
-    for place, (file, number, kind) in enumerate(islice(plan, count)):
-        if kind == "original":
-            pixels = np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), np.uint8)
-        shown = pixels if kind == "original" else VARIANTS[kind](pixels, rng)
+    plan = ((number, kind) for number in range(len(files)) for kind in [(), *_kinds(drawn, rng)])
+    for place, (number, kind) in enumerate(islice(plan, count)):
+        if not kind:
+            pixels = np.asarray(cv2.imread(str(files[number]), cv2.IMREAD_GRAYSCALE), np.uint8)
+            if side is not None:
+                pixels = np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        shown = pixels
+        for name in kind:
+            shown = VARIANTS[name](shown, rng)
         rows[place], source[place] = fingerprint(shown)[0], number
-        kinds.append(kind)
+        kinds.append(" + ".join(kind) or "original")
     names = tuple(str(place) for place in range(len(kinds)))
     empty = ("",) * len(kinds)
     return Fingerprints(rows[: len(kinds)], names, empty, empty), source[: len(kinds)], kinds
@@ -108,13 +130,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder searched for .jpg files")
     parser.add_argument("--slices", type=int, default=2000)
     parser.add_argument("--sources", type=int, help="use only this many source slices")
+    parser.add_argument("--side", type=int, help="shrink the sources to this many pixels first (faster)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     files = distinct(sorted(args.data.rglob("*.jpg")))
     if args.sources:
         files = [files[i] for i in np.linspace(0, len(files) - 1, args.sources).astype(int)]
     start = time.process_time()
-    fingerprints, source, kinds = plant(files, args.slices, args.seed)
+    fingerprints, source, kinds = plant(files, args.slices, args.seed, args.side)
     made = time.process_time()
     groups = [group.members for group in find_copies(fingerprints)]
     end = time.process_time()

@@ -6,6 +6,7 @@ a reader returns is always usable; whether a fault is a reason to stop is the ca
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ class Change:
     """One thing that a reader did differently from what the annotation says, with all that is needed to undo it.
 
     Attributes:
-        action: ``change_box``, ``drop_box``, ``scale_boxes``, ``leave_out`` (a slice) or ``rename_class``.
+        action: ``change_box``, ``drop_box``, ``scale_boxes``, ``leave_out`` (a slice), ``rename_class`` or
+            ``drop_record`` (of an annotation file, kept as it stands there).
         code: the fault that it mends.
         split, name: the slice, or ``None`` where it is about the whole data set.
         before, after: the value as stated and as mended; ``None`` for none.
@@ -66,6 +68,12 @@ class Faults:
     def warning(self, code: str, file: Path | str, detail: str, line: int | None = None) -> None:
         """Notes a fault that is worth a look."""
         self.add("warning", code, file, line, detail)
+
+    def drop(self, code: str, file: Path | str, stated: object, line: int | None = None) -> None:
+        """Notes that a record of an annotation file (text, or what its JSON says) is not in what the reader gives."""
+        text = stated if isinstance(stated, str) else json.dumps(stated)
+        before = {"file": self.relative(file), "line": line, "stated": text}
+        self.changes.append(Change("drop_record", code, None, None, before, None))
 
     def relative(self, file: Path | str) -> str:
         """``file`` relative to the data set where it lies inside, else as it is; always with ``/``."""

@@ -23,6 +23,7 @@ from detectclf.types import ByteSpan, Pixels
 MAX_FILE_BYTES = 512 * 2**20
 """Most bytes of one image file."""
 
+_RIPPLE = 3
 _HEAD_BYTES = 132
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -211,9 +212,12 @@ def _blank(pixels: Pixels) -> list[tuple[str, str]]:
     if pixels.size == 1:
         return [("one_pixel", "image of one pixel")]
     least, most = int(pixels.min()), int(pixels.max())
-    if most == 0:
+    # JPEG leaves ripples of a level or two on an empty picture.
+    if most <= _RIPPLE:
         return [("all_black", "every pixel is black")]
-    return [("constant", f"every pixel has grey level {least}")] if least == most else []
+    if most - least <= _RIPPLE:
+        return [("constant", f"every pixel has grey level {least}" + (f" to {most}" if most > least else ""))]
+    return []
 
 
 __all__ = [

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELLS = 48  # per side of a heatmap
+_LINES = (":", "--", "-.", (0, (5, 5)))  # of the splits, where their medians are drawn
 _UNLABELLED = "(no label)"
 
 
 def stats_figure(dataset: Dataset) -> Figure:
-    """Classes per split, sizes of boxes and their positions per class.
+    """Classes per split, sizes of boxes and their positions per class, with the median of each split.
 
     Sizes are the square root of the share of the picture that a box covers, which is comparable between pictures of
     any resolution. A heatmap's value is the share of the class's boxes that cover the place.
@@ -31,6 +32,7 @@ def stats_figure(dataset: Dataset) -> Figure:
     from matplotlib.figure import Figure
 
     boxes = _relative_boxes(dataset)
+    by_split = {split: _relative_boxes(dataset.split(split)) for split in dataset.splits}
     columns = max(len(boxes), 2)
     figure = Figure(figsize=(max(9.0, 2.9 * columns), 7.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,12 +41,13 @@ def stats_figure(dataset: Dataset) -> Figure:
     above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     counts, sizes = above.subplots(1, 2)
     _draw_counts(counts, dataset)
-    _draw_sizes(sizes, boxes, dataset.classes)
+    _draw_sizes(sizes, boxes, by_split, dataset.classes)
     maps = np.atleast_1d(below.subplots(1, columns))
     for axes in maps[len(boxes) :]:
         axes.set_axis_off()
     for axes, (name, relative) in zip(maps, boxes.items(), strict=False):
         _draw_heatmap(axes, name, relative, dataset.classes)
+        _draw_median_boxes(axes, name, by_split)
     return figure
 
 
@@ -94,36 +97,44 @@ def _draw_counts(axes: Axes, dataset: Dataset) -> None:
         )
 
 
-def _draw_sizes(axes: Axes, boxes: dict[str, FloatArray], classes: tuple[str, ...]) -> None:
-    """Outlined histograms of box sizes per class, with the median marked."""
-    axes.set_title("Size of boxes", fontsize=11)
+def _draw_sizes(
+    axes: Axes, boxes: dict[str, FloatArray], by_split: dict[str, dict[str, FloatArray]], classes: tuple[str, ...]
+) -> None:
+    """Outlined histograms of box sizes per class, with the median of each split marked."""
+    axes.set_title("Size of boxes, and medians per split", fontsize=11)
     axes.set_xlabel("square root of the box's share of the picture, %")
     axes.set_ylabel("boxes")
     axes.spines[["top", "right"]].set_visible(False)
     if not boxes:
         axes.text(0.5, 0.5, "no boxes", ha="center", va="center", transform=axes.transAxes)
         return
-    sizes = {name: 100 * np.sqrt((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])) for name, b in boxes.items()}
+    sizes = {name: _sizes(relative) for name, relative in boxes.items()}
     edges = np.linspace(0, max(float(v.max()) for v in sizes.values()) * 1.02 + 0.1, 33).tolist()
     for name, values in sizes.items():
-        color, median = _color(name, classes), float(np.median(values))
+        color, words = _color(name, classes), []
+        for place, (split, found) in enumerate(by_split.items()):
+            if name in found:
+                median = float(np.median(_sizes(found[name])))
+                words.append(f"{split} {median:.0f} %")
+                axes.axvline(median, color=color, linewidth=1, linestyle=_LINES[place % len(_LINES)])
         axes.hist(values, edges, histtype="stepfilled", color=color, alpha=0.25)
-        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}, median {median:.0f} %")
-        axes.axvline(median, color=color, linewidth=1, linestyle="--")
+        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}: {', '.join(words)}")
     axes.legend(fontsize=8, frameon=False)
 
 
-def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[str, ...]) -> None:
-    """Where the boxes of one class lie; the outline is the median box."""
-    from matplotlib.patches import Rectangle
+def _sizes(relative: FloatArray) -> FloatArray:
+    """Square root of the share of the picture, %."""
+    areas = (relative[:, 2] - relative[:, 0]) * (relative[:, 3] - relative[:, 1])
+    return np.asarray(100 * np.sqrt(areas), np.float32)
 
+
+def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[str, ...]) -> None:
+    """Where the boxes of one class lie."""
     centres = (np.arange(CELLS) + 0.5) / CELLS
     across = (relative[:, :1] <= centres) & (centres < relative[:, 2:3])
     down = (relative[:, 1:2] <= centres) & (centres < relative[:, 3:4])
     covered = np.einsum("ny,nx->yx", down.astype(np.float32), across.astype(np.float32)) / len(relative)
     image = axes.imshow(100 * covered, cmap="magma", vmin=0, extent=(0, 1, 1, 0), interpolation="bilinear")
-    x1, y1, x2, y2 = (float(v) for v in np.median(relative, axis=0))
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1, linestyle=":"))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(f"{name} ({len(relative):,} boxes)", fontsize=10)
@@ -132,6 +143,20 @@ def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[st
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.75)
     bar.set_label("% of boxes here", fontsize=8)
     bar.ax.tick_params(labelsize=7)
+
+
+def _draw_median_boxes(axes: Axes, name: str, by_split: dict[str, dict[str, FloatArray]]) -> None:
+    """Outlines the median box of one class in each split: outlines that lie apart are splits that differ."""
+    from matplotlib.patches import Rectangle
+
+    for place, (split, found) in enumerate(by_split.items()):
+        if name in found:
+            x1, y1, x2, y2 = (float(v) for v in np.median(found[name], axis=0))
+            style = _LINES[place % len(_LINES)]
+            outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linestyle=style)
+            outline.set_label(f"median box, {split}")
+            axes.add_patch(outline)
+    axes.legend(fontsize=6, loc="lower left", facecolor="black", edgecolor="none", labelcolor="white")
 
 
 def _color(name: str, classes: tuple[str, ...]) -> tuple[float, float, float]:

@@ -63,6 +63,12 @@ def _constant(level: int) -> Callable[[Path], object]:
     return lambda train: Image.fromarray(np.full((48, 64), level, np.uint8)).save(train / "slice1.png")
 
 
+def _rippled(level: int) -> Callable[[Path], object]:
+    """An empty picture as JPEG leaves it."""
+    pixels = level + np.random.default_rng(0).integers(0, 3, (48, 64), dtype=np.uint8)
+    return lambda train: Image.fromarray(pixels).save(train / "slice1.png")
+
+
 def _animated(train: Path) -> None:
     frames = [Image.open(draw(train.parent / "scratch" / f"{i}.png", seed=i)) for i in range(3)]
     frames[0].save(train / "slice1.png", format="GIF", save_all=True, append_images=frames[1:])
@@ -102,6 +108,7 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("error", "duplicate_annotation_id", _coco([box(1, 1, [3, 3, 9, 9]), box(1, 2, [3, 3, 9, 9])])),
     ("error", "duplicate_image_id", _coco([], [image(1), image(1, "other.png")])),
     ("error", "duplicate_image", _coco([], [image(1), image(2, "slice1.png")])),
+    ("error", "duplicate_image", _coco([], [image(1), image(2, "./slice1.png")])),
     ("error", "duplicate_key", _after(_duplicate_key)),
     ("error", "bad_record", _coco([box(1, 1, [3, 3, 9])])),
     ("error", "bad_record", _coco([box(1, 1, None)])),
@@ -125,6 +132,8 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("error", "one_pixel", _one_pixel),
     ("error", "all_black", _after(_constant(0))),
     ("error", "constant", _after(_constant(90))),
+    ("error", "all_black", _after(_rippled(0))),
+    ("error", "constant", _after(_rippled(90))),
     ("warning", "unlisted_image", _after(lambda train: draw(train / "more.png", seed=9))),
     ("error", "yolo_columns", _yolo("0 0.5 0.5 0.2\n")),
     ("error", "yolo_columns", _yolo("0 0.5 0.5 0.2 0.2 0.9\n")),  # a box with its confidence

@@ -65,6 +65,31 @@ def test_log_says_enough_to_undo(faulty: Path, tmp_path: Path) -> None:
     assert ("leave_out", "nothing_known", "slice5.png") in changes
 
 
+def test_records_that_are_not_copied_are_in_the_log_as_they_stood(tmp_path: Path) -> None:
+    orphan, nothing = box(2, 99, [1, 1, float("nan"), 5]), box(3, 1, None)
+    coco(tmp_path / "in", [image(1), image(2), image(2, "x.png")], [box(1, 1, [2, 2, 20, 20]), orphan, ["x"], nothing])
+    lines = [json.loads(line) for line in fix([tmp_path / "in"], tmp_path / "out").log.read_text().splitlines()]
+    dropped = [(c["code"], c["before"]["stated"]) for c in lines if c["action"] == "drop_record"]
+    assert dropped == [
+        ("duplicate_image_id", json.dumps(image(2, "x.png"))),
+        ("bad_record", '["x"]'),
+        ("orphan_annotation", json.dumps(orphan)),
+        ("bad_record", json.dumps(nothing)),
+    ]
+    assert {c["before"]["file"] for c in lines if c["action"] == "drop_record"} == {"train/_annotations.coco.json"}
+
+
+def test_unusable_lines_of_yolo_are_in_the_log(tmp_path: Path) -> None:
+    draw(tmp_path / "in/train/images/a.png")
+    (tmp_path / "in/train/labels").mkdir()
+    (tmp_path / "in/train/labels/a.txt").write_text("0 .5 .5 .2 .2\n7 .5 .5 .3 .3\n0 .5 .5\n")
+    (tmp_path / "in/train/labels/gone.txt").write_text("0 .1 .1 .1 .1\n")
+    (tmp_path / "in/data.yaml").write_text("train: train/images\nnames: [glioma]\n")
+    lines = [json.loads(line) for line in fix([tmp_path / "in"], tmp_path / "out").log.read_text().splitlines()]
+    dropped = [(c["before"]["line"], c["before"]["stated"]) for c in lines if c["action"] == "drop_record"]
+    assert dropped == [(2, "7 .5 .5 .3 .3"), (3, "0 .5 .5"), (None, "0 .1 .1 .1 .1\n")]
+
+
 def test_one_class_in_two_spellings(tmp_path: Path) -> None:
     coco(tmp_path / "in", [image(1), image(2)], [box(1, 1, [1, 1, 9, 9], 1), box(2, 2, [1, 1, 9, 9], 2)],
          ["Glioma", "glioma_tumor"])  # fmt: skip

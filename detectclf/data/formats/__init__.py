@@ -67,7 +67,7 @@ def detect_format(source: Path) -> tuple[str, str | None]:
         fitting.pop()
     note = None
     if len(fitting) > 1:
-        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]}, --from chooses another"
+        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]} (`data convert --from` chooses)"
     return fitting[0], note
 
 

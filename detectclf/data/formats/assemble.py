@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -65,13 +66,17 @@ def assemble(slices: Iterable[RawSlice], classes: Iterable[str], folder: Path, f
     declared = list(classes)
     negative = negative_of(declared)
     samples: dict[tuple[str, str], Sample] = {}
+    places: set[tuple[str, str]] = set()
     for raw in slices:
-        if (raw.split, raw.name) in samples:
+        # "./a.jpg" is the file of "a.jpg" too.
+        place = raw.split, raw.name if raw.span is not None else os.path.normpath(raw.path)
+        if (raw.split, raw.name) in samples or place in places:
             _leave_out(raw, "duplicate_image", raw.stated_in, f"stated twice in split {raw.split}", faults)
             continue
         sample = _sample(raw, negative or NEGATIVE_CLASS, folder, faults)
         if sample is not None:
             samples[raw.split, raw.name] = sample
+            places.add(place)
     ordered = sorted(samples.values(), key=lambda s: (_SPLIT_ORDER.get(s.split, 3), s.split, s.name))
     used = {s.label for s in ordered if s.label is not None}
     if negative is None and NEGATIVE_CLASS in used:

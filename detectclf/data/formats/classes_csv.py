@@ -45,6 +45,7 @@ def read(folder: Path, faults: Faults) -> Dataset:
         for line, row in rows:
             if len(row) != len(header):
                 faults.error("bad_columns", file, f"{len(row)} columns, the first line has {len(header)}", line)
+                faults.drop("bad_columns", file, row, line)
                 continue
             label = _label(row, names, file, line, faults)
             slices.append(RawSlice(find_image(row[0], [sub]), row[0], split, file, label=label, line=line))

@@ -79,9 +79,11 @@ def _categories(content: Any, file: Path, faults: Faults) -> tuple[dict[int, str
         number, name = category.get("id"), text_of(category, "name")
         if not isinstance(number, int) or name is None:
             faults.error("bad_record", file, f"category {str(category)[:80]} has no id or name")
+            faults.drop("bad_record", file, category)
             continue
         if number in names:
             faults.error("duplicate_category_id", file, f"category id {number} is {names[number]} and {name}")
+            faults.drop("duplicate_category_id", file, category)
             continue
         names[number] = name
         parent = text_of(category, "supercategory")
@@ -107,9 +109,11 @@ def _slices(
         number, name = image.get("id"), text_of(image, "file_name")
         if not isinstance(number, int) or name is None:
             faults.error("bad_record", file, f"image {str(image)[:80]} has no id or file_name")
+            faults.drop("bad_record", file, image)
             continue
         if number in by_id:
             faults.error("duplicate_image_id", file, f"image id {number} is {by_id[number].name} and {name}")
+            faults.drop("duplicate_image_id", file, image)
             continue
         size = stated_size(image.get("width"), image.get("height"))
         by_id[number] = RawSlice(find_image(name, folders), name, split, file, [], stated_size=size)
@@ -136,15 +140,18 @@ def _add_box(
         seen.add(number)
     if not isinstance(image, int) or image not in by_id:
         faults.error("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}")
+        faults.drop("orphan_annotation", file, annotation)
         return
     target = by_id[image].boxes
     assert target is not None
     label = names.get(category) if isinstance(category, int) else None
     if label is None:
         faults.error("unknown_class", file, f"{what} of {by_id[image].name}: no category {str(category)[:20]}")
+        faults.drop("unknown_class", file, annotation)
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         faults.error("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers")
+        faults.drop("bad_record", file, annotation)
         label, box = None, [0.0] * 4
     x, y, width, height = (as_number(value) for value in box)
     target.append(RawBox((x, y, x + width, y + height), label))

@@ -39,6 +39,7 @@ def read(folder: Path, faults: Faults) -> Dataset:
             name = text_of(record, "image") or text_of(record, "imagefilename")
             if name is None:
                 faults.error("bad_record", file, f"{str(record)[:80]} names no image")
+                faults.drop("bad_record", file, record)
                 continue
             annotations = record.get("annotations", [])
             values = annotations if isinstance(annotations, list) else [annotations]
@@ -53,6 +54,7 @@ def _box(annotation: dict[str, Any], name: str, file: Path, faults: Faults) -> R
     place = annotation.get("coordinates")
     if label is None or not isinstance(place, dict):
         faults.error("bad_record", file, f"{name}: an annotation without a label or coordinates")
+        faults.drop("bad_record", file, annotation)
         return RawBox((0.0, 0.0, 0.0, 0.0), None)
     x, y, width, height = (as_number(place.get(key)) for key in ("x", "y", "width", "height"))
     return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label)

@@ -62,6 +62,7 @@ def _read_split(split: str, sub: Path, folder: Path, faults: Faults) -> list[Raw
     for line, row in rows:
         if len(row) != len(header):
             faults.error("bad_columns", file, f"{len(row)} columns, the first line has {len(header)}", line)
+            faults.drop("bad_columns", file, row, line)
             continue
         cells = dict(zip(header, row, strict=True))
         name = cells["filename"]

@@ -74,6 +74,7 @@ def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             faults.error("bad_record", path, f"{what}[{index}] is not an object")
+            faults.drop("bad_record", path, value)
     return [value for value in values if isinstance(value, dict)]
 
 

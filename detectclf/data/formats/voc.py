@@ -129,6 +129,7 @@ def _box(item: Element, file: Path, faults: Faults) -> RawBox:
     box = item.find("bndbox")
     if label is None or box is None:
         faults.error("bad_record", file, "an object without a name or bndbox")
+        faults.drop("bad_record", file, Tree.tostring(item, encoding="unicode"))
         return RawBox((0.0, 0.0, 0.0, 0.0), None)
     x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
     return RawBox((x1 - 1, y1 - 1, x2, y2), label)

@@ -114,6 +114,7 @@ def _read_split(split: str, images: Path, folder: Path, names: list[str], faults
     for file in files_with(labels, ".txt"):
         if file.stem not in stems and file.name != "classes.txt":
             faults.error("orphan_annotation", file, "there is no image of that name")
+            faults.drop("orphan_annotation", file, read_text(file, folder))
     return slices
 
 
@@ -128,6 +129,8 @@ def _read_boxes(file: Path, folder: Path, names: list[str], faults: Faults) -> l
         corners = _corners(numbers)
         if corners is None:
             faults.error("yolo_columns", file, f"{len(columns)} columns; a box has 5, a polygon 7, 9, 11, ...", line)
+        if corners is None or label is None:
+            faults.drop("unusable_annotation", file, text, line)
         boxes.append(RawBox(corners or _NOT_A_BOX, label if corners else None, line))
     return boxes
 
