@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from detectclf.version import __version__
 
 if TYPE_CHECKING:
-    from detectclf.inference.predictor import Predictor, load
+    from detectclf.inference.loading import load
+    from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
     from detectclf.pipelines import evaluate
     from detectclf.types import Prediction, Sample
 
 _HOMES = {
-    "load": "detectclf.inference.predictor",
+    "load": "detectclf.inference.loading",
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",

@@ -7,16 +7,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
-from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
+from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.novelty import MapStatistics, is_novel
 from detectclf.inference.refine import PlaceReader
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
@@ -40,66 +38,6 @@ class _Slice:
     classifier_inside: tuple[int, int] = (0, 0)
     refiner_input: tuple[Pixels, float] | None = None
     error: DetectclfError | None = None
-
-
-def default_bundle() -> Path:
-    """Where the packaged default bundle lies, or would lie."""
-    return Path(str(resources.files("detectclf"))) / "assets" / "default"
-
-
-def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
-    """A predictor of the bundle in the folder ``path``; of the packaged default bundle without one.
-
-    Raises:
-        ModelError: no bundle is there, or it cannot be used.
-        DeviceError: the device is not there.
-    """
-    from detectclf.models.bundle import load_bundle
-
-    if path is None:
-        path = default_bundle()
-        if not path.is_dir():
-            raise ModelError(
-                "no default model comes with this installation",
-                remedy="train one (detectclf train-detector, train-classifier, bundle) and give it with --model DIR",
-            )
-    return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
-
-
-def load_runs(
-    detector: str | Path,
-    classifier: str | Path,
-    config: PredictConfig | None = None,
-    *,
-    refiner: str | Path | None = None,
-) -> Predictor:
-    """A predictor of run directories that were not bundled: default fusion, probabilities not calibrated.
-
-    Raises:
-        ModelError: a folder is no run of that kind, or the two do not go together.
-        DeviceError: the device is not there.
-    """
-    from detectclf.models.bundle import Bundle
-    from detectclf.models.rebuild import load_classifier, load_detector, load_refiner
-
-    detector_model, detector_meta = load_detector(Path(detector))
-    classifier_model, classifier_meta = load_classifier(Path(classifier))
-    refiner_model, refiner_meta = (None, None) if refiner is None else load_refiner(Path(refiner))
-    bundle = Bundle(
-        name="+".join(Path(run).name for run in (detector, classifier, refiner) if run is not None),
-        version="unbundled",
-        classes=tuple(classifier_meta.classes),
-        negative=classifier_meta.negative,
-        detector=detector_model,
-        detector_meta=detector_meta,
-        classifier=classifier_model,
-        classifier_meta=classifier_meta,
-        fusion=default_fusion(classifier_meta.classes),
-        facts={},
-        refiner=refiner_model,
-        refiner_meta=refiner_meta,
-    )
-    return Predictor(bundle, config or PredictConfig())
 
 
 class Predictor:

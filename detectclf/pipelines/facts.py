@@ -99,7 +99,7 @@ def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
 def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:
     """Fingerprints of every slice that any stage was trained on, or ``None`` where they were not kept."""
     from detectclf.data.fingerprints import Fingerprints
-    from detectclf.inference.predictor import default_bundle
+    from detectclf.inference.loading import default_bundle
 
     folders = list(runs) or [model or default_bundle()]
     files = [folder / FINGERPRINTS for folder in folders]

@@ -31,9 +31,10 @@ def predictor_of(
 
     Raises:
         ConfigError: a bundle and runs, or one run alone.
-        ModelError, DeviceError: as of :func:`detectclf.inference.predictor.load`.
+        ModelError, DeviceError: as of :func:`detectclf.inference.loading.load`.
     """
-    from detectclf.inference.predictor import Predictor, load, load_runs
+    from detectclf.inference.loading import load, load_runs
+    from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import load_bundle
 
     if detector is None and classifier is None and refiner is None:

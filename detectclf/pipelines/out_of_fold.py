@@ -67,7 +67,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig) -> OutOf
     from detectclf.data.dataset import open_dataset
     from detectclf.data.fingerprints import fingerprint_samples
     from detectclf.data.folds import fold_of_slices
-    from detectclf.inference.predictor import load_runs
+    from detectclf.inference.loading import load_runs
 
     runs = find_fold_runs(folder)
     count, seed = runs[0].folds, runs[0].seed

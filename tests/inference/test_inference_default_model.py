@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.inference.predictor import Predictor, default_bundle, load
+from detectclf.inference.loading import default_bundle, load
+from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import NOVELTY_FILE
 
 MOST_BYTES = 25 * 2**20

@@ -92,7 +92,7 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
     assert len(found.outputs) == len(found.dataset.samples) == 48 and set(found.folds) == {0, 1}
     assert all(said.places is not None for said in found.outputs), "the refiner's word belongs to it"
     # What the fold's own run says of a slice, asked directly.
-    from detectclf.inference.predictor import load_runs
+    from detectclf.inference.loading import load_runs
 
     direct = load_runs(runs / "detector1", runs / "classifier1", PredictConfig(device="cpu"))
     index = found.folds.index(1)
