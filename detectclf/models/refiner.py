@@ -157,8 +157,9 @@ def build_refiner(config: RefinerConfig, num_classes: int) -> Refiner:
         UnsafeError: weights in a pickle that holds code.
     """
     model = Refiner(config, num_classes)
-    default = config.arch
-    model.weights_report = load_weights(model.pyramid, config.weights, arch=config.arch, default=default, core="body.")
+    model.weights_report = load_weights(
+        model, config.weights, arch=config.arch, default=config.arch, core="pyramid.body."
+    )
     return model
 
 

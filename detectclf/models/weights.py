@@ -24,7 +24,7 @@ MIN_SHARE = 0.5
 
 # Names that training code, wrappers and houses like ours put before a network's own names.
 _WRAPPERS = frozenset(
-    {"module", "model", "_orig_mod", "backbone", "body", "network", "net", "encoder", "features", "trunk"}
+    {"module", "model", "_orig_mod", "backbone", "body", "network", "net", "encoder", "features", "trunk", "pyramid"}
 )
 
 

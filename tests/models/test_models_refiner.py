@@ -94,6 +94,14 @@ def test_saved_and_rebuilt_it_says_the_same(tmp_path: Path) -> None:
         load_detector(tmp_path)
 
 
+def test_training_goes_on_from_a_run(tmp_path: Path) -> None:
+    model = tiny()
+    save_model(tmp_path, model, refiner_meta(model, model.config, ("a", "b", "c"), negative=None))
+    again = build_refiner(model.config.model_copy(update={"weights": str(tmp_path)}), 3)
+    assert not again.weights_report.missing and not again.weights_report.mismatched
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
 WRONG = {
     "another network": (lambda: tiny("resnet18"), "no refiner"),
     "a part that is not there": (lambda: tiny(frozen=["nothing"]), "no part 'nothing'"),
