@@ -251,6 +251,8 @@ class BundleConfig(Settings):
     """Instead: largest share of healthy slices called tumour."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for a human look."""
+    mirror: bool = False
+    """Classify each slice and its mirror image and average: twice the classifier's time for a little accuracy."""
     keep_fingerprints: bool = True
     """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""
     licences: dict[str, str] = Field(default_factory=dict)

@@ -89,7 +89,10 @@ def fit_fusion(
         )
     index = np.array([names.classes.index(truth) for truth in truths])
     parameters = replace(
-        default_fusion(names.classes), box_threshold=config.box_threshold, low_confidence=config.low_confidence
+        default_fusion(names.classes),
+        box_threshold=config.box_threshold,
+        low_confidence=config.low_confidence,
+        mirror=config.mirror,
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, index))
     parameters = _fit_weights(outputs, index, parameters, names)

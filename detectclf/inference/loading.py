@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def load_runs(
     config: PredictConfig | None = None,
     *,
     refiner: str | Path | None = None,
+    mirror: bool = False,
 ) -> Predictor:
     """A predictor of run directories that were not bundled: default fusion, probabilities not calibrated.
 
@@ -63,7 +65,7 @@ def load_runs(
         detector_meta=detector_meta,
         classifier=classifier_model,
         classifier_meta=classifier_meta,
-        fusion=default_fusion(classifier_meta.classes),
+        fusion=replace(default_fusion(classifier_meta.classes), mirror=mirror),
         facts={},
         refiner=refiner_model,
         refiner_meta=refiner_meta,

@@ -211,7 +211,10 @@ class Predictor:
             return []
         with torch.inference_mode():
             found = self._detector(list(self._tensor([s.detector_input for s in batch])))
-            logits = self._classifier(self._tensor([s.classifier_input for s in batch]))
+            images = self._tensor([s.classifier_input for s in batch])
+            logits = self._classifier(images)
+            if self.bundle.fusion.mirror:
+                logits = (logits + self._classifier(images.flip(3))) / 2
         rows = zip(batch, found, logits.float().cpu().numpy(), self._statistics.rows(), strict=True)
         outputs = [self._outputs(*row) for row in rows]
         if self._reader is None:

@@ -53,6 +53,7 @@ class FusionParameters:
         place_weights: exponents of the detector's score, the refiner's quality and its probability of the class, in
             the score of a refined box; they sum to 1.
         place_mix: weight of the refined box against the detector's in the box given out.
+        mirror: whether the classifier's logits are means over the slice and its mirror image.
         target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
             anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
     """
@@ -70,6 +71,7 @@ class FusionParameters:
     place_weight: float = 0.0
     place_weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
     place_mix: float = 0.5
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

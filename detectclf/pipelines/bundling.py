@@ -84,7 +84,9 @@ def bundle(
     from detectclf.models.bundle import save_bundle
     from detectclf.pipelines.facts import bundle_facts, card_facts, copy_fingerprints, training_fingerprints
 
-    predictor = predictor_of(None, stages.detector, stages.classifier, recipe.predict, stages.refiner)
+    predictor = predictor_of(
+        None, stages.detector, stages.classifier, recipe.predict, stages.refiner, mirror=recipe.bundle.mirror
+    )
     unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
     check_classes(unseen.dataset, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
@@ -129,7 +131,7 @@ def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor) -> _Unseen
 def _out_of_fold(folds: Path, recipe: BundleRecipe) -> _Unseen:
     from detectclf.pipelines.out_of_fold import out_of_fold
 
-    found = out_of_fold(folds, recipe.data, recipe.predict)
+    found = out_of_fold(folds, recipe.data, recipe.predict, mirror=recipe.bundle.mirror)
     return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups)
 
 

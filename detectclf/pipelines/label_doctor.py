@@ -86,7 +86,11 @@ def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
         sample = diagnosis.samples[suspect.index]
         root = Path(sample.source) if sample.source else None
         pixels = read_image(sample.path, span=sample.span, root=root)
-        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {suspect.detail}"))
+        chances = diagnosis.opinions[suspect.index].probabilities
+        likeliest = max(chances, key=lambda name: chances[name])
+        # Short, or it would be cut where it matters; the whole of it is in the list.
+        word = f"{likeliest} {chances[likeliest]:.2f}" if suspect.kind == "class" else "box elsewhere"
+        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {sample.label}? {word}"))
     classes = tuple(diagnosis.opinions[0].probabilities) if diagnosis.opinions else ()
     title = f"{len(diagnosis.suspects)} suspect labels, by {diagnosis.model}; boxes are the labels'"
     buffer = io.BytesIO()

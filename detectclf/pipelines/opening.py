@@ -26,6 +26,8 @@ def predictor_of(
     classifier: Path | None,
     config: PredictConfig,
     refiner: Path | None = None,
+    *,
+    mirror: bool = False,
 ) -> Predictor:
     """A predictor of a bundle (the packaged one where nothing is named) or of two or three runs.
 
@@ -44,7 +46,7 @@ def predictor_of(
             "a model is one bundle, or a detector run and a classifier run",
             remedy="give --model, or both --detector and --classifier",
         )
-    return load_runs(detector, classifier, config, refiner=refiner)
+    return load_runs(detector, classifier, config, refiner=refiner, mirror=mirror)
 
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:

@@ -48,7 +48,7 @@ class OutOfFold:
     names: FusionClasses
 
 
-def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig) -> OutOfFold:
+def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirror: bool = False) -> OutOfFold:
     """Predicts every labelled slice of ``data`` with those runs under ``folder`` that had it held out.
 
     Args:
@@ -56,6 +56,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig) -> OutOf
             stage hold every fold out.
         data: the same sources as of the runs.
         predict: batch size and device.
+        mirror: whether slices are classified with their mirror images.
 
     Raises:
         ModelError: no runs, a fold that none holds out, runs of other folds or of other data.
@@ -84,7 +85,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig) -> OutOf
     names: FusionClasses | None = None
     for used in sorted({_runs_for(runs, k) for k in range(count)}, key=str):
         detector, classifier, *refiner = used
-        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None)
+        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
         names = predictor.names
         mine = [i for i in rows if _runs_for(runs, folds[i]) == used]
         outputs |= dict(zip(mine, predictor.raw_many([whole.samples[i] for i in mine]), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,16 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
     # Equal but for the name in the header.
     drawn = [predictor.predict(source).draw().crop((0, 60, 500, 200)) for source in (sample, slices[1])]
     assert drawn[0].tobytes() == drawn[1].tobytes()
+
+
+def test_with_mirror_a_slice_and_its_mirror_image_are_classified_alike(bundle: Bundle, slices: list[Path]) -> None:
+    pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
+    plain, mirrored = pixels, np.ascontiguousarray(pixels[:, ::-1])
+
+    def logits(mirror: bool) -> list[np.ndarray]:
+        model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=mirror)), PredictConfig(device="cpu"))
+        return [said.classifier_logits for said in model.raw_many([plain, mirrored])]
+
+    one, other = logits(True)
+    assert np.allclose(one, other, atol=1e-5)
+    assert np.allclose(one, np.mean(logits(False), axis=0), atol=1e-5)
