@@ -69,6 +69,8 @@ def fitted_here(facts: Mapping[str, Any], dataset: Dataset) -> bool | None:
     fitted = facts.get("fitted_on") or {}
     if not fitted.get("split"):
         return None
+    if fitted.get("cross_fitted"):
+        return False  # each slice is judged by a fit on others
     here = {Path(source).name for source in dataset.sources}
     sources = {Path(source).name for source in fitted.get("sources") or here}
     return fitted["split"] in dataset.splits and bool(here & sources)

@@ -75,6 +75,7 @@ def build_report(
     config: EvaluateConfig,
     train_fingerprints: Fingerprints | None = None,
     groups: Sequence[int] | None = None,
+    held_out: bool = False,
     map_shares: Sequence[float] | None = None,
     speed: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -88,6 +89,7 @@ def build_report(
         config: resamples and seed of the bootstrap, pictures in the gallery.
         train_fingerprints: of the slices trained on; with them every figure is given again on slices never seen.
         groups: source group of each slice; found by content where not given.
+        held_out: the slices were kept from training by source, as in cross-validation: none is a copy.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
         speed: ``images_per_second``, ``device``.
@@ -96,6 +98,8 @@ def build_report(
     """
     aligned, notes = align(predictions, dataset)
     origins = find_origins(dataset, train_fingerprints, groups)
+    if held_out:
+        origins = Origins(origins.groups, np.zeros(len(dataset.samples), dtype=np.bool_))
     shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
     figures = compute_figures(aligned, risk=config.risk, map_shares=shares[aligned.rows])
     here = origins.groups[aligned.rows]

@@ -91,7 +91,7 @@ def bundle(
     check_classes(unseen.dataset, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
-    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle)
+    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=folds is not None)
     judged = _judged(unseen, fusion, recipe)
     made: Report = build_report(
         judged,
@@ -100,6 +100,7 @@ def bundle(
         # Out of fold nothing was seen in training, by construction; else the card says which slices were.
         train_fingerprints=None if folds is not None else training_fingerprints(None, stages.runs),
         groups=unseen.groups,
+        held_out=folds is not None,
         facts=facts,
     )
     joined = replace(

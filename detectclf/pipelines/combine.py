@@ -87,6 +87,7 @@ def evaluate(
         facts=model_facts(predictor),
         command=command,
     )
+    report.record["notes"] += _exact_copies(predictor, dataset)
     if explain:
         report.mistakes = _with_maps(report.mistakes, predictor)
     files = write_report(report, out) if out is not None else {}
@@ -173,6 +174,23 @@ def describe(prediction: Prediction) -> str:
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
     said = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}{flags}"
     return one_line(f"{prediction.image}: {said}")
+
+
+def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
+    """A note on slices that the bundle knows it was trained on, pixel for pixel."""
+    remembered = predictor.bundle.remembered
+    if remembered is None:
+        return []
+    from detectclf.data.fingerprints import fingerprint_samples
+
+    known = {row.tobytes() for row in remembered.digests}
+    seen = sum(row.tobytes() in known for row in fingerprint_samples(dataset.samples).rows["digest"])
+    if not seen:
+        return []
+    known_by_heart = (
+        f"{seen} of {len(dataset.samples)} slices are, pixel for pixel, slices that this model was trained on"
+    )
+    return [f"{known_by_heart}: what it says of them shows its memory"]
 
 
 def _predicted(predictor: Predictor, dataset: Dataset, explain: bool) -> tuple[list[Prediction], list[float]]:

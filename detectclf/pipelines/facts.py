@@ -24,7 +24,9 @@ STAGES = ("detector", "classifier", "refiner")
 FINGERPRINTS = "fingerprints.safetensors"
 
 
-def bundle_facts(runs: Sequence[Path], dataset: Dataset, split: str, config: BundleConfig) -> dict[str, Any]:
+def bundle_facts(
+    runs: Sequence[Path], dataset: Dataset, split: str, config: BundleConfig, *, cross_fitted: bool = False
+) -> dict[str, Any]:
     """Free JSON facts of a bundle: the data of its runs, what the fusion was fitted on, the operating point asked."""
     from detectclf.data.licences import stated_licences
 
@@ -35,6 +37,7 @@ def bundle_facts(runs: Sequence[Path], dataset: Dataset, split: str, config: Bun
         "licences": stated_licences(dict.fromkeys([*trained_on, *dataset.sources])) | config.licences,
         "fitted_on": {
             "split": split,
+            "cross_fitted": cross_fitted,
             "samples": len(dataset.samples),
             "sources": [Path(s).name for s in dataset.sources],
         },
