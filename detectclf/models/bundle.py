@@ -190,7 +190,8 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         (REMEMBERED_FILE, bundle.remembered and _remembered_arrays(bundle.remembered)),
     ):
         if arrays:
-            content = save_arrays(arrays)
+            # safetensors writes the memory as it lies: a transposed array would come back as another one.
+            content = save_arrays({key: np.ascontiguousarray(array) for key, array in arrays.items()})
             atomic_write(folder / name, content)
             sums[name] = hashlib.sha256(content).hexdigest()
     record = _Record(

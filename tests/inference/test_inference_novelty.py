@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from detectclf.inference.novelty import MARGIN, MapStatistics, distances, fit_novelty, is_novel
+from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 
 
 def known(rng: np.random.Generator, count: int = 600) -> np.ndarray:
@@ -51,6 +55,16 @@ def test_a_channel_that_never_changes_does_no_harm() -> None:
     features[:, 0] = 1.0
     novelty = fit_novelty(features, range(600), trained_on=False)
     assert novelty is not None and np.isfinite(novelty.whitening).all()
+
+
+def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
+    features = known(np.random.default_rng(0))
+    novelty = fit_novelty(features, range(600), trained_on=False)
+    save_bundle(tmp_path, replace(bundle, novelty=novelty))
+    again = load_bundle(tmp_path).novelty
+    assert novelty is not None and again is not None
+    assert again.threshold == novelty.threshold
+    assert np.array_equal(distances(again, features), distances(novelty, features))
 
 
 def test_statistics_are_of_the_middle_maps() -> None:
