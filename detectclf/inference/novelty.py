@@ -28,7 +28,7 @@ SHRINKAGE = 0.2
 KNOWN_SHARE = 0.995
 """Share of known slices that lie within the threshold before the margin."""
 MARGIN = 1.1
-"""Unseen slices lie further out than those that the detector was trained on: factor on the threshold, docs/log.md."""
+"""Factor on the threshold: new slices lie further out than those that a detector was trained on, docs/log.md."""
 PARTS = 5
 """Parts of the known slices, each measured by the mean and covariance of the others."""
 FEWEST = 40
@@ -70,13 +70,12 @@ def is_novel(novelty: Novelty, features: FloatArray) -> bool:
     return bool(distances(novelty, features[None])[0] > novelty.threshold)
 
 
-def fit_novelty(features: FloatArray, groups: Sequence[int], *, trained_on: bool) -> Novelty | None:
+def fit_novelty(features: FloatArray, groups: Sequence[int]) -> Novelty | None:
     """Learns what known slices look like.
 
     Args:
         features: ``(N, D)`` of slices that are brain MRIs.
         groups: source group of each: copies of one slice count once.
-        trained_on: whether the detector was trained on these slices, which asks for the margin.
 
     Returns:
         ``None`` where there are too few source slices to say.
@@ -89,7 +88,7 @@ def fit_novelty(features: FloatArray, groups: Sequence[int], *, trained_on: bool
     part = np.arange(len(values)) % PARTS
     unseen = [distances(_gaussian(values[part != k]), values[part == k].astype(np.float32)) for k in range(PARTS)]
     edge = float(np.quantile(np.concatenate(unseen), KNOWN_SHARE))
-    return replace(_gaussian(values), threshold=edge * (MARGIN if trained_on else 1.0))
+    return replace(_gaussian(values), threshold=edge * MARGIN)
 
 
 def _gaussian(values: Doubles) -> Novelty:

@@ -171,9 +171,9 @@ def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds:
 
     if of_folds:
         # The folds' detectors are other networks, whose features mean something else.
-        return fit_novelty(predictor.statistics_many(unseen.dataset.samples), groups, trained_on=True)
+        return fit_novelty(predictor.statistics_many(unseen.dataset.samples), groups)
     features = [o.features for o in unseen.outputs if o.features is not None]
-    return fit_novelty(np.stack(features), groups, trained_on=False) if len(features) == len(groups) else None
+    return fit_novelty(np.stack(features), groups) if len(features) == len(groups) else None
 
 
 def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectclf.inference.novelty import MARGIN, MapStatistics, distances, fit_novelty, is_novel
+from detectclf.inference.novelty import MapStatistics, distances, fit_novelty, is_novel
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 
 
@@ -21,7 +21,7 @@ def known(rng: np.random.Generator, count: int = 600) -> np.ndarray:
 
 def test_known_slices_pass_and_others_do_not() -> None:
     rng = np.random.default_rng(0)
-    novelty = fit_novelty(known(rng), range(600), trained_on=False)
+    novelty = fit_novelty(known(rng), range(600))
     assert novelty is not None
     assert (distances(novelty, known(rng)) > novelty.threshold).mean() <= 0.02
     # As far from the middle as known slices are, but in other directions.
@@ -29,22 +29,15 @@ def test_known_slices_pass_and_others_do_not() -> None:
     assert all(is_novel(novelty, row) for row in other)
 
 
-def test_a_detector_that_has_seen_the_slices_gets_a_margin() -> None:
-    features = known(np.random.default_rng(0))
-    unseen, seen = (fit_novelty(features, range(600), trained_on=t) for t in (False, True))
-    assert unseen is not None and seen is not None
-    assert seen.threshold == MARGIN * unseen.threshold
-
-
 def test_too_few_source_slices_say_nothing() -> None:
     features = known(np.random.default_rng(0), 100)
-    assert fit_novelty(features, [0] * 100, trained_on=False) is None
+    assert fit_novelty(features, [0] * 100) is None
 
 
 def test_more_channels_than_slices_flag_no_new_slice() -> None:
     """The demo's case: 72 slices, 192 numbers each."""
     rng = np.random.default_rng(0)
-    novelty = fit_novelty(rng.normal(size=(72, 192)).astype(np.float32), range(72), trained_on=False)
+    novelty = fit_novelty(rng.normal(size=(72, 192)).astype(np.float32), range(72))
     assert novelty is not None
     new = rng.normal(size=(200, 192)).astype(np.float32)
     assert (distances(novelty, new) > novelty.threshold).mean() < 0.05
@@ -53,13 +46,13 @@ def test_more_channels_than_slices_flag_no_new_slice() -> None:
 def test_a_channel_that_never_changes_does_no_harm() -> None:
     features = known(np.random.default_rng(0))
     features[:, 0] = 1.0
-    novelty = fit_novelty(features, range(600), trained_on=False)
+    novelty = fit_novelty(features, range(600))
     assert novelty is not None and np.isfinite(novelty.whitening).all()
 
 
 def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
     features = known(np.random.default_rng(0))
-    novelty = fit_novelty(features, range(600), trained_on=False)
+    novelty = fit_novelty(features, range(600))
     save_bundle(tmp_path, replace(bundle, novelty=novelty))
     again = load_bundle(tmp_path).novelty
     assert novelty is not None and again is not None
