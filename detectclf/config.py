@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detectclf.errors import ConfigError
 
@@ -56,6 +56,12 @@ class DataConfig(Settings):
     """Keep decoded, resized slices in memory; auto does when they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes; by default none with a cache, else one per core up to 8."""
+
+    @model_validator(mode="after")
+    def _folds_or_none(self) -> DataConfig:
+        if self.folds is None and (self.held_out or self.copies == "one"):
+            raise ValueError("held_out and copies: one need folds")
+        return self
 
 
 class AugmentConfig(Settings):
@@ -154,8 +160,8 @@ class RefinerConfig(Settings):
     """mobilenet_v2, or timm:NAME."""
     weights: str = "default"
     """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
-    image_size: Annotated[int, Field(ge=64, le=512)] = 128
-    """Side of a crop, pixels of the network's input."""
+    image_size: Annotated[int, Field(ge=64, le=512, multiple_of=32)] = 128
+    """Side of a crop, pixels of the network's input; a multiple of 32."""
     slice_size: Annotated[int, Field(ge=64, le=2048)] = 512
     """Longer side that a slice is brought to before it is cropped, pixels."""
     context: Annotated[float, Field(gt=1, le=5)] = 2.0

@@ -3,9 +3,9 @@
     python scripts/bench_confound.py RUN --data DIR [--data DIR]... --out confound.json
 
 In the main data set healthy slices mix sequences that tumour slices never have. RUN is a classifier trained with folds
-held out (`--set data.held_out=[...]`); its held-out slices are given whole, in another tone (the look of another
-sequence), inverted, with their pixels shuffled (only the histogram is left) and without the head (only the border is
-left). Beside it stands what a model could reach that cheats by design: a linear one trained on histograms alone. A
+held out (`--set data.held_out=[...]`); its held-out slices are given whole, in another tone (the curves that it was
+trained with), inverted, with their pixels shuffled (only the histogram is left) and without the head (only the border
+is left). Beside it stands what a model could reach that cheats by design: a linear one trained on histograms alone. A
 classifier that leans on the confound is good where nothing of the tumour is left; guessing is the share of the largest
 class.
 """
@@ -52,7 +52,8 @@ def main(
     unseen = tuple(s for s in unseen if s.label is not None)[::every]
     truth = np.array([dataset.classes.index(str(s.label)) for s in unseen])
     healthy = dataset.classes.index(str(dataset.negative))
-    pixels = [read_image(s.path) for s in unseen]
+    # To the network's size first: averaging shuffled pixels would leave nothing of their histogram.
+    pixels = [resize_pad(read_image(s.path), model.input_size)[0] for s in unseen]
     views = {"whole": whole, "other tone": other_tone, "inverted": inverted, "shuffled": shuffled, "border": border}
     rows = {}
     for name, view in views.items():
@@ -113,10 +114,10 @@ def head(pixels: Pixels) -> Array:
     return mask.astype(bool)
 
 
-def predict(model: Classifier, slices: list[Pixels]) -> Array:
+def predict(model: Classifier, views: list[Pixels]) -> Array:
     said = []
-    for start in range(0, len(slices), 16):
-        squares = np.stack([resize_pad(p, model.input_size)[0] for p in slices[start : start + 16]])
+    for start in range(0, len(views), 16):
+        squares = np.stack(views[start : start + 16])
         with torch.inference_mode():
             said.append(model(torch.from_numpy(squares).unsqueeze(1).float().div(255)).argmax(dim=1).numpy())
     return np.concatenate(said)
@@ -124,9 +125,10 @@ def predict(model: Classifier, slices: list[Pixels]) -> Array:
 
 def histogram_model(seen: tuple[Sample, ...], classes: tuple[str, ...], unseen: list[Pixels]) -> Array:
     """Classes of ``unseen`` by a logistic regression on 64-bin histograms of the slices ``seen`` in training."""
-    labelled = [s for s in seen if s.label is not None]
+    labelled, side = [s for s in seen if s.label is not None], unseen[0].shape[0]
+    pixels = [resize_pad(read_image(s.path), side)[0] for s in labelled]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model.fit([histogram(read_image(s.path)) for s in labelled], [classes.index(str(s.label)) for s in labelled])
+    model.fit([histogram(p) for p in pixels], [classes.index(str(s.label)) for s in labelled])
     return np.asarray(model.predict([histogram(p) for p in unseen]))
 
 

@@ -49,10 +49,11 @@ def check(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import data as pipeline
 
+    judge = pipeline.load_judge(model) if model is not None else None  # first: nobody waits for a wrong path
     audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
-    doctor = pipeline.judge_labels(audit, model, sheet) if model is not None else None
+    doctor = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
     if json:
-        suspects = {} if doctor is None else {"suspects": doctor.to_records()}
+        suspects = {} if doctor is None else {"suspects": doctor.to_records(), "not_judged": doctor.left_out}
         output.print_json(audit.to_record() | suspects)
     else:
         output.say(pipeline.audit_text(audit, everything=verbose), quiet)

@@ -31,6 +31,7 @@ COMBINED = (
     Headline("combined.auroc.macro", "AUROC", "area under the ROC curve, mean over classes against the others"),
     Headline("combined.sensitivity", "Sensitivity", "tumour slices called tumour", True),
     Headline("combined.specificity", "Specificity", "healthy slices called healthy", True),
+    Headline("combined.ece", "ECE", "calibration error, 15 equal bins; lower is better"),
     Headline("combined.mAP", "mAP@[.50:.95]", "COCO mean average precision over tumour classes"),
     Headline("combined.mAP50", "mAP50", "the same at IoU 0.5"),
     Headline("combined.joint_accuracy", "Joint accuracy", "right class and, for a tumour, a box with IoU >= 0.5", True),

@@ -29,6 +29,8 @@ def fuse_boxes(
     probabilities: dict[str, float],
     parameters: FusionParameters,
     negative: str | None,
+    *,
+    novel: bool = False,
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
     """Boxes ``(N, 4)``, their classes and fused scores ``(N,)``, best score first.
 
@@ -36,18 +38,23 @@ def fuse_boxes(
         outputs: the detector's own boxes and scores.
         label: the slice's class.
         probabilities: of the slice's class, by both stages.
-        parameters: ``box_gamma`` and ``box_threshold`` are used.
+        parameters: ``box_gamma`` and ``box_threshold``, with a refiner also ``place_weights`` and ``place_mix``.
         negative: the class whose boxes are no tumours, or ``None``.
+        novel: the picture is no brain MRI, so no tumour is claimed.
     """
     if outputs.places is not None:
-        boxes, labels, own = _of_places(outputs.places, parameters)
+        boxes, labels, own = _of_places(outputs.places, label, parameters)
     else:
         boxes, labels, own = _with_slice_class(outputs, label, negative)
     gamma = parameters.box_gamma
     opinion = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * opinion**gamma
     tumor = np.array([name != negative for name in labels], dtype=bool)
-    demoted = tumor if label == negative else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
+    demoted = (
+        tumor
+        if novel or label == negative
+        else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
+    )
     # Scaling keeps the order that mAP reads; a healthy slice shows no tumour box, a lesion one.
     under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
     fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
@@ -55,11 +62,12 @@ def fuse_boxes(
     return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
 
 
-def _of_places(places: Places, parameters: FusionParameters) -> tuple[FloatArray, tuple[str, ...], Doubles]:
+def _of_places(places: Places, label: str, parameters: FusionParameters) -> tuple[FloatArray, tuple[str, ...], Doubles]:
     """Every place as a box of every tumour class: the weighted geometric mean of score, quality and kind.
 
     Its box is the weighted mean of the refined and the detector's own: two readings of the same edges.
-    The slice's class then decides between the kinds (step 4), so that none has to be chosen here.
+    Where the slice is called a tumour, each place is one of that kind with the best score of all kinds, and comes
+    first among equals: what is drawn agrees with the slice's class.
     """
     weights = np.asarray(parameters.place_weights)
     count, kinds = len(places.scores), len(places.classes)
@@ -67,8 +75,12 @@ def _of_places(places: Places, parameters: FusionParameters) -> tuple[FloatArray
     place = logs @ weights[:2]
     own = np.exp(place[:, None] + weights[2] * np.log(np.maximum(places.kinds[:, :kinds].astype(np.float64), 1e-9)))
     mix = np.float32(parameters.place_mix)
+    order = sorted(range(kinds), key=lambda k: places.classes[k] != label)
+    own, classes = own[:, order], tuple(places.classes[k] for k in order)
+    if label in classes and len(own):
+        own[:, 0] = own.max(axis=1)
     boxes = np.repeat(mix * places.boxes_xyxy + (1 - mix) * places.proposals_xyxy, kinds, axis=0)
-    labels = places.classes * count
+    labels = classes * count
     kept = np.flatnonzero(own.ravel() >= SMALLEST_SCORE)
     return boxes[kept], tuple(labels[i] for i in kept), own.ravel()[kept]
 

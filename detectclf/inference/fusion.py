@@ -18,7 +18,8 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
 6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
    ``1 - P(negative)`` reaches it, else negative; without, the likeliest class is the label.
 
-7. **Other pictures.** One that is unlike every known slice (``novelty.py``) is called negative and flagged.
+7. **Other pictures.** One that is unlike every known slice (``novelty.py``) is called negative (where
+   there is a negative class), shows no box and is flagged.
 
 Boxes and class of one prediction agree: on a slice called negative every tumour box stays under ``box_threshold``;
 where the slice is called a tumour and the detector's best box has another tumour class, that box is also given out
@@ -118,6 +119,8 @@ def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
 
 def place_evidence(places: Places, names: FusionClasses) -> Doubles:
     """Log-odds ``(K,)`` of each class by the refiner: a tumour at the likeliest of the places, or none anywhere."""
+    if not all(np.isfinite(part).all() for part in (places.boxes_xyxy, places.quality, places.kinds)):
+        raise ModelError("the refiner's output is not finite", remedy="train the refiner again")
     best = places.kinds.max(axis=0, initial=0.0)
     evidence = {name: _log_odds(float(p)) for name, p in zip(places.classes, best, strict=False)}
     if names.negative is not None:
@@ -206,7 +209,7 @@ def fuse(
     label = choose_label(fused, parameters, names)
     if novel and names.negative in names.classes:
         label = str(names.negative)
-    boxes, box_labels, scores = fuse_boxes(outputs, label, probabilities, parameters, names.negative)
+    boxes, box_labels, scores = fuse_boxes(outputs, label, probabilities, parameters, names.negative, novel=novel)
     alone = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
     claim = detector_label(outputs, parameters, names)
     prediction = Prediction(
@@ -223,8 +226,9 @@ def fuse(
         detector_label=claim,
         box_threshold=parameters.box_threshold,
     )
-    flags = _flags(prediction, claim, parameters, names.negative)
-    return replace(prediction, flags=(NOT_A_BRAIN_MRI, *flags) if novel else flags)
+    # Of a picture of something else, what the stages make of it is of no account.
+    flags = (NOT_A_BRAIN_MRI,) if novel else _flags(prediction, claim, parameters, names.negative)
+    return replace(prediction, flags=flags)
 
 
 def _flags(

@@ -8,6 +8,7 @@ features, which keep only what tells the classes apart: they caught 62 % of the 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.models.bundle import Novelty
+from detectclf.models.knowledge import Novelty
 from detectclf.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
 Doubles = npt.NDArray[np.float64]
 
@@ -36,7 +38,7 @@ FEWEST = 40
 
 
 class MapStatistics:
-    """Keeps mean and standard deviation of a detector's middle maps as pictures pass.
+    """Keeps mean and standard deviation of a detector's middle maps while a batch passes: ``with`` around its forward.
 
     Args:
         backbone: the detector's, giving its maps as a list or as a dict in order.
@@ -44,17 +46,28 @@ class MapStatistics:
 
     def __init__(self, backbone: nn.Module) -> None:
         self._last: Tensor | None = None
-        backbone.register_forward_hook(self._keep)
+        self._backbone, self._thread = backbone, threading.get_ident()
+        self._hook: RemovableHandle | None = None
+
+    def __enter__(self) -> MapStatistics:
+        self._hook = self._backbone.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hook is not None:
+            self._hook.remove()
 
     def _keep(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         import torch
 
+        if threading.get_ident() != self._thread:
+            return  # another thread's batch passes through the same model
         maps = list(outputs.values()) if isinstance(outputs, dict) else list(outputs)
         middle = maps[len(maps) // 2].float()
         self._last = torch.cat([middle.mean(dim=(2, 3)), middle.std(dim=(2, 3))], dim=1)
 
     def rows(self) -> FloatArray:
-        """``(B, D)`` float32 of the batch that passed last."""
+        """``(B, D)`` float32 of the batch that passed."""
         assert self._last is not None
         return np.asarray(self._last.cpu().numpy(), dtype=np.float32)
 

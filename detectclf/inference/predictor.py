@@ -16,7 +16,7 @@ from detectclf.config import PredictConfig
 from detectclf.errors import DataError, DetectclfError, ModelError
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.novelty import MapStatistics, is_novel
-from detectclf.inference.refine import PlaceReader
+from detectclf.inference.refine import PlaceReader, PreparedSlice
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
@@ -36,7 +36,7 @@ class _Slice:
     detector_scale: float = 1.0
     classifier_input: Pixels | None = None
     classifier_inside: tuple[int, int] = (0, 0)
-    refiner_input: tuple[Pixels, float] | None = None
+    refiner_input: PreparedSlice | None = None
     error: DetectclfError | None = None
 
 
@@ -62,11 +62,10 @@ class Predictor:
         self.names = FusionClasses(
             tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.detector_meta.classes)
         )
-        refined = bundle.refiner_meta.classes if bundle.refiner_meta is not None else ()
-        foreign = sorted({*self.names.detector_classes, *refined} - set(self.names.classes))
+        foreign = sorted(set(self.names.detector_classes) - set(self.names.classes))
         if foreign:
             raise ModelError(
-                f"detector or refiner has classes that the classifier does not know: {', '.join(foreign)}",
+                f"the detector has classes that the classifier does not know: {', '.join(foreign)}",
                 remedy="train both on data with the same classes",
             )
         self.device = resolve_device(config.device)
@@ -74,11 +73,20 @@ class Predictor:
             keep_freed_memory()
         self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
         self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
-        self._statistics = MapStatistics(self._detector.backbone())
         self._reader = None
         if bundle.refiner is not None:
             network = bundle.refiner.to(self.device).to(memory_format=torch.channels_last).eval()
-            self._reader = PlaceReader(network, tuple(refined), self.device)
+            self._reader = PlaceReader(network, self._refined_classes(), self.device)
+
+    def _refined_classes(self) -> tuple[str, ...]:
+        refined = () if self.bundle.refiner_meta is None else tuple(self.bundle.refiner_meta.classes)
+        tumors = {name for name in self.names.detector_classes if name != self.names.negative}
+        if set(refined) != tumors:
+            raise ModelError(
+                f"the refiner reads {', '.join(refined)}, the detector finds {', '.join(sorted(tumors))}",
+                remedy="train both on data with the same classes",
+            )
+        return refined
 
     @property
     def name(self) -> str:
@@ -137,9 +145,9 @@ class Predictor:
             for prepared in batch:
                 if prepared.error is not None:
                     raise prepared.error
-            with torch.inference_mode():
+            with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
                 self._detector(list(self._tensor([s.detector_input for s in batch])))
-            rows.append(self._statistics.rows())
+            rows.append(statistics.rows())
         return np.concatenate(rows)
 
     def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
@@ -210,12 +218,13 @@ class Predictor:
         if not batch:
             return []
         with torch.inference_mode():
-            found = self._detector(list(self._tensor([s.detector_input for s in batch])))
+            with MapStatistics(self._detector.backbone()) as statistics:
+                found = self._detector(list(self._tensor([s.detector_input for s in batch])))
             images = self._tensor([s.classifier_input for s in batch])
             logits = self._classifier(images)
             if self.bundle.fusion.mirror:
                 logits = (logits + self._classifier(images.flip(3))) / 2
-        rows = zip(batch, found, logits.float().cpu().numpy(), self._statistics.rows(), strict=True)
+        rows = zip(batch, found, logits.float().cpu().numpy(), statistics.rows(), strict=True)
         outputs = [self._outputs(*row) for row in rows]
         if self._reader is None:
             return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,15 @@ MOST_PLACES = 3
 """Places of a slice that are read again; these slices show one tumour, and the next places are for doubt."""
 
 
+class PreparedSlice(NamedTuple):
+    """A slice as it is cropped from: pixels, their number over original pixels, original width and height."""
+
+    pixels: Pixels
+    scale: float
+    width: int
+    height: int
+
+
 class PlaceReader:
     """The refiner of a bundle on one device.
 
@@ -35,12 +44,12 @@ class PlaceReader:
     def __init__(self, refiner: Refiner, classes: tuple[str, ...], device: torch.device) -> None:
         self.refiner, self.classes, self.device = refiner, classes, device
 
-    def prepare(self, pixels: Pixels) -> tuple[Pixels, float]:
-        """A slice as it is cropped from, and the scale of it: its pixels over original pixels."""
+    def prepare(self, pixels: Pixels) -> PreparedSlice:
+        """A slice as it is cropped from."""
         square, scale, (width, height) = resize_pad(pixels, self.refiner.config.slice_size)
-        return square[:height, :width], scale
+        return PreparedSlice(square[:height, :width], scale, pixels.shape[1], pixels.shape[0])
 
-    def read(self, slices: Sequence[tuple[Pixels, float]], outputs: Sequence[StageOutputs]) -> list[StageOutputs]:
+    def read(self, slices: Sequence[PreparedSlice], outputs: Sequence[StageOutputs]) -> list[StageOutputs]:
         """``outputs`` with the places of each slice.
 
         Args:
@@ -49,20 +58,21 @@ class PlaceReader:
         """
         frames: list[list[CropFrame]] = []
         crops, rows_used = [], []
-        for (pixels, scale), said in zip(slices, outputs, strict=True):
+        for prepared, said in zip(slices, outputs, strict=True):
             chosen = likely_places(said, self.classes)
             context, size = self.refiner.config.context, self.refiner.input_size
-            frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(scale), context) for i in chosen])
-            crops += [frame.cut(pixels, size) for frame in frames[-1]]
+            frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(prepared.scale), context) for i in chosen])
+            crops += [frame.cut(prepared.pixels, size) for frame in frames[-1]]
             rows_used.append(chosen)
         boxes, quality, kinds = self._run(crops)
         done, first = [], 0
-        for (pixels, scale), own, chosen, said in zip(slices, frames, rows_used, outputs, strict=True):
+        for prepared, own, chosen, said in zip(slices, frames, rows_used, outputs, strict=True):
             rows = slice(first, first + len(own))
             first += len(own)
-            limits = np.array([pixels.shape[1], pixels.shape[0]] * 2, dtype=np.float32)
-            found = [np.clip(frame.to_slice(box), 0, limits) for frame, box in zip(own, boxes[rows], strict=True)]
-            original = np.asarray(found, dtype=np.float32).reshape(-1, 4) / np.float32(scale)
+            found = [frame.to_slice(box) for frame, box in zip(own, boxes[rows], strict=True)]
+            original = np.asarray(found, dtype=np.float32).reshape(-1, 4) / np.float32(prepared.scale)
+            # Here, not before: the resized slice has whole pixels, and is up to half of one longer than its scale says.
+            original = np.clip(original, 0, np.array([prepared.width, prepared.height] * 2, dtype=np.float32))
             # A box pushed out of the slice is no box.
             kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
             first_boxes, scores = said.boxes_xyxy[chosen][kept], said.scores[chosen][kept]

@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from detectclf.data.safety import atomic_write
 from detectclf.errors import ModelError
+from detectclf.models.knowledge import (
+    NOVELTY_FILE,
+    REMEMBERED_FILE,
+    Novelty,
+    Remembered,
+    knowledge_files,
+    load_novelty,
+    load_remembered,
+)
 from detectclf.models.rebuild import rebuild_classifier, rebuild_detector, rebuild_refiner
 from detectclf.models.saved import ModelMeta, read_json, weights_bytes
-from detectclf.types import FloatArray, Pixels
 
 if TYPE_CHECKING:
     from detectclf.models.classifiers import Classifier
@@ -33,7 +39,7 @@ DETECTOR_FILE, CLASSIFIER_FILE, REFINER_FILE = (
     "classifier.safetensors",
     "refiner.safetensors",
 )
-NOVELTY_FILE, REMEMBERED_FILE = "novelty.safetensors", "out_of_fold.safetensors"
+_AGAIN = "bundle the runs again"
 
 
 @dataclass(frozen=True)
@@ -72,36 +78,6 @@ class FusionParameters:
     place_weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
     place_mix: float = 0.5
     mirror: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Novelty:
-    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/novelty.py``.
-
-    Attributes:
-        mean: ``(D,)`` float32, of the features.
-        whitening: ``(D, D)`` float32; a centred row times it has unit covariance over the known slices.
-        threshold: length of such a row from which a picture counts as something else.
-    """
-
-    mean: FloatArray
-    whitening: FloatArray
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Remembered:
-    """What was said of training slices by models that had not seen them, for the label doctor.
-
-    Attributes:
-        digests: ``(N, 16)`` uint8, BLAKE2b of each slice's pixels, as in fingerprints.
-        probabilities: ``(N, K)`` float32 of the bundle's classes.
-        boxes: ``(N, 5)`` float32, best tumour box ``xyxy`` in pixels and its score; zeros where there is none.
-    """
-
-    digests: Pixels
-    probabilities: FloatArray
-    boxes: FloatArray
 
 
 @dataclass
@@ -185,15 +161,9 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         content = weights_bytes(model, half=half)
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
-    for name, arrays in (
-        (NOVELTY_FILE, bundle.novelty and _novelty_arrays(bundle.novelty)),
-        (REMEMBERED_FILE, bundle.remembered and _remembered_arrays(bundle.remembered)),
-    ):
-        if arrays:
-            # safetensors writes the memory as it lies: a transposed array would come back as another one.
-            content = save_arrays({key: np.ascontiguousarray(array) for key, array in arrays.items()})
-            atomic_write(folder / name, content)
-            sums[name] = hashlib.sha256(content).hexdigest()
+    for name, content in knowledge_files(bundle.novelty, bundle.remembered).items():
+        atomic_write(folder / name, content)
+        sums[name] = hashlib.sha256(content).hexdigest()
     record = _Record(
         name=bundle.name,
         version=bundle.version,
@@ -227,6 +197,7 @@ def load_bundle(folder: Path) -> Bundle:
     extra = [name for name in (NOVELTY_FILE, REMEMBERED_FILE) if name in record.sha256]
     for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else []), *extra):
         _check_sum(folder / name, record.sha256.get(name))
+    classes = len(record.classes)
     return Bundle(
         name=record.name,
         version=record.version,
@@ -240,8 +211,8 @@ def load_bundle(folder: Path) -> Bundle:
         facts=record.facts,
         refiner=None if record.refiner is None else rebuild_refiner(record.refiner, folder / REFINER_FILE),
         refiner_meta=record.refiner,
-        novelty=_load_novelty(folder / NOVELTY_FILE) if NOVELTY_FILE in extra else None,
-        remembered=_load_remembered(folder / REMEMBERED_FILE) if REMEMBERED_FILE in extra else None,
+        novelty=load_novelty(folder / NOVELTY_FILE) if NOVELTY_FILE in extra else None,
+        remembered=load_remembered(folder / REMEMBERED_FILE, classes) if REMEMBERED_FILE in extra else None,
     )
 
 
@@ -250,43 +221,12 @@ def looks_like_bundle(folder: Path) -> bool:
     return (folder / BUNDLE_FILE).is_file()
 
 
-def _novelty_arrays(novelty: Novelty) -> dict[str, Any]:
-    threshold = np.array([novelty.threshold], dtype=np.float64)
-    return {"mean": novelty.mean, "whitening": novelty.whitening, "threshold": threshold}
-
-
-def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
-    return {
-        "digests": remembered.digests,
-        "probabilities": remembered.probabilities.astype(np.float16),
-        "boxes": remembered.boxes.astype(np.float32),
-    }
-
-
-def _load_novelty(file: Path) -> Novelty:
-    arrays = _arrays(file, "mean", "whitening", "threshold")
-    mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
-    return Novelty(mean, whitening, float(arrays["threshold"][0]))
-
-
-def _load_remembered(file: Path) -> Remembered:
-    arrays = _arrays(file, "digests", "probabilities", "boxes")
-    return Remembered(
-        arrays["digests"].astype(np.uint8),
-        arrays["probabilities"].astype(np.float32),
-        arrays["boxes"].astype(np.float32),
-    )
-
-
-def _arrays(file: Path, *names: str) -> dict[str, Any]:
-    arrays = load_arrays(file.read_bytes())
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise ModelError(f"has no {', '.join(missing)}", file=file, remedy="bundle the runs again")
-    return dict(arrays)
-
-
 def _check_parts(record: _Record, file: Path) -> None:
+    if (REFINER_FILE in record.sha256) != (record.refiner is not None):
+        raise ModelError("names a refiner in one place only", file=file, remedy=_AGAIN)
+    weights = np.array([*record.fusion.place_weights, record.fusion.place_mix])
+    if not ((weights >= 0) & (weights <= 1)).all():  # also where one is not a number
+        raise ModelError("weights of the fusion are not from 0 to 1", file=file, remedy=_AGAIN)
     if record.classes != record.classifier.classes or len(record.fusion.bias) != len(record.classes):
         raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy="bundle the runs again")
 

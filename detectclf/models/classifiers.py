@@ -165,6 +165,8 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> Classifier:
         raise ModelError("a classifier needs at least one class", remedy="check the class names of the data")
     model = Classifier(row, config, num_classes)
     model.weights_report = load_weights(model.network, config.weights, arch=config.arch, default=row.weights)
+    if not model.weights_report.matched:
+        model.keep_pretrained(())  # random weights are not worth keeping
     return model
 
 

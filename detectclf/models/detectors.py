@@ -179,6 +179,8 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     model.weights_report = load_weights(
         model.network, config.weights, arch=config.arch, default=row.weights, core="backbone.body."
     )
+    if not model.weights_report.matched:
+        model.keep_pretrained(())  # random weights are not worth keeping
     return model
 
 

@@ -160,6 +160,8 @@ def build_refiner(config: RefinerConfig, num_classes: int) -> Refiner:
     model.weights_report = load_weights(
         model, config.weights, arch=config.arch, default=config.arch, core="pyramid.body."
     )
+    if not model.weights_report.matched:
+        model.keep_pretrained(())  # random weights are not worth keeping
     return model
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from detectclf.config import BundleRecipe
 from detectclf.data.safety import atomic_folder
-from detectclf.errors import DataError
+from detectclf.errors import DataError, ModelError
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.types import Dataset, Prediction, StageOutputs
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from detectclf.evaluation.report import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
-    from detectclf.models.bundle import FusionParameters, Novelty, Remembered
+    from detectclf.models.bundle import Bundle, FusionParameters
+    from detectclf.models.knowledge import Novelty, Remembered
+    from detectclf.models.saved import ModelMeta
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def bundle(
     )
     unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
     check_classes(unseen.dataset, predictor)
+    _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=folds is not None)
@@ -112,6 +115,8 @@ def bundle(
         novelty=_novelty(unseen, predictor, made.origins.groups.tolist(), folds is not None),
         remembered=_remembered(dataset, judged, unseen.names) if folds is not None else None,
     )
+    if folds is not None:
+        joined = _without_figures_on_seen_slices(joined)
     with atomic_folder(out) as folder:
         save_bundle(folder, joined)
         if recipe.bundle.keep_fingerprints:
@@ -120,6 +125,16 @@ def bundle(
     if report is not None:
         write_report(made, report)
     return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}
+
+
+def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
+    """Makes sure that what fusion is fitted on are words of stages like those of the bundle."""
+    refined = any(said.places is not None for said in unseen.outputs)
+    if unseen.names != predictor.names or refined != (predictor.bundle.refiner is not None):
+        raise ModelError(
+            "the fold runs and the runs of the bundle are of different stages or classes",
+            remedy="give --refiner exactly where the folds have one, and runs of the same data",
+        )
 
 
 def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor) -> _Unseen:
@@ -165,6 +180,22 @@ def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> l
     ]
 
 
+def _without_figures_on_seen_slices(bundle: Bundle) -> Bundle:
+    """The bundle without the figures of its final runs, whose valid split was trained on as well."""
+
+    def plain(meta: ModelMeta) -> ModelMeta:
+        kept = {key: value for key, value in meta.training.items() if key != "metrics"}
+        return meta.model_copy(update={"training": kept})
+
+    refiner = None if bundle.refiner_meta is None else plain(bundle.refiner_meta)
+    return replace(
+        bundle,
+        detector_meta=plain(bundle.detector_meta),
+        classifier_meta=plain(bundle.classifier_meta),
+        refiner_meta=refiner,
+    )
+
+
 def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> Novelty | None:
     """What the slices look like to the bundle's own detector."""
     from detectclf.inference.novelty import fit_novelty
@@ -179,7 +210,7 @@ def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds:
 def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:
     """The out-of-fold words, for the label doctor."""
     from detectclf.data.fingerprints import fingerprint_samples
-    from detectclf.models.bundle import Remembered
+    from detectclf.models.knowledge import Remembered
 
     boxes = np.zeros((len(judged), 5), dtype=np.float32)
     for i, prediction in enumerate(judged):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from detectclf.data.audit import Audit
+    from detectclf.inference.predictor import Predictor
     from detectclf.pipelines.label_doctor import Diagnosis
 
 log = logging.getLogger(__name__)
@@ -61,12 +62,20 @@ def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | 
     return found
 
 
-def judge_labels(audit: Audit, model: Path, sheet: Path | None) -> Diagnosis:
-    """What the bundle ``model`` (``default``: the packaged one) makes of the labels of the slices looked at."""
-    from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
+def load_judge(model: Path) -> Predictor:
+    """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is none."""
+    from detectclf.config import PredictConfig
+    from detectclf.pipelines.opening import predictor_of
 
     named_default = str(model) == "default" and not model.exists()
-    found = diagnose(audit.slices, None if named_default else model)
+    return predictor_of(None if named_default else model, None, None, PredictConfig())
+
+
+def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> Diagnosis:
+    """What a model makes of the labels of the slices looked at."""
+    from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
+
+    found = diagnose(audit.slices, judge)
     if sheet is not None:
         write_suspect_sheet(found, sheet.with_name(f"{sheet.stem}.suspects.png"))
     return found

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.config import PredictConfig
 from detectclf.data.safety import atomic_write
+from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
-from detectclf.pipelines.opening import predictor_of
 from detectclf.types import Prediction, Sample, canonical_class
 
 if TYPE_CHECKING:
@@ -34,12 +34,14 @@ class Diagnosis:
         opinions: on each of them.
         suspects: the most suspect first.
         model: what judged.
+        left_out: class that the model does not know -> slices of it, which were not judged.
     """
 
     samples: tuple[Sample, ...]
     opinions: list[Opinion]
     suspects: list[Suspect]
     model: str
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def to_records(self) -> list[dict[str, Any]]:
         """One JSON object per suspect."""
@@ -51,6 +53,9 @@ class Diagnosis:
         lines = [f"{len(self.suspects)} suspect labels of {len(self.samples)} slices, by {self.model}"]
         if seen:
             lines[0] += f" ({seen} slices may have been trained on: their labels may be known by heart)"
+        if self.left_out:
+            names = ", ".join(f"{name} ({count})" for name, count in sorted(self.left_out.items()))
+            lines.append(f"not judged, classes that the model does not know: {names}")
         shown = self.to_records()[:SHOWN_SUSPECTS]
         lines += [f"suspect {r['suspicion']:.3f}: {r['file']}: {r['detail']}" for r in shown]
         if len(self.suspects) > SHOWN_SUSPECTS:
@@ -58,20 +63,25 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(slices: Sequence[Sample], model: Path | None) -> Diagnosis:
-    """Asks a bundle (the packaged one without ``model``) about every readable labelled slice.
+def diagnose(slices: Sequence[Sample], predictor: Predictor) -> Diagnosis:
+    """Asks a model about every readable labelled slice.
 
     Raises:
-        ModelError: not a bundle.
+        DataError: no slice has a class that the model knows.
     """
-    predictor = predictor_of(model, None, None, PredictConfig())
     known = [_in_known_words(s) for s in slices]
     samples = tuple(s for s in known if s.label in predictor.names.classes)
+    left_out = Counter(s.label for s in known if s.label is not None and s.label not in predictor.names.classes)
+    if not samples:
+        raise DataError(
+            "no slice has a class that the model knows",
+            remedy=f"give a model of these classes; this one knows {', '.join(predictor.names.classes)}",
+        )
     opinions = _opinions(predictor, samples)
     readable = [i for i, opinion in enumerate(opinions) if opinion is not None]
     kept = tuple(samples[i] for i in readable)
     said = [opinion for opinion in opinions if opinion is not None]
-    return Diagnosis(kept, said, find_suspects(kept, said, predictor.names.negative), predictor.name)
+    return Diagnosis(kept, said, find_suspects(kept, said, predictor.names.negative), predictor.name, dict(left_out))
 
 
 def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
@@ -112,7 +122,7 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion |
     asked = [i for i, digest in enumerate(digests) if digest not in unseen_words]
     opinions: list[Opinion | None] = [None] * len(samples)
     for i, prediction in zip(asked, predictor.predict_many([samples[i] for i in asked]), strict=True):
-        opinions[i] = _of_prediction(prediction, predictor.names.negative, unseen=remembered is not None)
+        opinions[i] = _of_prediction(prediction, predictor.names.negative)
     for i, digest in enumerate(digests):
         if remembered is not None and digest in unseen_words:
             row = unseen_words[digest]
@@ -122,18 +132,19 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion |
     return opinions
 
 
-def _of_prediction(prediction: Prediction, negative: str | None, *, unseen: bool) -> Opinion | None:
+def _of_prediction(prediction: Prediction, negative: str | None) -> Opinion | None:
+    """An opinion that may be memory: a copy of a training slice, re-encoded or mirrored, is not known to be one."""
     if prediction.error is not None:
         return None
     tumors = np.flatnonzero([name != negative for name in prediction.box_labels])
     best = int(tumors[0]) if len(tumors) else None  # best score first
     box = None if best is None else prediction.boxes_xyxy[best]
     score = 0.0 if best is None else float(prediction.scores[best])
-    return Opinion(prediction.probabilities, box, score, unseen)
+    return Opinion(prediction.probabilities, box, score, unseen=False)
 
 
 def _in_known_words(sample: Sample) -> Sample:
-    """Canonical class names, and the class that a slice's boxes give it where the data names none."""
+    """The sample with canonical class names."""
     labels = tuple(canonical_class(name) or name for name in sample.box_labels)
     label = sample.label and (canonical_class(sample.label) or sample.label)
     return replace(sample, label=label, box_labels=labels)

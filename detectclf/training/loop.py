@@ -107,6 +107,8 @@ def fit(
                 progress.epoch(loop.place.records[-1])
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
+        if loop.place.best_epoch is None:
+            loop.judge_last()  # such as a run that goes on with fewer epochs than it had done
     finally:
         progress.stop()
         accelerator.free_memory()
@@ -216,6 +218,14 @@ class _Loop:
         self.run.write_history(place.records)
         self.save()
 
+    def judge_last(self) -> None:
+        """Evaluates the weights as they are, where no epoch was, and keeps them."""
+        figures = self.evaluate()
+        self.place.records[-1]["metrics"] = figures
+        self._keep_best(figures)
+        self.run.write_history(self.place.records)
+        self.save()
+
     def _keep_best(self, figures: dict[str, float | None]) -> None:
         place, figure = self.place, figures[self.task.metric]
         value = -1.0 if figure is None else figure
@@ -251,7 +261,7 @@ class _Loop:
                 "optimizer": optimizer_tensors(self.optimizer.optimizer),
             }
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-            place = dataclasses.asdict(self.place) | {"best": self.place.best if self.place.records else None}
+            place = dataclasses.asdict(self.place) | {"best": self.place.best if self.place.best_epoch else None}
             save_checkpoint(self.run.last, tensors, {"place": place, "scaler": scaler})
         self.accelerator.wait_for_everyone()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.config import DataConfig
+from detectclf.config import DataConfig, DetectorRecipe, load_recipe
 from detectclf.data.dataset import open_dataset
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ConfigError
@@ -63,3 +63,9 @@ def test_a_final_model_trains_on_everything_once(source: Path) -> None:
 def test_folds_that_cannot_be(source: Path, held: tuple[int, ...], why: str) -> None:
     with pytest.raises(ConfigError, match="held_out"):
         open_dataset(config(source, folds=3, held_out=held))
+
+
+@pytest.mark.parametrize("changes", [{"held_out": [0]}, {"copies": "one"}], ids=["held_out", "copies"])
+def test_settings_of_folds_need_folds(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="need folds"):
+        load_recipe(DetectorRecipe, flags={f"data.{key}": value for key, value in changes.items()})

@@ -66,8 +66,9 @@ def test_statistics_are_of_the_middle_maps() -> None:
             return {"0": x * 0, "1": torch.cat([x, 2 * x], dim=1), "2": x * 0}
 
     body = Body()
-    statistics = MapStatistics(body)
     picture = torch.arange(4.0).view(1, 1, 2, 2)
-    body(picture)
+    with MapStatistics(body) as statistics:
+        body(picture)
+    body(picture * 100)  # passes unseen
     spread = float(picture.std())
     assert np.allclose(statistics.rows(), [[1.5, 3.0, spread, 2 * spread]])

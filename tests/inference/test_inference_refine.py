@@ -48,6 +48,8 @@ class Edges(torch.nn.Module):
         boxes = []
         for crop in crops[:, 0]:
             ys, xs = torch.where(crop > 0.5)
+            if not len(xs):  # a crop of a strip that was thinned away
+                ys = xs = torch.tensor([0, 63])
             boxes.append(torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64)
         return Reading(torch.stack(boxes), torch.zeros(len(crops)), torch.zeros(len(crops), 4))
 
@@ -67,6 +69,37 @@ def test_boxes_come_back_to_the_original_image(height: int, width: int) -> None:
     assert np.allclose(read.places.proposals_xyxy, guess.boxes_xyxy) and read.places.scores.tolist() == [
         pytest.approx(0.7)
     ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(777, 1000), (630, 1001), (20, 1500), (3, 700)])
+def test_refined_boxes_stay_inside_the_original_image(height: int, width: int) -> None:
+    """The resized slice has whole pixels: 777 of 1000 become 398, which are 777.3 of the original."""
+    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    whole = said([[0.0, 0.0, width, height]], ["glioma"], [0.9])
+    (read,) = reader.read([reader.prepare(np.full((height, width), 255, np.uint8))], [whole])
+    assert read.places is not None and len(read.places.boxes_xyxy) == 1
+    x1, y1, x2, y2 = read.places.boxes_xyxy[0]
+    assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+
+
+def test_what_is_drawn_agrees_with_the_class_of_the_slice() -> None:
+    parameters = replace(default_fusion(CLASSES), place_weights=(0.0, 0.0, 1.0), box_gamma=0.0, box_weight=0.0)
+    out = replace(
+        said([[10, 10, 50, 50]], ["glioma"], [0.9]),
+        places=places([[0.3, 0.68, 0.01, 0.01]], [0.9], [0.5]),
+        classifier_logits=np.array([6, 0, 0, 0], np.float32),
+    )
+    fused = fuse(out, parameters, NAMES, width=400, height=400)
+    drawn = [name for name, score in zip(fused.box_labels, fused.scores, strict=True) if score >= 0.5]
+    assert fused.label == "glioma" and drawn == ["glioma"]
+
+
+def test_of_another_picture_no_tumour_is_claimed_whatever_the_classes() -> None:
+    out = said([[10, 10, 50, 50]], ["glioma"], [0.97])
+    names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
+    out = replace(out, classifier_logits=np.array([6, 0], np.float32))
+    fused = fuse(out, default_fusion(names.classes), names, width=100, height=100, novel=True)
+    assert fused.flags == ("not_a_brain_mri",) and (fused.scores < 0.5).all()
 
 
 def test_no_box_no_place() -> None:

@@ -21,6 +21,7 @@ from detectclf.config import (
 )
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ModelError
+from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
 from detectclf.pipelines.out_of_fold import out_of_fold
@@ -113,7 +114,7 @@ def test_the_label_doctor_takes_out_of_fold_words(source: Path, bundled: Path, t
     from detectclf.data.dataset import open_dataset
 
     samples = open_dataset(DataConfig(sources=(source,))).samples
-    diagnosis = diagnose(samples, bundled)
+    diagnosis = diagnose(samples, load(bundled, device="cpu"))
     assert all(opinion.unseen for opinion in diagnosis.opinions), "all were trained on, so all words are remembered"
     suspicion = [s.suspicion for s in diagnosis.suspects]
     assert suspicion == sorted(suspicion, reverse=True) and "suspect labels" in diagnosis.text()

@@ -1,0 +1,115 @@
+"""What a bundle knows beside its weights: what brain-MRI slices look like, and what was said of its training slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from detectclf.errors import ModelError
+from detectclf.types import FloatArray, Pixels
+
+NOVELTY_FILE, REMEMBERED_FILE = "novelty.safetensors", "out_of_fold.safetensors"
+_AGAIN = "bundle the runs again"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Novelty:
+    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/novelty.py``.
+
+    Attributes:
+        mean: ``(D,)`` float32, of the features.
+        whitening: ``(D, D)`` float32; a centred row times it has unit covariance over the known slices.
+        threshold: length of such a row from which a picture counts as something else.
+    """
+
+    mean: FloatArray
+    whitening: FloatArray
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembered:
+    """What was said of training slices by models that had not seen them, for the label doctor.
+
+    Attributes:
+        digests: ``(N, 16)`` uint8, BLAKE2b of each slice's pixels, as in fingerprints.
+        probabilities: ``(N, K)`` float32 of the bundle's classes.
+        boxes: ``(N, 5)`` float32, best tumour box ``xyxy`` in pixels and its score; zeros where there is none.
+    """
+
+    digests: Pixels
+    probabilities: FloatArray
+    boxes: FloatArray
+
+
+def knowledge_files(novelty: Novelty | None, remembered: Remembered | None) -> dict[str, bytes]:
+    """Name -> content of the files of what there is."""
+    arrays = {
+        NOVELTY_FILE: None if novelty is None else _novelty_arrays(novelty),
+        REMEMBERED_FILE: None if remembered is None else _remembered_arrays(remembered),
+    }
+    # safetensors writes the memory as it lies: a transposed array would come back as another one.
+    return {
+        name: save_arrays({key: np.ascontiguousarray(array) for key, array in content.items()})
+        for name, content in arrays.items()
+        if content is not None
+    }
+
+
+def _novelty_arrays(novelty: Novelty) -> dict[str, Any]:
+    threshold = np.array([novelty.threshold], dtype=np.float64)
+    return {"mean": novelty.mean, "whitening": novelty.whitening, "threshold": threshold}
+
+
+def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
+    return {
+        "digests": remembered.digests,
+        "probabilities": remembered.probabilities.astype(np.float16),
+        "boxes": remembered.boxes.astype(np.float32),
+    }
+
+
+def load_novelty(file: Path) -> Novelty:
+    """Raises ModelError where the file is damaged."""
+    arrays = _arrays(file, "mean", "whitening", "threshold")
+    mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
+    square = mean.ndim == 1 and whitening.shape == (len(mean), len(mean))
+    _check_shapes(file, square and arrays["threshold"].shape == (1,))
+    return Novelty(mean, whitening, float(arrays["threshold"][0]))
+
+
+def load_remembered(file: Path, classes: int) -> Remembered:
+    """Raises ModelError where the file is damaged, or of another number of classes."""
+    arrays = _arrays(file, "digests", "probabilities", "boxes")
+    count = len(arrays["digests"])
+    wanted = {"digests": (count, 16), "probabilities": (count, classes), "boxes": (count, 5)}
+    _check_shapes(file, all(arrays[name].shape == shape for name, shape in wanted.items()))
+    return Remembered(
+        arrays["digests"].astype(np.uint8),
+        arrays["probabilities"].astype(np.float32),
+        arrays["boxes"].astype(np.float32),
+    )
+
+
+def _arrays(file: Path, *names: str) -> dict[str, Any]:
+    try:
+        arrays = load_arrays(file.read_bytes())
+    except (SafetensorError, ValueError) as error:
+        raise ModelError("corrupted: not safetensors", file=file, remedy=_AGAIN) from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ModelError(f"has no {', '.join(missing)}", file=file, remedy=_AGAIN)
+    if not all(np.isfinite(arrays[name]).all() for name in names):
+        raise ModelError("holds values that are not finite", file=file, remedy=_AGAIN)
+    return dict(arrays)
+
+
+def _check_shapes(file: Path, right: bool) -> None:
+    if not right:
+        raise ModelError("holds arrays of the wrong shape", file=file, remedy=_AGAIN)
