@@ -75,7 +75,8 @@ def main(
         "budget": {"epochs": epochs, "size": size, "training_slices": len(dataset.split("train").samples)},
         "folds": folds,
         "held_out": held_out,
-        "command": f"python scripts/bench_classifiers.py --size {size} --epochs {epochs}",
+        "command": "python scripts/bench_classifiers.py OUT --data DIR... --weights ARCH=FILE... "
+        f"--size {size} --epochs {epochs}",
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, no GPU, torch {torch.__version__.split('+')[0]}",
     }
     out.mkdir(parents=True, exist_ok=True)
