@@ -33,7 +33,7 @@ def bundle_facts(
     training = {stage: _run_facts(run) for stage, run in zip(STAGES, runs, strict=False)}
     trained_on = [s for part in training.values() for s in (part.get("data") or {}).get("sources", [])]
     return {
-        "training": training,
+        "training": _without_folders(training),
         "licences": stated_licences(dict.fromkeys([*trained_on, *dataset.sources])) | config.licences,
         "fitted_on": {
             "split": split,
@@ -54,6 +54,15 @@ def _run_facts(run: Path) -> dict[str, Any]:
         for name in ("data.json", "env.json")
         if (run / name).is_file()
     }
+
+
+def _without_folders(facts: Any) -> Any:
+    """``facts`` with the last name of every absolute path: where files lie is the business of nobody else."""
+    if isinstance(facts, dict):
+        return {key: _without_folders(value) for key, value in facts.items()}
+    if isinstance(facts, list):
+        return [_without_folders(value) for value in facts]
+    return Path(facts).name if isinstance(facts, str) and Path(facts).is_absolute() else facts
 
 
 def model_facts(predictor: Predictor) -> dict[str, Any]:

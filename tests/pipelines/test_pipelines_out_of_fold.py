@@ -128,3 +128,7 @@ def test_runs_of_other_data_are_refused(source: Path, runs: Path, tmp_path: Path
         out_of_fold(runs, DataConfig(sources=(other,)), PredictConfig(device="cpu"))
     with pytest.raises(ModelError, match="no runs with folds"):
         out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+
+
+def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(bundled: Path) -> None:
+    assert str(bundled.parent) not in (bundled / "bundle.json").read_text(encoding="utf-8")
