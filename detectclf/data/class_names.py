@@ -16,10 +16,11 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from detectclf.errors import DataError
-from detectclf.types import CANONICAL_CLASSES, NEGATIVE_CLASS, canonical_class
+from detectclf.types import CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,13 @@ def _check_spellings(own: Mapping[str, str], names: Mapping[str, str]) -> None:
 
 def _squash(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def in_known_words(sample: Sample) -> Sample:
+    """``sample`` with canonical class names where its own are known spellings."""
+    labels = tuple(canonical_class(name) or name for name in sample.box_labels)
+    label = sample.label and (canonical_class(sample.label) or sample.label)
+    return replace(sample, label=label, box_labels=labels)
 
 
 __all__ = ["is_main_kind", "known_names", "map_names", "nearest_class"]

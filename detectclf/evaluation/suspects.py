@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from detectclf.evaluation.joint import iou_matrix
 from detectclf.types import FloatArray, Sample
 
 SURE_BOX = 0.5
@@ -97,17 +95,10 @@ def _judge(index: int, sample: Sample, said: Opinion, negative: str | None) -> S
     boxes = sample.boxes_xyxy[[name != negative for name in sample.box_labels]]
     if said.box_xyxy is None or said.score < SURE_BOX or not sample.boxed or not len(boxes):
         return None
-    overlap = float(_iou(said.box_xyxy, boxes).max())
+    overlap = float(iou_matrix(said.box_xyxy[None], boxes).max())
     if overlap >= ELSEWHERE_IOU:
         return None
     place = ", ".join(f"{v:.0f}" for v in said.box_xyxy)
     # A box elsewhere says less than another class: there may be two tumours.
     suspicion = SUSPICION + 0.5 * (said.score - SURE_BOX)
     return Suspect(index, "box", suspicion, f"the tumour looks to be at ({place}), IoU {overlap:.2f} with the label's")
-
-
-def _iou(box: FloatArray, boxes: FloatArray) -> npt.NDArray[np.float64]:
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.prod(np.clip(sides, 0, None), axis=1, dtype=np.float64)
-    area, areas = np.prod(box[2:] - box[:2]), np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(shared / np.maximum(area + areas - shared, 1e-9))

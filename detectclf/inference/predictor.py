@@ -126,10 +126,7 @@ class Predictor:
         Raises:
             DataError, UnsafeError: an image cannot be read; figures and fits must not leave it out silently.
         """
-        for batch in self._batches(samples, batch_size or self.config.batch_size):
-            for prepared in batch:
-                if prepared.error is not None:
-                    raise prepared.error
+        for batch in self._readable(samples, batch_size or self.config.batch_size):
             yield from self._run_stages(batch)
 
     def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
@@ -141,14 +138,19 @@ class Predictor:
         import torch
 
         rows = []
-        for batch in self._batches(samples, self.config.batch_size):
-            for prepared in batch:
-                if prepared.error is not None:
-                    raise prepared.error
+        for batch in self._readable(samples, self.config.batch_size):
             with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
                 self._detector(list(self._tensor([s.detector_input for s in batch])))
             rows.append(statistics.rows())
         return np.concatenate(rows)
+
+    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
+        """Batches of slices; raises the error of the first one that cannot be read."""
+        for batch in self._batches(samples, size):
+            for prepared in batch:
+                if prepared.error is not None:
+                    raise prepared.error
+            yield batch
 
     def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
         """Batches of prepared slices, decoded by threads while the models run."""

@@ -90,7 +90,6 @@ def bundle(
         None, stages.detector, stages.classifier, recipe.predict, stages.refiner, mirror=recipe.bundle.mirror
     )
     unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
-    check_classes(unseen.dataset, predictor)
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)

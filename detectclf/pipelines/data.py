@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from detectclf.config import AugmentConfig, DataConfig
 from detectclf.data.safety import atomic_folder, atomic_write
 from detectclf.errors import ConfigError, DataError
-from detectclf.types import Dataset, Sample, canonical_class, order_classes
+from detectclf.types import Dataset, order_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,6 +110,7 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
 
 
 def _group_sheet(audit: Audit) -> Image:
+    from detectclf.data.class_names import in_known_words
     from detectclf.data.images import read_image
     from detectclf.drawing.sheets import Row, row_sheet, side_by_side, tile_of
 
@@ -120,7 +120,7 @@ def _group_sheet(audit: Audit) -> Image:
     for group in groups[:SHEET_GROUPS]:
         tiles = []
         for member in group.members:
-            sample = _in_known_words(audit.slices[member])
+            sample = in_known_words(audit.slices[member])
             tiles.append(tile_of(sample, read_image(sample.path, span=sample.span)))
         leak = len(group.splits) > 1
         rows.append(Row(f"{group.kind}: {' and '.join(group.splits)}", tuple(tiles), alarm=leak))
@@ -132,13 +132,6 @@ def _group_sheet(audit: Audit) -> Image:
     classes = order_classes(list(audit.classes))
     parts = [rows[i : i + per_column] for i in range(0, max(1, len(rows)), per_column)]
     return side_by_side([row_sheet(part, classes, title=title if not i else " ") for i, part in enumerate(parts)])
-
-
-def _in_known_words(sample: Sample) -> Sample:
-    """The sample with canonical class names where its own are known spellings, for the colours of the sheet."""
-    labels = tuple(canonical_class(name) or name for name in sample.box_labels)
-    label = sample.label and (canonical_class(sample.label) or sample.label)
-    return replace(sample, label=label, box_labels=labels)
 
 
 def show(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detectclf.data.class_names import in_known_words
 from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
-from detectclf.types import Prediction, Sample, canonical_class
+from detectclf.types import Prediction, Sample
 
 if TYPE_CHECKING:
     from detectclf.drawing.sheets import Tile
@@ -69,7 +70,7 @@ def diagnose(slices: Sequence[Sample], predictor: Predictor) -> Diagnosis:
     Raises:
         DataError: no slice has a class that the model knows.
     """
-    known = [_in_known_words(s) for s in slices]
+    known = [in_known_words(s) for s in slices]
     samples = tuple(s for s in known if s.label in predictor.names.classes)
     left_out = Counter(s.label for s in known if s.label is not None and s.label not in predictor.names.classes)
     if not samples:
@@ -141,13 +142,6 @@ def _of_prediction(prediction: Prediction, negative: str | None) -> Opinion | No
     box = None if best is None else prediction.boxes_xyxy[best]
     score = 0.0 if best is None else float(prediction.scores[best])
     return Opinion(prediction.probabilities, box, score, unseen=False)
-
-
-def _in_known_words(sample: Sample) -> Sample:
-    """The sample with canonical class names."""
-    labels = tuple(canonical_class(name) or name for name in sample.box_labels)
-    label = sample.label and (canonical_class(sample.label) or sample.label)
-    return replace(sample, label=label, box_labels=labels)
 
 
 __all__ = ["Diagnosis", "diagnose", "write_suspect_sheet"]

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ModelError
+from detectclf.pipelines.facts import STAGES
 from detectclf.types import Dataset, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.inference.fusion import FusionClasses
-
-STAGES = ("detector", "classifier", "refiner")
 
 
 @dataclass(frozen=True, slots=True)
