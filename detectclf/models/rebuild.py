@@ -12,13 +12,14 @@ from detectclf.errors import ModelError
 from detectclf.models.saved import META_FILE, MODEL_FILE, ModelMeta, not_a_model, read_meta
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from detectclf.models.classifiers import Classifier
     from detectclf.models.detectors import Detector
     from detectclf.models.refiner import Refiner
 
 Config = TypeVar("Config", bound=Settings)
+Model = TypeVar("Model", "Detector", "Classifier", "Refiner")
 
 
 def load_detector(folder: Path) -> tuple[Detector, ModelMeta]:
@@ -46,10 +47,7 @@ def rebuild_detector(meta: ModelMeta, weights: Path) -> Detector:
     from detectclf.models.detectors import build_detector
 
     config = _config(DetectorConfig, meta, "detector", weights)
-    model = build_detector(config, len(meta.classes))
-    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    _fill(model, weights, meta)
-    return model.eval()
+    return _filled(build_detector(config, len(meta.classes)), weights, meta)
 
 
 def rebuild_classifier(meta: ModelMeta, weights: Path) -> Classifier:
@@ -57,10 +55,7 @@ def rebuild_classifier(meta: ModelMeta, weights: Path) -> Classifier:
     from detectclf.models.classifiers import build_classifier
 
     config = _config(ClassifierConfig, meta, "classifier", weights)
-    model = build_classifier(config, len(meta.classes))
-    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    _fill(model, weights, meta)
-    return model.eval()
+    return _filled(build_classifier(config, len(meta.classes)), weights, meta)
 
 
 def load_refiner(folder: Path) -> tuple[Refiner, ModelMeta]:
@@ -74,10 +69,7 @@ def rebuild_refiner(meta: ModelMeta, weights: Path) -> Refiner:
     from detectclf.models.refiner import build_refiner
 
     config = _config(RefinerConfig, meta, "refiner", weights)
-    model = build_refiner(config, len(meta.classes))
-    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    _fill(model, weights, meta)
-    return model.eval()
+    return _filled(build_refiner(config, len(meta.classes)), weights, meta)
 
 
 def _config(kind: type[Config], meta: ModelMeta, wanted: str, file: Path) -> Config:
@@ -91,7 +83,8 @@ def _config(kind: type[Config], meta: ModelMeta, wanted: str, file: Path) -> Con
         raise not_a_model(file.parent / META_FILE, error) from error
 
 
-def _fill(model: nn.Module, file: Path, meta: ModelMeta) -> None:
+def _filled(model: Model, file: Path, meta: ModelMeta) -> Model:
+    """``model`` with the weights of ``file`` and the normalisation of ``meta``, in evaluation mode."""
     import torch
 
     from detectclf.models.weight_files import read_state
@@ -110,6 +103,8 @@ def _fill(model: nn.Module, file: Path, meta: ModelMeta) -> None:
     if not all(torch.isfinite(tensor).all() for tensor in state.values() if tensor.is_floating_point()):
         raise ModelError("weights are not finite", file=file, remedy="train it again with a lower learning rate")
     model.load_state_dict(state)
+    model.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
+    return model.eval()
 
 
 __all__ = [
