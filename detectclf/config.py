@@ -238,6 +238,9 @@ class ClassifierRecipe(Settings):
 class RefinerRecipe(Settings):
     """Everything that ``train-refiner`` needs."""
 
+    detector: Path | None = None
+    """Run of a detector; the places beside the tumours that it looks at are learned as healthy ones."""
+
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     model: RefinerConfig = RefinerConfig()
@@ -258,7 +261,7 @@ class BundleConfig(Settings):
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for a human look."""
     mirror: bool = False
-    """Classify each slice and its mirror image and average: twice the classifier's time for a little accuracy."""
+    """Read each slice and its mirror image with detector and classifier: twice their time for better boxes."""
     keep_fingerprints: bool = True
     """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""
     licences: dict[str, str] = Field(default_factory=dict)

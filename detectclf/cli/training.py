@@ -94,6 +94,10 @@ def train_classifier(
 
 def train_refiner(
     data: options.Data,
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="Run of the box stage, whose false boxes the refiner learns to tell.", metavar="RUN"),
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="mobilenet_v2 or timm:NAME [default: mobilenet_v2].")] = None,
     config: options.Config = None,
     weights: options.Weights = None,
@@ -110,13 +114,15 @@ def train_refiner(
 ) -> None:
     """Train the optional third stage, which reads a crop round each box again: closer boxes, fewer false ones.
 
-    Example: detectclf train-refiner --data export/ --out runs/refiner
+    Example: detectclf train-refiner --data export/ --detector runs/detector --out runs/refiner
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
     from detectclf.config import RefinerRecipe, load_recipe
 
-    recipe = load_recipe(RefinerRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
+    flags = _flags(data, arch, weights, epochs, device, seed, limit)
+    flags["detector"] = None if detector is None else str(detector)
+    recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
     _report_run(pipelines.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from detectclf.data.augment import DetectionAugment
 from detectclf.data.loading import DetectionSlices, Item
-from detectclf.types import FloatArray, Pixels, Sample
+from detectclf.types import FloatArray, Pixels, Sample, empty_boxes
 
 # How a detector's boxes miss, as spreads of a normal distribution: centre in sides of the box, sides as log factors.
 CENTRE_SPREAD, SIDE_SPREAD = 0.12, 0.22
@@ -20,6 +21,8 @@ BACKGROUND_SHARE = 0.25
 """Share of crops beside the tumour, of the slices that have one."""
 BACKGROUND_IOU = 0.1
 """A crop round a place that overlaps every tumour less than this shows none."""
+CONFUSED_SHARE = 0.75
+"""Share of crops beside the tumour that are of a place which the detector takes for one, where there are any."""
 SMALLEST_SIDE, LARGEST_SIDE = 0.05, 0.4
 """Sides of made-up boxes of healthy places, as shares of the slice."""
 
@@ -66,6 +69,9 @@ class CropFrame:
 class CropSlices(DetectionSlices):
     """One crop of each slice: round its tumour's box as a detector would have missed it, or round a healthy place.
 
+    Healthy places drawn at random are too easy: what reaches the refiner are those that a detector took for a tumour.
+    With ``confused`` most healthy places are such ones (hard negatives, Sung & Poggio 1998).
+
     An item is ``(crop, target)``: crop ``(1, s, s)`` float32 in [0, 1]; target with ``box`` ``(4,)`` float32, the true
     box in units of the crop (zeros on a healthy place), ``label`` (class index, ``len(classes)`` on a healthy place)
     and ``image_id``.
@@ -75,6 +81,8 @@ class CropSlices(DetectionSlices):
         slice_size: side that slices are brought to before they are cropped, pixels.
         crop_size: side of a crop, pixels of the network's input.
         context: side of a crop over the longer side of its box.
+        confused: for each of those ``samples`` that have known boxes ``(M, 4)`` more boxes, ``xyxy`` in pixels of the
+            original slice, that a detector gives out beside the tumours.
     """
 
     def __init__(
@@ -88,21 +96,36 @@ class CropSlices(DetectionSlices):
         *,
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
+        confused: Sequence[FloatArray] = (),
     ) -> None:
         super().__init__(samples, classes, slice_size, augment, seed=seed, cache=cache)
         self.crop_size, self.context = crop_size, context
+        self.confused = tuple(confused) or (empty_boxes(),) * len(self.samples)
+
+    def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """The tumours, and after them the places taken for one, labelled ``len(classes)``."""
+        boxes, labels = super()._known_boxes(index)
+        more = self.confused[index]
+        return np.concatenate([boxes, more]), np.concatenate([labels, np.full(len(more), len(self.classes))])
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
         image, target = super().__getitem__(index)
         pixels = np.rint(image[0].numpy() * 255).astype(np.uint8)
-        boxes, labels = target["boxes"].numpy(), target["labels"].numpy()
+        known, kinds = target["boxes"].numpy(), target["labels"].numpy()
+        shown = kinds < len(self.classes)
+        boxes, labels, confused = known[shown], kinds[shown], known[~shown]
         # Validation crops are the same in every epoch; training crops of another stream than the augmentation's.
         epoch = self.epoch if self.augment is not None else 0
         rng = np.random.default_rng((self.seed, epoch, index, 1))
         beside = len(boxes) == 0 or (self.augment is not None and rng.random() < BACKGROUND_SHARE)
         chosen = int(rng.integers(len(boxes))) if len(boxes) else 0
-        proposal = healthy_place(pixels, boxes, rng) if beside else missed(boxes[chosen], rng)
+        if not beside:
+            proposal = missed(boxes[chosen], rng)
+        elif len(confused) and rng.random() < CONFUSED_SHARE:
+            proposal = missed(confused[int(rng.integers(len(confused)))], rng)
+        else:
+            proposal = healthy_place(pixels, boxes, rng)
         frame = CropFrame.around(proposal, self.context)
         box = np.zeros(4, dtype=np.float32) if beside else frame.to_crop(boxes[chosen : chosen + 1])[0]
         crop = torch.from_numpy(frame.cut(pixels, self.crop_size).astype(np.float32) / np.float32(255))[None]
@@ -118,10 +141,19 @@ def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.concatenate([moved - longer / 2, moved + longer / 2]).astype(np.float32)
 
 
-def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A ``(4,)`` box round a place of the head that overlaps none of ``boxes_xyxy`` by more than a little."""
+def beside_tumors(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
+    """Those of ``(N, 4)`` boxes that overlap none of the ``(M, 4)`` tumours by more than a little, in their order."""
     from torchvision.ops import box_iou
 
+    if len(tumors_xyxy) == 0 or len(found_xyxy) == 0:
+        return found_xyxy
+    overlaps = box_iou(torch.from_numpy(found_xyxy), torch.from_numpy(tumors_xyxy)).amax(dim=1).numpy()
+    beside: FloatArray = found_xyxy[overlaps < BACKGROUND_IOU]
+    return beside
+
+
+def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """A ``(4,)`` box round a place of the head that overlaps none of ``boxes_xyxy`` by more than a little."""
     side = max(pixels.shape)
     inside = np.argwhere(pixels[::8, ::8] > 24) * 8
     box = np.zeros(4, dtype=np.float32)
@@ -129,7 +161,6 @@ def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generat
         sides = side * np.exp(rng.uniform(np.log(SMALLEST_SIDE), np.log(LARGEST_SIDE), 2))
         y, x = inside[rng.integers(len(inside))] if len(inside) else rng.integers(0, side, 2)
         box = np.array([x - sides[0] / 2, y - sides[1] / 2, x + sides[0] / 2, y + sides[1] / 2], dtype=np.float32)
-        overlaps = box_iou(torch.from_numpy(box[None]), torch.from_numpy(boxes_xyxy))
-        if overlaps.numel() == 0 or float(overlaps.max()) < BACKGROUND_IOU:
+        if len(beside_tumors(box[None], boxes_xyxy)):
             break
     return box

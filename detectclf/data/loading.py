@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from detectclf.data.augment import ClassificationAugment, DetectionAugment
 from detectclf.data.images import read_image, resize_pad
 from detectclf.errors import DataError
-from detectclf.types import Pixels, Sample
+from detectclf.types import FloatArray, Pixels, Sample
 
 Target: TypeAlias = dict[str, Any]
 Item: TypeAlias = tuple[Tensor, Target]
@@ -153,8 +153,8 @@ class DetectionSlices(Slices):
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
         pixels, scale, width, height = self.pixels[index]
-        boxes = (self.samples[index].boxes_xyxy * np.float32(scale)).astype(np.float32)
-        labels = self.labels[index]
+        boxes, labels = self._known_boxes(index)
+        boxes = (boxes * np.float32(scale)).astype(np.float32)
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
             pixels, boxes, labels = self.augment(pixels, boxes, labels)
@@ -166,6 +166,10 @@ class DetectionSlices(Slices):
             "size": (width, height),
         }
         return _to_tensor(pixels), target
+
+    def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """``(N, 4)`` boxes in pixels of the original slice, and their ``(N,)`` labels."""
+        return self.samples[index].boxes_xyxy, self.labels[index]
 
 
 class ClassificationSlices(Slices):

@@ -4,7 +4,7 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
 
 1. **Calibration.** Classifier logits are divided by one temperature (Guo et al., "On Calibration of Modern Neural
    Networks", ICML 2017), which gives log-probabilities ``log p_k``. With ``mirror`` the logits are means over the slice
-   and its mirror image.
+   and its mirror image, and so are the detector's boxes (``mirror.py``).
 2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))`` with ``s_k`` the score of its best box
    of that class; for the negative class ``s`` is 1 minus the best score of any tumour box.
 3. **Slice class.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: a logistic layer over the stages.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detectclf.models.bundle import Bundle
+    from detectclf.models.transfer import TransferModel
+
+    Network = TypeVar("Network", bound=TransferModel)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +56,6 @@ class Predictor:
     """
 
     def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
-        import torch
 
         from detectclf.models.device import resolve_device
         from detectclf.models.memory import keep_freed_memory
@@ -71,12 +73,26 @@ class Predictor:
         self.device = resolve_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._detector = bundle.detector.to(self.device).to(memory_format=torch.channels_last).eval()
-        self._classifier = bundle.classifier.to(self.device).to(memory_format=torch.channels_last).eval()
+        # The bundle keeps its networks as they are saved, and as Grad-CAM wants them.
+        self._detector = self._fast(bundle.detector, lambda net: net([self._blank(net.image_size)[0]]))
+        self._classifier = self._fast(bundle.classifier, lambda net: net(self._blank(net.input_size)))
         self._reader = None
         if bundle.refiner is not None:
-            network = bundle.refiner.to(self.device).to(memory_format=torch.channels_last).eval()
-            self._reader = PlaceReader(network, self._refined_classes(), self.device)
+            refiner = self._fast(bundle.refiner, lambda net: net(self._blank(net.input_size)))
+            self._reader = PlaceReader(refiner, self._refined_classes(), self.device)
+
+    def _fast(self, network: Network, probe: Callable[[Network], object]) -> Network:
+        """A copy of ``network`` on the device, as fast as it goes."""
+        import torch
+
+        from detectclf.models.folding import folded
+
+        return folded(network.to(self.device).eval(), probe).to(memory_format=torch.channels_last)
+
+    def _blank(self, side: int) -> Tensor:
+        import torch
+
+        return torch.zeros(1, 1, side, side, device=self.device)
 
     def _refined_classes(self) -> tuple[str, ...]:
         refined = () if self.bundle.refiner_meta is None else tuple(self.bundle.refiner_meta.classes)
@@ -220,17 +236,31 @@ class Predictor:
         if not batch:
             return []
         with torch.inference_mode():
-            with MapStatistics(self._detector.backbone()) as statistics:
-                found = self._detector(list(self._tensor([s.detector_input for s in batch])))
+            found, statistics = self._find(self._tensor([s.detector_input for s in batch]))
             images = self._tensor([s.classifier_input for s in batch])
             logits = self._classifier(images)
             if self.bundle.fusion.mirror:
                 logits = (logits + self._classifier(images.flip(3))) / 2
-        rows = zip(batch, found, logits.float().cpu().numpy(), statistics.rows(), strict=True)
+        rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
         outputs = [self._outputs(*row) for row in rows]
         if self._reader is None:
             return outputs
         return self._reader.read([s.refiner_input for s in batch if s.refiner_input is not None], outputs)
+
+    def _find(self, images: Tensor) -> tuple[list[dict[str, Tensor]], FloatArray]:
+        """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
+        import torch
+
+        from detectclf.inference.mirror import merge_mirrored
+
+        count, mirror = len(images), self.bundle.fusion.mirror
+        both = torch.cat([images, images.flip(3)]) if mirror else images
+        with MapStatistics(self._detector.backbone()) as statistics:
+            found = self._detector(list(both))
+        if mirror:
+            width = images.shape[3]
+            found = [merge_mirrored(*pair, width) for pair in zip(found[:count], found[count:], strict=True)]
+        return found, statistics.rows()[:count]
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""
@@ -261,7 +291,7 @@ class Predictor:
         if not rows:
             return list(predictions)
         targets = [self.names.classes.index(predictions[i].label or "") for i in rows]
-        cams = grad_cam(self._classifier, self._tensor([batch[i].classifier_input for i in rows]), targets)
+        cams = grad_cam(self.bundle.classifier, self._tensor([batch[i].classifier_input for i in rows]), targets)
         done = list(predictions)
         for i, cam in zip(rows, cams, strict=True):
             height, width = done[i].height or 1, done[i].width or 1

@@ -59,7 +59,7 @@ class FusionParameters:
         place_weights: exponents of the detector's score, the refiner's quality and its probability of the class, in
             the score of a refined box; they sum to 1.
         place_mix: weight of the refined box against the detector's in the box given out.
-        mirror: whether the classifier's logits are means over the slice and its mirror image.
+        mirror: whether detector and classifier also read the mirror image of each slice.
         target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
             anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
     """

@@ -55,7 +55,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
             stage hold every fold out.
         data: the same sources as of the runs.
         predict: batch size and device.
-        mirror: whether slices are classified with their mirror images.
+        mirror: whether detector and classifier also read the mirror image of each slice.
 
     Raises:
         ModelError: no runs, a fold that none holds out, runs of other folds or of other data.

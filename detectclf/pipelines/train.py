@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
+from detectclf.errors import ConfigError
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -75,16 +76,28 @@ def train_classifier(
 def train_refiner(
     recipe: RefinerRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
-    """Trains the refining stage and writes a run directory (default ``runs/refiner-ARCH``); errors as above."""
+    """Trains the refining stage and writes a run directory (default ``runs/refiner-ARCH``); errors as above.
+
+    Raises:
+        ConfigError: boxes of the negative class are kept, of which a refiner makes nothing.
+    """
     from detectclf.data.augment import detection_augment
     from detectclf.data.crops import CropSlices
     from detectclf.models.refiner import build_refiner
+    from detectclf.pipelines.confused import confused_places
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import RefinementTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    if data.negative_boxes == "keep":
+        raise ConfigError("data.negative_boxes: keep: a refiner reads tumours", remedy="leave the setting out")
     dataset, train, valid = _open(recipe)
     classes = dataset.tumor_classes
+    places = (
+        []
+        if recipe.detector is None
+        else confused_places(recipe.detector, train.samples, classes, recipe.training.device)
+    )
     augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
     seed_everything(seed)
     refiner = build_refiner(model, len(classes))
@@ -92,7 +105,7 @@ def train_refiner(
     sizes = (model.slice_size, model.image_size, model.context)
     task = RefinementTask(
         refiner,
-        CropSlices(train.samples, classes, *sizes, augment, seed=seed, cache=data.cache),
+        CropSlices(train.samples, classes, *sizes, augment, seed=seed, cache=data.cache, confused=places),
         CropSlices(valid.samples, classes, *sizes, cache=data.cache),
         dataset.negative,
     )

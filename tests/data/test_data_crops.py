@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectclf.config import AugmentConfig, DataConfig
 from detectclf.data.augment import detection_augment
-from detectclf.data.crops import BACKGROUND_IOU, CropFrame, CropSlices, healthy_place, missed
+from detectclf.data.crops import BACKGROUND_IOU, CropFrame, CropSlices, beside_tumors, healthy_place, missed
 from detectclf.data.dataset import open_dataset
 from detectclf.data.phantom import write_sample_data
 
@@ -87,3 +87,22 @@ def test_an_item_depends_on_epoch_and_index_only(crops: CropSlices) -> None:
     other = crops[3]
     crops.epoch = 0
     assert not (first[0] == other[0]).all()
+
+
+def test_only_boxes_beside_every_tumour_are_healthy_places() -> None:
+    tumors = np.array([[20, 20, 70, 70], [100, 100, 140, 140]], dtype=np.float32)
+    found = np.array([[22, 22, 70, 70], [150, 20, 190, 60], [130, 130, 170, 170], [60, 60, 110, 110]], dtype=np.float32)
+    assert beside_tumors(found, tumors).tolist() == found[[1, 2, 3]].tolist()  # a corner that touches is no tumour
+    assert beside_tumors(found, tumors[:0]).tolist() == found.tolist()
+    assert beside_tumors(found[:0], tumors).shape == (0, 4)
+
+
+def test_healthy_crops_show_what_the_detector_confuses(crops: CropSlices) -> None:
+    """A detector takes a corner of the air for a tumour: crops beside the tumour mostly show it."""
+    place = np.array([[4, 4, 36, 36]], dtype=np.float32)  # random healthy places lie in the head
+    hard = CropSlices(crops.samples, crops.classes, 256, 64, 2.0, confused=[place] * len(crops))
+    dark = [float(hard[i][0].mean()) < 0.05 for i in range(len(hard)) if hard[i][1]["label"] == len(hard.classes)]
+    assert len(dark) >= 3 and np.mean(dark) > 0.5
+    augmented = CropSlices(crops.samples, crops.classes, 256, 64, 2.0, crops.augment, confused=[place] * len(crops))
+    labels = {augmented[i][1]["label"] for i in range(len(augmented))}
+    assert labels <= set(range(len(crops.classes) + 1)), "a confused place never counts as a tumour"

@@ -217,6 +217,18 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
     assert drawn[0].tobytes() == drawn[1].tobytes()
 
 
+def test_with_mirror_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(
+    bundle: Bundle, slices: list[Path]
+) -> None:
+    pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
+    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    one, other = model.raw_many([pixels, np.ascontiguousarray(pixels[:, ::-1])])
+    assert len(one.scores) and np.allclose(one.scores, other.scores, atol=1e-4)
+    back = other.boxes_xyxy.copy()
+    back[:, [0, 2]] = pixels.shape[1] - other.boxes_xyxy[:, [2, 0]]
+    assert np.allclose(np.sort(one.boxes_xyxy, axis=0), np.sort(back, axis=0), atol=0.1)
+
+
 def test_with_mirror_a_slice_and_its_mirror_image_are_classified_alike(bundle: Bundle, slices: list[Path]) -> None:
     pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
     plain, mirrored = pixels, np.ascontiguousarray(pixels[:, ::-1])

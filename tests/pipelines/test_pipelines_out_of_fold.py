@@ -59,6 +59,8 @@ def train(kind: str, source: Path, out: Path, held: tuple[int, ...]) -> Path:
         "augment.enabled": False,
         **SMALL[kind],
     }
+    if kind == "refiner":
+        flags["detector"] = str(out.parent / out.name.replace("refiner", "detector"))
     run(load_recipe(recipe, flags=flags), out, quiet=True)
     return out
 

@@ -1,0 +1,61 @@
+"""What a detector takes for tumours beside the true ones: the healthy places that a refiner should learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detectclf.errors import ModelError
+from detectclf.types import FloatArray, Sample, StageOutputs
+
+BATCH = 8
+"""Slices per forward pass."""
+
+
+def confused_places(run: Path, samples: Sequence[Sample], classes: Sequence[str], device: str) -> list[FloatArray]:
+    """For each slice with known boxes ``(M, 4)`` boxes, original pixels, that a refiner would be asked about in vain.
+
+    These are the likeliest places of the detector of ``run``, at any score, that lie beside the tumours. On slices that
+    it was trained on its scores there are low, but the places are still those that look most like a tumour.
+
+    Args:
+        run: a run of a detector.
+        samples: slices; those whose boxes are not known are left out.
+        classes: the tumour classes.
+        device: where it runs.
+
+    Raises:
+        ModelError: no run of a detector, or its classes are others.
+        DataError: a slice cannot be read.
+        DeviceError: the device is not there.
+    """
+    import torch
+
+    from detectclf.data.crops import beside_tumors
+    from detectclf.data.loading import DetectionSlices, make_loader
+    from detectclf.inference.refine import likely_places
+    from detectclf.models.device import resolve_device
+    from detectclf.models.rebuild import load_detector
+    from detectclf.training.tasks import DetectionTask
+
+    detector, meta = load_detector(run)
+    if not set(classes) <= set(meta.classes):
+        raise ModelError(
+            f"finds {', '.join(meta.classes)}; the data have {', '.join(classes)}",
+            file=run,
+            remedy="give a detector of the same data",
+        )
+    detector = detector.to(resolve_device(device)).to(memory_format=torch.channels_last)
+    slices = DetectionSlices(samples, meta.classes, meta.preprocessing.size)
+    task = DetectionTask(detector, slices, slices, meta.negative)
+    places: list[FloatArray] = []
+    with torch.inference_mode():
+        for batch in make_loader(slices, batch_size=BATCH, seed=None):
+            images = batch["images"].to(resolve_device(device))
+            for index, (boxes, names, scores) in task.outputs(detector, {**batch, "images": images}).items():
+                said = StageOutputs(np.zeros(0, dtype=np.float32), boxes, tuple(names), scores)
+                likely = boxes[likely_places(said, classes)]
+                places.append(beside_tumors(likely, slices.samples[index].boxes_xyxy))
+    return places
