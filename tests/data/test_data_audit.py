@@ -170,6 +170,48 @@ def test_line_numbers(tmp_path: Path) -> None:
     assert (problem.file, problem.line) == ("train/labels/a.txt", 3)
 
 
+PRETTY_COCO = """{"categories": [{"id": 1, "name": "glioma"}],
+ "images": [{"id": 1, "file_name": "a {\\"}.png"}],
+ "annotations": [
+  {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 20, 20]},
+  {"id": 2, "image_id": 1, "category_id": 1, "bbox": [2, 2, 0, 20]},
+  {
+   "id": 3, "image_id": 7, "category_id": 1, "bbox": [2, 2, 20, 20]}]}
+"""
+CREATEML = """[{"image": "a {\\"}.png",
+  "annotations": [
+   {"label": "glioma", "coordinates": {"x": 20, "y": 20, "width": 10, "height": 10}},
+   {"label": "glioma",
+    "coordinates": {"x": 20, "y": 20, "width": 0, "height": 10}}]},
+ {"picture": "b.png"}]
+"""
+VOC = """<annotation>
+ <filename>a {&quot;}.png</filename>
+ <object><name>glioma</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object>
+ <object>
+  <name>glioma</name>
+  <bndbox><xmin>2</xmin><ymin>2</ymin><xmax>1</xmax><ymax>20</ymax></bndbox>
+ </object>
+ <object><name>glioma</name></object>
+</annotation>
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("_annotations.coco.json", PRETTY_COCO, {("orphan_annotation", 6), ("box_zero_area", 5)}),
+        ("_annotations.createml.json", CREATEML, {("bad_record", 6), ("box_zero_area", 4)}),
+        ("a.xml", VOC, {("bad_record", 8), ("box_zero_area", 4)}),
+    ],
+    ids=["coco", "createml", "voc"],
+)
+def test_records_are_named_by_the_line_they_start_in(tmp_path: Path, name: str, text: str, found: set) -> None:
+    draw(tmp_path / "train" / 'a {"}.png')
+    (tmp_path / "train" / name).write_text(text)
+    assert {(p.code, p.line) for p in check([tmp_path]).errors} == found
+
+
 def test_orphan_label_file(tmp_path: Path) -> None:
     _yolo("")(tmp_path)
     (tmp_path / "train/labels/b.txt").write_text("")

@@ -139,6 +139,7 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(samples: list[Sample
     assert torch.equal(plain[0][0], plain[0][0])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_loader_processes_change_nothing(samples: list[Sample]) -> None:
     def images(workers: int) -> list[torch.Tensor]:
         augment = detection_augment(AugmentConfig(), seed=1)

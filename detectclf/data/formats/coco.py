@@ -25,7 +25,7 @@ from detectclf.data.formats.files import (
     subfolders,
     write_bytes,
 )
-from detectclf.data.formats.json_text import objects_in, read_json, records_of
+from detectclf.data.formats.json_text import Record, objects_in, read_json, records_of
 from detectclf.data.formats.raw import RawBox, RawSlice, as_number, stated_size, text_of
 from detectclf.data.safety import check_inside
 from detectclf.types import Dataset
@@ -78,12 +78,13 @@ def _categories(content: Any, file: Path, faults: Faults) -> tuple[dict[int, str
     for category in records_of(content, "categories", file, faults):
         number, name = category.get("id"), text_of(category, "name")
         if not isinstance(number, int) or name is None:
-            faults.error("bad_record", file, f"category {str(category)[:80]} has no id or name")
-            faults.drop("bad_record", file, category)
+            faults.error("bad_record", file, f"category {str(category)[:80]} has no id or name", category.line)
+            faults.drop("bad_record", file, category, category.line)
             continue
         if number in names:
-            faults.error("duplicate_category_id", file, f"category id {number} is {names[number]} and {name}")
-            faults.drop("duplicate_category_id", file, category)
+            detail = f"category id {number} is {names[number]} and {name}"
+            faults.error("duplicate_category_id", file, detail, category.line)
+            faults.drop("duplicate_category_id", file, category, category.line)
             continue
         names[number] = name
         parent = text_of(category, "supercategory")
@@ -108,15 +109,17 @@ def _slices(
     for image in records_of(content, "images", file, faults):
         number, name = image.get("id"), text_of(image, "file_name")
         if not isinstance(number, int) or name is None:
-            faults.error("bad_record", file, f"image {str(image)[:80]} has no id or file_name")
-            faults.drop("bad_record", file, image)
+            faults.error("bad_record", file, f"image {str(image)[:80]} has no id or file_name", image.line)
+            faults.drop("bad_record", file, image, image.line)
             continue
         if number in by_id:
-            faults.error("duplicate_image_id", file, f"image id {number} is {by_id[number].name} and {name}")
-            faults.drop("duplicate_image_id", file, image)
+            detail = f"image id {number} is {by_id[number].name} and {name}"
+            faults.error("duplicate_image_id", file, detail, image.line)
+            faults.drop("duplicate_image_id", file, image, image.line)
             continue
         size = stated_size(image.get("width"), image.get("height"))
-        by_id[number] = RawSlice(find_image(name, folders), name, split, file, [], stated_size=size)
+        path = find_image(name, folders)
+        by_id[number] = RawSlice(path, name, split, file, [], stated_size=size, line=image.line)
     values = content.get("annotations", [])
     seen: set[int] = set()
     for annotation in objects_in(values if isinstance(values, list) else [values], "annotations", file, faults):
@@ -125,7 +128,7 @@ def _slices(
 
 
 def _add_box(
-    annotation: dict[str, Any],
+    annotation: Record,
     by_id: dict[int, RawSlice],
     names: dict[int, str],
     seen: set[int],
@@ -133,28 +136,28 @@ def _add_box(
     faults: Faults,
 ) -> None:
     number, image, category = (annotation.get(key) for key in ("id", "image_id", "category_id"))
-    what = f"annotation {str(number)[:20]}"
+    what, line = f"annotation {str(number)[:20]}", annotation.line
     if isinstance(number, int):
         if number in seen:
-            faults.error("duplicate_annotation_id", file, f"{what}: the id is there twice")
+            faults.error("duplicate_annotation_id", file, f"{what}: the id is there twice", line)
         seen.add(number)
     if not isinstance(image, int) or image not in by_id:
-        faults.error("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}")
-        faults.drop("orphan_annotation", file, annotation)
+        faults.error("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}", line)
+        faults.drop("orphan_annotation", file, annotation, line)
         return
     target = by_id[image].boxes
     assert target is not None
     label = names.get(category) if isinstance(category, int) else None
     if label is None:
-        faults.error("unknown_class", file, f"{what} of {by_id[image].name}: no category {str(category)[:20]}")
-        faults.drop("unknown_class", file, annotation)
+        faults.error("unknown_class", file, f"{what} of {by_id[image].name}: no category {str(category)[:20]}", line)
+        faults.drop("unknown_class", file, annotation, line)
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
-        faults.error("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers")
-        faults.drop("bad_record", file, annotation)
+        faults.error("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers", line)
+        faults.drop("bad_record", file, annotation, line)
         label, box = None, [0.0] * 4
     x, y, width, height = (as_number(value) for value in box)
-    target.append(RawBox((x, y, x + width, y + height), label))
+    target.append(RawBox((x, y, x + width, y + height), label, line))
 
 
 def write(dataset: Dataset, out: Path) -> None:

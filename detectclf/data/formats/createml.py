@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from detectclf.data.faults import Faults
 from detectclf.data.formats.assemble import assemble
 from detectclf.data.formats.files import by_split, copy_image, find_image, output_names, split_folders, write_bytes
-from detectclf.data.formats.json_text import objects_in, read_json
+from detectclf.data.formats.json_text import Record, objects_in, read_json
 from detectclf.data.formats.raw import RawBox, RawSlice, as_number, text_of
 from detectclf.errors import DataError
 from detectclf.types import Dataset
@@ -38,26 +37,26 @@ def read(folder: Path, faults: Faults) -> Dataset:
         for record in objects_in(content, "images", file, faults):
             name = text_of(record, "image") or text_of(record, "imagefilename")
             if name is None:
-                faults.error("bad_record", file, f"{str(record)[:80]} names no image")
-                faults.drop("bad_record", file, record)
+                faults.error("bad_record", file, f"{str(record)[:80]} names no image", record.line)
+                faults.drop("bad_record", file, record, record.line)
                 continue
             annotations = record.get("annotations", [])
             values = annotations if isinstance(annotations, list) else [annotations]
             boxes = [_box(a, name, file, faults) for a in objects_in(values, f"{name}: annotations", file, faults)]
-            slices.append(RawSlice(find_image(name, [sub]), name, split, file, boxes))
+            slices.append(RawSlice(find_image(name, [sub]), name, split, file, boxes, line=record.line))
     classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
     return assemble(slices, classes, folder, faults)
 
 
-def _box(annotation: dict[str, Any], name: str, file: Path, faults: Faults) -> RawBox:
+def _box(annotation: Record, name: str, file: Path, faults: Faults) -> RawBox:
     label = text_of(annotation, "label")
     place = annotation.get("coordinates")
     if label is None or not isinstance(place, dict):
-        faults.error("bad_record", file, f"{name}: an annotation without a label or coordinates")
-        faults.drop("bad_record", file, annotation)
-        return RawBox((0.0, 0.0, 0.0, 0.0), None)
+        faults.error("bad_record", file, f"{name}: an annotation without a label or coordinates", annotation.line)
+        faults.drop("bad_record", file, annotation, annotation.line)
+        return RawBox((0.0, 0.0, 0.0, 0.0), None, annotation.line)
     x, y, width, height = (as_number(place.get(key)) for key in ("x", "y", "width", "height"))
-    return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label)
+    return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label, annotation.line)
 
 
 def write(dataset: Dataset, out: Path) -> None:

@@ -1,9 +1,12 @@
-"""JSON from strangers: bounded, with its repeated keys found."""
+"""JSON from strangers: bounded, with its repeated keys found, and the line of each object known."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,27 @@ LIMIT_BYTES = 256 * 2**20
 """Largest annotation file: a COCO export of about 500,000 slices."""
 _LIMIT_ITEMS = 16_000_000
 """Most values in one file. Python needs up to 72 bytes for one, so that 16 million stay well under 2 GiB."""
+_LINES_BYTES = 16 * 2**20
+"""Largest file whose lines are counted, which takes about as long as reading it."""
 _REMEDY = "export the data set again"
+# In a string a brace is none; the backslash takes the next character with it.
+_TOKEN = re.compile(r'\\.|["{}\n]')
+
+
+class Record(dict[str, Any]):
+    """An object of a JSON file.
+
+    Attributes:
+        line: where it starts, from 1; ``None`` where lines were not counted.
+    """
+
+    line: int | None = None
 
 
 def read_json(path: Path, faults: Faults, root: Path) -> Any:
-    """The content of a JSON file. ``NaN`` and ``1e999`` come as floats, for the checks of boxes to find.
+    """The content of a JSON file, its objects as :class:`Record`.
+
+    ``NaN`` and ``1e999`` come as floats, for the checks of boxes to find.
 
     Args:
         path: the file.
@@ -34,16 +53,21 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _LIMIT_ITEMS:
         raise UnsafeError(f"holds more than {_LIMIT_ITEMS} values", file=path, remedy="split the data set")
     repeated: dict[str, None] = {}
+    lines: Iterator[int | None] = repeat(None)
 
-    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
+    def as_record(pairs: list[tuple[str, Any]]) -> Record:
+        result = Record(pairs)
+        result.line = next(lines, None)
         if len(result) < len(pairs):
             counts = Counter(key for key, _ in pairs)
             repeated.update(dict.fromkeys(key for key, count in counts.items() if count > 1))
         return result
 
     try:
-        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=as_dict)
+        text = data.decode("utf-8-sig")
+        if len(data) <= _LINES_BYTES:
+            lines = _lines_of_objects(text) if "\n" in text else repeat(1)
+        content = json.loads(text, object_pairs_hook=as_record)
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON ({error.msg})", file=path, line=error.lineno, remedy=_REMEDY) from None
     except UnicodeDecodeError:
@@ -57,7 +81,22 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
     return content
 
 
-def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[dict[str, Any]]:
+def _lines_of_objects(text: str) -> Iterator[int | None]:
+    """The line that each object of valid JSON starts in, in the order in which the objects end, as a parser does."""
+    line, in_string, open_objects = 1, False, []
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if token == '"':
+            in_string = not in_string
+        elif token == "\n":
+            line += 1
+        elif token == "{" and not in_string:
+            open_objects.append(line)
+        elif token == "}" and not in_string:
+            yield open_objects.pop()
+
+
+def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[Record]:
     """The list of objects under ``key``; what is no object is a ``bad_record`` and left out.
 
     Raises:
@@ -69,13 +108,13 @@ def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[dict[
     return objects_in(value, key, path, faults)
 
 
-def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[dict[str, Any]]:
+def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[Record]:
     """The objects among ``values``; each other value is a ``bad_record``."""
     for index, value in enumerate(values):
-        if not isinstance(value, dict):
+        if not isinstance(value, Record):
             faults.error("bad_record", path, f"{what}[{index}] is not an object")
             faults.drop("bad_record", path, value)
-    return [value for value in values if isinstance(value, dict)]
+    return [value for value in values if isinstance(value, Record)]
 
 
-__all__ = ["LIMIT_BYTES", "objects_in", "read_json", "records_of"]
+__all__ = ["LIMIT_BYTES", "Record", "objects_in", "read_json", "records_of"]

@@ -35,9 +35,32 @@ from detectclf.types import Dataset, Sample
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+    from defusedxml.ElementTree import DefusedXMLParser
+
 HOLDS_BOXES = True
 _LIMIT_BYTES = 8 * 2**20
 _NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class _Element(Tree.Element):
+    """An element that knows the line it starts in."""
+
+    line: int | None = None
+
+
+class _Builder(Tree.TreeBuilder):
+    """Makes the elements of what ``parser`` reads."""
+
+    parser: DefusedXMLParser
+
+    def __init__(self) -> None:
+        super().__init__(element_factory=_Element)
+
+    def start(self, tag: str, attributes: dict[str, str], /) -> Tree.Element:
+        element = super().start(tag, attributes)
+        assert isinstance(element, _Element)
+        element.line = self.parser.parser.CurrentLineNumber
+        return element
 
 
 def looks_like(folder: Path) -> bool:
@@ -105,10 +128,13 @@ def _size(root: Element) -> tuple[int, int] | None:
 
 def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
     from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, fromstring
+    from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
+    builder = _Builder()
+    builder.parser = DefusedXMLParser(target=builder, forbid_dtd=True)
     try:
-        root: Element = fromstring(read_bytes(file, limit_bytes=_LIMIT_BYTES, root=folder), forbid_dtd=True)
+        builder.parser.feed(read_bytes(file, limit_bytes=_LIMIT_BYTES, root=folder))
+        root: Element = builder.parser.close()
     except DefusedXmlException:
         remedy = "remove the declarations at its top"
         raise UnsafeError("XML that declares a document type or entities", file=file, remedy=remedy) from None
@@ -126,13 +152,13 @@ def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
 
 def _box(item: Element, file: Path, faults: Faults) -> RawBox:
     label = (item.findtext("name") or "").strip() or None
-    box = item.find("bndbox")
+    box, line = item.find("bndbox"), item.line if isinstance(item, _Element) else None
     if label is None or box is None:
-        faults.error("bad_record", file, "an object without a name or bndbox")
-        faults.drop("bad_record", file, Tree.tostring(item, encoding="unicode"))
-        return RawBox((0.0, 0.0, 0.0, 0.0), None)
+        faults.error("bad_record", file, "an object without a name or bndbox", line)
+        faults.drop("bad_record", file, Tree.tostring(item, encoding="unicode"), line)
+        return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
     x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
-    return RawBox((x1 - 1, y1 - 1, x2, y2), label)
+    return RawBox((x1 - 1, y1 - 1, x2, y2), label, line)
 
 
 def write(dataset: Dataset, out: Path) -> None:
