@@ -1,21 +1,14 @@
 """Every setting of detectclf: typed, documented, validated, in this one place.
 
-Values come from, each overriding the one before: the defaults below, a recipe (YAML), ``--set key=value``,
-named flags of the command line. Unknown keys are refused with their dotted path. Below ``pipelines`` a function
-gets only its own sub-config.
+Where their values come from: :mod:`detectclf.recipes`. Below ``pipelines`` a function gets only its own sub-config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from detectclf.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -309,100 +302,6 @@ class EvaluateRecipe(Settings):
     predict: PredictConfig = PredictConfig()
 
 
-Recipe = TypeVar("Recipe", bound=Settings)
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the YAML recipes that come with the package."""
-    packaged = Path(str(resources.files("detectclf"))) / "configs"
-    folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
-    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
-
-
-def load_recipe(
-    kind: type[Recipe],
-    recipe: str | None = None,
-    assignments: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """Builds ``kind`` from defaults < recipe < ``--set`` assignments < named flags.
-
-    Args:
-        kind: the settings class.
-        recipe: name of a shipped recipe, or path of a YAML file.
-        assignments: ``dotted.key=value`` strings; the value is read as YAML.
-        flags: dotted key -> value; ``None`` values are left out.
-
-    Raises:
-        ConfigError: unknown key (with its dotted path), bad value, or unreadable file.
-    """
-    merged: dict[str, Any] = kind().model_dump(exclude_unset=False)
-    if recipe is not None:
-        _merge(merged, _read_yaml(_find_recipe(recipe)))
-    for text in assignments:
-        key, sign, value = text.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
-        try:
-            _assign(merged, key.strip(), yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: value is not YAML", remedy="quote it") from error
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _assign(merged, key, value)
-    try:
-        return kind.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{where}: {reason}", remedy="see `detectclf COMMAND --help` and configs/") from error
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key != "class_map":
-            _merge(base[key], value)
-        else:
-            base[key] = value
-
-
-def _assign(base: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for depth, part in enumerate(parents):
-        inner = base.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{'.'.join(parents[: depth + 1])}: is a value, not a group of settings")
-        base = inner
-    base[last] = value
-
-
-def _find_recipe(recipe: str) -> Path:
-    shipped = shipped_recipes()
-    if recipe in shipped:
-        return shipped[recipe]
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    raise ConfigError(
-        "no such recipe", file=recipe, remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}"
-    )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        raise ConfigError("not a readable YAML file", file=path, line=line, remedy="mend or replace it") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError("a recipe is a mapping of settings", file=path, remedy="see the files in configs/")
-    return content
-
-
 __all__ = [
     "AugmentConfig",
     "BundleConfig",
@@ -419,6 +318,4 @@ __all__ = [
     "RefinerRecipe",
     "Settings",
     "TrainingConfig",
-    "load_recipe",
-    "shipped_recipes",
 ]

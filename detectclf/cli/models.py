@@ -46,7 +46,8 @@ def bundle(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import BundleRecipe, load_recipe
+    from detectclf.config import BundleRecipe
+    from detectclf.recipes import load_recipe
 
     flags = {
         "data.sources": [str(d) for d in data],
@@ -89,7 +90,8 @@ def evaluate(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import EvaluateRecipe, load_recipe
+    from detectclf.config import EvaluateRecipe
+    from detectclf.recipes import load_recipe
 
     flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
@@ -145,7 +147,8 @@ def predict(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import PredictConfig, load_recipe
+    from detectclf.config import PredictConfig
+    from detectclf.recipes import load_recipe
 
     config = load_recipe(PredictConfig, None, (), {"device": device, "batch_size": batch_size})
     done = pipelines.predict(

@@ -54,7 +54,8 @@ def train_detector(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import DetectorRecipe, load_recipe
+    from detectclf.config import DetectorRecipe
+    from detectclf.recipes import load_recipe
 
     recipe = load_recipe(DetectorRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
     _report_run(pipelines.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
@@ -84,7 +85,8 @@ def train_classifier(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import ClassifierRecipe, load_recipe
+    from detectclf.config import ClassifierRecipe
+    from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
         ClassifierRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit)
@@ -118,7 +120,8 @@ def train_refiner(
     """
     output.setup_logging(quiet, verbose)
     from detectclf import pipelines
-    from detectclf.config import RefinerRecipe, load_recipe
+    from detectclf.config import RefinerRecipe
+    from detectclf.recipes import load_recipe
 
     flags = _flags(data, arch, weights, epochs, device, seed, limit)
     flags["detector"] = None if detector is None else str(detector)

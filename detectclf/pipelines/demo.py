@@ -17,10 +17,10 @@ from detectclf.config import (
     DetectorRecipe,
     EvaluateRecipe,
     PredictConfig,
-    load_recipe,
 )
 from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
+from detectclf.recipes import load_recipe
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,8 @@ import pytest
 import typer
 
 from detectclf.cli import app
-from detectclf.config import (
-    BundleRecipe,
-    ClassifierRecipe,
-    DetectorRecipe,
-    RefinerRecipe,
-    load_recipe,
-    shipped_recipes,
-)
+from detectclf.config import BundleRecipe, ClassifierRecipe, DetectorRecipe, RefinerRecipe
+from detectclf.recipes import load_recipe, shipped_recipes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli_flags.txt"
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.config import DataConfig, DetectorRecipe, load_recipe
+from detectclf.config import DataConfig, DetectorRecipe
 from detectclf.data.dataset import open_dataset
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ConfigError
+from detectclf.recipes import load_recipe
 
 
 @pytest.fixture(scope="module")

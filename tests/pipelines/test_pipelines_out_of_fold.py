@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 
 from detectclf import pipelines
-from detectclf.config import (
-    BundleRecipe,
-    ClassifierRecipe,
-    DataConfig,
-    DetectorRecipe,
-    PredictConfig,
-    RefinerRecipe,
-    load_recipe,
-)
+from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ModelError
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
 from detectclf.pipelines.out_of_fold import out_of_fold
+from detectclf.recipes import load_recipe
 
 FOLDS = 2
 SMALL = {
