@@ -12,6 +12,7 @@ import torch
 
 from detectclf.data.augment import DetectionAugment
 from detectclf.data.loading import DetectionSlices, Item
+from detectclf.data.overlaps import cover
 from detectclf.types import FloatArray, Pixels, Sample, empty_boxes
 
 # How a detector's boxes miss, as spreads of a normal distribution: centre in sides of the box, sides as log factors.
@@ -19,8 +20,9 @@ CENTRE_SPREAD, SIDE_SPREAD = 0.12, 0.22
 LARGEST_MISS = 0.45
 BACKGROUND_SHARE = 0.25
 """Share of crops beside the tumour, of the slices that have one."""
-BACKGROUND_IOU = 0.1
-"""A crop round a place that overlaps every tumour less than this shows none."""
+BACKGROUND_COVER = 0.1
+"""A place that shares at most this much of the smaller area with each tumour shows none. Not IoU: a small place inside
+a large tumour has next to none."""
 CONFUSED_SHARE = 0.75
 """Share of crops beside the tumour that are of a place which the detector takes for one, where there are any."""
 SMALLEST_SIDE, LARGEST_SIDE = 0.05, 0.4
@@ -118,19 +120,24 @@ class CropSlices(DetectionSlices):
         # Validation crops are the same in every epoch; training crops of another stream than the augmentation's.
         epoch = self.epoch if self.augment is not None else 0
         rng = np.random.default_rng((self.seed, epoch, index, 1))
-        beside = len(boxes) == 0 or (self.augment is not None and rng.random() < BACKGROUND_SHARE)
+        beside = None
+        if len(boxes) == 0 or (self.augment is not None and rng.random() < BACKGROUND_SHARE):
+            beside = self._place_beside(pixels, boxes, confused, rng)
         chosen = int(rng.integers(len(boxes))) if len(boxes) else 0
-        if not beside:
-            proposal = missed(boxes[chosen], rng)
-        elif len(confused) and rng.random() < CONFUSED_SHARE:
-            proposal = missed(confused[int(rng.integers(len(confused)))], rng)
-        else:
-            proposal = healthy_place(pixels, boxes, rng)
+        proposal = missed(boxes[chosen], rng) if beside is None else beside
         frame = CropFrame.around(proposal, self.context)
-        box = np.zeros(4, dtype=np.float32) if beside else frame.to_crop(boxes[chosen : chosen + 1])[0]
+        box = frame.to_crop(boxes[chosen : chosen + 1])[0] if beside is None else np.zeros(4, dtype=np.float32)
         crop = torch.from_numpy(frame.cut(pixels, self.crop_size).astype(np.float32) / np.float32(255))[None]
-        label = len(self.classes) if beside else int(labels[chosen])
+        label = int(labels[chosen]) if beside is None else len(self.classes)
         return crop, {"box": torch.from_numpy(box), "label": label, "image_id": index}
+
+    def _place_beside(
+        self, pixels: Pixels, tumors: FloatArray, confused: FloatArray, rng: np.random.Generator
+    ) -> FloatArray | None:
+        """A place without a tumour: one that the detector took for one, or any."""
+        if len(confused) and rng.random() < CONFUSED_SHARE:
+            return missed(confused[int(rng.integers(len(confused)))], rng)
+        return healthy_place(pixels, tumors, rng)
 
 
 def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -143,24 +150,19 @@ def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def beside_tumors(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
     """Those of ``(N, 4)`` boxes that overlap none of the ``(M, 4)`` tumours by more than a little, in their order."""
-    from torchvision.ops import box_iou
-
-    if len(tumors_xyxy) == 0 or len(found_xyxy) == 0:
-        return found_xyxy
-    overlaps = box_iou(torch.from_numpy(found_xyxy), torch.from_numpy(tumors_xyxy)).amax(dim=1).numpy()
-    beside: FloatArray = found_xyxy[overlaps < BACKGROUND_IOU]
-    return beside
+    beside = [cover(box, tumors_xyxy).max(initial=0.0) <= BACKGROUND_COVER for box in found_xyxy]
+    kept: FloatArray = found_xyxy[np.array(beside, dtype=bool)]
+    return kept
 
 
-def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A ``(4,)`` box round a place of the head that overlaps none of ``boxes_xyxy`` by more than a little."""
+def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray | None:
+    """A ``(4,)`` box round a place of the head beside all of ``boxes_xyxy``; ``None`` where ten tries find none."""
     side = max(pixels.shape)
     inside = np.argwhere(pixels[::8, ::8] > 24) * 8
-    box = np.zeros(4, dtype=np.float32)
     for _ in range(10):
         sides = side * np.exp(rng.uniform(np.log(SMALLEST_SIDE), np.log(LARGEST_SIDE), 2))
         y, x = inside[rng.integers(len(inside))] if len(inside) else rng.integers(0, side, 2)
         box = np.array([x - sides[0] / 2, y - sides[1] / 2, x + sides[0] / 2, y + sides[1] / 2], dtype=np.float32)
         if len(beside_tumors(box[None], boxes_xyxy)):
-            break
-    return box
+            return box
+    return None

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from detectclf.data.crops import CropFrame
 from detectclf.data.images import resize_pad
-from detectclf.inference.box_fusion import SAME_PLACE_IOU, iou
+from detectclf.data.overlaps import iou
+from detectclf.inference.box_fusion import SAME_PLACE_IOU
 from detectclf.types import FloatArray, Pixels, Places, StageOutputs
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectclf.data.overlaps import iou
 from detectclf.errors import ModelError
-from detectclf.inference.box_fusion import iou
 from detectclf.inference.fusion import (
     FusionClasses,
     default_fusion,
