@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import DataConfig, PredictConfig
-from detectclf.errors import ModelError
+from detectclf.errors import ConfigError, ModelError
 from detectclf.pipelines.facts import STAGES
 from detectclf.types import Dataset, StageOutputs
 
@@ -58,7 +58,8 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
         mirror: whether detector and classifier also read the mirror image of each slice.
 
     Raises:
-        ModelError: no runs, a fold that none holds out, runs of other folds or of other data.
+        ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds or of other data.
+        ConfigError: a limit, which would leave slices of the folds out.
         DataError: the data cannot be read.
     """
     from dataclasses import replace
@@ -69,9 +70,11 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
     from detectclf.data.folds import fold_of_slices
     from detectclf.inference.loading import load_runs
 
+    if data.limit is not None:
+        raise ConfigError("folds are of all slices, without a limit", remedy="leave out --limit or --folds")
     runs = find_fold_runs(folder)
     count, seed = runs[0].folds, runs[0].seed
-    whole = open_dataset(data.model_copy(update={"folds": None, "limit": None}))
+    whole = open_dataset(data.model_copy(update={"folds": None}))
     copies = find_copies(fingerprint_samples(whole.samples))
     folds = fold_of_slices(whole, copies, count, seed)
     _check_data(runs, whole, folds)
@@ -135,6 +138,9 @@ def _runs_for(runs: Sequence[FoldRun], fold: int) -> tuple[Path, ...]:
     for stage in STAGES:
         of_stage = [run for run in runs if run.kind == stage]
         holding = [run.path for run in of_stage if fold in run.held_out]
+        if len(holding) > 1:
+            named = ", ".join(path.name for path in holding)
+            raise ModelError(f"several runs of a {stage} hold out fold {fold}: {named}", remedy="keep one of them")
         if holding:
             chosen.append(holding[0])
         elif of_stage or stage != "refiner":

@@ -12,7 +12,7 @@ import pytest
 from detectclf import pipelines
 from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
 from detectclf.data.phantom import write_sample_data
-from detectclf.errors import ModelError
+from detectclf.errors import ConfigError, ModelError
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
@@ -122,6 +122,13 @@ def test_runs_of_other_data_are_refused(source: Path, runs: Path, tmp_path: Path
     with pytest.raises(ModelError, match="other data"):
         out_of_fold(runs, DataConfig(sources=(other,)), PredictConfig(device="cpu"))
     with pytest.raises(ModelError, match="no runs with folds"):
+        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+    with pytest.raises(ConfigError, match="without a limit"):
+        out_of_fold(runs, DataConfig(sources=(source,), limit=4), PredictConfig(device="cpu"))
+    for run in runs.iterdir():
+        (tmp_path / run.name).symlink_to(run)
+    (tmp_path / "again").symlink_to(runs / "detector0")
+    with pytest.raises(ModelError, match="several runs of a detector hold out fold 0: again, detector0"):
         out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
 
 
