@@ -5,6 +5,8 @@ The rules are steps 4 and 5 of :mod:`detectclf.inference.fusion`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +22,9 @@ SAME_PLACE_IOU = 0.5
 SAME_LESION_COVER = 0.5
 """A box of which more than this share lies in a better one (or the other way round) claims the same lesion."""
 
-SMALLEST_SCORE = 1e-4
-"""Boxes of a lower score than this are left out: they change no figure."""
+
+LEAST_CLAIM = 0.2
+"""A slice called a tumour shows where: its best box of that class is drawn if its own score is this at least."""
 
 
 def fuse_boxes(
@@ -43,19 +46,20 @@ def fuse_boxes(
         negative: the class whose boxes are no tumours, or ``None``.
         novel: the picture is no brain MRI, so no tumour is claimed.
     """
+    boxes, labels, own = _with_slice_class(outputs, label, negative)
     if outputs.places is not None:
-        boxes, labels, own = _of_places(outputs.places, label, parameters)
-    else:
-        boxes, labels, own = _with_slice_class(outputs, label, negative)
+        boxes, own = _read_again(boxes, labels, own, outputs.places, parameters)
     gamma = parameters.box_gamma
     opinion = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * opinion**gamma
     tumor = np.array([name != negative for name in labels], dtype=bool)
-    demoted = (
-        tumor
-        if novel or label == negative
-        else _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
-    )
+    if novel or label == negative:
+        demoted = tumor
+    else:
+        best = max((i for i, name in enumerate(labels) if name == label), key=lambda i: fused[i], default=None)
+        if best is not None and own[best] >= LEAST_CLAIM:
+            fused[best] = max(fused[best], np.nextafter(parameters.box_threshold, 1.0, dtype=np.float32))
+        demoted = _second_claims(boxes, fused, tumor & (fused >= parameters.box_threshold))
     # Scaling keeps the order that mAP reads; a healthy slice shows no tumour box, a lesion one.
     under = np.nextafter(parameters.box_threshold, 0.0, dtype=np.float32)
     fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
@@ -63,27 +67,25 @@ def fuse_boxes(
     return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
 
 
-def _of_places(places: Places, label: str, parameters: FusionParameters) -> tuple[FloatArray, tuple[str, ...], Doubles]:
-    """Every place as a box of every tumour class: the weighted geometric mean of score, quality and kind.
+def _read_again(
+    boxes: FloatArray, labels: Sequence[str], scores: Doubles, places: Places, parameters: FusionParameters
+) -> tuple[FloatArray, Doubles]:
+    """Boxes and scores by what the refiner said of the place that each is about; those of no such place stay.
 
-    Its box is the weighted mean of the refined and the detector's own: two readings of the same edges.
-    Where the slice is called a tumour, each place is one of that kind with the best score of all kinds, and comes
-    first among equals: what is drawn agrees with the slice's class.
+    The box is the weighted mean of the refined and its own, two readings of the same edges; the score the weighted
+    geometric mean of its own, the quality of the refined box and the probability of the box's class at that place.
     """
-    weights = np.asarray(parameters.place_weights)
-    count, kinds = len(places.scores), len(places.classes)
-    logs = np.log(np.maximum(np.stack([places.scores, places.quality], axis=1).astype(np.float64), 1e-9))
-    place = logs @ weights[:2]
-    own = np.exp(place[:, None] + weights[2] * np.log(np.maximum(places.kinds[:, :kinds].astype(np.float64), 1e-9)))
-    mix = np.float32(parameters.place_mix)
-    order = sorted(range(kinds), key=lambda k: places.classes[k] != label)
-    own, classes = own[:, order], tuple(places.classes[k] for k in order)
-    if label in classes and len(own):
-        own[:, 0] = own.max(axis=1)
-    boxes = np.repeat(mix * places.boxes_xyxy + (1 - mix) * places.proposals_xyxy, kinds, axis=0)
-    labels = classes * count
-    kept = np.flatnonzero(own.ravel() >= SMALLEST_SCORE)
-    return boxes[kept], tuple(labels[i] for i in kept), own.ravel()[kept]
+    weights, mix = np.asarray(parameters.place_weights), np.float32(parameters.place_mix)
+    boxes, scores = boxes.copy(), scores.copy()
+    for i, name in enumerate(labels):
+        overlaps = iou(boxes[i], places.proposals_xyxy)
+        if name not in places.classes or overlaps.max(initial=0.0) <= SAME_PLACE_IOU:
+            continue
+        place = int(overlaps.argmax())
+        said = [scores[i], places.quality[place], places.kinds[place, places.classes.index(name)]]
+        scores[i] = np.exp(weights @ np.log(np.maximum(np.array(said, dtype=np.float64), 1e-9)))
+        boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
+    return boxes, scores
 
 
 def _second_claims(boxes: FloatArray, scores: Doubles, claims: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

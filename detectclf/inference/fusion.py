@@ -11,10 +11,13 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
    ``r_k`` is as ``e_k``, of the probability that the refiner gives class ``k`` at the likeliest of its places; 0 in a
    bundle without a refiner.
 4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
-   With a refiner the boxes are means of its own and the detector's (``place_mix``), and ``s`` is the weighted geometric
-   mean of the detector's score, the refiner's quality and the probability that it gives the class (``place_weights``).
-5. **One claim per place.** Of boxes that reach ``box_threshold`` and mostly cover one another, whatever their class,
-   the best stays; the others are scaled under the threshold, so that they still count for mAP but are not drawn.
+   With a refiner the boxes at the places that it read are means of its own and the detector's (``place_mix``), and
+   their ``s`` the weighted geometric mean of the detector's score, the refiner's quality and the probability that it
+   gives the class (``place_weights``).
+5. **One claim per place.** A slice called a tumour shows where: its best box of that class is lifted to
+   ``box_threshold``, unless it is a mere guess. Of boxes that reach the threshold and mostly cover one another,
+   whatever their class, the best stays; the others are scaled under it, so that they still count for mAP but are not
+   drawn.
 6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
    ``1 - P(negative)`` reaches it, else negative; without, the likeliest class is the label.
 

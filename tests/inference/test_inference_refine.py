@@ -94,6 +94,24 @@ def test_what_is_drawn_agrees_with_the_class_of_the_slice() -> None:
     assert fused.label == "glioma" and drawn == ["glioma"]
 
 
+@pytest.mark.parametrize(
+    ("score", "label", "drawn"),
+    [
+        (0.3, "glioma", ["glioma"]),  # under the threshold, but the slice is a glioma and this is its best place
+        (0.15, "glioma", []),  # a guess
+        (0.3, "no_tumor", []),  # a healthy slice shows none
+    ],
+)
+def test_a_slice_called_a_tumour_shows_where(score: float, label: str, drawn: list[str]) -> None:
+    parameters = replace(default_fusion(CLASSES), box_gamma=0.0, box_weight=0.0)
+    out = said([[10, 10, 50, 50], [60, 60, 90, 90]], ["glioma"] * 2, [score, score / 2])
+    logits = np.array([6.0 * (name == label) for name in CLASSES], np.float32)
+    fused = fuse(replace(out, classifier_logits=logits), parameters, NAMES, width=100, height=100)
+    assert fused.label == label
+    shown = [name for name, s in zip(fused.box_labels, fused.scores, strict=True) if s >= fused.box_threshold]
+    assert shown == drawn and ("tumor_without_box" in fused.flags) == (label == "glioma" and not drawn)
+
+
 def test_of_another_picture_no_tumour_is_claimed_whatever_the_classes() -> None:
     out = said([[10, 10, 50, 50]], ["glioma"], [0.97])
     names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
