@@ -179,12 +179,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """What the refining stage said of the few places of a slice where the detector sees a tumour most.
+    """What the refining stage said of the few places of a slice where the detector sees a tumour most, best first.
 
     Attributes:
         boxes_xyxy: ``(M, 4)`` float32 pixels of the original image, refined.
         proposals_xyxy: ``(M, 4)`` float32 pixels, the detector's box that each was refined from.
-        scores: ``(M,)`` float32, the detector's best score of a tumour there, best first.
         quality: ``(M,)`` float32 in [0, 1], the IoU that the refined box is thought to have with the true one.
         kinds: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
         classes: the ``T`` tumour classes.
@@ -192,7 +191,6 @@ class Places:
 
     boxes_xyxy: FloatArray
     proposals_xyxy: FloatArray
-    scores: FloatArray
     quality: FloatArray
     kinds: FloatArray
     classes: tuple[str, ...]

@@ -136,7 +136,9 @@ class CropSlices(DetectionSlices):
     ) -> FloatArray | None:
         """A place without a tumour: one that the detector took for one, or any."""
         if len(confused) and rng.random() < CONFUSED_SHARE:
-            return missed(confused[int(rng.integers(len(confused)))], rng)
+            place = missed(confused[int(rng.integers(len(confused)))], rng)
+            if len(beside_tumors(place[None], tumors)):  # it may have come nearer, and the tumour may have been turned
+                return place
         return healthy_place(pixels, tumors, rng)
 
 

@@ -24,7 +24,8 @@ SAME_LESION_COVER = 0.5
 
 
 LEAST_CLAIM = 0.2
-"""A slice called a tumour shows where: its best box of that class is drawn if its own score is this at least."""
+"""A slice called a tumour shows where: its best box of that class is drawn if its score, before the class's probability
+enters, is at least this."""
 
 
 def fuse_boxes(
@@ -46,9 +47,11 @@ def fuse_boxes(
         negative: the class whose boxes are no tumours, or ``None``.
         novel: the picture is no brain MRI, so no tumour is claimed.
     """
-    boxes, labels, own = _with_slice_class(outputs, label, negative)
-    if outputs.places is not None:
+    boxes, labels, own = outputs.boxes_xyxy, outputs.box_labels, outputs.scores.astype(np.float64)
+    if outputs.places is not None and len(outputs.places.quality):
         boxes, own = _read_again(boxes, labels, own, outputs.places, parameters)
+    # After the refiner, so that the slice's class has the best box of all.
+    boxes, labels, own = _with_slice_class(boxes, labels, own, label, negative)
     gamma = parameters.box_gamma
     opinion = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * opinion**gamma
@@ -70,21 +73,26 @@ def fuse_boxes(
 def _read_again(
     boxes: FloatArray, labels: Sequence[str], scores: Doubles, places: Places, parameters: FusionParameters
 ) -> tuple[FloatArray, Doubles]:
-    """Boxes and scores by what the refiner said of the place that each is about; those of no such place stay.
+    """Tumour boxes and their scores by what the refiner said of the place that each is about.
 
     The box is the weighted mean of the refined and its own, two readings of the same edges; the score the weighted
     geometric mean of its own, the quality of the refined box and the probability of the box's class at that place.
+    A box at no place that was read is thought of as at the worst of them, lest it come before one that was refused.
     """
     weights, mix = np.asarray(parameters.place_weights), np.float32(parameters.place_mix)
     boxes, scores = boxes.copy(), scores.copy()
     for i, name in enumerate(labels):
-        overlaps = iou(boxes[i], places.proposals_xyxy)
-        if name not in places.classes or overlaps.max(initial=0.0) <= SAME_PLACE_IOU:
+        if name not in places.classes:
             continue
+        quality, kinds = places.quality, places.kinds[:, places.classes.index(name)]
+        overlaps = iou(boxes[i], places.proposals_xyxy)
         place = int(overlaps.argmax())
-        said = [scores[i], places.quality[place], places.kinds[place, places.classes.index(name)]]
+        if overlaps[place] > SAME_PLACE_IOU:
+            said = [scores[i], quality[place], kinds[place]]
+            boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
+        else:
+            said = [scores[i], quality.min(), kinds.min()]
         scores[i] = np.exp(weights @ np.log(np.maximum(np.array(said, dtype=np.float64), 1e-9)))
-        boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
     return boxes, scores
 
 
@@ -101,11 +109,9 @@ def _second_claims(boxes: FloatArray, scores: Doubles, claims: npt.NDArray[np.bo
 
 
 def _with_slice_class(
-    outputs: StageOutputs, label: str, negative: str | None
+    boxes: FloatArray, labels: tuple[str, ...], scores: Doubles, label: str, negative: str | None
 ) -> tuple[FloatArray, tuple[str, ...], Doubles]:
-    """The detector's boxes; where its best tumour box is not of the slice's tumour class, that box also as one."""
-    boxes, labels = outputs.boxes_xyxy, outputs.box_labels
-    scores = outputs.scores.astype(np.float64)
+    """The boxes; where the best tumour box is not of the slice's tumour class, that box also as one."""
     tumors = [i for i, name in enumerate(labels) if name != negative]
     best = max(tumors, key=lambda i: scores[i], default=None)
     if best is None or label in (negative, labels[best]):

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
-
-SAME_BOX_IOU = 0.55
-"""Boxes of one class in both views that overlap more than this are one; the paper's value."""
+from torchvision.ops import batched_nms, box_iou
 
 Found = dict[str, Tensor]
 """``boxes`` ``(N, 4)`` xyxy, ``labels`` ``(N,)``, ``scores`` ``(N,)``."""
 
 
-def merge_mirrored(plain: Found, mirrored: Found, width: int) -> Found:
+def merge_mirrored(plain: Found, mirrored: Found, width: int, nms_iou: float) -> Found:
     """What a detector found on a slice and on its mirror image, as boxes of the slice, best score first.
 
     A box found in both views is their mean, weighted by score, and has the mean score; one that is found in one view
@@ -25,6 +22,7 @@ def merge_mirrored(plain: Found, mirrored: Found, width: int) -> Found:
     Args:
         plain, mirrored: each without boxes of one class that are about the same place.
         width: of the network's input, pixels.
+        nms_iou: boxes of one class that overlap more than this are one, as within each view.
     """
     back = mirrored["boxes"].clone()
     back[:, [0, 2]] = width - mirrored["boxes"][:, [2, 0]]
@@ -32,24 +30,24 @@ def merge_mirrored(plain: Found, mirrored: Found, width: int) -> Found:
     overlaps[plain["labels"][:, None] != mirrored["labels"][None]] = 0
     boxes = torch.cat([plain["boxes"], back])
     scores, labels = (torch.cat([plain[key], mirrored[key]]) for key in ("scores", "labels"))
-    first, second, alone = _pairs(overlaps, scores)
+    first, second, alone = _pairs(overlaps > nms_iou, scores)
     weight = (scores[first] / (scores[first] + scores[second]))[:, None]
     all_boxes = torch.cat([weight * boxes[first] + (1 - weight) * boxes[second], boxes[alone]])
     all_scores = torch.cat([(scores[first] + scores[second]) / 2, scores[alone] / 2])
     all_labels = torch.cat([labels[first], labels[alone]])
-    order = torch.argsort(all_scores, descending=True, stable=True)
-    return {"boxes": all_boxes[order], "labels": all_labels[order], "scores": all_scores[order]}
+    kept = batched_nms(all_boxes, all_scores, all_labels, nms_iou)  # best first; means may have come together
+    return {"boxes": all_boxes[kept], "labels": all_labels[kept], "scores": all_scores[kept]}
 
 
-def _pairs(overlaps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(same: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of boxes that are one, in the first view and in the second, surest first, and of those left over.
 
     Args:
-        overlaps: ``(N, M)`` of the first view's boxes with the second's.
+        same: ``(N, M)`` bool, which boxes of the first view may be one with which of the second.
         scores: ``(N + M,)`` of both; so are the indices.
     """
-    count = len(overlaps)
-    rows, columns = torch.nonzero(overlaps > SAME_BOX_IOU, as_tuple=True)
+    count = len(same)
+    rows, columns = torch.nonzero(same, as_tuple=True)
     free = torch.ones(len(scores), dtype=torch.bool)
     pairs = []
     for k in torch.argsort(scores[rows] + scores[count + columns], descending=True, stable=True).tolist():

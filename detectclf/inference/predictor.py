@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,12 +21,12 @@ from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_o
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from detectclf.models.bundle import Bundle
-    from detectclf.models.transfer import TransferModel
+    from detectclf.models.detectors import Detector
 
-    Network = TypeVar("Network", bound=TransferModel)
+    Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,26 +73,33 @@ class Predictor:
         self.device = resolve_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        # The bundle keeps its networks as they are saved, and as Grad-CAM wants them.
-        self._detector = self._fast(bundle.detector, lambda net: net([self._blank(net.image_size)[0]]))
-        self._classifier = self._fast(bundle.classifier, lambda net: net(self._blank(net.input_size)))
+        # The bundle keeps its networks as they are saved, and as Grad-CAM wants them; these are copies.
+        self._detector = self._fast_detector(bundle.detector)
+        self._classifier = self._fast(bundle.classifier, 1, bundle.classifier.input_size)
         self._reader = None
         if bundle.refiner is not None:
-            refiner = self._fast(bundle.refiner, lambda net: net(self._blank(net.input_size)))
+            refiner = self._fast(bundle.refiner, 1, bundle.refiner.input_size)
             self._reader = PlaceReader(refiner, self._refined_classes(), self.device)
 
-    def _fast(self, network: Network, probe: Callable[[Network], object]) -> Network:
+    def _fast(self, network: Network, channels: int, side: int) -> Network:
         """A copy of ``network`` on the device, as fast as it goes."""
         import torch
 
         from detectclf.models.folding import folded
 
-        return folded(network.to(self.device).eval(), probe).to(memory_format=torch.channels_last)
+        noise = torch.rand((1, channels, side, side), generator=torch.Generator().manual_seed(0))
+        fast = folded(network.to(self.device).eval(), noise.to(self.device))
+        return fast.to(memory_format=torch.channels_last)
 
-    def _blank(self, side: int) -> Tensor:
+    def _fast_detector(self, detector: Detector) -> Detector:
+        """The same of a detector; its heads have next to nothing to fold."""
+        import copy
+
         import torch
 
-        return torch.zeros(1, 1, side, side, device=self.device)
+        fast = copy.deepcopy(detector.to(self.device).eval())
+        fast.network.backbone = self._fast(fast.network.backbone, 3, detector.image_size)
+        return fast.to(memory_format=torch.channels_last)
 
     def _refined_classes(self) -> tuple[str, ...]:
         refined = () if self.bundle.refiner_meta is None else tuple(self.bundle.refiner_meta.classes)
@@ -258,8 +265,9 @@ class Predictor:
         with MapStatistics(self._detector.backbone()) as statistics:
             found = self._detector(list(both))
         if mirror:
-            width = images.shape[3]
-            found = [merge_mirrored(*pair, width) for pair in zip(found[:count], found[count:], strict=True)]
+            width, nms_iou = images.shape[3], self._detector.config.nms_iou
+            pairs = zip(found[:count], found[count:], strict=True)
+            found = [merge_mirrored(one, other, width, nms_iou) for one, other in pairs]
         return found, statistics.rows()[:count]
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:

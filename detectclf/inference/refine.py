@@ -76,8 +76,8 @@ class PlaceReader:
             original = np.clip(original, 0, np.array([prepared.width, prepared.height] * 2, dtype=np.float32))
             # A box pushed out of the slice is no box.
             kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
-            first_boxes, scores = said.boxes_xyxy[chosen][kept], said.scores[chosen][kept]
-            places = Places(original[kept], first_boxes, scores, quality[rows][kept], kinds[rows][kept], self.classes)
+            first_boxes = said.boxes_xyxy[chosen][kept]
+            places = Places(original[kept], first_boxes, quality[rows][kept], kinds[rows][kept], self.classes)
             done.append(replace(said, places=places))
         return done
 

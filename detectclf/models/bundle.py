@@ -129,7 +129,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
-    format_version: Literal[1] = 1
+    # 2: boxes are fused by other rules, and a mirrored slice is read by the detector too; parameters of 1 do not fit.
+    format_version: Literal[2] = 2
     name: str
     version: str
     classes: tuple[str, ...] = Field(min_length=1)

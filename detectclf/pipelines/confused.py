@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detectclf.config import DataConfig
 from detectclf.errors import ModelError
 from detectclf.types import FloatArray, Sample, StageOutputs
 
@@ -14,7 +15,32 @@ BATCH = 8
 """Slices per forward pass."""
 
 
-def confused_places(run: Path, samples: Sequence[Sample], classes: Sequence[str], device: str) -> list[FloatArray]:
+def check_detector(run: Path, data: DataConfig) -> None:
+    """Makes sure that ``run`` is of a detector that saw none of the slices that ``data`` holds out.
+
+    Raises:
+        ModelError: no run of a detector, or one that was trained on slices held out here: what it confuses would tell
+            of them.
+    """
+    from detectclf.models.saved import META_FILE, read_meta
+    from detectclf.training.runs import Run
+
+    kind = read_meta(run / META_FILE).kind
+    if kind != "detector":
+        raise ModelError(f"is a {kind}, not a detector", file=run, remedy="give the run of a detector")
+    theirs = DataConfig.model_validate(Run.open(run).settings().get("data") or {})
+    same = (theirs.folds, theirs.fold_seed) == (data.folds, data.fold_seed)
+    if data.held_out and not (same and set(data.held_out) <= set(theirs.held_out)):
+        raise ModelError(
+            f"was trained on slices of the folds {list(data.held_out)} that are held out here",
+            file=run,
+            remedy="give a detector with the same data.folds and data.held_out",
+        )
+
+
+def confused_places(
+    run: Path, samples: Sequence[Sample], classes: Sequence[str], data: DataConfig, device: str
+) -> list[FloatArray]:
     """For each slice with known boxes ``(M, 4)`` boxes, original pixels, that a refiner would be asked about in vain.
 
     These are the likeliest places of the detector of ``run``, at any score, that lie beside the tumours. On slices that
@@ -24,7 +50,8 @@ def confused_places(run: Path, samples: Sequence[Sample], classes: Sequence[str]
         run: a run of a detector.
         samples: slices; those whose boxes are not known are left out.
         classes: the tumour classes.
-        device: where it runs.
+        data: how slices are held and loaded.
+        device: where the detector runs.
 
     Raises:
         ModelError: no run of a detector, or its classes are others.
@@ -48,14 +75,16 @@ def confused_places(run: Path, samples: Sequence[Sample], classes: Sequence[str]
             remedy="give a detector of the same data",
         )
     detector = detector.to(resolve_device(device)).to(memory_format=torch.channels_last)
-    slices = DetectionSlices(samples, meta.classes, meta.preprocessing.size)
+    slices = DetectionSlices(samples, meta.classes, meta.preprocessing.size, cache=data.cache)
     task = DetectionTask(detector, slices, slices, meta.negative)
     places: list[FloatArray] = []
     with torch.inference_mode():
-        for batch in make_loader(slices, batch_size=BATCH, seed=None):
+        for batch in make_loader(slices, batch_size=BATCH, seed=None, workers=data.workers):
             images = batch["images"].to(resolve_device(device))
             for index, (boxes, names, scores) in task.outputs(detector, {**batch, "images": images}).items():
-                said = StageOutputs(np.zeros(0, dtype=np.float32), boxes, tuple(names), scores)
-                likely = boxes[likely_places(said, classes)]
+                # Beside a slice that is not square lies air, and boxes of it are nothing once they are cut off.
+                rows = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+                said = StageOutputs(np.zeros(0, np.float32), boxes[rows], tuple(names[i] for i in rows), scores[rows])
+                likely = said.boxes_xyxy[likely_places(said, classes)]
                 places.append(beside_tumors(likely, slices.samples[index].boxes_xyxy))
     return places

@@ -84,20 +84,19 @@ def train_refiner(
     from detectclf.data.augment import detection_augment
     from detectclf.data.crops import CropSlices
     from detectclf.models.refiner import build_refiner
-    from detectclf.pipelines.confused import confused_places
+    from detectclf.pipelines.confused import check_detector, confused_places
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import RefinementTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
     if data.negative_boxes == "keep":
         raise ConfigError("data.negative_boxes: keep: a refiner reads tumours", remedy="leave the setting out")
+    if recipe.detector is not None:
+        check_detector(recipe.detector, data)
     dataset, train, valid = _open(recipe)
     classes = dataset.tumor_classes
-    places = (
-        []
-        if recipe.detector is None
-        else confused_places(recipe.detector, train.samples, classes, recipe.training.device)
-    )
+    run, device = recipe.detector, recipe.training.device
+    places = [] if run is None else confused_places(run, train.samples, classes, data, device)
     augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
     seed_everything(seed)
     refiner = build_refiner(model, len(classes))

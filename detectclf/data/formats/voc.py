@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 HOLDS_BOXES = True
 _LIMIT_BYTES = 8 * 2**20
+_LIMIT_DEPTH = 50
 _NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -48,6 +49,10 @@ class _Element(Tree.Element):
     line: int | None = None
 
 
+class _TooDeepError(Exception):
+    pass
+
+
 class _Builder(Tree.TreeBuilder):
     """Makes the elements of what ``parser`` reads."""
 
@@ -55,8 +60,16 @@ class _Builder(Tree.TreeBuilder):
 
     def __init__(self) -> None:
         super().__init__(element_factory=_Element)
+        self._depth = 0
+
+    def end(self, tag: str, /) -> Tree.Element:
+        self._depth -= 1
+        return super().end(tag)
 
     def start(self, tag: str, attributes: dict[str, str], /) -> Tree.Element:
+        self._depth += 1
+        if self._depth > _LIMIT_DEPTH:
+            raise _TooDeepError
         element = super().start(tag, attributes)
         assert isinstance(element, _Element)
         element.line = self.parser.parser.CurrentLineNumber
@@ -140,6 +153,9 @@ def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
         raise UnsafeError("XML that declares a document type or entities", file=file, remedy=remedy) from None
     except ParseError as error:
         faults.error("unreadable_annotation", file, "not XML", error.position[0])
+        return None
+    except _TooDeepError:
+        faults.error("unreadable_annotation", file, "XML nested too deep", builder.parser.parser.CurrentLineNumber)
         return None
     except (ValueError, LookupError):  # an encoding that nobody knows
         faults.error("unreadable_annotation", file, "not XML of a known encoding")
