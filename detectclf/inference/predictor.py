@@ -283,16 +283,12 @@ class Predictor:
     def _outputs(
         self, prepared: _Slice, found: dict[str, Tensor], logits: FloatArray, features: FloatArray
     ) -> StageOutputs:
-        """The detector's boxes brought back to the original image, best score first; empty ones are left out."""
+        """The stages before fusion, boxes on the original image."""
+        from detectclf.models.detectors import in_original_pixels
+
         height, width = (prepared.pixels if prepared.pixels is not None else np.zeros((0, 0))).shape
-        original = found["boxes"].float().cpu().numpy() / prepared.detector_scale
-        boxes: FloatArray = np.clip(original, 0, np.array([width, height, width, height])).astype(np.float32)
-        scores: FloatArray = found["scores"].float().cpu().numpy()
-        kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-        order = kept[np.argsort(-scores[kept], kind="stable")]
-        labels = found["labels"].cpu().tolist()
-        names = tuple(self.names.detector_classes[labels[i]] for i in order)
-        return StageOutputs(logits, boxes[order], names, scores[order], features)
+        boxes, labels, scores = in_original_pixels(found, prepared.detector_scale, width, height)
+        return StageOutputs(logits, boxes, tuple(self.names.detector_classes[i] for i in labels), scores, features)
 
     def _with_heatmaps(self, batch: Sequence[_Slice], predictions: Sequence[Prediction]) -> list[Prediction]:
         from detectclf.inference.explain import grad_cam, heatmap

@@ -5,9 +5,10 @@ torchvision counts background as class 0. The shift by one is made in :class:`De
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
 
@@ -27,6 +28,7 @@ from detectclf.models.detector_backbones import (
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
 from detectclf.models.weights import WeightsReport, load_weights
+from detectclf.types import FloatArray
 
 Anchors = tuple[tuple[float, ...], ...]
 
@@ -184,6 +186,29 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     return model
 
 
+def in_original_pixels(
+    found: Mapping[str, Tensor], scale: float, width: int, height: int
+) -> tuple[FloatArray, list[int], FloatArray]:
+    """What a :class:`Detector` found on one input, on the original slice, best score first.
+
+    Args:
+        found: ``boxes``, ``labels`` and ``scores`` of one slice.
+        scale: pixels of the input over original ones.
+        width, height: of the original slice, pixels.
+
+    Returns:
+        ``(N, 4)`` boxes inside the slice, their ``N`` labels and scores ``(N,)``. Boxes of the air beside a slice that
+        is not square are nothing once they are cut off, and left out.
+    """
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    boxes = np.clip(found["boxes"].float().cpu().numpy() / scale, 0, limits).astype(np.float32)
+    scores: FloatArray = found["scores"].float().cpu().numpy()
+    kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    order = kept[np.argsort(-scores[kept], kind="stable")]
+    labels = found["labels"].cpu().tolist()
+    return boxes[order], [labels[i] for i in order], scores[order]
+
+
 def detector_row(arch: str) -> DetectorRow:
     """The row of an architecture, ``fasterrcnn_timm:NAME`` included.
 
@@ -235,4 +260,4 @@ def _settings(config: DetectorConfig) -> Settings:
     }
 
 
-__all__ = ["DETECTORS", "Detector", "DetectorRow", "build_detector", "detector_row"]
+__all__ = ["DETECTORS", "Detector", "DetectorRow", "build_detector", "detector_row", "in_original_pixels"]

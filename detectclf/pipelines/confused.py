@@ -74,17 +74,15 @@ def confused_places(
             file=run,
             remedy="give a detector of the same data",
         )
-    detector = detector.to(resolve_device(device)).to(memory_format=torch.channels_last)
+    where = resolve_device(device)
+    detector = detector.to(where).to(memory_format=torch.channels_last)
     slices = DetectionSlices(samples, meta.classes, meta.preprocessing.size, cache=data.cache)
     task = DetectionTask(detector, slices, slices, meta.negative)
     places: list[FloatArray] = []
     with torch.inference_mode():
         for batch in make_loader(slices, batch_size=BATCH, seed=None, workers=data.workers):
-            images = batch["images"].to(resolve_device(device))
-            for index, (boxes, names, scores) in task.outputs(detector, {**batch, "images": images}).items():
-                # Beside a slice that is not square lies air, and boxes of it are nothing once they are cut off.
-                rows = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-                said = StageOutputs(np.zeros(0, np.float32), boxes[rows], tuple(names[i] for i in rows), scores[rows])
-                likely = said.boxes_xyxy[likely_places(said, classes)]
-                places.append(beside_tumors(likely, slices.samples[index].boxes_xyxy))
+            found = task.outputs(detector, {**batch, "images": batch["images"].to(where)})
+            for index, (boxes, names, scores) in found.items():
+                said = StageOutputs(np.zeros(0, np.float32), boxes, tuple(names), scores)
+                places.append(beside_tumors(boxes[likely_places(said, classes)], slices.samples[index].boxes_xyxy))
     return places

@@ -16,7 +16,7 @@ from detectclf.data.loading import Batch, ClassificationSlices, DetectionSlices,
 from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
-from detectclf.models.detectors import Detector
+from detectclf.models.detectors import Detector, in_original_pixels
 from detectclf.models.refiner import Reading, Refiner, paired_iou
 from detectclf.models.saved import classifier_meta, detector_meta, refiner_meta, save_model
 from detectclf.training.optimization import TwoPartModel
@@ -129,11 +129,8 @@ class DetectionTask(_Stage):
         """Index -> ``(boxes (N, 4) in original pixels, class names, scores (N,))``."""
         results = {}
         for found, target in zip(model(list(batch["images"])), batch["targets"], strict=True):
-            boxes = found["boxes"].float().cpu().numpy() / target["scale"]
-            limits = np.array([*target["size"], *target["size"]], dtype=np.float32)
-            names = [self.valid.classes[int(label)] for label in found["labels"]]
-            scores = found["scores"].float().cpu().numpy()
-            results[target["image_id"]] = (np.clip(boxes, 0, limits).astype(np.float32), names, scores)
+            boxes, labels, scores = in_original_pixels(found, target["scale"], *target["size"])
+            results[target["image_id"]] = (boxes, [self.valid.classes[i] for i in labels], scores)
         return results
 
     def figures(self, outputs: Mapping[int, Any]) -> Figures:

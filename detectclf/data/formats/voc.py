@@ -50,7 +50,7 @@ class _Element(Tree.Element):
 
 
 class _TooDeepError(Exception):
-    pass
+    """More elements inside one another than any annotation has."""
 
 
 class _Builder(Tree.TreeBuilder):
