@@ -120,6 +120,22 @@ class Fingerprints:
         """``(N,)``: which slices could be read; the others are copies of nothing."""
         return np.asarray(self.rows["size"][:, 0] > 0)
 
+    def take(self, rows: Sequence[int]) -> Fingerprints:
+        """Only those of the slices ``rows``."""
+        names, splits, sources = (tuple(of[i] for i in rows) for of in (self.names, self.splits, self.sources))
+        return Fingerprints(self.rows[list(rows)], names, splits, sources)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
+        """All of ``parts``, a slice that is in several of them once."""
+        first: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for number, part in enumerate(parts):
+            for row, key in enumerate(zip(part.sources, part.splits, part.names, strict=True)):
+                first.setdefault(key, (number, row))
+        rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
+        sources, splits, names = zip(*first, strict=True) if first else ((), (), ())
+        return cls(rows, tuple(names), tuple(splits), tuple(sources))
+
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, in one step so that no half-written file is left."""
         from safetensors.numpy import save

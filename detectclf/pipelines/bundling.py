@@ -49,6 +49,7 @@ class _Unseen:
         parts: number of the part of each slice; fusion is judged on each part as fitted on the others. One part:
             it is fitted and judged on the same slices, which the card says.
         groups: source group of each slice where known.
+        left_out: slices that no run of the folds could be asked about.
     """
 
     dataset: Dataset
@@ -56,6 +57,7 @@ class _Unseen:
     names: FusionClasses
     parts: list[int]
     groups: list[int] | None
+    left_out: int = 0
 
 
 def bundle(
@@ -94,6 +96,8 @@ def bundle(
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=folds is not None)
+    if unseen.left_out:
+        facts["fitted_on"]["left_out"] = unseen.left_out
     judged = _judged(unseen, fusion, recipe)
     made: Report = build_report(
         judged,
@@ -147,7 +151,7 @@ def _out_of_fold(folds: Path, recipe: BundleRecipe) -> _Unseen:
     from detectclf.pipelines.out_of_fold import out_of_fold
 
     found = out_of_fold(folds, recipe.data, recipe.predict, mirror=recipe.bundle.mirror)
-    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups)
+    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups, found.left_out)
 
 
 def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionParameters:

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from detectclf.config import BundleConfig
 from detectclf.types import Dataset
 
@@ -117,7 +115,21 @@ def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fing
     files = [folder / FINGERPRINTS for folder in folders]
     if not all(file.is_file() for file in files):
         return None
-    return _merged([Fingerprints.load(file) for file in files])
+    return Fingerprints.merged([Fingerprints.load(file) for file in files])
+
+
+def inherited_fingerprints(weights: str) -> Fingerprints | None:
+    """Fingerprints of what the weights that a training starts from were trained on; ``None`` where nobody knows.
+
+    Args:
+        weights: as in ``model.weights``: a run or a bundle, or the weights file in one, tells; others do not.
+    """
+    from detectclf.data.fingerprints import Fingerprints
+
+    folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
+    file = folder / FINGERPRINTS
+    known = folder.is_dir() and weights not in ("none", "default") and file.is_file()
+    return Fingerprints.load(file) if known else None
 
 
 def copy_fingerprints(runs: Sequence[Path], folder: Path) -> None:
@@ -126,18 +138,6 @@ def copy_fingerprints(runs: Sequence[Path], folder: Path) -> None:
 
     files = [run / FINGERPRINTS for run in runs]
     if all(file.is_file() for file in files):
-        merged = _merged([Fingerprints.load(file) for file in files])
+        merged = Fingerprints.merged([Fingerprints.load(file) for file in files])
         names = tuple(Path(source).name for source in merged.sources)
         Fingerprints(merged.rows, merged.names, merged.splits, names).save(folder / FINGERPRINTS)
-
-
-def _merged(parts: Sequence[Fingerprints]) -> Fingerprints:
-    from detectclf.data.fingerprints import Fingerprints
-
-    first: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for number, part in enumerate(parts):
-        for row, key in enumerate(zip(part.sources, part.splits, part.names, strict=True)):
-            first.setdefault(key, (number, row))
-    rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=parts[0].rows.dtype)
-    sources, splits, names = zip(*first, strict=True) if first else ((), (), ())
-    return Fingerprints(rows, tuple(names), tuple(splits), tuple(sources))

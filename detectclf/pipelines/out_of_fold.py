@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, ModelError
-from detectclf.pipelines.facts import STAGES
+from detectclf.pipelines.facts import FINGERPRINTS, STAGES
 from detectclf.types import Dataset, StageOutputs
 
 if TYPE_CHECKING:
+    from detectclf.data.fingerprints import Fingerprints
     from detectclf.inference.fusion import FusionClasses
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class FoldRun:
-    """One training with some folds held out; ``valid_sha256`` is of the slices that were."""
+    """One training with some folds held out."""
 
     path: Path
     kind: str
     folds: int
     held_out: tuple[int, ...]
     seed: int
-    valid_sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +38,10 @@ class OutOfFold:
     Attributes:
         dataset: slices of all published splits, split ``out of fold``.
         outputs: of the stages, one per slice.
-        folds: fold of each slice.
+        folds: number of the runs that were asked about each slice, from 0; copies have the same.
         groups: source group of each slice.
         names: the classes of the stages.
+        left_out: labelled slices that every run of a stage has seen, or copies of them; nothing is said of those.
     """
 
     dataset: Dataset
@@ -45,10 +49,14 @@ class OutOfFold:
     folds: list[int]
     groups: list[int]
     names: FusionClasses
+    left_out: int
 
 
 def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirror: bool = False) -> OutOfFold:
-    """Predicts every labelled slice of ``data`` with those runs under ``folder`` that had it held out.
+    """Predicts every labelled slice of ``data`` with runs under ``folder`` that saw neither it nor a copy of it.
+
+    What a run has seen is read from its own fingerprints, and copies are looked for now: so the slices may be dealt
+    otherwise by now, or be more than they were, and still none is judged by a run that knows it.
 
     Args:
         folder: holds run directories, each trained with ``data.folds`` and ``data.held_out``; together the runs of a
@@ -58,47 +66,47 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
         mirror: whether detector and classifier also read the mirror image of each slice.
 
     Raises:
-        ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds or of other data.
+        ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds, or runs that have
+            seen everything.
         ConfigError: a limit, which would leave slices of the folds out.
         DataError: the data cannot be read.
     """
-    from dataclasses import replace
-
     from detectclf.data.copies import find_copies
     from detectclf.data.dataset import open_dataset
     from detectclf.data.fingerprints import fingerprint_samples
-    from detectclf.data.folds import fold_of_slices
     from detectclf.inference.loading import load_runs
 
     if data.limit is not None:
         raise ConfigError("folds are of all slices, without a limit", remedy="leave out --limit or --folds")
     runs = find_fold_runs(folder)
-    count, seed = runs[0].folds, runs[0].seed
     whole = open_dataset(data.model_copy(update={"folds": None}))
-    copies = find_copies(fingerprint_samples(whole.samples))
-    folds = fold_of_slices(whole, copies, count, seed)
-    _check_data(runs, whole, folds)
+    prints = fingerprint_samples(whole.samples)
     groups = list(range(len(whole.samples)))
-    for group in copies:
+    for group in find_copies(prints):
         for member in group.members:
             groups[member] = group.members[0]
-    rows = [i for i, s in enumerate(whole.samples) if s.label is not None]
+    asked = _asked(runs, prints, groups)
+    labelled = [i for i, s in enumerate(whole.samples) if s.label is not None]
+    rows = [i for i in labelled if asked[i] is not None]
+    if len(rows) < len(labelled):
+        log.warning("%d of %d slices are left out: every run has seen them", len(labelled) - len(rows), len(labelled))
+    if not rows:
+        raise ModelError("the runs have seen all slices that were given", file=folder, remedy="name another folder")
     outputs: dict[int, StageOutputs] = {}
-    names: FusionClasses | None = None
-    for used in sorted({_runs_for(runs, k) for k in range(count)}, key=str):
-        detector, classifier, *refiner = used
+    used = sorted({chosen for i in rows if (chosen := asked[i]) is not None})
+    for chosen in used:
+        detector, classifier, *refiner = chosen
         predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
-        names = predictor.names
-        mine = [i for i in rows if _runs_for(runs, folds[i]) == used]
+        mine = [i for i in rows if asked[i] == chosen]
         outputs |= dict(zip(mine, predictor.raw_many([whole.samples[i] for i in mine]), strict=True))
-    assert names is not None
-    samples = tuple(replace(whole.samples[i], split="out of fold") for i in rows)
+    number = {chosen: k for k, chosen in enumerate(used)}
     return OutOfFold(
-        replace(whole, samples=samples),
+        replace(whole, samples=tuple(replace(whole.samples[i], split="out of fold") for i in rows)),
         [outputs[i] for i in rows],
-        [folds[i] for i in rows],
+        [number[asked[i] or ()] for i in rows],
         [groups[i] for i in rows],
-        names,
+        predictor.names,
+        len(labelled) - len(rows),
     )
 
 
@@ -118,9 +126,7 @@ def find_fold_runs(folder: Path) -> list[FoldRun]:
         if data.get("held_out"):
             kind = read_meta(path / META_FILE).kind
             held = tuple(int(k) for k in data["held_out"])
-            facts = run.read_json("data.json")
-            sha = str(facts.get("valid", {}).get("sha256"))
-            found.append(FoldRun(path, kind, int(data["folds"]), held, int(data.get("fold_seed", 0)), sha))
+            found.append(FoldRun(path, kind, int(data["folds"]), held, int(data.get("fold_seed", 0))))
     if not found:
         raise ModelError(
             "holds no runs with folds held out",
@@ -132,32 +138,48 @@ def find_fold_runs(folder: Path) -> list[FoldRun]:
     return found
 
 
-def _runs_for(runs: Sequence[FoldRun], fold: int) -> tuple[Path, ...]:
-    """The run of each stage that had ``fold`` held out: detector, classifier and, where there are any, refiner."""
-    chosen: list[Path] = []
+def _asked(runs: Sequence[FoldRun], prints: Fingerprints, groups: Sequence[int]) -> list[tuple[Path, ...] | None]:
+    """For each slice the run of each stage (detector, classifier and, where there are any, refiner) that is asked."""
+    stages = _stages(runs)
+    seen = {run.path: _seen_groups(run, prints, groups) for run in runs}
+    of_fold = [tuple(of_stage[fold].path for of_stage in stages) for fold in range(runs[0].folds)]
+    asked: list[tuple[Path, ...] | None] = []
+    for group in groups:
+        unseen = [paths for paths in of_fold if not any(group in seen[path] for path in paths)]
+        # Slices that are newer than the runs are unseen by those of all folds, and dealt out.
+        asked.append(unseen[group % len(unseen)] if unseen else None)
+    return asked
+
+
+def _stages(runs: Sequence[FoldRun]) -> list[dict[int, FoldRun]]:
+    """For each stage there is, fold -> the one run that holds it out."""
+    stages = []
     for stage in STAGES:
         of_stage = [run for run in runs if run.kind == stage]
-        holding = [run.path for run in of_stage if fold in run.held_out]
-        if len(holding) > 1:
-            named = ", ".join(path.name for path in holding)
-            raise ModelError(f"several runs of a {stage} hold out fold {fold}: {named}", remedy="keep one of them")
-        if holding:
-            chosen.append(holding[0])
-        elif of_stage or stage != "refiner":
-            raise ModelError(f"no run of a {stage} holds out fold {fold}", remedy="train it, or name another folder")
-    return tuple(chosen)
+        if not of_stage and stage == "refiner":
+            continue
+        holding = {k: [run for run in of_stage if k in run.held_out] for k in range(runs[0].folds)}
+        for fold, found in holding.items():
+            if not found:
+                raise ModelError(
+                    f"no run of a {stage} holds out fold {fold}", remedy="train it, or name another folder"
+                )
+            if len(found) > 1:
+                named = ", ".join(run.path.name for run in found)
+                raise ModelError(f"several runs of a {stage} hold out fold {fold}: {named}", remedy="keep one of them")
+        stages.append({fold: found[0] for fold, found in holding.items()})
+    return stages
 
 
-def _check_data(runs: Sequence[FoldRun], whole: Dataset, folds: Sequence[int]) -> None:
-    """Makes sure that each run held out exactly the slices that are now called its folds: else slices would leak."""
-    from detectclf.training.runs import count_slices
+def _seen_groups(run: FoldRun, prints: Fingerprints, groups: Sequence[int]) -> frozenset[int]:
+    """Groups of copies of which ``run`` has seen a slice."""
+    from detectclf.data.copies import copies_between
+    from detectclf.data.fingerprints import Fingerprints
 
-    for run in runs:
-        held = [s for s, k in zip(whole.samples, folds, strict=True) if k in run.held_out]
-        usable: list[Any] = [s for s in held if (s.label is not None if run.kind == "classifier" else s.boxed)]
-        if count_slices(usable)["sha256"] != run.valid_sha256:
-            raise ModelError(
-                "was trained on other data, or with other folds, than given here",
-                file=run.path,
-                remedy="give the same --data in the same order",
-            )
+    seen = Fingerprints.load(run.path / FINGERPRINTS)
+    here = {digest.tobytes(): row for row, digest in enumerate(prints.rows["digest"])}
+    same = [here.get(digest.tobytes()) for digest in seen.rows["digest"]]
+    # Copies of slices that are here are grouped already; only of the others they have to be looked for.
+    elsewhere = seen.take([row for row, match in enumerate(same) if match is None])
+    copies = copies_between(elsewhere, prints).tolist() if len(elsewhere) else []
+    return frozenset(groups[match] for match in [*same, *copies] if match is not None)

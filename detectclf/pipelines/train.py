@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
-from detectclf.errors import ConfigError
-from detectclf.types import Dataset
+from detectclf.config import ClassifierRecipe, DataConfig, DetectorRecipe, RefinerRecipe
+from detectclf.errors import ConfigError, ModelError
+from detectclf.types import Dataset, Sample
 
 if TYPE_CHECKING:
+    from detectclf.data.fingerprints import Fingerprints
     from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask
 
 log = logging.getLogger(__name__)
@@ -136,13 +138,17 @@ def _train(
     resume: bool,
     quiet: bool,
 ) -> dict[str, Any]:
+    from detectclf.pipelines.facts import inherited_fingerprints
     from detectclf.training.loop import fit
     from detectclf.training.progress import make_progress
     from detectclf.training.runs import Run
 
+    inherited = inherited_fingerprints(recipe.model.weights)
+    if inherited is not None:
+        _check_start(inherited, task.valid.samples, recipe.data, recipe.model.weights)
     run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
     run.describe_data(dataset, task.train.samples, task.valid.samples)
-    run.write_fingerprints(task.train.samples)
+    run.write_fingerprints(task.train.samples, inherited)
     training = recipe.training
     if training.freeze_epochs and not task.pretrained:
         log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
@@ -157,6 +163,28 @@ def _train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
+
+
+def _check_start(inherited: Fingerprints, valid: Sequence[Sample], data: DataConfig, weights: str) -> None:
+    """Makes sure that figures on the validation slices stay figures on unseen slices.
+
+    Raises:
+        ModelError: ``weights`` were trained on slices of the folds held out here, or on copies of them.
+    """
+    from detectclf.data.copies import copies_between
+    from detectclf.data.fingerprints import fingerprint_samples
+
+    if data.folds is not None and not data.held_out:
+        return  # a final run, which trains on its validation slices anyway
+    seen = len(copies_between(inherited, fingerprint_samples(valid)))
+    if seen and data.held_out:
+        raise ModelError(
+            f"was trained on {seen} of the {len(valid)} slices held out here, or on copies of them",
+            file=weights,
+            remedy="start from weights of a run that held these folds out as well",
+        )
+    if seen:
+        log.warning("%s was trained on %d of the %d validation slices or their copies", weights, seen, len(valid))
 
 
 def _folder(arch: str) -> str:

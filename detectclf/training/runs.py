@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,6 +23,9 @@ from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Se
 from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.training.checkpoints import disk_error
 from detectclf.types import Dataset, Sample
+
+if TYPE_CHECKING:
+    from detectclf.data.fingerprints import Fingerprints
 
 Recipe = DetectorRecipe | ClassifierRecipe | RefinerRecipe
 
@@ -205,8 +208,12 @@ class Run:
                 remedy="go on with the data as they were, or train anew into another --out",
             )
 
-    def write_fingerprints(self, train: Sequence[Sample]) -> None:
+    def write_fingerprints(self, train: Sequence[Sample], inherited: Fingerprints | None = None) -> None:
         """Writes what is needed to find copies of the training slices in other data.
+
+        Args:
+            train: the slices trained on.
+            inherited: of the slices that the starting weights were trained on, which this run has seen as well.
 
         Raises:
             DataError: a slice cannot be read.
@@ -214,9 +221,11 @@ class Run:
         path = self.path / "fingerprints.safetensors"
         if not self.writes or path.is_file():
             return
-        from detectclf.data.fingerprints import fingerprint_samples
+        from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
 
         fingerprints = fingerprint_samples(train)
+        if inherited is not None:
+            fingerprints = Fingerprints.merged([fingerprints, inherited])
         with self._writing():
             partial = self.path / "fingerprints.partial.safetensors"
             fingerprints.save(partial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 from detectclf import pipelines
 from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
+from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ConfigError, ModelError
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
+from detectclf.pipelines.facts import FINGERPRINTS
 from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
 from detectclf.pipelines.out_of_fold import out_of_fold
 from detectclf.recipes import load_recipe
@@ -117,19 +120,81 @@ def test_the_label_doctor_takes_out_of_fold_words(source: Path, bundled: Path, t
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
-def test_runs_of_other_data_are_refused(source: Path, runs: Path, tmp_path: Path) -> None:
-    other = write_sample_data(tmp_path / "other", n=48, seed=1)
-    with pytest.raises(ModelError, match="other data"):
-        out_of_fold(runs, DataConfig(sources=(other,)), PredictConfig(device="cpu"))
+def test_runs_that_cannot_serve_are_refused(source: Path, runs: Path, tmp_path: Path) -> None:
+    data, predict = DataConfig(sources=(source,)), PredictConfig(device="cpu")
     with pytest.raises(ModelError, match="no runs with folds"):
-        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+        out_of_fold(tmp_path, data, predict)
     with pytest.raises(ConfigError, match="without a limit"):
-        out_of_fold(runs, DataConfig(sources=(source,), limit=4), PredictConfig(device="cpu"))
+        out_of_fold(runs, DataConfig(sources=(source,), limit=4), predict)
     for run in runs.iterdir():
         (tmp_path / run.name).symlink_to(run)
     (tmp_path / "again").symlink_to(runs / "detector0")
     with pytest.raises(ModelError, match="several runs of a detector hold out fold 0: again, detector0"):
-        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+        out_of_fold(tmp_path, data, predict)
+    (tmp_path / "again").unlink()
+    (tmp_path / "detector0").unlink()
+    with pytest.raises(ModelError, match="no run of a detector holds out fold 0"):
+        out_of_fold(tmp_path, data, predict)
+
+
+def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
+    source: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict = PredictConfig(device="cpu")
+    first = out_of_fold(runs, DataConfig(sources=(source,)), predict)
+    fold = {s.name: k for s, k in zip(first.dataset.samples, first.folds, strict=True)}
+    newer = write_sample_data(tmp_path / "newer", n=24, seed=1)
+    grown = out_of_fold(runs, DataConfig(sources=(newer, source)), predict)
+    assert len(grown.outputs) == 72 and grown.left_out == 0
+    known = [(s, k) for s, k in zip(grown.dataset.samples, grown.folds, strict=True) if s.source == str(source)]
+    assert len(known) == 48 and all(fold[s.name] == k for s, k in known)
+    assert {k for s, k in zip(grown.dataset.samples, grown.folds, strict=True) if s.source == str(newer)} == {0, 1}
+
+    # The run of fold 0 learns of three of its slices after all; then nobody can be asked about them.
+    (tmp_path / "runs").mkdir()
+    for run in runs.iterdir():
+        if run.name != "classifier0":
+            (tmp_path / "runs" / run.name).symlink_to(run)
+    told = tmp_path / "runs" / "classifier0"
+    shutil.copytree(runs / "classifier0", told)
+    leaked = [s for s, k in zip(first.dataset.samples, first.folds, strict=True) if k == 0][:3]
+    before = Fingerprints.load(told / FINGERPRINTS)
+    Fingerprints.merged([before, fingerprint_samples(leaked)]).save(told / FINGERPRINTS)
+    found = out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
+    assert found.left_out >= 3 and len(found.outputs) == 48 - found.left_out
+    assert not {s.name for s in leaked} & {s.name for s in found.dataset.samples}
+    assert f"{found.left_out} of 48 slices are left out" in caplog.text
+
+    other = tmp_path / "runs" / "classifier1"
+    other.unlink()
+    shutil.copytree(runs / "classifier1", other)
+    for run in (told, other):
+        fingerprint_samples(first.dataset.samples).save(run / FINGERPRINTS)
+    with pytest.raises(ModelError, match="have seen all slices"):
+        out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
+
+
+def test_a_run_has_seen_what_its_starting_weights_have_seen(
+    source: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(held: tuple[int, ...] | None, name: str) -> Path:
+        flags = {"data.sources": [str(source)], "model.weights": str(runs / "classifier0"), "training.epochs": 1}
+        flags |= {"training.device": "cpu", "training.precision": "fp32", "augment.enabled": False}
+        if held is not None:
+            flags |= {"data.folds": FOLDS, "data.held_out": list(held)}
+        pipelines.train_classifier(
+            load_recipe(ClassifierRecipe, flags=flags | SMALL["classifier"]), tmp_path / name, quiet=True
+        )
+        return tmp_path / name
+
+    before = Fingerprints.load(runs / "classifier0" / FINGERPRINTS)
+    assert len(Fingerprints.load(start((0,), "same") / FINGERPRINTS)) == len(before)
+    with pytest.raises(ModelError, match="slices held out here"):
+        start((1,), "leaking")
+    assert "validation slices" not in caplog.text
+    published = Fingerprints.load(start(None, "published") / FINGERPRINTS)
+    assert len(published) > len(before) and set(before.names) <= set(published.names)
+    assert "validation slices or their copies" in caplog.text
 
 
 def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(bundled: Path) -> None:
