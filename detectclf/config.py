@@ -96,7 +96,7 @@ class DetectorConfig(Settings):
     arch: str = "fasterrcnn_mobilenet_v2_fpn"
     """A row of the DETECTORS table, or fasterrcnn_timm:NAME."""
     weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=64, le=2048)] = 320
     """Longer side of the network's input, pixels."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
@@ -133,7 +133,7 @@ class ClassifierConfig(Settings):
     arch: str = "mobilenet_v2"
     """A row of the CLASSIFIERS table, or timm:NAME."""
     weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
     """Side of the square input, pixels; by default the architecture's own."""
     frozen: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ class RefinerConfig(Settings):
     arch: str = "mobilenet_v2"
     """mobilenet_v2, or timm:NAME."""
     weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors or a plain state dict."""
+    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=64, le=512, multiple_of=32)] = 128
     """Side of a crop, pixels of the network's input; a multiple of 32."""
     slice_size: Annotated[int, Field(ge=64, le=2048)] = 512

@@ -120,21 +120,24 @@ class Fingerprints:
         """``(N,)``: which slices could be read; the others are copies of nothing."""
         return np.asarray(self.rows["size"][:, 0] > 0)
 
-    def take(self, rows: Sequence[int]) -> Fingerprints:
-        """Only those of the slices ``rows``."""
-        names, splits, sources = (tuple(of[i] for i in rows) for of in (self.names, self.splits, self.sources))
-        return Fingerprints(self.rows[list(rows)], names, splits, sources)
-
     @classmethod
     def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
-        """All of ``parts``, a slice that is in several of them once."""
-        first: dict[tuple[str, str, str], tuple[int, int]] = {}
+        """All of ``parts``, slices of the same pixels once; the first one's name is kept."""
+        first: dict[bytes, tuple[int, int]] = {}
         for number, part in enumerate(parts):
-            for row, key in enumerate(zip(part.sources, part.splits, part.names, strict=True)):
-                first.setdefault(key, (number, row))
+            for row, digest in enumerate(part.digests):
+                first.setdefault(digest, (number, row))
         rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
-        sources, splits, names = zip(*first, strict=True) if first else ((), (), ())
-        return cls(rows, tuple(names), tuple(splits), tuple(sources))
+        names, splits, sources = (
+            tuple(getattr(parts[number], of)[row] for number, row in first.values())
+            for of in ("names", "splits", "sources")
+        )
+        return cls(rows, names, splits, sources)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """Of the pixels of each slice: the same for exact copies, and for all slices that could not be read."""
+        return [digest.tobytes() for digest in self.rows["digest"]]
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, in one step so that no half-written file is left."""

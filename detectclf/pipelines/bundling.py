@@ -86,7 +86,8 @@ def bundle(
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.facts import bundle_facts, card_facts, copy_fingerprints, training_fingerprints
+    from detectclf.pipelines.facts import bundle_facts, card_facts
+    from detectclf.pipelines.seen import copy_fingerprints, training_fingerprints
 
     predictor = predictor_of(
         None, stages.detector, stages.classifier, recipe.predict, stages.refiner, mirror=recipe.bundle.mirror
@@ -95,7 +96,7 @@ def bundle(
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
-    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=folds is not None)
+    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=len(set(unseen.parts)) > 1)
     if unseen.left_out:
         facts["fitted_on"]["left_out"] = unseen.left_out
     judged = _judged(unseen, fusion, recipe)

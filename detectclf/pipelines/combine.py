@@ -69,7 +69,8 @@ def evaluate(
     """
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.facts import model_facts, training_fingerprints
+    from detectclf.pipelines.facts import model_facts
+    from detectclf.pipelines.seen import training_fingerprints
 
     dataset = split_of(recipe.data, split)
     predictor = predictor_of(model, detector, classifier, recipe.predict)

@@ -15,27 +15,13 @@ BATCH = 8
 """Slices per forward pass."""
 
 
-def check_detector(run: Path, data: DataConfig) -> None:
-    """Makes sure that ``run`` is of a detector that saw none of the slices that ``data`` holds out.
-
-    Raises:
-        ModelError: no run of a detector, or one that was trained on slices held out here: what it confuses would tell
-            of them.
-    """
+def check_detector(run: Path) -> None:
+    """Raises ModelError where ``run`` is not of a detector."""
     from detectclf.models.saved import META_FILE, read_meta
-    from detectclf.training.runs import Run
 
     kind = read_meta(run / META_FILE).kind
     if kind != "detector":
         raise ModelError(f"is a {kind}, not a detector", file=run, remedy="give the run of a detector")
-    theirs = DataConfig.model_validate(Run.open(run).settings().get("data") or {})
-    same = (theirs.folds, theirs.fold_seed) == (data.folds, data.fold_seed)
-    if data.held_out and not (same and set(data.held_out) <= set(theirs.held_out)):
-        raise ModelError(
-            f"was trained on slices of the folds {list(data.held_out)} that are held out here",
-            file=run,
-            remedy="give a detector with the same data.folds and data.held_out",
-        )
 
 
 def confused_places(

@@ -12,14 +12,11 @@ from detectclf.config import BundleConfig
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
     from detectclf.evaluation.model_card import CardFacts
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle
 
 STAGES = ("detector", "classifier", "refiner")
-
-FINGERPRINTS = "fingerprints.safetensors"
 
 
 def bundle_facts(
@@ -104,40 +101,3 @@ def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
         }
         for stage, (model, meta) in bundle.parts().items()
     }
-
-
-def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:
-    """Fingerprints of every slice that any stage was trained on, or ``None`` where they were not kept."""
-    from detectclf.data.fingerprints import Fingerprints
-    from detectclf.inference.loading import default_bundle
-
-    folders = list(runs) or [model or default_bundle()]
-    files = [folder / FINGERPRINTS for folder in folders]
-    if not all(file.is_file() for file in files):
-        return None
-    return Fingerprints.merged([Fingerprints.load(file) for file in files])
-
-
-def inherited_fingerprints(weights: str) -> Fingerprints | None:
-    """Fingerprints of what the weights that a training starts from were trained on; ``None`` where nobody knows.
-
-    Args:
-        weights: as in ``model.weights``: a run or a bundle, or the weights file in one, tells; others do not.
-    """
-    from detectclf.data.fingerprints import Fingerprints
-
-    folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-    file = folder / FINGERPRINTS
-    known = folder.is_dir() and weights not in ("none", "default") and file.is_file()
-    return Fingerprints.load(file) if known else None
-
-
-def copy_fingerprints(runs: Sequence[Path], folder: Path) -> None:
-    """Puts the fingerprints of the runs' training slices into a bundle, without the folders they came from."""
-    from detectclf.data.fingerprints import Fingerprints
-
-    files = [run / FINGERPRINTS for run in runs]
-    if all(file.is_file() for file in files):
-        merged = Fingerprints.merged([Fingerprints.load(file) for file in files])
-        names = tuple(Path(source).name for source in merged.sources)
-        Fingerprints(merged.rows, merged.names, merged.splits, names).save(folder / FINGERPRINTS)

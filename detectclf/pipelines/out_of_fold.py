@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import DataConfig, PredictConfig
-from detectclf.errors import ConfigError, ModelError
-from detectclf.pipelines.facts import FINGERPRINTS, STAGES
+from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.pipelines.facts import STAGES
+from detectclf.pipelines.opening import check_classes
+from detectclf.pipelines.seen import fingerprints_of_run
 from detectclf.types import Dataset, StageOutputs
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from detectclf.inference.fusion import FusionClasses
 
 log = logging.getLogger(__name__)
+
+Stages = tuple[Path, ...]
+"""Runs of a detector, a classifier and, where there is one, a refiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class OutOfFold:
         folds: number of the runs that were asked about each slice, from 0; copies have the same.
         groups: source group of each slice.
         names: the classes of the stages.
-        left_out: labelled slices that every run of a stage has seen, or copies of them; nothing is said of those.
+        left_out: labelled slices that are unseen by the runs of no fold; nothing is said of those.
     """
 
     dataset: Dataset
@@ -61,52 +66,43 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
     Args:
         folder: holds run directories, each trained with ``data.folds`` and ``data.held_out``; together the runs of a
             stage hold every fold out.
-        data: the same sources as of the runs.
+        data: the slices, those of the runs or more.
         predict: batch size and device.
         mirror: whether detector and classifier also read the mirror image of each slice.
 
     Raises:
-        ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds, or runs that have
-            seen everything.
+        ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds or of other classes,
+            or runs that have seen everything.
         ConfigError: a limit, which would leave slices of the folds out.
-        DataError: the data cannot be read.
+        DataError: the data cannot be read, have no known class, or have one that the runs do not know.
     """
-    from detectclf.data.copies import find_copies
     from detectclf.data.dataset import open_dataset
     from detectclf.data.fingerprints import fingerprint_samples
-    from detectclf.inference.loading import load_runs
 
     if data.limit is not None:
         raise ConfigError("folds are of all slices, without a limit", remedy="leave out --limit or --folds")
     runs = find_fold_runs(folder)
+    of_fold = _runs_of_folds(runs)
     whole = open_dataset(data.model_copy(update={"folds": None}))
-    prints = fingerprint_samples(whole.samples)
-    groups = list(range(len(whole.samples)))
-    for group in find_copies(prints):
-        for member in group.members:
-            groups[member] = group.members[0]
-    asked = _asked(runs, prints, groups)
     labelled = [i for i, s in enumerate(whole.samples) if s.label is not None]
-    rows = [i for i in labelled if asked[i] is not None]
-    if len(rows) < len(labelled):
-        log.warning("%d of %d slices are left out: every run has seen them", len(labelled) - len(rows), len(labelled))
+    if not labelled:
+        raise DataError("no slice with a known class", file=", ".join(whole.sources), remedy="give other --data")
+    groups, seen = groups_and_seen(fingerprint_samples(whole.samples), runs)
+    asked = {i: chosen for i in labelled if (chosen := _asked(groups[i], of_fold, seen))}
+    rows, left_out = list(asked), len(labelled) - len(asked)
+    if left_out:
+        log.warning("%d of %d slices are left out: no fold's runs have all not seen them", left_out, len(labelled))
     if not rows:
         raise ModelError("the runs have seen all slices that were given", file=folder, remedy="name another folder")
-    outputs: dict[int, StageOutputs] = {}
-    used = sorted({chosen for i in rows if (chosen := asked[i]) is not None})
-    for chosen in used:
-        detector, classifier, *refiner = chosen
-        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
-        mine = [i for i in rows if asked[i] == chosen]
-        outputs |= dict(zip(mine, predictor.raw_many([whole.samples[i] for i in mine]), strict=True))
-    number = {chosen: k for k, chosen in enumerate(used)}
+    outputs, names = _asked_all(whole, asked, predict, mirror)
+    number = {chosen: k for k, chosen in enumerate(sorted(set(asked.values())))}
     return OutOfFold(
         replace(whole, samples=tuple(replace(whole.samples[i], split="out of fold") for i in rows)),
         [outputs[i] for i in rows],
-        [number[asked[i] or ()] for i in rows],
+        [number[asked[i]] for i in rows],
         [groups[i] for i in rows],
-        predictor.names,
-        len(labelled) - len(rows),
+        names,
+        left_out,
     )
 
 
@@ -138,48 +134,67 @@ def find_fold_runs(folder: Path) -> list[FoldRun]:
     return found
 
 
-def _asked(runs: Sequence[FoldRun], prints: Fingerprints, groups: Sequence[int]) -> list[tuple[Path, ...] | None]:
-    """For each slice the run of each stage (detector, classifier and, where there are any, refiner) that is asked."""
-    stages = _stages(runs)
-    seen = {run.path: _seen_groups(run, prints, groups) for run in runs}
-    of_fold = [tuple(of_stage[fold].path for of_stage in stages) for fold in range(runs[0].folds)]
-    asked: list[tuple[Path, ...] | None] = []
-    for group in groups:
-        unseen = [paths for paths in of_fold if not any(group in seen[path] for path in paths)]
-        # Slices that are newer than the runs are unseen by those of all folds, and dealt out.
-        asked.append(unseen[group % len(unseen)] if unseen else None)
-    return asked
-
-
-def _stages(runs: Sequence[FoldRun]) -> list[dict[int, FoldRun]]:
-    """For each stage there is, fold -> the one run that holds it out."""
-    stages = []
-    for stage in STAGES:
-        of_stage = [run for run in runs if run.kind == stage]
-        if not of_stage and stage == "refiner":
-            continue
-        holding = {k: [run for run in of_stage if k in run.held_out] for k in range(runs[0].folds)}
-        for fold, found in holding.items():
-            if not found:
-                raise ModelError(
-                    f"no run of a {stage} holds out fold {fold}", remedy="train it, or name another folder"
-                )
-            if len(found) > 1:
-                named = ", ".join(run.path.name for run in found)
+def _runs_of_folds(runs: Sequence[FoldRun]) -> list[Stages]:
+    """For each fold the run of each stage that holds it out: detector, classifier and, where there are any, refiner."""
+    of_fold = []
+    for fold in range(runs[0].folds):
+        chosen = []
+        for stage in STAGES:
+            of_stage = [run for run in runs if run.kind == stage]
+            holding = [run.path for run in of_stage if fold in run.held_out]
+            if len(holding) > 1:
+                named = ", ".join(path.name for path in holding)
                 raise ModelError(f"several runs of a {stage} hold out fold {fold}: {named}", remedy="keep one of them")
-        stages.append({fold: found[0] for fold, found in holding.items()})
-    return stages
+            if not holding and (of_stage or stage != "refiner"):
+                reason = f"no run of a {stage} holds out fold {fold}"
+                raise ModelError(reason, remedy="train it, or name another folder")
+            chosen += holding
+        of_fold.append(tuple(chosen))
+    return of_fold
 
 
-def _seen_groups(run: FoldRun, prints: Fingerprints, groups: Sequence[int]) -> frozenset[int]:
-    """Groups of copies of which ``run`` has seen a slice."""
-    from detectclf.data.copies import copies_between
+def groups_and_seen(prints: Fingerprints, runs: Sequence[FoldRun]) -> tuple[list[int], dict[Path, frozenset[int]]]:
+    """Group of copies of each slice, and the groups of which each run has seen one.
+
+    Copies are looked for among all that is here and all that was seen, for two slices that are here may be copies only
+    by way of a third one that is not.
+    """
+    from detectclf.data.copies import find_copies
     from detectclf.data.fingerprints import Fingerprints
 
-    seen = Fingerprints.load(run.path / FINGERPRINTS)
-    here = {digest.tobytes(): row for row, digest in enumerate(prints.rows["digest"])}
-    same = [here.get(digest.tobytes()) for digest in seen.rows["digest"]]
-    # Copies of slices that are here are grouped already; only of the others they have to be looked for.
-    elsewhere = seen.take([row for row, match in enumerate(same) if match is None])
-    copies = copies_between(elsewhere, prints).tolist() if len(elsewhere) else []
-    return frozenset(groups[match] for match in [*same, *copies] if match is not None)
+    known = {run.path: fingerprints_of_run(run.path) for run in runs}
+    distinct = Fingerprints.merged([prints, *known.values()])
+    digests = distinct.digests
+    group = {digest: row for row, digest in enumerate(digests)}
+    for copies in find_copies(distinct):
+        group.update((digests[member], copies.members[0]) for member in copies.members)
+    seen = {path: frozenset(group[digest] for digest in theirs.digests) for path, theirs in known.items()}
+    return [group[digest] for digest in prints.digests], seen
+
+
+def _asked(group: int, of_fold: Sequence[Stages], seen: Mapping[Path, frozenset[int]]) -> Stages:
+    """The runs that are asked about the slices of ``group``; none where those of every fold have seen one."""
+    unseen = [paths for paths in of_fold if not any(group in seen[path] for path in paths)]
+    # Slices that are newer than the runs are unseen by those of all folds, and dealt out.
+    return unseen[group % len(unseen)] if unseen else ()
+
+
+def _asked_all(
+    whole: Dataset, asked: Mapping[int, Stages], predict: PredictConfig, mirror: bool
+) -> tuple[dict[int, StageOutputs], FusionClasses]:
+    """What the runs say of the slices that they are asked about, and the classes that they know."""
+    from detectclf.inference.loading import load_runs
+
+    outputs: dict[int, StageOutputs] = {}
+    names: FusionClasses | None = None
+    for chosen in sorted(set(asked.values())):
+        detector, classifier, *refiner = chosen
+        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
+        check_classes(whole, predictor)
+        if names not in (None, predictor.names):
+            raise ModelError("knows other classes than the runs of other folds", file=detector, remedy="train it anew")
+        names = predictor.names
+        mine = [i for i in asked if asked[i] == chosen]
+        outputs |= dict(zip(mine, predictor.raw_many([whole.samples[i] for i in mine]), strict=True))
+    assert names is not None
+    return outputs, names

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from detectclf.config import ClassifierRecipe, DataConfig, DetectorRecipe, RefinerRecipe
-from detectclf.errors import ConfigError, ModelError
-from detectclf.types import Dataset, Sample
+from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
+from detectclf.errors import ConfigError
+from detectclf.types import Dataset
 
 if TYPE_CHECKING:
     from detectclf.data.fingerprints import Fingerprints
@@ -33,7 +32,8 @@ def train_detector(
     from detectclf.training.tasks import DetectionTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    dataset, train, valid = _open(recipe)
+    opened = _open(recipe)
+    dataset, train, valid = opened.dataset, opened.train, opened.valid
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
     augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
     seed_everything(seed)
@@ -45,7 +45,7 @@ def train_detector(
         DetectionSlices(valid.samples, classes, model.image_size, cache=data.cache),
         dataset.negative,
     )
-    return _train(task, recipe, dataset, out, resume=resume, quiet=quiet)
+    return _train(task, recipe, opened, out, resume=resume, quiet=quiet)
 
 
 def train_classifier(
@@ -59,7 +59,8 @@ def train_classifier(
     from detectclf.training.tasks import ClassificationTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    dataset, train, valid = _open(recipe)
+    opened = _open(recipe)
+    dataset, train, valid = opened.dataset, opened.train, opened.valid
     augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
     seed_everything(seed)
     classifier = build_classifier(model, len(dataset.classes))
@@ -72,7 +73,7 @@ def train_classifier(
         model,
         dataset.negative,
     )
-    return _train(task, recipe, dataset, out, resume=resume, quiet=quiet)
+    return _train(task, recipe, opened, out, resume=resume, quiet=quiet)
 
 
 def train_refiner(
@@ -94,8 +95,9 @@ def train_refiner(
     if data.negative_boxes == "keep":
         raise ConfigError("data.negative_boxes: keep: a refiner reads tumours", remedy="leave the setting out")
     if recipe.detector is not None:
-        check_detector(recipe.detector, data)
-    dataset, train, valid = _open(recipe)
+        check_detector(recipe.detector)
+    opened = _open(recipe)
+    dataset, train, valid = opened.dataset, opened.train, opened.valid
     classes = dataset.tumor_classes
     run, device = recipe.detector, recipe.training.device
     places = [] if run is None else confused_places(run, train.samples, classes, data, device)
@@ -111,44 +113,51 @@ def train_refiner(
         dataset.negative,
     )
     return _train(
-        task, recipe, dataset, out or Path("runs") / f"refiner-{_folder(model.arch)}", resume=resume, quiet=quiet
+        task, recipe, opened, out or Path("runs") / f"refiner-{_folder(model.arch)}", resume=resume, quiet=quiet
     )
 
 
-def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> tuple[Dataset, Dataset, Dataset]:
+class _Opened(NamedTuple):
+    """The data of a training; ``seen`` is what it has seen beside ``train``, through the models that it starts from."""
+
+    dataset: Dataset
+    train: Dataset
+    valid: Dataset
+    seen: tuple[Fingerprints, ...]
+
+
+def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
     from detectclf.data.dataset import open_dataset, require_split
     from detectclf.models.device import resolve_device
+    from detectclf.pipelines.seen import seen_before
 
     # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
     resolve_device(recipe.training.device)
     dataset = open_dataset(recipe.data)
-    return (
-        dataset,
-        require_split(dataset, recipe.data.train_split),
-        require_split(dataset, recipe.data.valid_split),
-    )
+    train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
+    starts: list[str | Path] = [recipe.model.weights]
+    if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
+        starts.append(recipe.detector)  # what it confuses tells of what it was trained on
+    seen = (seen_before(start, valid.samples, recipe.data) for start in starts)
+    return _Opened(dataset, train, valid, tuple(each for each in seen if each is not None))
 
 
 def _train(
     task: DetectionTask | ClassificationTask | RefinementTask,
     recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe,
-    dataset: Dataset,
+    opened: _Opened,
     out: Path | None,
     *,
     resume: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from detectclf.pipelines.facts import inherited_fingerprints
     from detectclf.training.loop import fit
     from detectclf.training.progress import make_progress
     from detectclf.training.runs import Run
 
-    inherited = inherited_fingerprints(recipe.model.weights)
-    if inherited is not None:
-        _check_start(inherited, task.valid.samples, recipe.data, recipe.model.weights)
     run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
-    run.describe_data(dataset, task.train.samples, task.valid.samples)
-    run.write_fingerprints(task.train.samples, inherited)
+    run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
+    run.write_fingerprints(task.train.samples, opened.seen)
     training = recipe.training
     if training.freeze_epochs and not task.pretrained:
         log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
@@ -163,28 +172,6 @@ def _train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
-
-
-def _check_start(inherited: Fingerprints, valid: Sequence[Sample], data: DataConfig, weights: str) -> None:
-    """Makes sure that figures on the validation slices stay figures on unseen slices.
-
-    Raises:
-        ModelError: ``weights`` were trained on slices of the folds held out here, or on copies of them.
-    """
-    from detectclf.data.copies import copies_between
-    from detectclf.data.fingerprints import fingerprint_samples
-
-    if data.folds is not None and not data.held_out:
-        return  # a final run, which trains on its validation slices anyway
-    seen = len(copies_between(inherited, fingerprint_samples(valid)))
-    if seen and data.held_out:
-        raise ModelError(
-            f"was trained on {seen} of the {len(valid)} slices held out here, or on copies of them",
-            file=weights,
-            remedy="start from weights of a run that held these folds out as well",
-        )
-    if seen:
-        log.warning("%s was trained on %d of the %d validation slices or their copies", weights, seen, len(valid))
 
 
 def _folder(arch: str) -> str:

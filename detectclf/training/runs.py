@@ -1,8 +1,9 @@
 """A run directory: everything about one training.
 
-``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (of the training slices, to
-find copies of them later), ``metrics.jsonl`` (one line per epoch), ``model.safetensors`` and ``model.json`` (best
-epoch, averaged weights), ``last/`` (to go on from), ``curves.png``, and ``tensorboard/`` where that is installed.
+``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (of the training slices and
+those of its starting weights, to find copies of them later), ``metrics.jsonl`` (one line per epoch),
+``model.safetensors`` and ``model.json`` (best epoch, averaged weights), ``last/`` (to go on from), ``curves.png``, and
+``tensorboard/`` where that is installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Settings
 from detectclf.errors import ConfigError, DataError, ModelError
@@ -208,12 +210,12 @@ class Run:
                 remedy="go on with the data as they were, or train anew into another --out",
             )
 
-    def write_fingerprints(self, train: Sequence[Sample], inherited: Fingerprints | None = None) -> None:
+    def write_fingerprints(self, train: Sequence[Sample], seen: Sequence[Fingerprints] = ()) -> None:
         """Writes what is needed to find copies of the training slices in other data.
 
         Args:
             train: the slices trained on.
-            inherited: of the slices that the starting weights were trained on, which this run has seen as well.
+            seen: of slices that it has seen beside them, through the models that it starts from.
 
         Raises:
             DataError: a slice cannot be read.
@@ -223,9 +225,7 @@ class Run:
             return
         from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
 
-        fingerprints = fingerprint_samples(train)
-        if inherited is not None:
-            fingerprints = Fingerprints.merged([fingerprints, inherited])
+        fingerprints = Fingerprints.merged([fingerprint_samples(train), *seen])
         with self._writing():
             partial = self.path / "fingerprints.partial.safetensors"
             fingerprints.save(partial)
@@ -254,11 +254,20 @@ def count_slices(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _check_same_settings(run: Run, recipe: Settings) -> None:
-    before, now = dict(_flat(run.settings())), dict(_flat(recipe.model_dump(mode="json")))
+    before, now = dict(_flat(_with_defaults(run, recipe))), dict(_flat(recipe.model_dump(mode="json")))
     for key in sorted(before.keys() | now.keys()):
         if key not in _FREE and before.get(key) != now.get(key):
             reason = f"was started with {key} = {before.get(key)}, not {now.get(key)}"
             raise ConfigError(reason, file=run.path, remedy="give the same settings, or another --out")
+
+
+def _with_defaults(run: Run, recipe: Settings) -> dict[str, Any]:
+    """The settings of ``run``; those that are newer than it have their defaults, by which it was trained."""
+    settings = run.settings()
+    try:
+        return type(recipe).model_validate(settings).model_dump(mode="json")
+    except ValidationError:
+        return settings  # of a version that allowed more
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

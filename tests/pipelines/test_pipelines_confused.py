@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from detectclf import pipelines
 from detectclf.config import AugmentConfig, DataConfig, DetectorRecipe
 from detectclf.data.augment import detection_augment
 from detectclf.data.crops import CropSlices, beside_tumors
-from detectclf.data.dataset import open_dataset
+from detectclf.data.dataset import open_dataset, require_split
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ModelError
 from detectclf.pipelines.confused import check_detector, confused_places
+from detectclf.pipelines.seen import seen_before
 from detectclf.recipes import load_recipe
 from detectclf.types import Sample
 
@@ -70,23 +72,56 @@ def test_places_lie_beside_the_tumours_and_inside_slices_that_are_not_square(
     assert {crops[i][1]["label"] for i in range(len(crops))} <= {0, 1, 2, 3}
 
 
+def test_a_run_of_another_stage_is_refused(detector: Path, tmp_path: Path) -> None:
+    check_detector(detector)
+    (tmp_path / "model.json").write_text(
+        (detector / "model.json").read_text(encoding="utf-8").replace('"detector"', '"classifier"'), encoding="utf-8"
+    )
+    with pytest.raises(ModelError, match="not a detector"):
+        check_detector(tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("held_out", "seed", "refused"),
+    ("held_out", "seed", "count", "reason"),
     [
-        ((0,), 0, False),
-        ((0, 1), 0, False),
-        ((), 0, False),  # a final refiner holds nothing out
-        ((2,), 0, True),
-        ((0, 2), 0, True),
-        ((0,), 1, True),  # other folds of the same numbers
+        ((0,), 0, 4, ""),
+        ((0, 1), 0, 4, ""),
+        ((), 0, 4, ""),  # a final refiner holds nothing out
+        ((2,), 0, 4, "was trained on"),
+        ((0, 2), 0, 4, "was trained on"),
+        ((0,), 1, 4, "was trained on"),  # other folds of the same numbers
+        ((0,), 0, 2, "was trained on"),
     ],
 )
 def test_a_detector_that_saw_the_slices_held_out_is_refused(
-    detector: Path, held_out: tuple[int, ...], seed: int, refused: bool
+    source: Path, detector: Path, held_out: tuple[int, ...], seed: int, count: int, reason: str
 ) -> None:
-    data = DataConfig(folds=4, held_out=held_out, fold_seed=seed)
-    if not refused:
-        check_detector(detector, data)
-        return
-    with pytest.raises(ModelError, match="held out here"):
-        check_detector(detector, data)
+    data = DataConfig(sources=(source,), folds=count, held_out=held_out, fold_seed=seed)
+    valid = require_split(open_dataset(data), data.valid_split).samples
+    if reason:
+        with pytest.raises(ModelError, match=reason):
+            seen_before(detector, valid, data)
+    else:
+        seen = seen_before(detector, valid, data)
+        assert seen is not None and len(seen)
+
+
+def test_a_model_that_keeps_no_record_may_have_seen_everything(
+    source: Path, detector: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(detector / name, tmp_path / name)
+    folds, published = DataConfig(sources=(source,), folds=4, held_out=(0,)), DataConfig(sources=(source,))
+    valid = open_dataset(published).samples
+    for start in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(ModelError, match="keeps no record"):
+            seen_before(start, valid, folds)
+        assert seen_before(start, valid, published) is None and "may be too good" in caplog.text
+        caplog.clear()
+    (tmp_path / "linked.safetensors").symlink_to(detector / "model.safetensors")
+    assert seen_before(tmp_path / "linked.safetensors", valid, published) is not None, "followed to its run"
+    (tmp_path / "imagenet").mkdir()
+    shutil.copy(detector / "model.safetensors", tmp_path / "imagenet" / "weights.safetensors")
+    for stranger in ("none", "default", str(tmp_path / "imagenet" / "weights.safetensors")):
+        caplog.clear()
+        assert seen_before(stranger, valid, folds) is None and not caplog.text

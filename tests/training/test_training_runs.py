@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, TrainingConfig
+from detectclf.config import AugmentConfig, ClassifierRecipe, DetectorRecipe, TrainingConfig
 from detectclf.errors import ConfigError, DataError, DeviceError, ModelError
 from detectclf.models.device import resolve_device, resolve_precision
 from detectclf.training.checkpoints import save_checkpoint
@@ -38,6 +38,17 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a run already.*--resume"):
         Run.create(tmp_path / "run", recipe)
     assert Run.create(tmp_path / "run", recipe, resume=True).path == tmp_path / "run"
+
+
+def test_a_setting_that_is_newer_than_a_run_does_not_keep_it_from_going_on(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run", ClassifierRecipe())
+    settings = run.settings()
+    del settings["augment"]["tone"]
+    run.write_text("config.yaml", yaml.safe_dump(settings))
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True)
+    run.write_text("config.yaml", yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=r"augment.tone = 0.0, not 0.5"):
+        Run.create(tmp_path / "run", ClassifierRecipe(augment=AugmentConfig(tone=0.5)), resume=True)
 
 
 def test_a_run_that_never_began_can_be_started_again(tmp_path: Path) -> None:
