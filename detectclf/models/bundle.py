@@ -75,7 +75,7 @@ class FusionParameters:
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
     place_weight: float = 0.0
-    place_weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    place_weights: tuple[float, float, float] = (0.75, 0.25, 0.0)
     place_mix: float = 0.5
     mirror: bool = False
 

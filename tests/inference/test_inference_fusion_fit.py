@@ -185,6 +185,20 @@ def test_gamma_is_the_scorers_choice() -> None:
     assert tie.box_gamma == 0.0, "of equal ones the detector's own score"
 
 
+@pytest.mark.parametrize(
+    ("step", "chosen", "why"),
+    [
+        (0.0005, 0.0, "all gains together are less than the noise of the figure"),
+        (0.002, GAMMAS[-1], "the best of several small steps is worth it"),
+    ],
+)
+def test_a_choice_that_gains_next_to_nothing_is_not_made(step: float, chosen: float, why: str) -> None:
+    outputs, truths = synthetic(50, 5, 1.0, 1.0)
+    calls = iter(range(len(GAMMAS)))
+    fitted = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: 0.5 + step * next(calls))
+    assert fitted.box_gamma == chosen, why
+
+
 def test_thresholds_come_from_the_settings() -> None:
     config = BundleConfig(low_confidence=0.7, box_threshold=0.4)
     fitted = fit_fusion(*synthetic(20, 6, 1.0, 0.5), NAMES, config)
