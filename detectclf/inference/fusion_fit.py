@@ -38,7 +38,7 @@ GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 
 PLACE_WEIGHTS = (
     (0.75, 0.25, 0.0),
-    *((score / 4, quality / 4, (4 - score - quality) / 4) for score in range(5) for quality in range(5 - score)),
+    *((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s) if (s, q) != (3, 1)),
 )
 """Candidates of ``place_weights``, all quarters that sum to 1; first what did best on real slices (docs/log.md)."""
 
@@ -49,10 +49,8 @@ PLACE_MIXES = (0.5, 0.0, 0.25, 0.75, 1.0)
 _SD_LOG_TEMPERATURE = 1.0
 _SD_WEIGHT = 1.0
 _SD_BIAS = 1.0
-_WORTHWHILE = 0.004
-"""A candidate has to beat the first one by this much, about a standard error of such a difference in mAP on 2,000
-slices: else the choice is noise (the rule of one standard error, Breiman et al. 1984). Fusions that are fitted on
-other slices would also give scores of other scales, which no figure over all of them survives."""
+_NOISE, _NOISE_SLICES = 0.004, 2000
+"""About a standard error of the difference in mAP between two fusions, on so many real slices."""
 
 
 def fit_fusion(
@@ -236,7 +234,9 @@ def _choose_box_weights(
 ) -> FusionParameters:
     """The ``box_gamma``, and with a refiner ``place_mix`` and ``place_weights``, of the best score, one by one.
 
-    The first candidate is taken unless another one is clearly better, the default where no score exists.
+    The first candidate that is about as good as the best one is taken (the rule of one standard error, Breiman et al.
+    1984), the default where no score exists. The best one itself would be a choice of the noise; and fusions that are
+    fitted on other slices would give scores of other scales, which no figure over all of them survives.
     """
     frames = sizes or [(0, 0)] * len(outputs)
 
@@ -248,8 +248,8 @@ def _choose_box_weights(
             if score is None:
                 return parameters
             scores.append(score)
-        best = int(np.argmax(scores))
-        return candidates[best if scores[best] > scores[0] + _WORTHWHILE else 0]
+        noise = _NOISE * math.sqrt(_NOISE_SLICES / len(outputs))
+        return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]
 
     if any(o.places is not None for o in outputs):
         parameters = best_of([replace(parameters, place_mix=mix) for mix in PLACE_MIXES])

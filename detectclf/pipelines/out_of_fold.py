@@ -192,7 +192,8 @@ def _asked_all(
         predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
         check_classes(whole, predictor)
         if names not in (None, predictor.names):
-            raise ModelError("knows other classes than the runs of other folds", file=detector, remedy="train it anew")
+            named = ", ".join(path.name for path in chosen)
+            raise ModelError(f"{named}: other classes than in the runs of other folds", remedy="train them anew")
         names = predictor.names
         mine = [i for i in asked if asked[i] == chosen]
         outputs |= dict(zip(mine, predictor.raw_many([whole.samples[i] for i in mine]), strict=True))

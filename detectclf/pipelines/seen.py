@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from detectclf.config import DataConfig
-from detectclf.data.fingerprints import Fingerprints
+from detectclf.data.fingerprints import ROW, Fingerprints
 from detectclf.errors import ModelError
 from detectclf.types import Sample
 
@@ -28,6 +30,10 @@ def fingerprints_of_run(run: Path) -> Fingerprints:
     return Fingerprints.load(run / FINGERPRINTS)
 
 
+UNKNOWN = Fingerprints(np.zeros(0, dtype=ROW), (), (), ())
+"""What a model of ours has seen that keeps no record."""
+
+
 def seen_before(start: str | Path, valid: Sequence[Sample], data: DataConfig) -> Fingerprints | None:
     """What a training that starts from, or listens to, another model has seen through it.
 
@@ -37,7 +43,7 @@ def seen_before(start: str | Path, valid: Sequence[Sample], data: DataConfig) ->
         data: its data; whether folds are held out decides how strict this is.
 
     Returns:
-        The fingerprints, or ``None`` where ``start`` is no model of ours.
+        The fingerprints, ``UNKNOWN`` of a model that keeps no record, or ``None`` where ``start`` is none of ours.
 
     Raises:
         ModelError: folds are held out, and the model has seen slices of them or copies of those, or keeps no record.
@@ -49,25 +55,27 @@ def seen_before(start: str | Path, valid: Sequence[Sample], data: DataConfig) ->
     known = (folder / FINGERPRINTS).is_file()
     if not known and not any((folder / name).is_file() for name in _OURS):
         return None
-    seen = Fingerprints.load(folder / FINGERPRINTS) if known else None
+    seen = Fingerprints.load(folder / FINGERPRINTS) if known else UNKNOWN
     if data.folds is not None and not data.held_out:
         return seen  # a final run, which trains on its validation slices anyway
     reason = _reason(seen, valid)
     if reason and data.held_out:
         raise ModelError(
-            reason, file=start, remedy="give a run that had the slices held out here held out as well, see --data"
+            reason,
+            file=start,
+            remedy="give a run of the same data, data.folds, data.fold_seed and data.held_out, made by this version",
         )
     if reason:
         log.warning("%s %s: figures on the validation slices may be too good", start, reason)
     return seen
 
 
-def _reason(seen: Fingerprints | None, valid: Sequence[Sample]) -> str:
+def _reason(seen: Fingerprints, valid: Sequence[Sample]) -> str:
     """Why a model is no start for a training that is measured on ``valid``; empty where it is one."""
     from detectclf.data.copies import copies_between
     from detectclf.data.fingerprints import fingerprint_samples
 
-    if seen is None:
+    if seen is UNKNOWN:
         return "keeps no record of the slices that it was trained on"
     count = len(copies_between(seen, fingerprint_samples(valid)))
     return f"was trained on {count} of the {len(valid)} validation slices, or on copies of them" if count else ""

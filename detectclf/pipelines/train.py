@@ -118,18 +118,19 @@ def train_refiner(
 
 
 class _Opened(NamedTuple):
-    """The data of a training; ``seen`` is what it has seen beside ``train``, through the models that it starts from."""
+    """The data of a training; ``seen`` is what it has seen beside ``train``, through the models that it starts from:
+    ``None`` where one of them keeps no record, so that neither can this one."""
 
     dataset: Dataset
     train: Dataset
     valid: Dataset
-    seen: tuple[Fingerprints, ...]
+    seen: tuple[Fingerprints, ...] | None
 
 
 def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
     from detectclf.data.dataset import open_dataset, require_split
     from detectclf.models.device import resolve_device
-    from detectclf.pipelines.seen import seen_before
+    from detectclf.pipelines.seen import UNKNOWN, seen_before
 
     # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
     resolve_device(recipe.training.device)
@@ -138,8 +139,9 @@ def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
     starts: list[str | Path] = [recipe.model.weights]
     if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
         starts.append(recipe.detector)  # what it confuses tells of what it was trained on
-    seen = (seen_before(start, valid.samples, recipe.data) for start in starts)
-    return _Opened(dataset, train, valid, tuple(each for each in seen if each is not None))
+    found = (seen_before(start, valid.samples, recipe.data) for start in starts)
+    seen = tuple(each for each in found if each is not None)
+    return _Opened(dataset, train, valid, None if any(each is UNKNOWN for each in seen) else seen)
 
 
 def _train(
@@ -157,7 +159,8 @@ def _train(
 
     run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
     run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
-    run.write_fingerprints(task.train.samples, opened.seen)
+    if opened.seen is not None:
+        run.write_fingerprints(task.train.samples, opened.seen)
     training = recipe.training
     if training.freeze_epochs and not task.pretrained:
         log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")

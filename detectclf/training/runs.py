@@ -262,7 +262,7 @@ def _check_same_settings(run: Run, recipe: Settings) -> None:
 
 
 def _with_defaults(run: Run, recipe: Settings) -> dict[str, Any]:
-    """The settings of ``run``; those that are newer than it have their defaults, by which it was trained."""
+    """The settings of ``run``; those that are newer than it have their defaults, which must be what was done before."""
     settings = run.settings()
     try:
         return type(recipe).model_validate(settings).model_dump(mode="json")

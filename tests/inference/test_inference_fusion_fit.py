@@ -169,7 +169,7 @@ def test_gamma_is_the_scorers_choice() -> None:
         def score(predictions: Sequence[Prediction]) -> float:
             assert len(predictions) == 50 and predictions[0].width == 30
             seen.append(1)
-            return -abs(float(np.mean([p.scores.sum() for p in predictions])) - target)
+            return -100 * abs(float(np.mean([p.scores.sum() for p in predictions])) - target)
 
         return score
 
@@ -188,8 +188,9 @@ def test_gamma_is_the_scorers_choice() -> None:
 @pytest.mark.parametrize(
     ("step", "chosen", "why"),
     [
-        (0.0005, 0.0, "all gains together are less than the noise of the figure"),
-        (0.002, GAMMAS[-1], "the best of several small steps is worth it"),
+        (0.0005, GAMMAS[0], "all gains together are less than the noise of the figure on 50 slices"),
+        (0.02, GAMMAS[-2], "the first that is about as good as the best"),
+        (0.2, GAMMAS[-1], "clear gains"),
     ],
 )
 def test_a_choice_that_gains_next_to_nothing_is_not_made(step: float, chosen: float, why: str) -> None:

@@ -17,7 +17,7 @@ from detectclf.data.dataset import open_dataset, require_split
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ModelError
 from detectclf.pipelines.confused import check_detector, confused_places
-from detectclf.pipelines.seen import seen_before
+from detectclf.pipelines.seen import UNKNOWN, seen_before
 from detectclf.recipes import load_recipe
 from detectclf.types import Sample
 
@@ -116,7 +116,7 @@ def test_a_model_that_keeps_no_record_may_have_seen_everything(
     for start in (tmp_path, tmp_path / "model.safetensors"):
         with pytest.raises(ModelError, match="keeps no record"):
             seen_before(start, valid, folds)
-        assert seen_before(start, valid, published) is None and "may be too good" in caplog.text
+        assert seen_before(start, valid, published) is UNKNOWN and "may be too good" in caplog.text
         caplog.clear()
     (tmp_path / "linked.safetensors").symlink_to(detector / "model.safetensors")
     assert seen_before(tmp_path / "linked.safetensors", valid, published) is not None, "followed to its run"

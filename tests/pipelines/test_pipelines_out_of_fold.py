@@ -207,8 +207,27 @@ def test_runs_of_other_classes_are_not_mixed(source: Path, runs: Path, tmp_path:
     meta = json.loads((tmp_path / "classifier1" / "model.json").read_text(encoding="utf-8"))
     meta["classes"] = meta["classes"][::-1]
     (tmp_path / "classifier1" / "model.json").write_text(json.dumps(meta), encoding="utf-8")
-    with pytest.raises(ModelError, match="other classes than the runs of other folds"):
+    with pytest.raises(ModelError, match="classifier1: other classes than in the runs"):
         out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+
+
+def test_a_model_without_a_record_leaves_none_to_those_that_start_from_it(
+    source: Path, runs: Path, tmp_path: Path
+) -> None:
+    def start(weights: Path, name: str, **data: Any) -> Path:
+        flags = {"data.sources": [str(source)], "model.weights": str(weights), "training.epochs": 1}
+        flags |= {"training.device": "cpu", "training.precision": "fp32", "augment.enabled": False} | data
+        recipe = load_recipe(ClassifierRecipe, flags=flags | SMALL["classifier"])
+        pipelines.train_classifier(recipe, tmp_path / name, quiet=True)
+        return tmp_path / name
+
+    shutil.copytree(runs / "classifier0", tmp_path / "unrecorded")
+    (tmp_path / "unrecorded" / FINGERPRINTS).unlink()
+    for name, folds in (("published", {}), ("final", {"data.folds": FOLDS})):
+        heir = start(tmp_path / "unrecorded", name, **folds)
+        assert not (heir / FINGERPRINTS).exists()
+        with pytest.raises(ModelError, match="keeps no record"):
+            start(heir, "folds", **{"data.folds": FOLDS, "data.held_out": [0]})
 
 
 def _turned(pixels: Pixels, angle: float) -> Pixels:
