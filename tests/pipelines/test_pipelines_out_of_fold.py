@@ -207,7 +207,7 @@ def test_runs_of_other_classes_are_not_mixed(source: Path, runs: Path, tmp_path:
     meta = json.loads((tmp_path / "classifier1" / "model.json").read_text(encoding="utf-8"))
     meta["classes"] = meta["classes"][::-1]
     (tmp_path / "classifier1" / "model.json").write_text(json.dumps(meta), encoding="utf-8")
-    with pytest.raises(ModelError, match="classifier1: other classes than in the runs"):
+    with pytest.raises(ModelError, match="classifier1, refiner1: other classes than in the runs"):
         out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
 
 
