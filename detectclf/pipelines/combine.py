@@ -185,7 +185,7 @@ def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
     from detectclf.data.fingerprints import fingerprint_samples
 
     known = {row.tobytes() for row in remembered.digests}
-    seen = sum(row.tobytes() in known for row in fingerprint_samples(dataset.samples).rows["digest"])
+    seen = sum(digest in known for digest in fingerprint_samples(dataset.samples).digests)
     if not seen:
         return []
     known_by_heart = (

@@ -119,7 +119,7 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion |
         from detectclf.data.fingerprints import fingerprint_samples
 
         unseen_words = {row.tobytes(): i for i, row in enumerate(remembered.digests)}
-        digests = [row.tobytes() for row in fingerprint_samples(samples).rows["digest"]]
+        digests = fingerprint_samples(samples).digests
     asked = [i for i, digest in enumerate(digests) if digest not in unseen_words]
     opinions: list[Opinion | None] = [None] * len(samples)
     for i, prediction in zip(asked, predictor.predict_many([samples[i] for i in asked]), strict=True):

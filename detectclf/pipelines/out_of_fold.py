@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Stages = tuple[Path, ...]
+RunsOfFold = tuple[Path, ...]
 """Runs of a detector, a classifier and, where there is one, a refiner."""
 
 
@@ -134,7 +134,7 @@ def find_fold_runs(folder: Path) -> list[FoldRun]:
     return found
 
 
-def _runs_of_folds(runs: Sequence[FoldRun]) -> list[Stages]:
+def _runs_of_folds(runs: Sequence[FoldRun]) -> list[RunsOfFold]:
     """For each fold the run of each stage that holds it out: detector, classifier and, where there are any, refiner."""
     of_fold = []
     for fold in range(runs[0].folds):
@@ -172,7 +172,7 @@ def groups_and_seen(prints: Fingerprints, runs: Sequence[FoldRun]) -> tuple[list
     return [group[digest] for digest in prints.digests], seen
 
 
-def _asked(group: int, of_fold: Sequence[Stages], seen: Mapping[Path, frozenset[int]]) -> Stages:
+def _asked(group: int, of_fold: Sequence[RunsOfFold], seen: Mapping[Path, frozenset[int]]) -> RunsOfFold:
     """The runs that are asked about the slices of ``group``; none where those of every fold have seen one."""
     unseen = [paths for paths in of_fold if not any(group in seen[path] for path in paths)]
     # Slices that are newer than the runs are unseen by those of all folds, and dealt out.
@@ -180,7 +180,7 @@ def _asked(group: int, of_fold: Sequence[Stages], seen: Mapping[Path, frozenset[
 
 
 def _asked_all(
-    whole: Dataset, asked: Mapping[int, Stages], predict: PredictConfig, mirror: bool
+    whole: Dataset, asked: Mapping[int, RunsOfFold], predict: PredictConfig, mirror: bool
 ) -> tuple[dict[int, StageOutputs], FusionClasses]:
     """What the runs say of the slices that they are asked about, and the classes that they know."""
     from detectclf.inference.loading import load_runs

@@ -6,10 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from detectclf.config import DataConfig
-from detectclf.data.fingerprints import ROW, Fingerprints
+from detectclf.data.fingerprints import Fingerprints
 from detectclf.errors import ModelError
 from detectclf.types import Sample
 
@@ -30,55 +28,62 @@ def fingerprints_of_run(run: Path) -> Fingerprints:
     return Fingerprints.load(run / FINGERPRINTS)
 
 
-UNKNOWN = Fingerprints(np.zeros(0, dtype=ROW), (), (), ())
-"""What a model of ours has seen that keeps no record."""
-
-
-def seen_before(start: str | Path, valid: Sequence[Sample], data: DataConfig) -> Fingerprints | None:
-    """What a training that starts from, or listens to, another model has seen through it.
+def seen_through(
+    starts: Sequence[str | Path], valid: Sequence[Sample], data: DataConfig
+) -> tuple[Fingerprints, ...] | None:
+    """What a training has seen through the models that it starts from or listens to.
 
     Args:
-        start: as in ``model.weights``: a run, or a weights file in the folder of a run or of a bundle, tells.
+        starts: as in ``model.weights``: a run, or a weights file in the folder of a run or of a bundle, tells; weights
+            of others are taken to be of other pictures.
         valid: slices that the new run will be measured on.
         data: its data; whether folds are held out decides how strict this is.
 
     Returns:
-        The fingerprints, ``UNKNOWN`` of a model that keeps no record, or ``None`` where ``start`` is none of ours.
+        The fingerprints, or ``None`` where a model of ours keeps no record, so that nobody knows.
 
     Raises:
-        ModelError: folds are held out, and the model has seen slices of them or copies of those, or keeps no record.
+        ModelError: folds are held out, and a model has seen slices of them or copies of those, or keeps no record.
     """
+    from detectclf.data.fingerprints import fingerprint_samples
+
+    ours = {start: folder for start in starts if (folder := _folder_of_ours(start)) is not None}
+    seen = {
+        start: Fingerprints.load(folder / FINGERPRINTS) if (folder / FINGERPRINTS).is_file() else None
+        for start, folder in ours.items()
+    }
+    final = data.folds is not None and not data.held_out  # such a run trains on its validation slices anyway
+    if seen and not final:
+        prints = fingerprint_samples(valid)
+        for start, theirs in seen.items():
+            _check(start, theirs, prints, strict=bool(data.held_out))
+    known = tuple(theirs for theirs in seen.values() if theirs is not None)
+    return known if len(known) == len(seen) else None
+
+
+def _folder_of_ours(start: str | Path) -> Path | None:
+    """The folder of the run or bundle that ``start`` belongs to."""
     if start in ("none", "default"):
         return None
     path = Path(start).resolve()
     folder = path if path.is_dir() else path.parent
-    known = (folder / FINGERPRINTS).is_file()
-    if not known and not any((folder / name).is_file() for name in _OURS):
-        return None
-    seen = Fingerprints.load(folder / FINGERPRINTS) if known else UNKNOWN
-    if data.folds is not None and not data.held_out:
-        return seen  # a final run, which trains on its validation slices anyway
-    reason = _reason(seen, valid)
-    if reason and data.held_out:
-        raise ModelError(
-            reason,
-            file=start,
-            remedy="give a run of the same data, data.folds, data.fold_seed and data.held_out, made by this version",
-        )
-    if reason:
-        log.warning("%s %s: figures on the validation slices may be too good", start, reason)
-    return seen
+    return folder if any((folder / name).is_file() for name in (*_OURS, FINGERPRINTS)) else None
 
 
-def _reason(seen: Fingerprints, valid: Sequence[Sample]) -> str:
-    """Why a model is no start for a training that is measured on ``valid``; empty where it is one."""
+def _check(start: str | Path, seen: Fingerprints | None, valid: Fingerprints, *, strict: bool) -> None:
+    """Refuses, or only warns of, a model that may have seen slices that a training will be measured on."""
     from detectclf.data.copies import copies_between
-    from detectclf.data.fingerprints import fingerprint_samples
 
-    if seen is UNKNOWN:
-        return "keeps no record of the slices that it was trained on"
-    count = len(copies_between(seen, fingerprint_samples(valid)))
-    return f"was trained on {count} of the {len(valid)} validation slices, or on copies of them" if count else ""
+    if seen is None:
+        reason = "keeps no record of the slices that it was trained on"
+    elif count := len(copies_between(seen, valid)):
+        reason = f"was trained on {count} of the {len(valid)} validation slices, or on copies of them"
+    else:
+        return
+    if strict:
+        remedy = "give a run of the same data, data.folds, data.fold_seed and data.held_out, made by this version"
+        raise ModelError(reason, file=start, remedy=remedy)
+    log.warning("%s %s: figures on the validation slices may be too good", start, reason)
 
 
 def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:

@@ -130,7 +130,7 @@ class _Opened(NamedTuple):
 def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
     from detectclf.data.dataset import open_dataset, require_split
     from detectclf.models.device import resolve_device
-    from detectclf.pipelines.seen import UNKNOWN, seen_before
+    from detectclf.pipelines.seen import seen_through
 
     # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
     resolve_device(recipe.training.device)
@@ -139,9 +139,7 @@ def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
     starts: list[str | Path] = [recipe.model.weights]
     if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
         starts.append(recipe.detector)  # what it confuses tells of what it was trained on
-    found = (seen_before(start, valid.samples, recipe.data) for start in starts)
-    seen = tuple(each for each in found if each is not None)
-    return _Opened(dataset, train, valid, None if any(each is UNKNOWN for each in seen) else seen)
+    return _Opened(dataset, train, valid, seen_through(starts, valid.samples, recipe.data))
 
 
 def _train(

@@ -17,7 +17,7 @@ from detectclf.data.dataset import open_dataset, require_split
 from detectclf.data.phantom import write_sample_data
 from detectclf.errors import ModelError
 from detectclf.pipelines.confused import check_detector, confused_places
-from detectclf.pipelines.seen import UNKNOWN, seen_before
+from detectclf.pipelines.seen import seen_through
 from detectclf.recipes import load_recipe
 from detectclf.types import Sample
 
@@ -100,10 +100,10 @@ def test_a_detector_that_saw_the_slices_held_out_is_refused(
     valid = require_split(open_dataset(data), data.valid_split).samples
     if reason:
         with pytest.raises(ModelError, match=reason):
-            seen_before(detector, valid, data)
+            seen_through([detector], valid, data)
     else:
-        seen = seen_before(detector, valid, data)
-        assert seen is not None and len(seen)
+        seen = seen_through([detector], valid, data)
+        assert seen is not None and [len(theirs) > 0 for theirs in seen] == [True]
 
 
 def test_a_model_that_keeps_no_record_may_have_seen_everything(
@@ -115,13 +115,13 @@ def test_a_model_that_keeps_no_record_may_have_seen_everything(
     valid = open_dataset(published).samples
     for start in (tmp_path, tmp_path / "model.safetensors"):
         with pytest.raises(ModelError, match="keeps no record"):
-            seen_before(start, valid, folds)
-        assert seen_before(start, valid, published) is UNKNOWN and "may be too good" in caplog.text
+            seen_through([start], valid, folds)
+        assert seen_through([start], valid, published) is None and "may be too good" in caplog.text
         caplog.clear()
     (tmp_path / "linked.safetensors").symlink_to(detector / "model.safetensors")
-    assert seen_before(tmp_path / "linked.safetensors", valid, published) is not None, "followed to its run"
+    assert seen_through([tmp_path / "linked.safetensors"], valid, published), "followed to its run"
     (tmp_path / "imagenet").mkdir()
     shutil.copy(detector / "model.safetensors", tmp_path / "imagenet" / "weights.safetensors")
     for stranger in ("none", "default", str(tmp_path / "imagenet" / "weights.safetensors")):
         caplog.clear()
-        assert seen_before(stranger, valid, folds) is None and not caplog.text
+        assert seen_through([stranger], valid, folds) == () and not caplog.text

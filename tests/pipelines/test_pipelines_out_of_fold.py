@@ -47,13 +47,14 @@ KINDS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def train(kind: str, source: Path, out: Path, held: tuple[int, ...]) -> Path:
+def train(kind: str, source: Path, out: Path, held: tuple[int, ...] | None, weights: str | Path = "none") -> Path:
+    """A run with folds held out, of everything (``()``), or on the published splits (``None``)."""
     recipe, run = KINDS[kind]
+    folds = {} if held is None else {"data.folds": FOLDS, "data.held_out": list(held)}
     flags = {
         "data.sources": [str(source)],
-        "data.folds": FOLDS,
-        "data.held_out": list(held),
-        "model.weights": "none",
+        **folds,
+        "model.weights": str(weights),
         "training.epochs": 1,
         "training.device": "cpu",
         "training.precision": "fp32",
@@ -214,20 +215,13 @@ def test_runs_of_other_classes_are_not_mixed(source: Path, runs: Path, tmp_path:
 def test_a_model_without_a_record_leaves_none_to_those_that_start_from_it(
     source: Path, runs: Path, tmp_path: Path
 ) -> None:
-    def start(weights: Path, name: str, **data: Any) -> Path:
-        flags = {"data.sources": [str(source)], "model.weights": str(weights), "training.epochs": 1}
-        flags |= {"training.device": "cpu", "training.precision": "fp32", "augment.enabled": False} | data
-        recipe = load_recipe(ClassifierRecipe, flags=flags | SMALL["classifier"])
-        pipelines.train_classifier(recipe, tmp_path / name, quiet=True)
-        return tmp_path / name
-
     shutil.copytree(runs / "classifier0", tmp_path / "unrecorded")
     (tmp_path / "unrecorded" / FINGERPRINTS).unlink()
-    for name, folds in (("published", {}), ("final", {"data.folds": FOLDS})):
-        heir = start(tmp_path / "unrecorded", name, **folds)
+    for name, held in (("published", None), ("final", ())):
+        heir = train("classifier", source, tmp_path / name, held, tmp_path / "unrecorded")
         assert not (heir / FINGERPRINTS).exists()
         with pytest.raises(ModelError, match="keeps no record"):
-            start(heir, "folds", **{"data.folds": FOLDS, "data.held_out": [0]})
+            train("classifier", source, tmp_path / "folds", (0,), heir)
 
 
 def _turned(pixels: Pixels, angle: float) -> Pixels:
@@ -257,14 +251,7 @@ def test_a_run_has_seen_what_its_starting_weights_have_seen(
     source: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def start(held: tuple[int, ...] | None, name: str) -> Path:
-        flags = {"data.sources": [str(source)], "model.weights": str(runs / "classifier0"), "training.epochs": 1}
-        flags |= {"training.device": "cpu", "training.precision": "fp32", "augment.enabled": False}
-        if held is not None:
-            flags |= {"data.folds": FOLDS, "data.held_out": list(held)}
-        pipelines.train_classifier(
-            load_recipe(ClassifierRecipe, flags=flags | SMALL["classifier"]), tmp_path / name, quiet=True
-        )
-        return tmp_path / name
+        return train("classifier", source, tmp_path / name, held, runs / "classifier0")
 
     before = Fingerprints.load(runs / "classifier0" / FINGERPRINTS)
     assert len(Fingerprints.load(start((0,), "same") / FINGERPRINTS)) == len(before)
