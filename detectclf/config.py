@@ -86,8 +86,18 @@ class AugmentConfig(Settings):
     """Probability of MRI-like ghosts along one axis."""
     tone: Probability = 0.0
     """Probability of a random tone curve, also inverting ones: the look of another sequence or scanner."""
+    healthy_half: Probability = 0.0
+    """Probability that a slice whose tumours are on one side is made of its healthy half, twice: without a tumour."""
+    tumor_half: Probability = 0.0
+    """Probability that it is made of the half with the tumours, twice; so that symmetry does not mean health."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box of which less than this share of its area is left in the picture is dropped."""
+
+    @model_validator(mode="after")
+    def _one_half_at_most(self) -> AugmentConfig:
+        if self.healthy_half + self.tumor_half > 1:
+            raise ValueError("healthy_half and tumor_half come to more than 1")
+        return self
 
 
 class DetectorConfig(Settings):

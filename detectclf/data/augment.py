@@ -17,10 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.config import AugmentConfig
+from detectclf.data.halves import Halved, half_twice
 from detectclf.types import FloatArray, Pixels, empty_boxes
 
 Labels = npt.NDArray[np.int64]
 """``(N,)`` class indices of boxes."""
+
+NO_TUMOR = -1
+"""Label of a place that shows no tumour."""
 
 NOISE_RANGE = (0.01, 0.04)  # standard deviation as a share of the full range: hardly seen, to a poor scan
 BLUR_SIGMAS = (0.3, 1.2)  # pixels
@@ -61,11 +65,17 @@ class DetectionAugment:
         Args:
             pixels: ``(H, W)`` uint8.
             boxes_xyxy: ``(N, 4)`` float32 pixels inside the slice.
-            labels: ``(N,)`` int64.
+            labels: ``(N,)`` int64; ``NO_TUMOR`` for a place that shows none and only moves along.
 
         Returns:
-            Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels, ``M <= N``.
+            Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels. ``M`` is larger
+            than ``N`` only where a half with tumours is shown twice.
         """
+        tumor = labels != NO_TUMOR
+        if (halved := self._changes.half(pixels, boxes_xyxy[tumor])) is not None:
+            pixels = halved.pixels
+            boxes_xyxy = np.concatenate([halved.boxes_xyxy, boxes_xyxy[~tumor]])
+            labels = np.concatenate([labels[tumor][halved.rows], labels[~tumor]])
         # Each box carries its number as a fifth value: the library would give labels back as floats.
         rows = np.column_stack([boxes_xyxy, np.arange(len(boxes_xyxy))]).astype(np.float32)
         changed, kept = self._changes.apply(pixels, rows)
@@ -84,10 +94,18 @@ class ClassificationAugment:
         """Starts the stream that belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
         self._changes.reseed(*key)
 
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """A changed copy of ``pixels``, ``(H, W)`` uint8, of the same shape."""
+    def __call__(self, pixels: Pixels, tumors_xyxy: FloatArray | None = None) -> tuple[Pixels, bool]:
+        """A changed copy of ``pixels``, and whether its tumours are gone.
+
+        Args:
+            pixels: ``(H, W)`` uint8.
+            tumors_xyxy: ``(N, 4)`` boxes of all tumours, pixels; ``None`` where they are not known.
+        """
+        gone = False
+        if tumors_xyxy is not None and (halved := self._changes.half(pixels, tumors_xyxy)) is not None:
+            pixels, gone = halved.pixels, len(halved.boxes_xyxy) == 0
         changed, _ = self._changes.apply(pixels, np.zeros((0, 5), dtype=np.float32))
-        return changed
+        return changed, gone
 
 
 class _Changes:
@@ -109,6 +127,15 @@ class _Changes:
             # Not Compose(seed=...): it seeds each of its steps alike, so that flips and zooms would come together.
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
+
+    def half(self, pixels: Pixels, tumors_xyxy: FloatArray) -> Halved | None:
+        """One half of the slice twice, where that is wanted now and can be done."""
+        healthy, tumor = self._config.healthy_half, self._config.tumor_half
+        # Not drawn where nothing can come of it: recipes without halves keep their streams.
+        if not self._config.enabled or healthy + tumor == 0 or len(tumors_xyxy) == 0:
+            return None
+        drawn = self._rng.random()
+        return None if drawn >= healthy + tumor else half_twice(pixels, tumors_xyxy, healthy=drawn < healthy)
 
     def apply(self, pixels: Pixels, rows: FloatArray) -> tuple[Pixels, FloatArray]:
         """Changes pixels and ``(N, 5)`` rows of box and number."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detectclf.data.augment import DetectionAugment
+from detectclf.data.augment import NO_TUMOR, DetectionAugment
 from detectclf.data.loading import DetectionSlices, Item
 from detectclf.data.overlaps import cover
 from detectclf.types import FloatArray, Pixels, Sample, empty_boxes
@@ -105,17 +105,17 @@ class CropSlices(DetectionSlices):
         self.confused = tuple(confused) or (empty_boxes(),) * len(self.samples)
 
     def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """The tumours, and after them the places taken for one, labelled ``len(classes)``."""
+        """The tumours, and after them the places taken for one, labelled ``NO_TUMOR``."""
         boxes, labels = super()._known_boxes(index)
         more = self.confused[index]
-        return np.concatenate([boxes, more]), np.concatenate([labels, np.full(len(more), len(self.classes))])
+        return np.concatenate([boxes, more]), np.concatenate([labels, np.full(len(more), NO_TUMOR)])
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
         image, target = super().__getitem__(index)
         pixels = np.rint(image[0].numpy() * 255).astype(np.uint8)
         known, kinds = target["boxes"].numpy(), target["labels"].numpy()
-        shown = kinds < len(self.classes)
+        shown = kinds != NO_TUMOR
         boxes, labels, confused = known[shown], kinds[shown], known[~shown]
         # Validation crops are the same in every epoch; training crops of another stream than the augmentation's.
         epoch = self.epoch if self.augment is not None else 0

@@ -178,7 +178,8 @@ class ClassificationSlices(Slices):
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
     ``classes``) and ``image_id``.
 
-    Args and errors as for :class:`DetectionSlices`.
+    Args and errors as for :class:`DetectionSlices`, and
+        negative: class of slices without a tumour, which augmentation may make; ``None`` where there is none.
     """
 
     def __init__(
@@ -190,20 +191,27 @@ class ClassificationSlices(Slices):
         *,
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
+        negative: str | None = None,
     ) -> None:
         super().__init__([s for s in samples if s.label is not None], classes, size, cache)
         if not self.samples:
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
         self.augment, self.seed = augment, seed
         self.labels = [self._class_index(s.label, s) for s in self.samples if s.label is not None]
+        self.healthy = self.classes.index(negative) if negative in self.classes else None
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
-        pixels = self.pixels[index].pixels
+        pixels, scale, _, _ = self.pixels[index]
+        label = self.labels[index]
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            pixels = self.augment(pixels)
-        return _to_tensor(pixels), {"label": self.labels[index], "image_id": index}
+            sample = self.samples[index]
+            known = sample.boxed and self.healthy is not None
+            pixels, gone = self.augment(pixels, sample.boxes_xyxy * np.float32(scale) if known else None)
+            if gone and self.healthy is not None:
+                label = self.healthy
+        return _to_tensor(pixels), {"label": label, "image_id": index}
 
 
 class Batches(Sampler[list[int]]):

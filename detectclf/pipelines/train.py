@@ -32,6 +32,11 @@ def train_detector(
     from detectclf.training.tasks import DetectionTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    if data.negative_boxes == "keep" and recipe.augment.healthy_half + recipe.augment.tumor_half:
+        raise ConfigError(
+            "data.negative_boxes: keep, with augment.healthy_half or tumor_half: boxes are tumours there",
+            remedy="leave one of them out",
+        )
     opened = _open(recipe)
     dataset, train, valid = opened.dataset, opened.train, opened.valid
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
@@ -68,7 +73,15 @@ def train_classifier(
     size = classifier.input_size
     task = ClassificationTask(
         classifier,
-        ClassificationSlices(train.samples, dataset.classes, size, augment, seed=seed, cache=data.cache),
+        ClassificationSlices(
+            train.samples,
+            dataset.classes,
+            size,
+            augment,
+            seed=seed,
+            cache=data.cache,
+            negative=dataset.negative,
+        ),
         ClassificationSlices(valid.samples, dataset.classes, size, cache=data.cache),
         model,
         dataset.negative,
