@@ -4,12 +4,16 @@
 
 In the main data set hardly any healthy slice was taken with the sequences of the tumours. A slice whose tumour is on
 one side can be shown made of its healthy half, twice (`detectclf/data/halves.py`): what is left is sequence, scanner
-and head. The runs must have been trained with the same folds held out; their held-out slices are asked for, whole, as
-the healthy half twice, and as the half with the tumour twice, which must stay a tumour. The fusion is a bundle's.
+and head. The slices that none of the runs has seen, nor copies of them, are asked for: whole, as the healthy half
+twice, and as the half with the tumour twice, which must stay a tumour. The fusion is a bundle's.
+
+A classifier that was trained with such halves may know them by their seam; slices without a tumour of the same
+sequences, where there are any, are the better test.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +21,15 @@ import numpy as np
 import typer
 
 from detectclf.config import DataConfig, PredictConfig
+from detectclf.data.copies import copies_between
 from detectclf.data.dataset import open_dataset
+from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
 from detectclf.data.halves import half_twice
 from detectclf.data.images import read_image
 from detectclf.inference.fusion import fuse
 from detectclf.inference.loading import load, load_runs
-from detectclf.training.runs import Run
-from detectclf.types import Pixels
+from detectclf.pipelines.seen import fingerprints_of_run
+from detectclf.types import Pixels, Sample
 
 
 def main(
@@ -33,35 +39,38 @@ def main(
     data: Annotated[list[Path], typer.Option(help="Folders with exports, as of the runs.")],
     model: Annotated[Path | None, typer.Option(help="Bundle whose fusion is used [default: the packaged one].")] = None,
 ) -> None:
-    """Prints how many of the held-out slices are called a tumour."""
-    settings = [Run.open(run).settings()["data"] for run in (detector, classifier, refiner)]
-    held = tuple(settings[0]["held_out"])
-    if any(tuple(each["held_out"]) != held for each in settings):
-        raise SystemExit("the runs hold out different folds")
-    folds, seed = settings[0]["folds"], settings[0]["fold_seed"]
-    dataset = open_dataset(DataConfig(sources=tuple(data), folds=folds, held_out=held, fold_seed=seed))
-    views: dict[str, list[Pixels]] = {"healthy slices": [], "tumour slices": [], "healthy half": [], "tumour half": []}
-    for sample in dataset.split("valid").samples:
-        pixels = read_image(sample.path, span=sample.span)
-        if sample.label == dataset.negative:
-            views["healthy slices"].append(pixels)
-        elif sample.boxed:
-            for name, healthy in (("healthy half", True), ("tumour half", False)):
-                if (halved := half_twice(pixels, sample.boxes_xyxy, healthy=healthy)) is not None:
-                    views[name].append(halved.pixels)
-                    if healthy:
-                        views["tumour slices"].append(pixels)
+    """Prints how many of the unseen slices are called a tumour."""
+    dataset = open_dataset(DataConfig(sources=tuple(data)))
+    negative = str(dataset.negative)
+    seen = Fingerprints.merged([fingerprints_of_run(run) for run in (detector, classifier, refiner)])
+    known = set(copies_between(seen, fingerprint_samples(dataset.samples)))
+    unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
     predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, mirror=fusion.mirror)
-    for name, slices in views.items():
+    for name, slices in views(unseen, negative).items():
         called, boxed = [], []
         for pixels, said in zip(slices, predictor.raw_many(slices), strict=True):
             height, width = pixels.shape
             fused = fuse(said, fusion, predictor.names, width=width, height=height)
-            called.append(fused.label != dataset.negative)
+            called.append(fused.label != negative)
             boxed.append(any(fused.scores >= fused.box_threshold))
         share = [100 * float(np.mean(each)) if each else float("nan") for each in (called, boxed)]
         print(f"{name:15} {len(slices):4} slices: called a tumour {share[0]:5.1f} %, with a box {share[1]:5.1f} %")
+
+
+def views(samples: Sequence[Sample], negative: str) -> dict[str, list[Pixels]]:
+    """Healthy slices, those with a tumour that can be halved, and their halves twice."""
+    found: dict[str, list[Pixels]] = {"healthy slices": [], "tumour slices": [], "healthy half": [], "tumour half": []}
+    for sample in samples:
+        pixels = read_image(sample.path, span=sample.span, root=Path(sample.source))
+        if sample.label == negative:
+            found["healthy slices"].append(pixels)
+        elif sample.boxed and (healthy := half_twice(pixels, sample.boxes_xyxy, healthy=True)) is not None:
+            found["tumour slices"].append(pixels)
+            found["healthy half"].append(healthy.pixels)
+            if (tumor := half_twice(pixels, sample.boxes_xyxy, healthy=False)) is not None:
+                found["tumour half"].append(tumor.pixels)
+    return found
 
 
 if __name__ == "__main__":

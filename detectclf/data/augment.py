@@ -56,7 +56,9 @@ class DetectionAugment:
         """Starts the stream that belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
         self._changes.reseed(*key)
 
-    def __call__(self, pixels: Pixels, boxes_xyxy: FloatArray, labels: Labels) -> tuple[Pixels, FloatArray, Labels]:
+    def __call__(
+        self, pixels: Pixels, boxes_xyxy: FloatArray, labels: Labels, inside: tuple[int, int] | None = None
+    ) -> tuple[Pixels, FloatArray, Labels]:
         """Changed copies; boxes are clipped, and left out with their labels where too little of them is left.
 
         A rotated box is the extent of the rotated ellipse inside it: tumours are rounder than their boxes, and the
@@ -66,13 +68,14 @@ class DetectionAugment:
             pixels: ``(H, W)`` uint8.
             boxes_xyxy: ``(N, 4)`` float32 pixels inside the slice.
             labels: ``(N,)`` int64; ``NO_TUMOR`` for a place that shows none and only moves along.
+            inside: width and height of the slice, where the rest of the pixels is padding.
 
         Returns:
             Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels. ``M`` is larger
             than ``N`` only where a half with tumours is shown twice.
         """
         tumor = labels != NO_TUMOR
-        if (halved := self._changes.half(pixels, boxes_xyxy[tumor])) is not None:
+        if (halved := self._changes.half(pixels, boxes_xyxy[tumor], inside)) is not None:
             pixels = halved.pixels
             boxes_xyxy = np.concatenate([halved.boxes_xyxy, boxes_xyxy[~tumor]])
             labels = np.concatenate([labels[tumor][halved.rows], labels[~tumor]])
@@ -94,15 +97,18 @@ class ClassificationAugment:
         """Starts the stream that belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
         self._changes.reseed(*key)
 
-    def __call__(self, pixels: Pixels, tumors_xyxy: FloatArray | None = None) -> tuple[Pixels, bool]:
+    def __call__(
+        self, pixels: Pixels, tumors_xyxy: FloatArray | None = None, inside: tuple[int, int] | None = None
+    ) -> tuple[Pixels, bool]:
         """A changed copy of ``pixels``, and whether its tumours are gone.
 
         Args:
             pixels: ``(H, W)`` uint8.
             tumors_xyxy: ``(N, 4)`` boxes of all tumours, pixels; ``None`` where they are not known.
+            inside: width and height of the slice, where the rest of the pixels is padding.
         """
         gone = False
-        if tumors_xyxy is not None and (halved := self._changes.half(pixels, tumors_xyxy)) is not None:
+        if tumors_xyxy is not None and (halved := self._changes.half(pixels, tumors_xyxy, inside)) is not None:
             pixels, gone = halved.pixels, len(halved.boxes_xyxy) == 0
         changed, _ = self._changes.apply(pixels, np.zeros((0, 5), dtype=np.float32))
         return changed, gone
@@ -128,14 +134,16 @@ class _Changes:
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
 
-    def half(self, pixels: Pixels, tumors_xyxy: FloatArray) -> Halved | None:
+    def half(self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None) -> Halved | None:
         """One half of the slice twice, where that is wanted now and can be done."""
         healthy, tumor = self._config.healthy_half, self._config.tumor_half
         # Not drawn where nothing can come of it: recipes without halves keep their streams.
         if not self._config.enabled or healthy + tumor == 0 or len(tumors_xyxy) == 0:
             return None
         drawn = self._rng.random()
-        return None if drawn >= healthy + tumor else half_twice(pixels, tumors_xyxy, healthy=drawn < healthy)
+        if drawn >= healthy + tumor:
+            return None
+        return half_twice(pixels, tumors_xyxy, healthy=drawn < healthy, inside=inside)
 
     def apply(self, pixels: Pixels, rows: FloatArray) -> tuple[Pixels, FloatArray]:
         """Changes pixels and ``(N, 5)`` rows of box and number."""

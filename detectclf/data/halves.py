@@ -42,7 +42,7 @@ class Axis(NamedTuple):
 
     Attributes:
         angle: radians from upright.
-        x, y: a point of it, pixels.
+        x, y: a point of it, as indices of pixels: the first pixel's middle is 0, a box that holds it begins at -0.5.
         symmetry: correlation of the slice with its mirror image, at most 1.
     """
 
@@ -73,35 +73,41 @@ class Halved(NamedTuple):
     rows: npt.NDArray[np.int64]
 
 
-def half_twice(pixels: Pixels, boxes_xyxy: FloatArray, *, healthy: bool) -> Halved | None:
+def half_twice(
+    pixels: Pixels, boxes_xyxy: FloatArray, *, healthy: bool, inside: tuple[int, int] | None = None
+) -> Halved | None:
     """The slice made of its healthy half, or of the half with the tumours, and the mirror image of that.
 
     Args:
         pixels: ``(H, W)`` uint8.
-        boxes_xyxy: ``(N, 4)`` all tumours, pixels.
+        boxes_xyxy: ``(N, 4)`` the tumours, pixels. One without a box counts as healthy.
         healthy: which half.
+        inside: width and height of the slice, at the top left, where the rest of the pixels is padding.
 
     Returns:
-        ``None`` where that cannot be done: no tumour, tumours on both sides or in the middle, or a slice that is not
-        symmetric enough, such as a sagittal one.
+        ``None`` where that cannot be done: no tumour, tumours on both sides or in the middle or, mirrored, partly
+        outside; or a slice that is not symmetric enough, such as a sagittal one.
     """
     if len(boxes_xyxy) == 0:
         return None
-    axis = find_axis(pixels)
+    width, height = inside or (pixels.shape[1], pixels.shape[0])
+    shown = pixels[:height, :width]
+    axis = find_axis(shown)
     if axis is None or axis.symmetry < LEAST_SYMMETRY:
         return None
-    corners = boxes_xyxy.astype(np.float64)[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
-    distances, margin = axis.distance(corners), MARGIN * max(pixels.shape)
+    corners = boxes_xyxy.astype(np.float64)[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] - 0.5
+    distances, margin = axis.distance(corners), MARGIN * max(width, height)
     if not (distances.min() > margin or distances.max() < -margin):
         return None
     right = bool(distances.min() > 0)
-    halved = _show_twice(pixels, axis, right=right != healthy)
+    halved = pixels.copy()
+    halved[:height, :width] = _show_twice(shown, axis, right=right != healthy)
     if healthy:
         return Halved(halved, empty_boxes(), np.zeros(0, dtype=np.int64))
-    boxes = np.concatenate([boxes_xyxy, _reflected(boxes_xyxy, axis, pixels.shape)]).astype(np.float32)
-    rows = np.tile(np.arange(len(boxes_xyxy)), 2)
-    kept = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
-    return Halved(halved, boxes[kept], rows[kept])
+    mirrored = _reflected(boxes_xyxy, axis)
+    if mirrored.min() < 0 or (mirrored > np.array([width, height] * 2)).any():
+        return None
+    return Halved(halved, np.concatenate([boxes_xyxy, mirrored]), np.tile(np.arange(len(boxes_xyxy)), 2))
 
 
 def find_axis(pixels: Pixels) -> Axis | None:
@@ -129,7 +135,9 @@ def find_axis(pixels: Pixels) -> Axis | None:
     for angles, shifts in _SEARCH:
         tried = [(angle + float(np.radians(a)), x + s) for a in angles for s in shifts]
         angle, x = max(tried, key=lambda each: symmetry(*each))
-    return Axis(angle, x / scale, y / scale, symmetry(angle, x))
+    # Middles of pixels, as cv2 resizes them.
+    across, along = (x + 0.5) * width / size[0] - 0.5, (y + 0.5) * height / size[1] - 0.5
+    return Axis(angle, across, along, symmetry(angle, x))
 
 
 def _show_twice(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
@@ -144,15 +152,14 @@ def _show_twice(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
     return np.rint(mixed).astype(np.uint8)
 
 
-def _reflected(boxes_xyxy: FloatArray, axis: Axis, shape: tuple[int, int]) -> FloatArray:
-    """Mirrored ``(N, 4)`` boxes inside the slice; about a tilted axis, the extent of the turned ellipse in each."""
+def _reflected(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
+    """Mirrored ``(N, 4)`` boxes; about a tilted axis, the extent of the turned ellipse in each."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     halves = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
     matrix = axis.reflection()
-    turned = centres @ matrix[:, :2].T + matrix[:, 2]
+    turned = (centres - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
     extents = np.sqrt(halves**2 @ (matrix[:, :2] ** 2).T)
-    limits = np.array([shape[1], shape[0]] * 2)
-    return np.clip(np.hstack([turned - extents, turned + extents]), 0, limits).astype(np.float32)
+    return np.hstack([turned - extents, turned + extents]).astype(np.float32)
 
 
 __all__ = ["Axis", "Halved", "find_axis", "half_twice"]

@@ -41,6 +41,11 @@ class ResizedSlice(NamedTuple):
     width: int
     height: int
 
+    @property
+    def inside(self) -> tuple[int, int]:
+        """Width and height of the slice in ``pixels``; the rest is padding."""
+        return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
+
 
 class SlicePixels:
     """Decoded slices, resized to the network's input, kept in memory where wanted.
@@ -152,12 +157,13 @@ class DetectionSlices(Slices):
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
-        pixels, scale, width, height = self.pixels[index]
+        resized = self.pixels[index]
+        pixels, scale, width, height = resized
         boxes, labels = self._known_boxes(index)
         boxes = (boxes * np.float32(scale)).astype(np.float32)
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            pixels, boxes, labels = self.augment(pixels, boxes, labels)
+            pixels, boxes, labels = self.augment(pixels, boxes, labels, resized.inside)
         target: Target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(labels),
@@ -202,16 +208,23 @@ class ClassificationSlices(Slices):
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
-        pixels, scale, _, _ = self.pixels[index]
-        label = self.labels[index]
+        resized, label = self.pixels[index], self.labels[index]
+        pixels = resized.pixels
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            sample = self.samples[index]
-            known = sample.boxed and self.healthy is not None
-            pixels, gone = self.augment(pixels, sample.boxes_xyxy * np.float32(scale) if known else None)
+            pixels, gone = self.augment(pixels, self._tumors(index, resized.scale), resized.inside)
             if gone and self.healthy is not None:
                 label = self.healthy
         return _to_tensor(pixels), {"label": label, "image_id": index}
+
+    def _tumors(self, index: int, scale: float) -> FloatArray | None:
+        """``(N, 4)`` boxes on the input; ``None`` where they are not known, or a slice without has no class."""
+        sample = self.samples[index]
+        if not sample.boxed or self.healthy is None:
+            return None
+        tumor = [name != self.classes[self.healthy] for name in sample.box_labels]
+        boxes: FloatArray = sample.boxes_xyxy[np.array(tumor, dtype=bool)] * np.float32(scale)
+        return boxes
 
 
 class Batches(Sampler[list[int]]):

@@ -32,10 +32,11 @@ def train_detector(
     from detectclf.training.tasks import DetectionTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    if data.negative_boxes == "keep" and recipe.augment.healthy_half + recipe.augment.tumor_half:
+    halved = recipe.augment.enabled and recipe.augment.healthy_half + recipe.augment.tumor_half > 0
+    if data.negative_boxes == "keep" and halved:
         raise ConfigError(
-            "data.negative_boxes: keep, with augment.healthy_half or tumor_half: boxes are tumours there",
-            remedy="leave one of them out",
+            "data.negative_boxes: keep, but augment.healthy_half and tumor_half take every box for a tumour",
+            remedy="--set augment.healthy_half=0 --set augment.tumor_half=0",
         )
     opened = _open(recipe)
     dataset, train, valid = opened.dataset, opened.train, opened.valid

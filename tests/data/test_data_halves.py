@@ -46,6 +46,38 @@ def test_axis_is_found_wherever_the_head_lies(tilt: float, x: float) -> None:
     assert abs(axis.distance(np.array([x, 100.0]))) < 3
 
 
+@pytest.mark.parametrize("side", [224, 320, 640], ids=["as searched and more", "a detector's input", "an original"])
+def test_axis_and_boxes_are_right_to_the_pixel(side: int) -> None:
+    # mirror-symmetric by construction, so that half a pixel of bias shows
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    pixels = np.where(
+        ((columns - side / 2) / (0.35 * side)) ** 2 + ((rows - side / 2) / (0.42 * side)) ** 2 < 1, 120, 0
+    )
+    axis = find_axis(pixels.astype(np.uint8))
+    assert axis is not None and abs(axis.x - (side - 1) / 2) < 0.3 and axis.angle == 0
+    x1, y1, x2, y2 = int(0.25 * side), int(0.35 * side), int(0.36 * side), int(0.5 * side)
+    pixels[y1:y2, x1:x2] = 255
+    boxes = np.array([[x1, y1, x2, y2]], dtype=np.float32)
+    doubled = half_twice(pixels.astype(np.uint8), boxes, healthy=False)
+    assert doubled is not None
+    lit = np.argwhere((doubled.pixels > 200) & (columns > side / 2))
+    edges = [*lit.min(axis=0)[::-1], *(lit.max(axis=0)[::-1] + 1)]
+    np.testing.assert_allclose(doubled.boxes_xyxy[1], edges, atol=0.75)
+
+
+def test_padding_beside_a_slice_is_no_part_of_it() -> None:
+    pixels, boxes = head()
+    padded = np.zeros((SIDE + 60, SIDE + 60), dtype=np.uint8)
+    padded[:SIDE, :SIDE] = pixels
+    alone, beside = (
+        half_twice(pixels, boxes, healthy=True),
+        half_twice(padded, boxes, healthy=True, inside=(SIDE, SIDE)),
+    )
+    assert alone is not None and beside is not None
+    np.testing.assert_array_equal(beside.pixels[:SIDE, :SIDE], alone.pixels)
+    assert not beside.pixels[SIDE:].any() and not beside.pixels[:, SIDE:].any()
+
+
 @pytest.mark.parametrize(("tumor", "tilt"), [((60.0, 80.0), 0.0), ((140.0, 120.0), 0.0), ((60.0, 80.0), 8.0)])
 def test_the_healthy_half_twice_shows_no_tumor(tumor, tilt) -> None:
     pixels, boxes = head(tumor=tumor, tilt=tilt)
@@ -88,6 +120,13 @@ def test_what_cannot_be_halved_is_left_alone(pixels, boxes, reason) -> None:
     assert half_twice(pixels, boxes, healthy=False) is None, reason
 
 
+def test_a_tumor_that_would_leave_the_picture_is_not_shown_twice() -> None:
+    pixels, boxes = head(x=55.0, tumor=(112.0, 100.0))
+    boxes[0, 2] += 10  # beyond the head, whose other half is cut off
+    assert half_twice(pixels, boxes, healthy=False) is None
+    assert half_twice(pixels, boxes, healthy=True) is not None
+
+
 def test_augmentation_drops_or_doubles_boxes_and_keeps_places_without_tumor() -> None:
     pixels, boxes = head()
     places = np.concatenate([boxes, np.array([[90, 150, 110, 170]], dtype=np.float32)])
@@ -111,9 +150,7 @@ def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, neg
     pixels, boxes = head()
     path = tmp_path / "slice.png"
     cv2.imwrite(str(path), pixels)
-    sample = Sample(
-        path, SIDE, SIDE, label="glioma", boxes_xyxy=boxes, box_labels=("glioma",) * len(boxes), boxed=boxed
-    )
+    sample = Sample(path, "slice.png", "train", "glioma", boxes, ("glioma",), boxed, SIDE, SIDE)
     augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
     classes = ("glioma", "no_tumor")
     image, target = ClassificationSlices([sample], classes, SIDE, augment, negative=negative)[0]
