@@ -93,6 +93,11 @@ class AugmentConfig(Settings):
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box of which less than this share of its area is left in the picture is dropped."""
 
+    @property
+    def halves(self) -> bool:
+        """Whether halves of heads may be shown twice."""
+        return self.enabled and self.healthy_half + self.tumor_half > 0
+
     @model_validator(mode="after")
     def _one_half_at_most(self) -> AugmentConfig:
         if self.healthy_half + self.tumor_half > 1:

@@ -41,7 +41,9 @@ def main(
 ) -> None:
     """Prints how many of the unseen slices are called a tumour."""
     dataset = open_dataset(DataConfig(sources=tuple(data)))
-    negative = str(dataset.negative)
+    if dataset.negative is None:
+        raise SystemExit("no class of the data means no tumour")
+    negative = dataset.negative
     seen = Fingerprints.merged([fingerprints_of_run(run) for run in (detector, classifier, refiner)])
     known = set(copies_between(seen, fingerprint_samples(dataset.samples)))
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]

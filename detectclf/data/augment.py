@@ -42,7 +42,7 @@ def detection_augment(config: AugmentConfig, *, seed: int | None) -> DetectionAu
 
 
 def classification_augment(config: AugmentConfig, *, seed: int | None) -> ClassificationAugment:
-    """The same for a slice without boxes; see :class:`ClassificationAugment`."""
+    """The same for a slice with a class; see :class:`ClassificationAugment`."""
     return ClassificationAugment(_Changes(config, seed))
 
 
@@ -138,7 +138,7 @@ class _Changes:
         """One half of the slice twice, where that is wanted now and can be done."""
         healthy, tumor = self._config.healthy_half, self._config.tumor_half
         # Not drawn where nothing can come of it: recipes without halves keep their streams.
-        if not self._config.enabled or healthy + tumor == 0 or len(tumors_xyxy) == 0:
+        if not self._config.halves or len(tumors_xyxy) == 0:
             return None
         drawn = self._rng.random()
         if drawn >= healthy + tumor:

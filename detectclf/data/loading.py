@@ -184,8 +184,8 @@ class ClassificationSlices(Slices):
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
     ``classes``) and ``image_id``.
 
-    Args and errors as for :class:`DetectionSlices`, and
-        negative: class of slices without a tumour, which augmentation may make; ``None`` where there is none.
+    Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Augmentation
+    makes such slices only where there are others of that class, which class weights are counted on.
     """
 
     def __init__(
@@ -204,7 +204,8 @@ class ClassificationSlices(Slices):
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
         self.augment, self.seed = augment, seed
         self.labels = [self._class_index(s.label, s) for s in self.samples if s.label is not None]
-        self.healthy = self.classes.index(negative) if negative in self.classes else None
+        healthy = self.classes.index(negative) if negative in self.classes else None
+        self.healthy = healthy if healthy in self.labels else None
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""

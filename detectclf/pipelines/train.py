@@ -23,6 +23,7 @@ def train_detector(
     """Trains the box stage and writes a run directory (default ``runs/ARCH``).
 
     Raises:
+        ConfigError: halves of heads are to be shown twice, and boxes are not those of all tumours and nothing else.
         DataError, ModelError, DeviceError, TrainingError: see each room.
     """
     from detectclf.data.augment import detection_augment
@@ -32,12 +33,7 @@ def train_detector(
     from detectclf.training.tasks import DetectionTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    halved = recipe.augment.enabled and recipe.augment.healthy_half + recipe.augment.tumor_half > 0
-    if data.negative_boxes == "keep" and halved:
-        raise ConfigError(
-            "data.negative_boxes: keep, but augment.healthy_half and tumor_half take every box for a tumour",
-            remedy="--set augment.healthy_half=0 --set augment.tumor_half=0",
-        )
+    _check_halves(recipe, keeps_negative_boxes=data.negative_boxes == "keep")
     opened = _open(recipe)
     dataset, train, valid = opened.dataset, opened.train, opened.valid
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
@@ -65,6 +61,7 @@ def train_classifier(
     from detectclf.training.tasks import ClassificationTask
 
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    _check_halves(recipe)
     opened = _open(recipe)
     dataset, train, valid = opened.dataset, opened.train, opened.valid
     augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
@@ -108,6 +105,7 @@ def train_refiner(
     data, model, seed = recipe.data, recipe.model, recipe.training.seed
     if data.negative_boxes == "keep":
         raise ConfigError("data.negative_boxes: keep: a refiner reads tumours", remedy="leave the setting out")
+    _check_halves(recipe)
     if recipe.detector is not None:
         check_detector(recipe.detector)
     opened = _open(recipe)
@@ -129,6 +127,20 @@ def train_refiner(
     return _train(
         task, recipe, opened, out or Path("runs") / f"refiner-{_folder(model.arch)}", resume=resume, quiet=quiet
     )
+
+
+def _check_halves(
+    recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe, *, keeps_negative_boxes: bool = False
+) -> None:
+    """Refuses halves of heads where a half without a box may hold a tumour, or one with a box may not."""
+    reason = "data.negative_boxes: keep gives boxes to what is no tumour" if keeps_negative_boxes else None
+    if recipe.data.faults == "mend":
+        reason = "data.faults: mend may take the box of a tumour away"
+    if recipe.augment.halves and reason:
+        raise ConfigError(
+            f"augment.healthy_half and tumor_half need boxes of all tumours, but {reason}",
+            remedy="--set augment.healthy_half=0 --set augment.tumor_half=0",
+        )
 
 
 class _Opened(NamedTuple):

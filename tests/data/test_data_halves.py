@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from detectclf.config import AugmentConfig
 from detectclf.data.augment import NO_TUMOR, classification_augment, detection_augment
 from detectclf.data.halves import find_axis, half_twice
-from detectclf.data.loading import ClassificationSlices
+from detectclf.data.loading import ClassificationSlices, DetectionSlices
 from detectclf.data.overlaps import iou
 from detectclf.types import Sample
 
@@ -152,8 +152,9 @@ def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, neg
     cv2.imwrite(str(path), pixels)
     sample = Sample(path, "slice.png", "train", "glioma", boxes, ("glioma",), boxed, SIDE, SIDE)
     augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    healthy = Sample(path, "healthy.png", "train", "no_tumor", width=SIDE, height=SIDE)
     classes = ("glioma", "no_tumor")
-    image, target = ClassificationSlices([sample], classes, SIDE, augment, negative=negative)[0]
+    image, target = ClassificationSlices([sample, healthy], classes, SIDE, augment, negative=negative)[0]
     assert classes[target["label"]] == label
     assert bool((image > 0.8).any()) == (label == "glioma")
 
@@ -161,3 +162,49 @@ def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, neg
 def test_more_than_always_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1"):
         AugmentConfig(healthy_half=0.7, tumor_half=0.4)
+
+
+def test_a_box_of_the_negative_class_is_no_tumor(tmp_path) -> None:
+    import cv2
+
+    pixels, boxes = head()
+    path = tmp_path / "slice.png"
+    cv2.imwrite(str(path), pixels)
+    round_head = np.array([[40, 15, 160, 185]], dtype=np.float32)
+    both = np.concatenate([boxes, round_head])
+    samples = [
+        Sample(path, "tumor.png", "train", "glioma", both, ("glioma", "no_tumor"), True, SIDE, SIDE),
+        Sample(path, "healthy.png", "train", "no_tumor", round_head, ("no_tumor",), True, SIDE, SIDE),
+    ]
+    augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    slices = ClassificationSlices(samples, ("glioma", "no_tumor"), SIDE, augment, negative="no_tumor")
+    assert slices[0][1]["label"] == 1 and not bool((slices[0][0] > 0.8).any())
+    np.testing.assert_array_equal(np.rint(slices[1][0][0].numpy() * 255), pixels)
+
+
+def test_without_healthy_slices_none_are_made(tmp_path) -> None:
+    # class weights counted on the slices would be 0 for a class that only augmentation knows
+    import cv2
+
+    pixels, boxes = head()
+    cv2.imwrite(str(tmp_path / "slice.png"), pixels)
+    sample = Sample(tmp_path / "slice.png", "slice.png", "train", "glioma", boxes, ("glioma",), True, SIDE, SIDE)
+    augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    assert (
+        ClassificationSlices([sample], ("glioma", "no_tumor"), SIDE, augment, negative="no_tumor")[0][1]["label"] == 0
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 333), (511, 400)])
+def test_a_tumor_at_the_border_of_an_oblong_slice_is_shown_twice(tmp_path, width: int, height: int) -> None:
+    import cv2
+
+    columns = np.mgrid[:height, :width][1] + 0.5
+    pixels = np.where(np.abs(columns - width / 2) < 0.3 * width, 120, 0).astype(np.uint8)
+    pixels[height - 40 :, width // 2 - 90 : width // 2 - 50] = 250
+    box = np.array([[width // 2 - 90, height - 40, width // 2 - 50, height]], dtype=np.float32)
+    cv2.imwrite(str(tmp_path / "slice.png"), pixels)
+    sample = Sample(tmp_path / "slice.png", "slice.png", "train", "glioma", box, ("glioma",), True, width, height)
+    augment = detection_augment(STILL.model_copy(update={"tumor_half": 1.0}), seed=0)
+    _, target = DetectionSlices([sample], ("glioma",), 224, augment)[0]
+    assert len(target["boxes"]) == 2
