@@ -34,17 +34,13 @@ CACHE_SHARE = 0.25
 
 
 class ResizedSlice(NamedTuple):
-    """``(S, S)`` pixels (slice at the top left, zeros elsewhere), input over original pixels, original size."""
+    """``(S, S)`` pixels, input over original pixels, original size, and the size in ``pixels``; the rest is padding."""
 
     pixels: Pixels
     scale: float
     width: int
     height: int
-
-    @property
-    def inside(self) -> tuple[int, int]:
-        """Width and height of the slice in ``pixels``; the rest is padding."""
-        return max(1, round(self.width * self.scale)), max(1, round(self.height * self.scale))
+    inside: tuple[int, int]
 
 
 class SlicePixels:
@@ -63,7 +59,7 @@ class SlicePixels:
         kept = len(samples) if self.cached else 0
         # One block that loader processes share when they are forked, instead of one object per slice.
         self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
-        self._facts: list[tuple[float, int, int] | None] = [None] * kept
+        self._facts: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
 
     def fill(self) -> None:
         """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
@@ -88,11 +84,12 @@ class SlicePixels:
         sample = self.samples[index]
         root = Path(sample.source) if sample.source else None
         original = read_image(sample.path, span=sample.span, root=root)
-        pixels, scale, _ = resize_pad(original, self.size)
+        pixels, scale, inside = resize_pad(original, self.size)
+        facts = (scale, original.shape[1], original.shape[0], inside)
         if self.cached:
             self._block[index] = pixels
-            self._facts[index] = (scale, original.shape[1], original.shape[0])
-        return ResizedSlice(pixels, scale, original.shape[1], original.shape[0])
+            self._facts[index] = facts
+        return ResizedSlice(pixels, *facts)
 
 
 class Slices(Dataset[Item]):
@@ -157,13 +154,12 @@ class DetectionSlices(Slices):
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
-        resized = self.pixels[index]
-        pixels, scale, width, height = resized
+        pixels, scale, width, height, inside = self.pixels[index]
         boxes, labels = self._known_boxes(index)
         boxes = (boxes * np.float32(scale)).astype(np.float32)
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            pixels, boxes, labels = self.augment(pixels, boxes, labels, resized.inside)
+            pixels, boxes, labels = self.augment(pixels, boxes, labels, inside)
         target: Target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(labels),
