@@ -269,7 +269,7 @@ class BundleConfig(Settings):
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for a human look."""
     mirror: bool = False
-    """Read each slice and its mirror image with detector and classifier: twice their time for better boxes."""
+    """Read each slice and its mirror image with detector and classifier, and each box once more: twice their time."""
     keep_fingerprints: bool = True
     """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""
     licences: dict[str, str] = Field(default_factory=dict)

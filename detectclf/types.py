@@ -202,7 +202,8 @@ class StageOutputs:
 
     Attributes:
         classifier_logits: ``(K,)`` float32, before calibration, in the order of the bundle's classes.
-        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's own, best score first.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's own, best score first; those of one
+            class may overlap.
         box_labels: class name of each box.
         scores: ``(N,)`` float32 in [0, 1], the detector's own.
         features: ``(D,)`` float32, statistics of the detector's maps (for outlier flags), or ``None``.

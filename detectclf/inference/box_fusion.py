@@ -17,7 +17,11 @@ from detectclf.types import FloatArray, Places, StageOutputs
 Doubles = npt.NDArray[np.float64]
 
 SAME_PLACE_IOU = 0.5
-"""Boxes of one class that overlap more than this are one box."""
+"""Boxes that overlap more than this are about one place."""
+
+SAME_BOX_IOU = 0.7
+"""A box that overlaps the place that was read no more than this has another extent in mind, and keeps it. Gliomas are
+often found in two, with and without the oedema; moving both to one would only lose one of them (docs/log.md)."""
 
 SAME_LESION_COVER = 0.5
 """A box of which more than this share lies in a better one (or the other way round) claims the same lesion."""
@@ -75,9 +79,10 @@ def _read_again(
 ) -> tuple[FloatArray, Doubles]:
     """Tumour boxes and their scores by what the refiner said of the place that each is about.
 
-    The box is the weighted mean of the refined and its own, two readings of the same edges; the score the weighted
-    geometric mean of its own, the quality of the refined box and the probability of the box's class at that place.
-    A box at no place that was read is thought of as at the worst of them, lest it come before one that was refused.
+    The box is the weighted mean of the refined and its own, two readings of the same edges, unless it has another
+    extent in mind (``SAME_BOX_IOU``); the score the weighted geometric mean of its own, the quality of the refined box
+    and the probability of the box's class at that place. A box at no place that was read is thought of as at the worst
+    of them, lest it come before one that was refused.
     """
     weights, mix = np.asarray(parameters.place_weights), np.float32(parameters.place_mix)
     boxes, scores = boxes.copy(), scores.copy()
@@ -89,7 +94,8 @@ def _read_again(
         place = int(overlaps.argmax())
         if overlaps[place] > SAME_PLACE_IOU:
             said = [scores[i], quality[place], kinds[place]]
-            boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
+            if overlaps[place] > SAME_BOX_IOU:
+                boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
         else:
             said = [scores[i], quality.min(), kinds.min()]
         scores[i] = np.exp(weights @ np.log(np.maximum(np.array(said, dtype=np.float64), 1e-9)))

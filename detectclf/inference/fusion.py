@@ -4,16 +4,16 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
 
 1. **Calibration.** Classifier logits are divided by one temperature (Guo et al., "On Calibration of Modern Neural
    Networks", ICML 2017), which gives log-probabilities ``log p_k``. With ``mirror`` the logits are means over the slice
-   and its mirror image, and so are the detector's boxes (``mirror.py``).
+   and its mirror image. So are the detector's boxes, which are looked at once more (``mirror.py``).
 2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))`` with ``s_k`` the score of its best box
    of that class; for the negative class ``s`` is 1 minus the best score of any tumour box.
 3. **Slice class.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: a logistic layer over the stages.
    ``r_k`` is as ``e_k``, of the probability that the refiner gives class ``k`` at the likeliest of its places; 0 in a
    bundle without a refiner.
 4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
-   With a refiner the boxes at the places that it read are means of its own and the detector's (``place_mix``), and
-   their ``s`` the weighted geometric mean of the detector's score, the refiner's quality and the probability that it
-   gives the class (``place_weights``).
+   With a refiner the boxes at the places that it read are means of its own and the detector's (``place_mix``; a box of
+   another extent than the one that was read stays), and their ``s`` the weighted geometric mean of the detector's
+   score, the refiner's quality and the probability that it gives the class (``place_weights``).
 5. **One claim per place.** A slice called a tumour shows where: its best box of that class is lifted to
    ``box_threshold``, unless it is a mere guess. Of boxes that reach the threshold and mostly cover one another,
    whatever their class, the best stays; the others are scaled under it, so that they still count for mAP but are not

@@ -36,14 +36,15 @@ GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates of ``box_gamma``. Beyond 0.5 the class counts for more than the box: on a slice of sure class 0.8 makes
 0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/log.md)."""
 
-PLACE_WEIGHTS = (
-    (0.75, 0.25, 0.0),
-    *((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s) if (s, q) != (3, 1)),
-)
-"""Candidates of ``place_weights``, all quarters that sum to 1; first what did best on real slices (docs/log.md)."""
+PLACE_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
+"""Candidates of ``place_weights``, all quarters that sum to 1."""
 
-PLACE_MIXES = (0.5, 0.0, 0.25, 0.75, 1.0)
-"""Candidates of ``place_mix``; first the mean of both boxes, two readings of the same edges."""
+PLACE_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates of ``place_mix``."""
+
+FIRST_PLACE = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
+"""``mirror`` -> the ``place_mix`` and ``place_weights`` that did best on real slices (docs/log.md), kept where no other
+is clearly better: boxes that were looked at again are means of eight readings, to which the refiner adds less."""
 
 # Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
 _SD_LOG_TEMPERATURE = 1.0
@@ -252,6 +253,9 @@ def _choose_box_weights(
         return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]
 
     if any(o.places is not None for o in outputs):
-        parameters = best_of([replace(parameters, place_mix=mix) for mix in PLACE_MIXES])
-        parameters = best_of([replace(parameters, place_weights=weights) for weights in PLACE_WEIGHTS])
+        first_mix, first_weights = FIRST_PLACE[parameters.mirror]
+        parameters = replace(parameters, place_mix=first_mix, place_weights=first_weights)
+        mixes, all_weights = dict.fromkeys((first_mix, *PLACE_MIXES)), dict.fromkeys((first_weights, *PLACE_WEIGHTS))
+        parameters = best_of([replace(parameters, place_mix=mix) for mix in mixes])
+        parameters = best_of([replace(parameters, place_weights=weights) for weights in all_weights])
     return best_of([replace(parameters, box_gamma=gamma) for gamma in GAMMAS])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detectclf.models.bundle import Bundle
+    from detectclf.models.detector_views import Found
     from detectclf.models.detectors import Detector
 
     Network = TypeVar("Network", bound=nn.Module)
@@ -256,21 +257,16 @@ class Predictor:
             return outputs
         return self._reader.read([s.refiner_input for s in batch if s.refiner_input is not None], outputs)
 
-    def _find(self, images: Tensor) -> tuple[list[dict[str, Tensor]], FloatArray]:
+    def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
-        import torch
+        from detectclf.inference.mirror import merge_views, with_mirrored
+        from detectclf.models.detector_views import View
 
-        from detectclf.inference.mirror import merge_mirrored
-
-        count, mirror = len(images), self.bundle.fusion.mirror
-        both = torch.cat([images, images.flip(3)]) if mirror else images
+        mirror = self.bundle.fusion.mirror
         with MapStatistics(self._detector.backbone()) as statistics:
-            found = self._detector(list(both))
-        if mirror:
-            width, nms_iou = images.shape[3], self._detector.config.nms_iou
-            pairs = zip(found[:count], found[count:], strict=True)
-            found = [merge_mirrored(one, other, width, nms_iou) for one, other in pairs]
-        return found, statistics.rows()[:count]
+            view = View(self._detector, with_mirrored(images) if mirror else images)
+        found = merge_views(view, images.shape[3], self._detector.config.nms_iou) if mirror else view.found
+        return found, statistics.rows()[: len(images)]
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""
@@ -280,9 +276,7 @@ class Predictor:
         images = block.to(self.device).unsqueeze(1).float().div(255)
         return images.to(memory_format=torch.channels_last)
 
-    def _outputs(
-        self, prepared: _Slice, found: dict[str, Tensor], logits: FloatArray, features: FloatArray
-    ) -> StageOutputs:
+    def _outputs(self, prepared: _Slice, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
         """The stages before fusion, boxes on the original image."""
         from detectclf.models.detectors import in_original_pixels
 

@@ -59,7 +59,7 @@ class FusionParameters:
         place_weights: exponents of the detector's score, the refiner's quality and its probability of the class, in
             the score of a refined box; they sum to 1.
         place_mix: weight of the refined box against the detector's in the box given out.
-        mirror: whether detector and classifier also read the mirror image of each slice.
+        mirror: whether detector and classifier also read the mirror image of each slice (``inference/mirror.py``).
         target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
             anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
     """
@@ -130,7 +130,8 @@ class _Record(BaseModel):
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
     # 2: boxes are fused by other rules, and a mirrored slice is read by the detector too; parameters of 1 do not fit.
-    format_version: Literal[2] = 2
+    # 3: with ``mirror`` the detector's boxes are other ones, and a refiner moves fewer; parameters of 2 do not fit.
+    format_version: Literal[3] = 3
     name: str
     version: str
     classes: tuple[str, ...] = Field(min_length=1)

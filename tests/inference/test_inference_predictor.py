@@ -217,6 +217,22 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
     assert drawn[0].tobytes() == drawn[1].tobytes()
 
 
+def test_with_mirror_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None:
+    """Boxes of the mirrored reading may lie beside a slice that is padded."""
+    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    plain = Predictor(bundle, PredictConfig(device="cpu"))
+    sizes = [(80, 80), (120, 50), (40, 130), (96, 64), (200, 200)]
+    changed, boxed = 0, 0
+    for one, other, (width, height) in zip(model.raw_many(slices), plain.raw_many(slices), sizes, strict=True):
+        boxes = one.boxes_xyxy
+        assert (boxes >= 0).all() and (boxes <= [width, height] * 2).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all() and (np.diff(one.scores) <= 0).all()
+        assert one.features is not None and np.allclose(one.features, other.features, atol=1e-5), "the plain reading's"
+        boxed += len(boxes)
+        changed += len(boxes) != len(other.boxes_xyxy) or not np.allclose(boxes, other.boxes_xyxy, atol=0.1)
+    assert changed >= 3 and boxed > 5
+
+
 def test_with_mirror_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(
     bundle: Bundle, slices: list[Path]
 ) -> None:

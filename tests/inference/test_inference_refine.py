@@ -173,6 +173,27 @@ def test_scores_are_the_weighted_geometric_mean_by_hand() -> None:
     assert fused.boxes_xyxy[0].tolist() == [10.5, 10.5, 50.5, 50.5]
 
 
+@pytest.mark.parametrize(
+    ("box", "moved"),
+    [
+        ([10.0, 10, 50, 65.5], [10.5, 10.5, 50.5, 62.125]),  # overlap 0.72: what was read is about this box
+        ([10.0, 10, 50, 68.5], [10.0, 10, 50, 68.5]),  # overlap 0.68: another extent at that place stays what it is
+    ],
+)
+def test_a_box_is_moved_by_what_was_read_of_it_not_of_another_extent(box: list[float], moved: list[float]) -> None:
+    parameters = replace(
+        default_fusion(CLASSES), place_weights=(0.5, 0.5, 0.0), box_gamma=0.0, place_mix=0.25, box_weight=0.0
+    )
+    out = replace(
+        said([box], ["glioma"], [0.64]),
+        places=places([[0.81, 0.09, 0.05, 0.05]], [0.25]),
+        classifier_logits=np.array([5, 0, 0, 0], np.float32),
+    )
+    fused = fuse(out, parameters, NAMES, width=400, height=400)
+    assert fused.boxes_xyxy[0].tolist() == pytest.approx(moved)
+    assert fused.scores[0] == pytest.approx(np.nextafter(np.float32(0.5), np.float32(1))), "0.4, and the slice's best"
+
+
 def test_evidence_of_places() -> None:
     evidence = place_evidence(places([[0.9, 0.02, 0.03, 0.05], [0.1, 0.2, 0.1, 0.6]], [0.5, 0.5]), NAMES)
     assert evidence[0] == pytest.approx(np.log(9)) and evidence[2] == pytest.approx(np.log(0.05 / 0.95))
