@@ -43,7 +43,7 @@ def merge_views(both: View, side: int, nms_iou: float) -> list[Found]:
     count = len(both.found) // 2
     merged = []
     for plain, mirrored in zip(both.found[:count], both.found[count:], strict=True):
-        back = {**mirrored, "boxes": _mirrored(mirrored["boxes"], side)}
+        back = {**mirrored, "boxes": mirrored_boxes(mirrored["boxes"], side)}
         merged.append(merge_found(plain, back, nms_iou))
     return _looked_again(merged, both, side)
 
@@ -78,10 +78,10 @@ def _looked_again(merged: Sequence[Found], both: View, side: int) -> list[Found]
     """
     starts = [_starts(each["boxes"][:MOST_LOOKS]) for each in merged]
     labels = [each["labels"][:MOST_LOOKS].repeat(len(STARTS)) for each in merged]
-    ends = both.regress([*starts, *(_mirrored(boxes, side) for boxes in starts)], [*labels, *labels])
+    ends = both.regress([*starts, *(mirrored_boxes(boxes, side) for boxes in starts)], [*labels, *labels])
     done = []
     for each, here, there in zip(merged, ends[: len(merged)], ends[len(merged) :], strict=True):
-        both_ends = torch.stack([here, _mirrored(there, side)])
+        both_ends = torch.stack([here, mirrored_boxes(there, side)])
         # By start, then by box: -1 would be ambiguous without boxes.
         means = both_ends.reshape(2, len(STARTS), len(here) // len(STARTS), 4).mean(dim=(0, 1))
         done.append({**each, "boxes": torch.cat([means, each["boxes"][MOST_LOOKS:]])})
@@ -95,10 +95,10 @@ def _starts(boxes: Tensor) -> Tensor:
     return (boxes[None] + moves.repeat(1, 1, 2)).flatten(0, 1)
 
 
-def _mirrored(boxes: Tensor, side: int) -> Tensor:
-    """Boxes ``(N, 4)`` on the mirror image of an input of ``side`` pixels."""
+def mirrored_boxes(boxes: Tensor, width: float) -> Tensor:
+    """Boxes ``(N, 4)`` xyxy on the mirror image of a picture of ``width``, in whatever unit they are in."""
     left, top, right, bottom = boxes.unbind(dim=1)
-    return torch.stack([side - right, top, side - left, bottom], dim=1)
+    return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def _pairs(same: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,4 +121,4 @@ def _pairs(same: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return chosen[:, 0], chosen[:, 1], torch.nonzero(free)[:, 0].to(scores.device)
 
 
-__all__ = ["merge_found", "merge_views", "with_mirrored"]
+__all__ = ["merge_found", "merge_views", "mirrored_boxes", "with_mirrored"]

@@ -88,6 +88,8 @@ class PlaceReader:
         """
         import torch
 
+        from detectclf.inference.mirror import mirrored_boxes
+
         if not crops:
             none = np.zeros((0, 4), dtype=np.float32)
             return none, none[:, 0], np.zeros((0, len(self.classes) + 1), dtype=np.float32)
@@ -96,9 +98,7 @@ class PlaceReader:
         with torch.inference_mode():
             said = self.refiner(both)
         count = len(crops)
-        mirrored = said.boxes[count:]
-        back = torch.stack([1 - mirrored[:, 2], mirrored[:, 1], 1 - mirrored[:, 0], mirrored[:, 3]], dim=1)
-        boxes = (said.boxes[:count] + back) / 2
+        boxes = (said.boxes[:count] + mirrored_boxes(said.boxes[count:], 1)) / 2
         quality, kinds = said.quality.sigmoid(), said.logits.softmax(dim=1)
         means = [(part[:count] + part[count:]) / 2 for part in (quality, kinds)]
         return boxes.cpu().numpy(), means[0].cpu().numpy(), means[1].cpu().numpy()

@@ -1,6 +1,7 @@
 """The box stage: a table of Faster R-CNNs, and :class:`Detector`, which makes one model of any of its rows.
 
-torchvision counts background as class 0. The shift by one is made in :class:`Detector` and nowhere else.
+torchvision counts background as class 0. The shift by one is made in :class:`Detector` and in its ``View``
+(``detector_views.py``), and nowhere else.
 """
 
 from __future__ import annotations
