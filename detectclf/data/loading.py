@@ -1,4 +1,4 @@
-"""Slices as torch data sets: decoded once, held in memory where they fit, augmented and put into batches.
+"""Slices as torch data sets: augmented and put into batches.
 
 What a slice looks like depends on (seed, epoch, index) alone, and the order of an epoch on (seed, epoch) alone:
 never on the number of loader processes or of training processes.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detectclf.data.augment import ClassificationAugment, DetectionAugment
-from detectclf.data.images import read_image, resize_pad
+from detectclf.data.slice_cache import SlicePixels
 from detectclf.errors import DataError
 from detectclf.types import FloatArray, Pixels, Sample
 
@@ -28,68 +25,6 @@ Target: TypeAlias = dict[str, Any]
 Item: TypeAlias = tuple[Tensor, Target]
 Batch: TypeAlias = dict[str, Any]
 """``images``: ``(B, 1, S, S)`` float32 in [0, 1]; ``targets``: a list of ``B`` dicts, see the data sets."""
-
-CACHE_SHARE = 0.25
-"""Share of the free memory that ``cache: auto`` may take."""
-
-
-class ResizedSlice(NamedTuple):
-    """``(S, S)`` pixels, input over original pixels, original size, and the size in ``pixels``; the rest is padding."""
-
-    pixels: Pixels
-    scale: float
-    width: int
-    height: int
-    inside: tuple[int, int]
-
-
-class SlicePixels:
-    """Decoded slices, resized to the network's input, kept in memory where wanted.
-
-    Args:
-        samples: the slices.
-        size: side of the square, pixels.
-        cache: ``memory``, ``none``, or ``auto``: in memory when all of it fits in a quarter of the free memory.
-    """
-
-    def __init__(self, samples: Sequence[Sample], size: int, cache: Literal["auto", "memory", "none"]) -> None:
-        self.samples, self.size = samples, size
-        need = len(samples) * size * size
-        self.cached = cache == "memory" or (cache == "auto" and need <= CACHE_SHARE * free_memory())
-        kept = len(samples) if self.cached else 0
-        # One block that loader processes share when they are forked, instead of one object per slice.
-        self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
-        self._facts: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
-
-    def fill(self) -> None:
-        """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
-
-        Raises:
-            DataError: a slice cannot be read.
-            UnsafeError: a slice is refused.
-        """
-        missing = [i for i, facts in enumerate(self._facts) if facts is None]
-        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(self.__getitem__, missing):
-                pass
-
-    def __getitem__(self, index: int) -> ResizedSlice:
-        """Slice ``index``; read-only for the caller.
-
-        Raises:
-            DataError: the file cannot be read, with its name.
-        """
-        if self.cached and (facts := self._facts[index]) is not None:
-            return ResizedSlice(self._block[index], *facts)
-        sample = self.samples[index]
-        root = Path(sample.source) if sample.source else None
-        original = read_image(sample.path, span=sample.span, root=root)
-        pixels, scale, inside = resize_pad(original, self.size)
-        facts = (scale, original.shape[1], original.shape[0], inside)
-        if self.cached:
-            self._block[index] = pixels
-            self._facts[index] = facts
-        return ResizedSlice(pixels, *facts)
 
 
 class Slices(Dataset[Item]):
@@ -290,13 +225,6 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread if workers else None,
     )
-
-
-def free_memory() -> int:
-    """Bytes that can be had without swapping, on this machine."""
-    # Comes with Accelerate; imported by name because it has no type stubs.
-    psutil = import_module("psutil")
-    return int(psutil.virtual_memory().available)
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:

@@ -30,22 +30,21 @@ def with_mirrored(images: Tensor) -> Tensor:
     return torch.cat([images, images.flip(3)])
 
 
-def merge_views(both: View, side: int, nms_iou: float) -> list[Found]:
+def merge_views(both: View, nms_iou: float) -> list[Found]:
     """What a detector found on slices and on their mirror images, as boxes of the slices, best score first.
 
     Boxes of one class may overlap more than ``nms_iou`` in the end; the places that they were found at did not.
 
     Args:
         both: of :func:`with_mirrored`.
-        side: of the inputs, pixels.
         nms_iou: boxes of one class that overlap more than this are one, as within each reading.
     """
     count = len(both.found) // 2
     merged = []
     for plain, mirrored in zip(both.found[:count], both.found[count:], strict=True):
-        back = {**mirrored, "boxes": mirrored_boxes(mirrored["boxes"], side)}
+        back = {**mirrored, "boxes": mirrored_boxes(mirrored["boxes"], both.width)}
         merged.append(merge_found(plain, back, nms_iou))
-    return _looked_again(merged, both, side)
+    return _looked_again(merged, both)
 
 
 def merge_found(one: Found, other: Found, nms_iou: float) -> Found:
@@ -70,7 +69,7 @@ def merge_found(one: Found, other: Found, nms_iou: float) -> Found:
     return {"boxes": all_boxes[kept], "labels": all_labels[kept], "scores": all_scores[kept]}
 
 
-def _looked_again(merged: Sequence[Found], both: View, side: int) -> list[Found]:
+def _looked_again(merged: Sequence[Found], both: View) -> list[Found]:
     """``merged`` with the best boxes where both readings move them to.
 
     Boxes that come together are kept: they were found as two places, and which of the two extents is right is for their
@@ -78,10 +77,10 @@ def _looked_again(merged: Sequence[Found], both: View, side: int) -> list[Found]
     """
     starts = [_starts(each["boxes"][:MOST_LOOKS]) for each in merged]
     labels = [each["labels"][:MOST_LOOKS].repeat(len(STARTS)) for each in merged]
-    ends = both.regress([*starts, *(mirrored_boxes(boxes, side) for boxes in starts)], [*labels, *labels])
+    ends = both.regress([*starts, *(mirrored_boxes(boxes, both.width) for boxes in starts)], [*labels, *labels])
     done = []
     for each, here, there in zip(merged, ends[: len(merged)], ends[len(merged) :], strict=True):
-        both_ends = torch.stack([here, mirrored_boxes(there, side)])
+        both_ends = torch.stack([here, mirrored_boxes(there, both.width)])
         # By start, then by box: -1 would be ambiguous without boxes.
         means = both_ends.reshape(2, len(STARTS), len(here) // len(STARTS), 4).mean(dim=(0, 1))
         done.append({**each, "boxes": torch.cat([means, each["boxes"][MOST_LOOKS:]])})

@@ -265,7 +265,7 @@ class Predictor:
         mirror = self.bundle.fusion.mirror
         with MapStatistics(self._detector.backbone()) as statistics:
             view = View(self._detector, with_mirrored(images) if mirror else images)
-        found = merge_views(view, images.shape[3], self._detector.config.nms_iou) if mirror else view.found
+        found = merge_views(view, self._detector.config.nms_iou) if mirror else view.found
         return found, statistics.rows()[: len(images)]
 
     def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:

@@ -68,21 +68,18 @@ def train_classifier(
     seed_everything(seed)
     classifier = build_classifier(model, len(dataset.classes))
     log.info("%s: %s", model.arch, classifier.weights_report.summary())
-    size = classifier.input_size
+    size, negative = classifier.input_size, dataset.negative
+    slices = ClassificationSlices(
+        train.samples, dataset.classes, size, augment, seed=seed, cache=data.cache, negative=negative
+    )
+    if recipe.augment.halves and slices.healthy is None:
+        log.warning("augment.healthy_half, tumor_half: nothing is done, no training slice is of a class without tumour")
     task = ClassificationTask(
         classifier,
-        ClassificationSlices(
-            train.samples,
-            dataset.classes,
-            size,
-            augment,
-            seed=seed,
-            cache=data.cache,
-            negative=dataset.negative,
-        ),
+        slices,
         ClassificationSlices(valid.samples, dataset.classes, size, cache=data.cache),
         model,
-        dataset.negative,
+        negative,
     )
     return _train(task, recipe, opened, out, resume=resume, quiet=quiet)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from detectclf.config import AugmentConfig
-from detectclf.data import loading
+from detectclf.data import slice_cache
 from detectclf.data.augment import classification_augment, detection_augment
 from detectclf.data.loading import Batches, ClassificationSlices, DetectionSlices, make_loader
 from detectclf.errors import DataError
@@ -94,8 +94,8 @@ def test_unreadable_slice_is_named(samples: list[Sample], cache: str) -> None:
 
 def test_cache_decodes_once_and_changes_nothing(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    real = loading.read_image
-    monkeypatch.setattr(loading, "read_image", lambda path, **kw: (reads.append(path), real(path, **kw))[1])
+    real = slice_cache.read_image
+    monkeypatch.setattr(slice_cache, "read_image", lambda path, **kw: (reads.append(path), real(path, **kw))[1])
     cached = DetectionSlices(samples, CLASSES, 32, cache="memory")
     fresh = DetectionSlices(samples, CLASSES, 32, cache="none")
     loader = make_loader(cached, batch_size=2, seed=0)
@@ -116,12 +116,12 @@ def test_cache_decodes_once_and_changes_nothing(samples: list[Sample], monkeypat
 def test_auto_cache_takes_a_quarter_of_the_free_memory(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch, free: int, cached: bool
 ) -> None:
-    monkeypatch.setattr(loading, "free_memory", lambda: free)
+    monkeypatch.setattr(slice_cache, "free_memory", lambda: free)
     assert DetectionSlices(samples, CLASSES, 32).pixels.cached is cached
 
 
 def test_free_memory_is_plausible() -> None:
-    assert 2**20 < loading.free_memory() < 2**50
+    assert 2**20 < slice_cache.free_memory() < 2**50
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone(samples: list[Sample]) -> None:

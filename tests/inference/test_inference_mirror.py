@@ -138,7 +138,7 @@ def test_a_box_is_moved_as_the_box_stage_moves_proposals(detector: Detector) -> 
 def test_where_nothing_is_found_nothing_is_looked_at() -> None:
     detector = small(score_threshold=0.999)
     with torch.inference_mode():
-        merged = merge_views(View(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), 128, NMS_IOU)
+        merged = merge_views(View(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
     assert [each["boxes"].shape for each in merged] == [(0, 4)] * 2
 
 
@@ -149,10 +149,11 @@ class _Moving(View):
         readings: what is found on the slices and, after them, on their mirror images.
         plain: vertical pixels, times the class and the number of the start, on the slices.
         mirrored: pixels to the right on the mirror images.
+        width: of the slices.
     """
 
-    def __init__(self, readings: list[Found], plain: float = 0.0, mirrored: float = 0.0) -> None:
-        self.found, self.plain, self.mirrored = readings, plain, mirrored
+    def __init__(self, readings: list[Found], plain: float = 0.0, mirrored: float = 0.0, *, width: int = 128) -> None:
+        self.found, self.plain, self.mirrored, self.width = readings, plain, mirrored, width
 
     def regress(self, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         count = len(boxes) // 2
@@ -169,7 +170,8 @@ def test_the_best_boxes_become_the_mean_of_where_each_start_ends_in_each_reading
     boxes = [[30.0 * i + 10, 100, 30 * i + 30, 130 + i] for i in range(10)]
     labels = [0, 1, 2, 2, 0, 1, 2, 1, 0, 1]
     scores = [0.9 - 0.05 * i for i in range(10)]
-    (merged,) = merge_views(_Moving([found(boxes, labels, scores), NOTHING], plain=1, mirrored=3), 320, NMS_IOU)
+    view = _Moving([found(boxes, labels, scores), NOTHING], plain=1, mirrored=3, width=320)
+    (merged,) = merge_views(view, NMS_IOU)
     assert merged["labels"].tolist() == labels and merged["scores"].tolist() == pytest.approx([s / 2 for s in scores])
     expected = torch.tensor(boxes)
     # Starts 0 to 3 end 0 to 3 times the class lower; to the right on a mirror image is to the left.
@@ -188,14 +190,14 @@ def test_a_bright_block_comes_back_from_the_mirrored_reading(x: int, y: int, w: 
     assert torch.equal(both[:1], images)
     rows, columns = torch.nonzero(both[1, 0], as_tuple=True)
     seen = found([[int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]], [1], [0.5])
-    (merged,) = merge_views(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), 128, NMS_IOU)
+    (merged,) = merge_views(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), NMS_IOU)
     assert torch.allclose(merged["boxes"], torch.tensor([[x, y, right, bottom]]).float(), atol=1e-3)
     assert merged["scores"].tolist() == pytest.approx([0.7]), "found in both readings at one place"
 
 
 def test_a_slice_without_boxes_beside_one_with_boxes() -> None:
     view = _Moving([NOTHING, found([[40, 40, 60, 70]], [0], [0.8]), NOTHING, NOTHING])
-    nothing, one = merge_views(view, 128, NMS_IOU)
+    nothing, one = merge_views(view, NMS_IOU)
     assert nothing["boxes"].shape == (0, 4)
     assert torch.allclose(one["boxes"], torch.tensor([[40.0, 40, 60, 70]]), atol=1e-3)
     assert one["scores"].tolist() == pytest.approx([0.4])

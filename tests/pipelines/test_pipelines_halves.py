@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from detectclf.config import AugmentConfig, ClassifierRecipe, DataConfig, DetectorRecipe, RefinerRecipe
 from detectclf.errors import ConfigError, DetectclfError
@@ -41,3 +43,25 @@ def test_a_classifier_does_not_mind_boxes_of_healthy_heads(tmp_path: Path) -> No
     with pytest.raises(DetectclfError) as other:
         train_classifier(ClassifierRecipe(data=data, augment=HALVES))
     assert not isinstance(other.value, ConfigError)
+
+
+@pytest.mark.parametrize(("other", "said"), [("pituitary", True), ("no_tumor", False)])
+def test_halves_of_which_nothing_can_be_made_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: str, said: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "valid"):
+        for name in ("glioma", other):
+            for k in range(2):
+                file = tmp_path / "data" / split / name / f"{k}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (32, 32)).astype(np.uint8)).save(file)
+    settings = {
+        "data": {"sources": [tmp_path / "data"]},
+        "augment": {"healthy_half": 0.3},
+        "model": {"arch": "mlp", "weights": "none", "image_size": 32},
+        "training": {"epochs": 1, "batch_size": 2, "device": "cpu"},
+    }
+    train_classifier(ClassifierRecipe.model_validate(settings), tmp_path / "run", quiet=True)
+    warned = "no training slice is of a class without tumour" in caplog.text
+    assert warned is said
