@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -217,6 +217,21 @@ class StageOutputs:
     features: FloatArray | None = None
     places: Places | None = None
 
+    def moved(self, left: int, top: int) -> StageOutputs:
+        """The same of a slice that lies ``left`` and ``top`` pixels inside a larger picture, boxes on that."""
+        if not (left or top):
+            return self
+        by = np.array([left, top] * 2, dtype=np.float32)
+        places = self.places
+        if places is not None:
+            moved = (places.boxes_xyxy + by, places.proposals_xyxy + by)
+            places = replace(places, boxes_xyxy=moved[0], proposals_xyxy=moved[1])
+        return replace(self, boxes_xyxy=self.boxes_xyxy + by, places=places)
+
+
+NOT_A_BRAIN_MRI = "not_a_brain_mri"
+"""Flag of a picture that is unlike every slice that the model knows: what was predicted of it says nothing."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -267,12 +282,25 @@ class Prediction:
     box_threshold: float = 0.5
 
     @property
+    def judged(self) -> bool:
+        """Whether class and boxes say anything: not of a picture that is no brain MRI."""
+        return NOT_A_BRAIN_MRI not in self.flags
+
+    @property
+    def part(self) -> str:
+        """Which picture of its file this is, in words; empty where it is the only one."""
+        return " ".join([*([self.axis] if self.axis else []), *([] if self.frame is None else [f"{self.frame}"])])
+
+    @property
     def confidence(self) -> float | None:
         """Probability of :attr:`label`."""
         return None if self.label is None else self.probabilities[self.label]
 
     def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md; with ``error`` set, every other field but ``image`` is ``None``."""
+        """The JSON object of INTERFACE.md; with ``error`` set, every other field but ``image`` is ``None``.
+
+        Where the file holds several pictures, ``frame`` says which one it is, from 0, and ``axis`` of which slices.
+        """
         if self.error is not None:
             nothing = dict.fromkeys(
                 ("class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model")
@@ -292,6 +320,8 @@ class Prediction:
             "height": self.height,
             "model": self.model,
             "error": None,
+            **({} if self.frame is None else {"frame": self.frame}),
+            **({} if self.axis is None else {"axis": self.axis}),
         }
 
     def draw(self) -> Image:

@@ -177,6 +177,30 @@ def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -
     return content
 
 
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file that can be read begins as DICOM slices do, whatever its name; their index, DICOMDIR, is none."""
+    try:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
+            return _kind(file.read(_HEAD_BYTES)) == "DICOM" and Path(path).name.upper() != "DICOMDIR"
+    except (DataError, UnsafeError, OSError):
+        return False
+
+
+def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
+    """The slice that :func:`read_image` takes of a NIfTI volume where none is named; ``None`` for other files.
+
+    A broken file is one of these: what is wrong with it is for :func:`read_image` to say.
+    """
+    from detectclf.data.nifti import nifti_middle
+
+    try:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
+            head = file.read(2**16)  # of which a packed header is the beginning
+        return nifti_middle(head, path, axis) if _kind(head) == "NIfTI" else None
+    except (DataError, UnsafeError, OSError):
+        return None
+
+
 def _kind(head: bytes) -> str:
     if head[128:132] == b"DICM":
         return "DICOM"
@@ -229,6 +253,8 @@ __all__ = [
     "image_size",
     "image_suffix",
     "inspect_image",
+    "is_dicom",
+    "middle_slice",
     "read_image",
     "resize_pad",
 ]

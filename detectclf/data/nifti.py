@@ -42,6 +42,15 @@ def nifti_frames(content: bytes, file: str | Path) -> int:
         return shape[_display_axes(turns, None, file)[0]] * math.prod(shape[3:])
 
 
+def nifti_middle(content: bytes, file: str | Path, axis: str | None = None) -> int | None:
+    """The slice along ``axis`` that is read where none is named, from the header; ``None`` where there is but one."""
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        shape, turns = _geometry(header, file)
+        slices = shape[_display_axes(turns, axis, file)[0]]
+        return slices // 2 if slices * math.prod(shape[3:]) > 1 else None
+
+
 def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis: str | None = None) -> Pixels:
     """One slice of a NIfTI volume as grey levels; see the module and :func:`detectclf.data.images.read_image`.
 
@@ -132,4 +141,4 @@ def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:
     return body
 
 
-__all__ = ["nifti_frames", "nifti_size", "read_nifti"]
+__all__ = ["nifti_frames", "nifti_middle", "nifti_size", "read_nifti"]

@@ -85,9 +85,13 @@ def panel(prediction: Prediction, truth: Sample | None, shown: Sequence[int], un
     longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + len(prediction.flags)) + 40)
     sheet = Image.new("RGB", (width, longest), BACKGROUND)
     pen = _Pen(ImageDraw.Draw(sheet), unit, width)
-    _class_lines(pen, prediction)
-    _probability_lines(pen, prediction)
-    _box_lines(pen, prediction, shown)
+    if prediction.judged:
+        _class_lines(pen, prediction)
+        _probability_lines(pen, prediction)
+        _box_lines(pen, prediction, shown)
+    else:
+        pen.heading("Slice class")
+        pen.line("not judged", INK, bold=True, scale=1.5)
     if prediction.flags:
         pen.heading("For review")
         for flag in prediction.flags:
@@ -144,6 +148,10 @@ def _class_lines(pen: _Pen, prediction: Prediction) -> None:
         middle += 2.3 * unit
     pen.draw.text((pen.right, middle), chance, font=small, fill=INK, anchor="rm")
     pen.y = round(middle + 1.7 * unit)
+    likeliest = max(prediction.probabilities, key=lambda name: prediction.probabilities[name], default=None)
+    if likeliest not in (None, prediction.label):
+        # The operating point asks for more than the largest probability.
+        pen.line(f"{str(likeliest).replace('_', ' ')} is likelier, not sure enough", _WARNING, scale=0.85)
 
 
 def percent(share: float) -> str:

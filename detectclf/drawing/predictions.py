@@ -118,9 +118,8 @@ def _header(draw: ImageDraw, prediction: Prediction, width: int, unit: int) -> N
     face, small = font(unit, bold=True), font(round(0.85 * unit))
     size = f"{prediction.width} × {prediction.height} pixels"
     room = width - small.getlength(size) - 3 * unit
-    draw.text(
-        (unit // 2, 1.2 * unit), shorten(PurePath(prediction.image).name, face, room), font=face, fill=INK, anchor="lm"
-    )
+    name = " ".join([PurePath(prediction.image).name, *([f"({prediction.part})"] if prediction.part else [])])
+    draw.text((unit // 2, 1.2 * unit), shorten(name, face, room), font=face, fill=INK, anchor="lm")
     draw.text((width - unit, 1.2 * unit), size, font=small, fill=FAINT, anchor="rm")
 
 

@@ -72,4 +72,7 @@ def find_origins(
     return Origins(known, np.isin(known, known[seen]), tuple(notes))
 
 
-_UNKNOWN = "the slices trained on are not known: whether this split holds copies of them was not checked"
+_UNKNOWN = (
+    "the model keeps no fingerprints of the slices trained on: whether this split holds changed copies of them was not "
+    "checked"
+)

@@ -40,7 +40,7 @@ import numpy.typing as npt
 from detectclf.errors import ModelError
 from detectclf.inference.box_fusion import fuse_boxes
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FloatArray, Places, Prediction, StageOutputs
+from detectclf.types import NOT_A_BRAIN_MRI, FloatArray, Places, Prediction, StageOutputs
 
 Doubles = npt.NDArray[np.float64]
 
@@ -51,8 +51,6 @@ CLASS_BOX_CONFLICT = "class_box_conflict"
 """The detector alone claims a tumour of another class than the slice's."""
 LOW_CONFIDENCE = "low_confidence"
 """The probability of the slice's class is under ``low_confidence``."""
-NOT_A_BRAIN_MRI = "not_a_brain_mri"
-"""The picture is unlike every slice that the model knows."""
 TUMOR_WITHOUT_BOX = "tumor_without_box"
 """The slice is called a tumour, and no box of a tumour reaches ``box_threshold``."""
 

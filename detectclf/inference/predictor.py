@@ -6,18 +6,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from detectclf.config import PredictConfig
-from detectclf.errors import DataError, DetectclfError, ModelError
+from detectclf.errors import ModelError
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.novelty import MapStatistics, is_novel
-from detectclf.inference.refine import PlaceReader, PreparedSlice
-from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
+from detectclf.inference.prepared import Readable, Unreadable, prepare
+from detectclf.inference.refine import PlaceReader
+from detectclf.inference.sources import ImageSource
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
 if TYPE_CHECKING:
@@ -28,20 +29,6 @@ if TYPE_CHECKING:
     from detectclf.models.detectors import Detector
 
     Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Slice:
-    """One input, decoded and brought to the size of both networks (uint8 squares, slice at the top left)."""
-
-    origin: Origin
-    pixels: Pixels | None = None
-    detector_input: Pixels | None = None
-    detector_scale: float = 1.0
-    classifier_input: Pixels | None = None
-    classifier_inside: tuple[int, int] = (0, 0)
-    refiner_input: PreparedSlice | None = None
-    error: DetectclfError | None = None
 
 
 class Predictor:
@@ -124,7 +111,7 @@ class Predictor:
             DataError, UnsafeError: the image cannot be read, or is refused.
         """
         prepared = self._prepare(image)
-        if prepared.error is not None:
+        if isinstance(prepared, Unreadable):
             raise prepared.error
         return self._predict_batch([prepared], explain)[0]
 
@@ -164,22 +151,22 @@ class Predictor:
         rows = []
         for batch in self._readable(samples, self.config.batch_size):
             with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
-                self._detector(list(self._tensor([s.detector_input for s in batch])))
+                self._detector(list(self._tensor([s.squares.detector for s in batch])))
             rows.append(statistics.rows())
         return np.concatenate(rows)
 
-    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
+    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[Readable]]:
         """Batches of slices; raises the error of the first one that cannot be read."""
         for batch in self._batches(samples, size):
             for prepared in batch:
-                if prepared.error is not None:
+                if isinstance(prepared, Unreadable):
                     raise prepared.error
-            yield batch
+            yield [prepared for prepared in batch if isinstance(prepared, Readable)]
 
-    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[_Slice]]:
+    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[Readable | Unreadable]]:
         """Batches of prepared slices, decoded by threads while the models run."""
         remaining = iter(inputs)
-        pending: deque[Future[_Slice]] = deque()
+        pending: deque[Future[Readable | Unreadable]] = deque()
         # cv2 and PIL release the interpreter lock, so threads do; more than a few only take the models' cores.
         pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
         try:
@@ -192,30 +179,15 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, source: ImageSource) -> _Slice:
-        from detectclf.data.images import resize_pad
+    def _prepare(self, source: ImageSource) -> Readable | Unreadable:
+        size = self.bundle.detector_meta.preprocessing.size
+        return prepare(source, size, self._classifier.input_size, self._reader)
 
-        origin = origin_of(source)
-        try:
-            pixels = pixels_of(source)
-        except DetectclfError as error:
-            return _Slice(origin, error=error)
-        except OSError as error:
-            reason = DataError(
-                f"cannot be read ({error.strerror})", file=origin.image, remedy="check the file and its disk"
-            )
-            return _Slice(origin, error=reason)
-        detector_input, scale, _ = resize_pad(pixels, self.bundle.detector_meta.preprocessing.size)
-        classifier_input, _, inside = resize_pad(pixels, self._classifier.input_size)
-        refiner_input = None if self._reader is None else self._reader.prepare(pixels)
-        return _Slice(origin, pixels, detector_input, scale, classifier_input, inside, refiner_input)
-
-    def _predict_batch(self, batch: Sequence[_Slice], explain: bool) -> list[Prediction]:
-        readable = [s for s in batch if s.error is None]
-        outputs = iter(self._run_stages(readable))
+    def _predict_batch(self, batch: Sequence[Readable | Unreadable], explain: bool) -> list[Prediction]:
+        outputs = iter(self._run_stages([s for s in batch if isinstance(s, Readable)]))
         predictions = []
         for prepared in batch:
-            if prepared.pixels is None:
+            if isinstance(prepared, Unreadable):
                 predictions.append(_unread(prepared))
                 continue
             height, width = prepared.pixels.shape
@@ -237,15 +209,15 @@ class Predictor:
             )
         return self._with_heatmaps(batch, predictions) if explain else predictions
 
-    def _run_stages(self, batch: Sequence[_Slice]) -> list[StageOutputs]:
+    def _run_stages(self, batch: Sequence[Readable]) -> list[StageOutputs]:
         """All networks on readable slices."""
         import torch
 
         if not batch:
             return []
         with torch.inference_mode():
-            found, statistics = self._find(self._tensor([s.detector_input for s in batch]))
-            images = self._tensor([s.classifier_input for s in batch])
+            found, statistics = self._find(self._tensor([s.squares.detector for s in batch]))
+            images = self._tensor([s.squares.classifier for s in batch])
             if self.bundle.fusion.mirror:
                 # One pass over both, which is faster than two.
                 logits = self._classifier(torch.cat([images, images.flip(3)])).unflatten(0, (2, -1)).mean(dim=0)
@@ -253,9 +225,9 @@ class Predictor:
                 logits = self._classifier(images)
         rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
         outputs = [self._outputs(*row) for row in rows]
-        if self._reader is None:
-            return outputs
-        return self._reader.read([s.refiner_input for s in batch if s.refiner_input is not None], outputs)
+        if self._reader is not None:
+            outputs = self._reader.read([s.squares.refiner for s in batch if s.squares.refiner is not None], outputs)
+        return [said.moved(s.part.left, s.part.top) for s, said in zip(batch, outputs, strict=True)]
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
@@ -268,39 +240,41 @@ class Predictor:
         found = merge_views(view, self._detector.config.nms_iou) if mirror else view.found
         return found, statistics.rows()[: len(images)]
 
-    def _tensor(self, squares: Sequence[Pixels | None]) -> Tensor:
+    def _tensor(self, squares: Sequence[Pixels]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""
         import torch
 
-        block = torch.from_numpy(np.stack([s for s in squares if s is not None]))
+        block = torch.from_numpy(np.stack(squares))
         images = block.to(self.device).unsqueeze(1).float().div(255)
         return images.to(memory_format=torch.channels_last)
 
-    def _outputs(self, prepared: _Slice, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
-        """The stages before fusion, boxes on the original image."""
+    def _outputs(self, prepared: Readable, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
+        """The stages before fusion, boxes on the part of the picture that was looked at."""
         from detectclf.models.detectors import in_original_pixels
 
-        height, width = (prepared.pixels if prepared.pixels is not None else np.zeros((0, 0))).shape
-        boxes, labels, scores = in_original_pixels(found, prepared.detector_scale, width, height)
+        part = prepared.part
+        boxes, labels, scores = in_original_pixels(found, prepared.squares.scale, part.width, part.height)
         return StageOutputs(logits, boxes, tuple(self.names.detector_classes[i] for i in labels), scores, features)
 
-    def _with_heatmaps(self, batch: Sequence[_Slice], predictions: Sequence[Prediction]) -> list[Prediction]:
+    def _with_heatmaps(
+        self, batch: Sequence[Readable | Unreadable], predictions: Sequence[Prediction]
+    ) -> list[Prediction]:
         from detectclf.inference.explain import grad_cam, heatmap
 
-        rows = [i for i, prediction in enumerate(predictions) if prediction.error is None]
-        if not rows:
-            return list(predictions)
-        targets = [self.names.classes.index(predictions[i].label or "") for i in rows]
-        cams = grad_cam(self.bundle.classifier, self._tensor([batch[i].classifier_input for i in rows]), targets)
+        rows = {i: prepared for i, prepared in enumerate(batch) if isinstance(prepared, Readable)}
         done = list(predictions)
-        for i, cam in zip(rows, cams, strict=True):
-            height, width = done[i].height or 1, done[i].width or 1
-            size = self._classifier.input_size
-            done[i] = replace(done[i], heatmap=heatmap(cam, batch[i].classifier_inside, size, width, height))
+        if not rows:
+            return done
+        targets = [self.names.classes.index(done[i].label or "") for i in rows]
+        squares = self._tensor([prepared.squares.classifier for prepared in rows.values()])
+        for (i, prepared), cam in zip(rows.items(), grad_cam(self.bundle.classifier, squares, targets), strict=True):
+            part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
+            size, inside = self._classifier.input_size, prepared.squares.inside
+            part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
+            done[i] = replace(done[i], heatmap=whole)
         return done
 
 
-def _unread(prepared: _Slice) -> Prediction:
-    code = 2 if prepared.error is None else prepared.error.exit_code
-    origin = prepared.origin
-    return Prediction(origin.image, error=str(prepared.error), error_exit=code, path=origin.path)
+def _unread(prepared: Unreadable) -> Prediction:
+    origin, error = prepared.origin, prepared.error
+    return Prediction(origin.image, error=str(error), error_exit=error.exit_code, path=origin.path)

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -43,18 +44,20 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     """One row per box, best first, with the slice's columns repeated; one row with empty box columns where none is.
 
     Columns: image, class, confidence, ``p_CLASS`` for each class, box_class, box_score, x1, y1, x2, y2 (pixels), flags
-    (with semicolons between), width, height, model, error.
+    (with semicolons between), width, height, model, error; frame and axis where a file holds several pictures.
     """
     classes = order_classes([name for p in predictions for name in p.probabilities])
     chances = [f"p_{name}" for name in classes]
     head = ["image", "class", "confidence", *chances, *_BOX_COLUMNS, "flags", "width", "height", "model", "error"]
+    head += [key for key in ("frame", "axis") if any(getattr(p, key) is not None for p in predictions)]
     text = io.StringIO()
     # Name bytes that are no UTF-8 sit in Python strings as lone surrogates, which no encoding can write.
     table = csv.DictWriter(text, head, restval="", lineterminator="\n")
     table.writeheader()
     for prediction in predictions:
         record = prediction.to_record()
-        row = {key: record[key] for key in ("image", "class", "confidence", "width", "height", "model", "error")}
+        kept = ("image", "class", "confidence", "width", "height", "model", "error", "frame", "axis")
+        row = {key: record[key] for key in kept if key in record}
         row |= {f"p_{name}": value for name, value in (record["probabilities"] or {}).items()}
         row["flags"] = ";".join(record["flags"] or ())
         boxes = [
@@ -77,8 +80,9 @@ def as_coco(predictions: Sequence[Prediction]) -> str:
     annotations: list[dict[str, Any]] = []
     for image_id, prediction in enumerate(read, 1):
         record = prediction.to_record()
-        kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model")
-        images.append({"id": image_id, "file_name": record["image"], **{key: record[key] for key in kept}})
+        kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model", "frame", "axis")
+        facts = {key: record[key] for key in kept if key in record}
+        images.append({"id": image_id, "file_name": record["image"], **facts})
         for box in record["boxes"]:
             x1, y1, x2, y2 = box["xyxy"]
             sides = [round(x2 - x1, 2), round(y2 - y1, 2)]
@@ -122,17 +126,31 @@ def write_predictions(predictions: Sequence[Prediction], out: str | Path, format
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"choose one of {', '.join(FORMATS)}")
     name, writer = FORMATS[format]
+    folder = make_folder(out)
+    atomic_write(folder / name, writer(predictions))
+    return folder / name
+
+
+def make_folder(out: str | Path) -> Path:
+    """The folder ``out``, made where needed.
+
+    Raises:
+        DataError: it is a file, or cannot be made or written in.
+    """
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot be made ({error.strerror})", file=out, remedy="choose another --out") from error
-    atomic_write(folder / name, writer(predictions))
-    return folder / name
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError("cannot be written in (Permission denied)", file=out, remedy="choose another --out")
+    return folder
 
 
-def picture_names(inputs: Sequence[str | Path]) -> list[str]:
+def picture_names(inputs: Sequence[str | Path], part: str = "") -> list[str]:
     """A file name for the picture of each input: ``<stem>.pred.png``, all different also where case does not count.
+
+    With ``part``, which names one of the pictures in each file, it is ``<stem>.PART.pred.png``.
 
     Inputs of equal stem all take more of their path until they differ: first the suffix (``a.png.pred.png``), then
     the folders, nearest first (``ward2__a.png.pred.png``), at last a number. Characters that some file system
@@ -148,7 +166,8 @@ def picture_names(inputs: Sequence[str | Path]) -> list[str]:
         if max(count.values(), default=0) <= 1:
             break
         chosen = [new if count[old.casefold()] > 1 else old for old, new in zip(chosen, stage, strict=True)]
-    return [name + PICTURE_SUFFIX for name in _numbered(chosen)]
+    end = f".{part}{PICTURE_SUFFIX}" if part else PICTURE_SUFFIX
+    return [name + end for name in _numbered(chosen)]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
@@ -179,4 +198,14 @@ def _legal(name: str) -> str:
     return clean or "slice"
 
 
-__all__ = ["FORMATS", "as_coco", "as_csv", "as_json", "as_jsonl", "json_line", "picture_names", "write_predictions"]
+__all__ = [
+    "FORMATS",
+    "as_coco",
+    "as_csv",
+    "as_json",
+    "as_jsonl",
+    "json_line",
+    "make_folder",
+    "picture_names",
+    "write_predictions",
+]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from detectclf.errors import DataError
+from detectclf.errors import DataError, one_line
 from detectclf.types import ByteSpan, Pixels, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class FileSlice:
 
 ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
 """A file, one slice of it, a sample of a data set, a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, or a PIL image."""
+
+
+def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
+    """One picture of a file; of a volume whose slice is not named the middle one, with a line in the log."""
+    from detectclf.data.images import middle_slice
+
+    if frame is None and (frame := middle_slice(path, axis)) is not None:
+        log.warning("%s: a volume; only slice %d is read (--frame N for another)", one_line(path), frame)
+    return FileSlice(path, frame, axis)
 
 
 @dataclass(frozen=True, slots=True)

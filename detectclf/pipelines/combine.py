@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe, PredictConfig
 from detectclf.data.safety import atomic_write
-from detectclf.errors import ConfigError, one_line
+from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.types import Dataset, Prediction
 
@@ -37,7 +37,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What ``predict`` made: the file of records and the exit code (4 where a part of the inputs failed)."""
+    """What ``predict`` made: the file of records and the exit code (4 where some inputs or pictures failed)."""
 
     file: Path
     done: int
@@ -88,7 +88,7 @@ def evaluate(
         facts=model_facts(predictor),
         command=command,
     )
-    report.record["notes"] += _exact_copies(predictor, dataset)
+    report.record["notes"] = _exact_copies(predictor, dataset) + report.record["notes"]
     if explain:
         report.mistakes = _with_maps(report.mistakes, predictor)
     files = write_report(report, out) if out is not None else {}
@@ -122,35 +122,36 @@ def predict(
         KeyboardInterrupt: the records made so far are written.
     """
     from detectclf.inference.inputs import collect_inputs
-    from detectclf.inference.records import FORMATS, picture_names, write_predictions
-    from detectclf.inference.sources import FileSlice
+    from detectclf.inference.records import FORMATS, make_folder, picture_names, write_predictions
+    from detectclf.inference.sources import slice_of
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
+    if explain and not visualize:
+        log.warning("--explain adds maps to the pictures of --visualize, without which there are none")
     files = collect_inputs(inputs, sys.stdin.buffer)
     predictor = predictor_of(model, detector, classifier, config)
-    predictions = []
-    made = predictor.predict_many((FileSlice(file, frame, axis) for file in files), explain=explain)
+    make_folder(out)  # before the work, not after it
+    predictions, undrawn = [], 0
+    made = predictor.predict_many((slice_of(file, frame, axis) for file in files), explain=explain and visualize)
+    part = ".".join(str(which) for which in (axis, frame) if which is not None)
     try:
-        for prediction, picture in zip(made, picture_names(files), strict=True):
+        for prediction, picture in zip(made, picture_names(files, part), strict=True):
             if prediction.error is not None:
                 log.error("%s", prediction.error)
-            elif visualize:
-                _save_picture(prediction, out / picture)
+            elif visualize and not _picture_saved(prediction, out / picture):
+                undrawn += 1
             # The pixels of the map are not needed any more; thousands of them would fill the memory.
             predictions.append(replace(prediction, heatmap=None, stages=None))
             each(prediction)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DetectclfError):
         if predictions:
             log.warning("%s: %d of %d", write_predictions(predictions, out, format), len(predictions), len(files))
         raise
     failures = [p.error_exit for p in predictions if p.error is not None]
-    return Predicted(
-        write_predictions(predictions, out, format),
-        done=len(predictions) - len(failures),
-        failed=len(failures),
-        exit_code=0 if not failures else 4 if len(failures) < len(predictions) else max(failures),
-    )
+    done = len(predictions) - len(failures)
+    exit_code = 0 if not failures and not undrawn else 4 if done else max(failures)
+    return Predicted(write_predictions(predictions, out, format), done, len(failures), exit_code)
 
 
 def compare(runs: Sequence[Path], out: Path | None = None) -> Board:
@@ -173,8 +174,11 @@ def describe(prediction: Prediction) -> str:
         if score >= prediction.box_threshold  # those that are drawn
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    said = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}{flags}"
-    return one_line(f"{prediction.image}: {said}")
+    said = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}"
+    if not prediction.judged:
+        said = "not judged"  # class and boxes of something else say nothing
+    part = f" ({prediction.part})" if prediction.part else ""
+    return one_line(f"{prediction.image}{part}: {said}{flags}")
 
 
 def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
@@ -214,8 +218,13 @@ def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> list[Mistak
     ]
 
 
-def _save_picture(prediction: Prediction, file: Path) -> None:
+def _picture_saved(prediction: Prediction, file: Path) -> bool:
+    """Draws a prediction; one that cannot be drawn or written is logged, and costs no other its record."""
     buffer = io.BytesIO()
-    prediction.draw().save(buffer, format="PNG")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(file, buffer.getvalue())
+    try:
+        prediction.draw().save(buffer, format="PNG")
+        atomic_write(file, buffer.getvalue())
+    except DetectclfError as error:
+        log.error("%s", error)
+        return False
+    return True

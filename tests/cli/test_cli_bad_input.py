@@ -152,6 +152,33 @@ def test_predict_does_what_it_can_of_a_folder(cli, trained, tmp_path):
     assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 6
 
 
+def test_a_place_that_cannot_be_written_is_said_before_the_work(cli, trained, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "locked").mkdir()
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper", Path("/proc/none")):
+        said = cli("predict", trained.data / "test", "--model", trained.bundle, "--out", out, "--device", "cpu")
+        assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+        assert "choose another --out" in said.err
+
+
+def test_a_picture_that_cannot_be_written_costs_no_record(cli, trained, tmp_path):
+    first = sorted((trained.data / "test").glob("*.jpg"))[0]
+    blocked = tmp_path / f"{first.stem}.pred.png"
+    blocked.mkdir()
+    (blocked / "x").write_text("kept")
+    arguments = ("--model", trained.bundle, "--out", tmp_path, "--device", "cpu", "--visualize", "--json")
+    said = cli("predict", trained.data / "test", *arguments)
+    assert said.code == 4 and len(said.err.splitlines()) == 1 and blocked.name in said.err
+    assert len(said.out.splitlines()) == 4 == len((tmp_path / "predictions.jsonl").read_text().splitlines())
+    assert len([p for p in tmp_path.glob("*.pred.png") if p.is_file()]) == 3
+
+
+def test_maps_without_pictures_are_said_to_be_nowhere(cli, trained, tmp_path):
+    arguments = ("--model", trained.bundle, "--out", tmp_path, "--device", "cpu", "--explain", "--json")
+    said = cli("predict", trained.data / "test", *arguments)
+    assert said.code == 0 and "--visualize" in said.err
+
+
 def test_a_single_unreadable_image_is_2_and_a_bomb_is_3(cli, trained, tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("1", (30000, 30000)).save(tmp_path / "bomb.png")

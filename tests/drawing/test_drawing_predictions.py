@@ -116,6 +116,25 @@ def test_an_unsure_box_is_shown_where_a_flag_is_about_it(flag: str) -> None:
     assert 500 < thin < sure
 
 
+def test_a_picture_of_something_else_has_no_class_no_bars_and_no_boxes() -> None:
+    """Its class in the record is that of no tumour; a tag of that would be read as a finding."""
+    weak = prediction(np.full((600, 600), 90, np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
+    novel = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
+    judged = draw_prediction(replace(novel, flags=("low_confidence",)))
+    picture = draw_prediction(novel)
+    colors = [color_of(name, tuple(CLASSES)) for name in CLASSES]
+    assert all(count(judged, color) for color in colors)
+    assert not any(count(picture, color) for color in colors)
+
+
+def test_a_class_that_is_not_the_likeliest_says_so() -> None:
+    """The operating point asks for more than the largest probability."""
+    likeliest = prediction(np.zeros((600, 600), np.uint8))
+    amber = (255, 196, 61)
+    assert count(draw_prediction(likeliest), amber) == 0
+    assert count(draw_prediction(replace(likeliest, label="no_tumor")), amber) > 20
+
+
 def test_truth_is_dashed() -> None:
     pixels = np.zeros((600, 600), np.uint8)
     truth = Sample(

@@ -85,6 +85,31 @@ def test_nothing_there(folder: Path, arguments: list[str], stdin: bytes | None) 
     assert "\n" not in str(caught.value)
 
 
+def test_dicom_files_of_any_name_are_found_in_folders(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Scanners number their files; their index of a disk is no slice; what is left out is said."""
+    begin = b"\0" * 128 + b"DICM"
+    for name in ("disk/IM0001", "disk/1.2.840.113", "disk/DICOMDIR", "disk/.IM0002"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(begin)
+    (folder / "disk" / "report.pdf").write_bytes(b"%PDF-1.7")
+    os.mkfifo(folder / "disk" / "pipe")
+    with caplog.at_level("INFO"):
+        found = [path.as_posix() for path in collect_inputs(["disk"])]
+    assert found == ["disk/1.2.840.113", "disk/IM0001"]
+    assert "2 images; 3 other files are not read" in caplog.text
+    assert [path.as_posix() for path in collect_inputs(["disk/*"])] == found
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0..", b"\x89PNG\r\n", b"\0" * 128 + b"DICM"])
+def test_a_picture_on_stdin_is_no_list_of_paths(folder: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="there is a picture; name the file instead of -"):
+        collect_inputs(["-"], io.BytesIO(content))
+
+
+def test_a_name_that_is_too_long_is_an_input_like_others(folder: Path) -> None:
+    assert len(collect_inputs(["-"], io.BytesIO(b"x" * 5000 + b"\nb.jpg\n"))) == 2
+
+
 def test_a_loop_of_symlinks_ends(folder: Path) -> None:
     (folder / "deep" / "loop").symlink_to(folder / "deep", target_is_directory=True)
     assert len(collect_inputs(["deep"])) == 2

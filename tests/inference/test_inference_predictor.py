@@ -59,6 +59,25 @@ def test_a_slice_twice_the_size_has_boxes_twice_the_size(predictor: Predictor) -
     np.testing.assert_allclose(two.stages.boxes_xyxy, 2 * one.stages.boxes_xyxy, atol=0.05)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("high", [False, True], ids=["wide", "high"])
+def test_a_slice_on_a_wide_or_high_page_is_found_there(bundle: Bundle, high: bool) -> None:
+    """The networks see the very same pixels, so that only the place of boxes and maps differs."""
+    predictor = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    inside = np.random.default_rng(3).integers(0, 256, (80, 80), dtype=np.uint8)
+    lines = np.full((200, 80), 120, dtype=np.uint8)
+    place = (0, 70) if high else (70, 0)
+    page = lines if high else lines.T.copy()
+    page[place[1] : place[1] + 80, place[0] : place[0] + 80] = inside
+    alone, there = predictor.predict_many([inside, page], explain=True)
+    assert there.probabilities == pytest.approx(alone.probabilities, abs=1e-6) and len(alone.boxes_xyxy) > 2
+    np.testing.assert_allclose(there.boxes_xyxy, alone.boxes_xyxy + np.array([*place, *place]), atol=1e-3)
+    assert (there.width, there.height) == page.shape[::-1]
+    assert there.heatmap is not None and alone.heatmap is not None and there.heatmap.shape == page.shape
+    shown = np.zeros(page.shape, dtype=np.float32)
+    shown[place[1] : place[1] + 80, place[0] : place[0] + 80] = alone.heatmap
+    np.testing.assert_allclose(there.heatmap, shown, atol=1e-4)
+
+
 def test_every_kind_of_input_gives_the_same(predictor: Predictor, slices: list[Path]) -> None:
     path = slices[1]
     with Image.open(path) as opened:

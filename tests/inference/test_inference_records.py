@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,24 @@ def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
     assert [rows[1][key] for key in ("x1", "y1", "x2", "y2")] == ["10.0", "5.0", "17.5", "25.25"]
     assert rows[0]["flags"] == "low_confidence;class_box_conflict" and float(rows[0]["p_meningioma"]) == 0.2
     assert {key for key, value in rows[2].items() if value} == {"image", "error"}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) -> None:
+    slices = [replace(prediction("a.nii", boxes), frame=7, axis="coronal") for boxes in (0, 1)]
+    text = write_predictions([*slices, prediction("b.jpg")], tmp_path, format).read_text()
+    if format == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [(row["frame"], row["axis"]) for row in rows] == [("7", "coronal")] * 2 + [("", "")] * 2
+        return
+    records = {"json": json.loads, "coco": lambda text: json.loads(text)["images"]}.get(
+        format, lambda text: [json.loads(line) for line in text.splitlines()]
+    )(text)
+    assert [(r.get("frame"), r.get("axis")) for r in records] == [(7, "coronal")] * 2 + [(None, None)]
+
+
+def test_names_of_pictures_name_the_part() -> None:
+    assert picture_names(["a.nii.gz", "b.tif"], "coronal.7") == ["a.coronal.7.pred.png", "b.coronal.7.pred.png"]
 
 
 def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
