@@ -14,7 +14,7 @@ import numpy as np
 
 from detectclf.config import AugmentConfig, DataConfig
 from detectclf.data.safety import atomic_folder, atomic_write
-from detectclf.errors import ConfigError, DataError
+from detectclf.errors import ConfigError, DataError, one_line
 from detectclf.types import Dataset, order_classes
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | 
     found = audit.check(folders)
     if sheet is not None:
         _write_picture(_group_sheet(found), sheet)
+        log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.data.fix import fix
 
@@ -76,7 +77,9 @@ def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> Diagnosi
 
     found = diagnose(audit.slices, judge)
     if sheet is not None:
-        write_suspect_sheet(found, sheet.with_name(f"{sheet.stem}.suspects.png"))
+        suspects = sheet.with_name(f"{sheet.stem}.suspects.png")
+        write_suspect_sheet(found, suspects)
+        log.info("suspect labels: %s", one_line(suspects))
     return found
 
 

@@ -103,7 +103,8 @@ def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
         word = f"{likeliest} {chances[likeliest]:.2f}" if suspect.kind == "class" else "box elsewhere"
         tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {sample.label}? {word}"))
     classes = tuple(diagnosis.opinions[0].probabilities) if diagnosis.opinions else ()
-    title = f"{len(diagnosis.suspects)} suspect labels, by {diagnosis.model}; boxes are the labels'"
+    count = f"{len(diagnosis.suspects)} suspect labels, by {diagnosis.model}"
+    title = f"{count}; boxes are the labels'. Research use, not for diagnosis"
     buffer = io.BytesIO()
     contact_sheet(tiles, classes, columns=5, tile_size=300, title=title).save(buffer, format="PNG")
     file.parent.mkdir(parents=True, exist_ok=True)
