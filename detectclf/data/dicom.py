@@ -93,7 +93,12 @@ def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
     """The data set with the tags that the picture needs and no others, its declared size checked."""
     pydicom = import_medical("pydicom", file)
     stream = io.BytesIO(_undeflated(content, file))
-    data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels)
+    bare = content[128:132] != b"DICM"  # the caller knows it for a data set without the preamble
+    data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels, force=bare)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, _ = data.original_encoding
+        uids = pydicom.uid
+        data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
     if "Rows" not in data or "Columns" not in data:
         raise ImageError("unreadable", "DICOM without a picture in it", file=file)
     check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)

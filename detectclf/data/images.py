@@ -202,12 +202,21 @@ def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
 
 
 def _kind(head: bytes) -> str:
-    if head[128:132] == b"DICM":
+    if head[128:132] == b"DICM" or _is_bare_dicom(head):
         return "DICOM"
     # Of what is read here only NIfTI comes gzipped.
     if head[:2] == b"\x1f\x8b" or head[:4] in _NIFTI_STARTS:
         return "NIfTI"
     return "picture"
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins with the first element of a DICOM data set: older archives leave the preamble out."""
+    group, element = struct.unpack("<HH", head[:4].ljust(4, b"\xff"))
+    if group not in (2, 8) or element > 0x18:
+        return False
+    length = int.from_bytes(head[4:8], "little")  # of the value, where its kind is not named
+    return (head[4:6].isalpha() and head[4:6].isupper()) or (group == 8 and 0 < length <= 64)
 
 
 def _kind_and_frames(content: bytes, path: str | Path) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectclf.data.images import examine_image, image_size, inspect_image, read_image
+from detectclf.data.images import examine_image, image_size, inspect_image, is_dicom, read_image
 from detectclf.errors import DataError, DetectclfError
 
 pydicom = pytest.importorskip("pydicom")
@@ -254,6 +254,28 @@ def test_without_the_extra_one_line_names_it(module: str, tmp_path: Path, monkey
     for read in (read_image, image_size):
         with pytest.raises(DataError, match=r'needs (pydicom|nibabel).*pip install "detectclf\[medical\]"'):
             read(tmp_path / module)
+
+
+@pytest.mark.parametrize("kind", ["without the preamble", "explicit", "implicit"])
+def test_dicom_of_older_archives_begins_with_its_first_element(kind: str, tmp_path: Path) -> None:
+    whole = dicom(tmp_path / "whole.dcm", SLICE)
+    bare = tmp_path / "IM0001"
+    if kind == "without the preamble":
+        bare.write_bytes(whole.read_bytes()[132:])
+    else:
+        data = pydicom.dcmread(whole)
+        data.preamble = None
+        del data.file_meta
+        data.save_as(bare, implicit_vr=kind == "implicit", little_endian=True, enforce_file_format=False)
+    assert is_dicom(bare)
+    np.testing.assert_array_equal(read_image(bare), read_image(whole))
+    assert image_size(bare) == image_size(whole)
+
+
+@pytest.mark.parametrize("head", [b"", b"\x08", b"\x02\0\0\0", b"\x08\0\x05\0\xff\xff\xff\xff", b"\x02\0\0\0ul"])
+def test_other_files_are_not_taken_for_dicom(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(head)
+    assert not is_dicom(tmp_path / "a")
 
 
 # ---------------------------------------------------------------------------------------------------------- NIfTI
