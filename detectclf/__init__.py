@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from detectclf.inference.loading import load
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
-    from detectclf.pipelines import evaluate
+    from detectclf.pipelines.evaluate import evaluate
     from detectclf.types import Prediction, Sample
 
 _HOMES = {
@@ -23,7 +23,7 @@ _HOMES = {
     "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",
     "Prediction": "detectclf.types",
-    "evaluate": "detectclf.pipelines",
+    "evaluate": "detectclf.pipelines.evaluate",
 }
 
 __all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "__version__", "evaluate", "load"]

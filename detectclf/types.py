@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.files import ByteSpan
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -67,14 +69,6 @@ def canonical_class(name: str) -> str | None:
 def empty_boxes() -> FloatArray:
     """No boxes, as the ``(0, 4)`` float32 array that torchvision wants for an image without any."""
     return np.zeros((0, 4), dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class ByteSpan:
-    """Where an encoded image lies inside a container file such as a TFRecord: ``offset`` and ``length`` in bytes."""
-
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

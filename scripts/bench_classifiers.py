@@ -23,10 +23,10 @@ import torch
 import typer
 
 from detectclf.config import DataConfig
-from detectclf.data.copies import find_copies
-from detectclf.data.dataset import open_dataset
-from detectclf.data.fingerprints import fingerprint_samples
-from detectclf.data.images import read_image, resize_pad
+from detectclf.datasets.dataset import open_dataset
+from detectclf.duplicates.copies import find_copies
+from detectclf.duplicates.fingerprints import fingerprint_samples
+from detectclf.imaging.images import read_image, resize_pad
 from detectclf.models.classifiers import Classifier
 from detectclf.models.rebuild import load_classifier
 from detectclf.types import Sample

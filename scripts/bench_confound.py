@@ -25,9 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from detectclf.config import DataConfig
-from detectclf.data.augment_mri import change_tone
-from detectclf.data.dataset import open_dataset
-from detectclf.data.images import read_image, resize_pad
+from detectclf.datasets.augment_mri import change_tone
+from detectclf.datasets.dataset import open_dataset
+from detectclf.imaging.images import read_image, resize_pad
 from detectclf.models.classifiers import Classifier
 from detectclf.models.rebuild import load_classifier
 from detectclf.training.runs import Run

@@ -20,8 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detectclf.data.copies import find_copies
-from detectclf.data.fingerprints import ROW, Fingerprints, fingerprint
+from detectclf.duplicates.copies import find_copies
+from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint
 from detectclf.types import Pixels
 
 Variant = Callable[[Pixels, np.random.Generator], Pixels]

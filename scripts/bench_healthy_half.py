@@ -21,14 +21,14 @@ import numpy as np
 import typer
 
 from detectclf.config import DataConfig, PredictConfig
-from detectclf.data.copies import copies_between
-from detectclf.data.dataset import open_dataset
-from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
-from detectclf.data.halves import half_twice
-from detectclf.data.images import read_image
+from detectclf.datasets.dataset import open_dataset
+from detectclf.datasets.symmetry import half_twice
+from detectclf.duplicates.copies import copies_between
+from detectclf.duplicates.fingerprints import Fingerprints, fingerprint_samples
+from detectclf.imaging.images import read_image
 from detectclf.inference.fusion import fuse
 from detectclf.inference.loading import load, load_runs
-from detectclf.pipelines.seen import fingerprints_of_run
+from detectclf.pipelines.provenance import fingerprints_of_run
 from detectclf.types import Pixels, Sample
 
 

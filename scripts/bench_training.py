@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _sample_data(out: Path) -> Path:
-    from detectclf.data.phantom import write_sample_data
+    from detectclf.sample_data.export import write_sample_data
 
     return write_sample_data(out, n=160, seed=0)
 

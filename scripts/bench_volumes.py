@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from detectclf.data.overlaps import iou
+from detectclf.boxes import iou
 from detectclf.inference.loading import load
 from detectclf.inference.sources import FileSlice
 from detectclf.types import FloatArray, Prediction

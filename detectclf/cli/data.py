@@ -47,7 +47,7 @@ def check(
     Example: detectclf data check export/ --sheet copies.png
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import check as pipeline
 
     judge = pipeline.load_judge(model) if model is not None else None  # first: nobody waits for a wrong path
     audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
@@ -80,7 +80,7 @@ def show(
     Example: detectclf data show export/ --augmented --out augmented.png
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import show as pipeline
 
     _wrote(pipeline.show(folder, out, augmented=augmented, split=split, n=n, seed=seed), json, quiet)
 
@@ -98,7 +98,7 @@ def stats(
     Example: detectclf data stats export/ --plot stats.png
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import stats as pipeline
 
     counts = pipeline.stats(folder, plot)
     if json:
@@ -125,7 +125,7 @@ def convert(
     Example: detectclf data convert export/ --to yolo --out export-yolo/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import convert as pipeline
 
     _wrote(pipeline.convert(folder, out, to=to, from_=from_, drop_boxes=drop_boxes), json, quiet)
 
@@ -145,7 +145,7 @@ def split(
     Example: detectclf data split export/ --out clean/ --ratios 0.7,0.2,0.1
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import split as pipeline
 
     _wrote(pipeline.split(folder, out, ratios=ratios, seed=seed), json, quiet)
 
@@ -164,7 +164,7 @@ def sample(
     Example: detectclf data sample --out sample/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import sample as pipeline
 
     _wrote(pipeline.sample(out, n=n, seed=seed), json, quiet)
 
@@ -183,7 +183,7 @@ def download(
     Example: detectclf data download ali-rostami/labeled-mri-brain-tumor-dataset/1 --out export/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import data as pipeline
+    from detectclf.pipelines import download as pipeline
 
     _wrote(pipeline.download(version, out, format=format, quiet=quiet), json, quiet)
 

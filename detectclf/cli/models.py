@@ -45,8 +45,8 @@ def bundle(
     Example: detectclf bundle --detector runs/detector --classifier runs/resnet50 --data export/ --out bundle/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import BundleRecipe
+    from detectclf.pipelines import bundle as pipeline
     from detectclf.recipes import load_recipe
 
     flags = {
@@ -57,8 +57,8 @@ def bundle(
         "predict.device": device,
     }
     recipe = load_recipe(BundleRecipe, config, assign or (), flags)
-    stages = pipelines.Stages(detector, classifier, refiner)
-    summary = pipelines.bundle(stages, recipe, split, out, folds=folds, report=report)
+    stages = pipeline.Stages(detector, classifier, refiner)
+    summary = pipeline.bundle(stages, recipe, split, out, folds=folds, report=report)
     if json:
         output.print_json(summary)
     else:
@@ -89,13 +89,13 @@ def evaluate(
     Example: detectclf evaluate --data export/ --split test --model bundle/ --out evaluation/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import EvaluateRecipe
+    from detectclf.pipelines import evaluate as pipeline
     from detectclf.recipes import load_recipe
 
     flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
-    done = pipelines.evaluate(
+    done = pipeline.evaluate(
         recipe,
         split,
         model=model,
@@ -146,12 +146,12 @@ def predict(
     Example: detectclf predict image.jpg --model bundle/ --visualize
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import PredictConfig
+    from detectclf.pipelines import predict as pipeline
     from detectclf.recipes import load_recipe
 
     config = load_recipe(PredictConfig, None, (), {"device": device, "batch_size": batch_size})
-    done = pipelines.predict(
+    done = pipeline.predict(
         inputs,
         config,
         model=model,
@@ -163,7 +163,7 @@ def predict(
         explain=explain,
         frame=frame,
         axis=axis,
-        each=lambda p: output.print_json(p.to_record()) if json else output.say(pipelines.describe(p), quiet),
+        each=lambda p: output.print_json(p.to_record()) if json else output.say(pipeline.describe(p), quiet),
     )
     if not json:
         output.say(f"predictions: {done.file}", quiet)
@@ -183,9 +183,9 @@ def compare(
     Example: detectclf compare evaluation-a/ evaluation-b/ --out board/
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
+    from detectclf.pipelines import compare as pipeline
 
-    board = pipelines.compare(runs, out)
+    board = pipeline.compare(runs, out)
     if json:
         output.say(board.to_json().rstrip())
     else:

@@ -53,12 +53,12 @@ def train_detector(
     Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import DetectorRecipe
+    from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(DetectorRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
-    _report_run(pipelines.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
+    _report_run(train.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
 def train_classifier(
@@ -84,14 +84,14 @@ def train_classifier(
     Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import ClassifierRecipe
+    from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
         ClassifierRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit)
     )
-    _report_run(pipelines.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
+    _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
 def train_refiner(
@@ -119,14 +119,14 @@ def train_refiner(
     Example: detectclf train-refiner --data export/ --detector runs/detector --out runs/refiner
     """
     output.setup_logging(quiet, verbose)
-    from detectclf import pipelines
     from detectclf.config import RefinerRecipe
+    from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
     flags = _flags(data, arch, weights, epochs, device, seed, limit)
     flags["detector"] = None if detector is None else str(detector)
     recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
-    _report_run(pipelines.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)
+    _report_run(train.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:

@@ -88,7 +88,7 @@ def shown_boxes(prediction: Prediction) -> list[int]:
 def _pixels_of(prediction: Prediction, truth: Sample | None) -> Pixels:
     if prediction.pixels is not None:
         return prediction.pixels
-    from detectclf.data.images import read_image
+    from detectclf.imaging.images import read_image
 
     if truth is not None:
         return read_image(truth.path, span=truth.span)

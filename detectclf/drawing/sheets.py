@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    from detectclf.data.augment import DetectionAugment
+    from detectclf.datasets.augment import DetectionAugment
 
 GAP = 6  # pixels between tiles
 ALARM: Rgb = (255, 130, 90)
@@ -142,7 +142,7 @@ def sample_tiles(samples: Sequence[Sample], augment: DetectionAugment | None = N
         DataError: a slice cannot be read.
         UnsafeError: a slice is refused as unsafe.
     """
-    from detectclf.data.images import read_image
+    from detectclf.imaging.images import read_image
 
     tiles = []
     for sample in samples:

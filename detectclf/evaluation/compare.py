@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.config import EvaluateConfig
-from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, boxes_of
 from detectclf.evaluation.bootstrap import (
@@ -37,6 +36,7 @@ from detectclf.evaluation.headlines import show
 from detectclf.evaluation.matching import ClassMatches, Floats, class_matches, evaluate_coco
 from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.tables import text_table
+from detectclf.files import atomic_write
 from detectclf.types import Prediction
 
 LEVEL = 0.05

@@ -1,8 +1,8 @@
 """Source groups of the evaluated slices, and which of them the model has seen in training.
 
-Found by content (:mod:`detectclf.data.copies`): file names prove nothing. "Source" is the slice that copies, mirrored
-and re-encoded ones stem from; which patient a slice is of is not known in these data sets, so neither groups nor
-splits are patient-level.
+Found by content (:mod:`detectclf.duplicates.copies`): file names prove nothing. "Source" is the slice that copies,
+mirrored and re-encoded ones stem from; which patient a slice is of is not known in these data sets, so neither groups
+nor splits are patient-level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.fingerprints import Fingerprints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +48,8 @@ def find_origins(
     Raises:
         ValueError: ``groups`` is not one number per slice.
     """
-    from detectclf.data.copies import copies_between, find_copies
-    from detectclf.data.fingerprints import fingerprint_samples
+    from detectclf.duplicates.copies import copies_between, find_copies
+    from detectclf.duplicates.fingerprints import fingerprint_samples
 
     count = len(dataset.samples)
     if groups is not None and len(groups) != count:

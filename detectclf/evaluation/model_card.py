@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectclf.data.safety import atomic_write
 from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
 from detectclf.evaluation.report import LIMITS, RESEARCH_USE, split_unit
 from detectclf.evaluation.report_html import environment, flat
+from detectclf.files import atomic_write
 
 CARD_FILE = "MODEL_CARD.md"
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectclf.config import EvaluateConfig
-from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
 from detectclf.evaluation.caveats import fitted_here, fitted_note
@@ -23,11 +22,12 @@ from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leaks import Origins, find_origins
 from detectclf.evaluation.matching import Floats
 from detectclf.evaluation.mistakes import Mistake, worst_mistakes
+from detectclf.files import atomic_write
 from detectclf.types import Dataset, Prediction
 from detectclf.version import __version__
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.fingerprints import Fingerprints
 
 RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
 

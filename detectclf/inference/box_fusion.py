@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.data.overlaps import cover, iou
+from detectclf.boxes import cover, iou
 from detectclf.models.bundle import FusionParameters
 from detectclf.types import FloatArray, Places, StageOutputs
 

@@ -77,7 +77,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    from detectclf.data.images import image_suffix, is_dicom
+    from detectclf.imaging.images import image_suffix, is_dicom
 
     if path.name.casefold().endswith(PICTURE_SUFFIX):
         return False

@@ -15,8 +15,8 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import FusionClasses, fuse
-from detectclf.inference.novelty import MapStatistics, is_novel
-from detectclf.inference.prepared import Readable, Unreadable, prepare
+from detectclf.inference.ood import MapStatistics, is_novel
+from detectclf.inference.preprocess import Readable, Unreadable, prepare
 from detectclf.inference.refine import PlaceReader
 from detectclf.inference.sources import ImageSource
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detectclf.models.bundle import Bundle
-    from detectclf.models.detector_views import Found
     from detectclf.models.detectors import Detector
+    from detectclf.models.roi_features import Found
 
     Network = TypeVar("Network", bound=nn.Module)
 
@@ -73,7 +73,7 @@ class Predictor:
         """A copy of ``network`` on the device, as fast as it goes."""
         import torch
 
-        from detectclf.models.folding import folded
+        from detectclf.models.fuse_conv_bn import folded
 
         noise = torch.rand((1, channels, side, side), generator=torch.Generator().manual_seed(0))
         fast = folded(network.to(self.device).eval(), noise.to(self.device))
@@ -231,8 +231,8 @@ class Predictor:
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
-        from detectclf.inference.mirror import merge_views, with_mirrored
-        from detectclf.models.detector_views import View
+        from detectclf.inference.tta import merge_views, with_mirrored
+        from detectclf.models.roi_features import View
 
         mirror = self.bundle.fusion.mirror
         with MapStatistics(self._detector.backbone()) as statistics:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectclf.data.safety import atomic_write
 from detectclf.errors import ConfigError, DataError
+from detectclf.files import atomic_write
 from detectclf.inference.inputs import PICTURE_SUFFIX
 from detectclf.types import Prediction, order_classes
 

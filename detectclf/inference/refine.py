@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.data.crops import CropFrame
-from detectclf.data.images import resize_pad
-from detectclf.data.overlaps import iou
+from detectclf.boxes import iou
+from detectclf.datasets.crops import CropFrame
+from detectclf.imaging.images import resize_pad
 from detectclf.inference.box_fusion import SAME_PLACE_IOU
 from detectclf.types import FloatArray, Pixels, Places, StageOutputs
 
@@ -88,7 +88,7 @@ class PlaceReader:
         """
         import torch
 
-        from detectclf.inference.mirror import mirrored_boxes
+        from detectclf.inference.tta import mirrored_boxes
 
         if not crops:
             none = np.zeros((0, 4), dtype=np.float32)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from detectclf.errors import DataError, one_line
-from detectclf.types import ByteSpan, Pixels, Sample
+from detectclf.files import ByteSpan
+from detectclf.types import Pixels, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +41,7 @@ ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
 
 def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
     """One picture of a file; of a volume whose slice is not named the middle one, with a line in the log."""
-    from detectclf.data.images import middle_slice
+    from detectclf.imaging.images import middle_slice
 
     if frame is None and (frame := middle_slice(path, axis)) is not None:
         log.warning("%s: a volume; only slice %d is read (--frame N for another)", one_line(path), frame)
@@ -75,7 +76,7 @@ def pixels_of(source: ImageSource) -> Pixels:
     Raises:
         DataError, UnsafeError: it cannot be read, or is refused.
     """
-    from detectclf.data.images import read_image
+    from detectclf.imaging.images import read_image
 
     if isinstance(source, Sample):
         return read_image(source.path, span=source.span, root=Path(source.source) if source.source else None)
@@ -94,7 +95,7 @@ def _from_memory(source: Pixels | Image) -> Pixels:
     """
     from PIL import Image, ImageOps
 
-    from detectclf.data.raster import open_raster, read_raster
+    from detectclf.imaging.raster import open_raster, read_raster
 
     if isinstance(source, np.ndarray):
         array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from detectclf.data.safety import atomic_write
 from detectclf.errors import ModelError
+from detectclf.files import atomic_write
 from detectclf.models.knowledge import (
     NOVELTY_FILE,
     REMEMBERED_FILE,

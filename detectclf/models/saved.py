@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectclf.config import ClassifierConfig, DetectorConfig, RefinerConfig
-from detectclf.data.safety import atomic_write, read_bytes
 from detectclf.errors import DataError, ModelError
+from detectclf.files import atomic_write, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

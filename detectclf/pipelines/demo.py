@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectclf import pipelines
 from detectclf.config import (
     BundleConfig,
     BundleRecipe,
@@ -18,8 +17,12 @@ from detectclf.config import (
     EvaluateRecipe,
     PredictConfig,
 )
-from detectclf.data.safety import atomic_write
 from detectclf.errors import DataError
+from detectclf.files import atomic_write
+from detectclf.pipelines.bundle import Stages, bundle
+from detectclf.pipelines.evaluate import evaluate
+from detectclf.pipelines.predict import predict
+from detectclf.pipelines.train import train_classifier, train_detector
 from detectclf.recipes import load_recipe
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,7 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     Raises:
         DataError: ``out`` holds something that is not an earlier demo.
     """
-    from detectclf.data.phantom import write_sample_data
+    from detectclf.sample_data.export import write_sample_data
 
     began = time.perf_counter()
     _make_room(out)
@@ -71,21 +74,19 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     flags = {"data.sources": [str(sample)], "training.seed": seed}
     log.info("2/5 training a detector (box stage)")
     detector = out / "detector"
-    pipelines.train_detector(load_recipe(DetectorRecipe, "demo-detector", flags=flags), detector, quiet=quiet)
+    train_detector(load_recipe(DetectorRecipe, "demo-detector", flags=flags), detector, quiet=quiet)
     log.info("3/5 training a classifier (class stage)")
     classifier = out / "classifier"
-    pipelines.train_classifier(load_recipe(ClassifierRecipe, "demo-classifier", flags=flags), classifier, quiet=quiet)
+    train_classifier(load_recipe(ClassifierRecipe, "demo-classifier", flags=flags), classifier, quiet=quiet)
     log.info("4/5 bundling on the valid split, evaluating on the test split")
-    bundle = out / "bundle"
+    folder = out / "bundle"
     recipe = BundleRecipe(data=data, bundle=BundleConfig(name="detectclf-demo"))
-    pipelines.bundle(pipelines.Stages(detector, classifier), recipe, "valid", bundle)
-    done = pipelines.evaluate(
-        EvaluateRecipe(data=data), "test", model=bundle, out=out / "evaluation", command="detectclf demo"
-    )
+    bundle(Stages(detector, classifier), recipe, "valid", folder)
+    done = evaluate(EvaluateRecipe(data=data), "test", model=folder, out=out / "evaluation", command="detectclf demo")
     log.info("5/5 predicting with pictures")
     pictures = out / "predictions"
     inputs = _one_of_each(data)
-    pipelines.predict([str(p) for p in inputs], PredictConfig(), model=bundle, out=pictures, visualize=True)
+    predict([str(p) for p in inputs], PredictConfig(), model=folder, out=pictures, visualize=True)
     combined = done.report.record["combined"]
     return Demo(
         report=out / "evaluation" / "report.html",
@@ -116,7 +117,7 @@ def _make_room(out: Path) -> None:
 
 def _one_of_each(data: DataConfig) -> list[Path]:
     """A test slice of every class, one with a tumour first."""
-    from detectclf.data.dataset import open_dataset, require_split
+    from detectclf.datasets.dataset import open_dataset, require_split
 
     test = require_split(open_dataset(data), "test")
     first: dict[str | None, Path] = {}

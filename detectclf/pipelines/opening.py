@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError
@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
 
 
+def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"]) -> Dataset:
+    """The data set in one folder; raises DataError where there is none."""
+    from detectclf.datasets.dataset import open_dataset
+
+    return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes))
+
+
 def split_of(config: DataConfig, name: str) -> Dataset:
     """Split ``name`` of the data; raises DataError where there is none."""
-    from detectclf.data.dataset import open_dataset, require_split
+    from detectclf.datasets.dataset import open_dataset, require_split
 
     return require_split(open_dataset(config), name)
 

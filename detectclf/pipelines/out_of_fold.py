@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError, ModelError
-from detectclf.pipelines.facts import STAGES
+from detectclf.pipelines.metadata import STAGES
 from detectclf.pipelines.opening import check_classes
-from detectclf.pipelines.seen import fingerprints_of_run
+from detectclf.pipelines.provenance import fingerprints_of_run
 from detectclf.types import Dataset, StageOutputs
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.inference.fusion import FusionClasses
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
         ConfigError: a limit, which would leave slices of the folds out.
         DataError: the data cannot be read, have no known class, or have one that the runs do not know.
     """
-    from detectclf.data.dataset import open_dataset
-    from detectclf.data.fingerprints import fingerprint_samples
+    from detectclf.datasets.dataset import open_dataset
+    from detectclf.duplicates.fingerprints import fingerprint_samples
 
     if data.limit is not None:
         raise ConfigError("folds are of all slices, without a limit", remedy="leave out --limit or --folds")
@@ -159,8 +159,8 @@ def groups_and_seen(prints: Fingerprints, runs: Sequence[FoldRun]) -> tuple[list
     Copies are looked for among all that is here and all that was seen, for two slices that are here may be copies only
     by way of a third one that is not.
     """
-    from detectclf.data.copies import find_copies
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.copies import find_copies
+    from detectclf.duplicates.fingerprints import Fingerprints
 
     known = {run.path: fingerprints_of_run(run.path) for run in runs}
     distinct = Fingerprints.merged([prints, *known.values()])

@@ -11,7 +11,7 @@ from detectclf.errors import ConfigError
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ def train_detector(
         ConfigError: halves of heads are to be shown twice, and boxes are not those of all tumours and nothing else.
         DataError, ModelError, DeviceError, TrainingError: see each room.
     """
-    from detectclf.data.augment import detection_augment
-    from detectclf.data.loading import DetectionSlices
+    from detectclf.datasets.augment import detection_augment
+    from detectclf.datasets.loading import DetectionSlices
     from detectclf.models.detectors import build_detector
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import DetectionTask
@@ -54,8 +54,8 @@ def train_classifier(
     recipe: ClassifierRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """Trains the class stage and writes a run directory (default ``runs/ARCH``); errors as for the box stage."""
-    from detectclf.data.augment import classification_augment
-    from detectclf.data.loading import ClassificationSlices
+    from detectclf.datasets.augment import classification_augment
+    from detectclf.datasets.loading import ClassificationSlices
     from detectclf.models.classifiers import build_classifier
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import ClassificationTask
@@ -92,10 +92,10 @@ def train_refiner(
     Raises:
         ConfigError: boxes of the negative class are kept, of which a refiner makes nothing.
     """
-    from detectclf.data.augment import detection_augment
-    from detectclf.data.crops import CropSlices
+    from detectclf.datasets.augment import detection_augment
+    from detectclf.datasets.crops import CropSlices
     from detectclf.models.refiner import build_refiner
-    from detectclf.pipelines.confused import check_detector, confused_places
+    from detectclf.pipelines.hard_negatives import check_detector, confused_places
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import RefinementTask
 
@@ -151,9 +151,9 @@ class _Opened(NamedTuple):
 
 
 def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
-    from detectclf.data.dataset import open_dataset, require_split
+    from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.models.device import resolve_device
-    from detectclf.pipelines.seen import seen_through
+    from detectclf.pipelines.provenance import seen_through
 
     # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
     resolve_device(recipe.training.device)

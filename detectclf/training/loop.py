@@ -14,7 +14,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from detectclf.config import TrainingConfig
-from detectclf.data.loading import Batches, make_loader
+from detectclf.datasets.loading import Batches, make_loader
 from detectclf.errors import ModelError, TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -81,7 +81,7 @@ def fit(
         run: where everything is written.
         resume: go on from the run's checkpoint, if it has one, exactly as if there had been no interruption.
         progress: told of steps and epochs; main process only.
-        workers: loader processes, see :func:`detectclf.data.loading.make_loader`.
+        workers: loader processes, see :func:`detectclf.datasets.loading.make_loader`.
 
     Raises:
         TrainingError: a loss is not finite (with the names of the batch's files), or the run cannot be written.

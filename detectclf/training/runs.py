@@ -27,7 +27,7 @@ from detectclf.training.checkpoints import disk_error
 from detectclf.types import Dataset, Sample
 
 if TYPE_CHECKING:
-    from detectclf.data.fingerprints import Fingerprints
+    from detectclf.duplicates.fingerprints import Fingerprints
 
 Recipe = DetectorRecipe | ClassifierRecipe | RefinerRecipe
 
@@ -223,7 +223,7 @@ class Run:
         path = self.path / "fingerprints.safetensors"
         if not self.writes or path.is_file():
             return
-        from detectclf.data.fingerprints import Fingerprints, fingerprint_samples
+        from detectclf.duplicates.fingerprints import Fingerprints, fingerprint_samples
 
         fingerprints = Fingerprints.merged([fingerprint_samples(train), *seen])
         with self._writing():

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from detectclf.config import ClassifierConfig
-from detectclf.data.crops import CropSlices
-from detectclf.data.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
+from detectclf.datasets.crops import CropSlices
+from detectclf.datasets.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
 from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detectclf.config import AugmentConfig
-from detectclf.data.augment import detection_augment
+from detectclf.datasets.augment import detection_augment
 from detectclf.drawing.palette import CLASS_COLORS, OTHER_COLORS, UNKNOWN_COLOR, color_of, text_color_on
 from detectclf.drawing.sheets import (
     GAP,
@@ -198,7 +198,7 @@ def test_text_is_legible_on_its_ground(ground: tuple[int, int, int], ink: tuple[
 @pytest.mark.shared
 def test_real_slices_make_a_sheet(shared: Path) -> None:
     from detectclf.config import DataConfig
-    from detectclf.data.dataset import open_dataset
+    from detectclf.datasets.dataset import open_dataset
 
     data = open_dataset(DataConfig(sources=(shared / "data" / "boxed",), limit=8))
     sheet = contact_sheet(sample_tiles(spread(data, 8)), data.classes)

@@ -16,7 +16,7 @@ from evaluation_examples import CLASSES, example
 from PIL import Image
 
 from detectclf.config import EvaluateConfig
-from detectclf.data.fingerprints import fingerprint_samples
+from detectclf.duplicates.fingerprints import fingerprint_samples
 from detectclf.errors import DataError
 from detectclf.evaluation.headlines import HEADLINES, figure_at
 from detectclf.evaluation.report import Report, build_report, write_report

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectclf.data.overlaps import iou
+from detectclf.boxes import iou
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import (
     FusionClasses,

@@ -12,12 +12,13 @@ from PIL import Image
 from detectclf.config import PredictConfig
 from detectclf.drawing import draw_prediction
 from detectclf.errors import DataError, DeviceError, ModelError, UnsafeError
+from detectclf.files import ByteSpan
 from detectclf.inference.loading import load, load_runs
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import FileSlice
 from detectclf.models.bundle import Bundle, save_bundle
 from detectclf.models.saved import save_model
-from detectclf.types import ByteSpan, Prediction, Sample
+from detectclf.types import Prediction, Sample
 
 
 def same(one: Prediction, other: Prediction) -> None:

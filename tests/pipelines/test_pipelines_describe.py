@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectclf.pipelines.combine import describe
+from detectclf.pipelines.predict import describe
 from detectclf.types import Prediction
 
 

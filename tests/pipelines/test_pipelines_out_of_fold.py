@@ -11,20 +11,21 @@ import cv2
 import numpy as np
 import pytest
 
-from detectclf import pipelines
 from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
-from detectclf.data.copies import find_copies
-from detectclf.data.dataset import open_dataset
-from detectclf.data.fingerprints import Fingerprints, fingerprint, fingerprint_samples
-from detectclf.data.images import read_image
-from detectclf.data.phantom import write_sample_data
+from detectclf.datasets.dataset import open_dataset
+from detectclf.duplicates.copies import find_copies
+from detectclf.duplicates.fingerprints import Fingerprints, fingerprint, fingerprint_samples
 from detectclf.errors import ConfigError, ModelError
+from detectclf.imaging.images import read_image
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
-from detectclf.pipelines.label_doctor import diagnose, write_suspect_sheet
+from detectclf.pipelines.bundle import Stages, bundle
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_seen, out_of_fold
-from detectclf.pipelines.seen import FINGERPRINTS
+from detectclf.pipelines.provenance import FINGERPRINTS
+from detectclf.pipelines.suspect_labels import diagnose, write_suspect_sheet
+from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
 from detectclf.recipes import load_recipe
+from detectclf.sample_data.export import write_sample_data
 from detectclf.types import Pixels
 
 FOLDS = 2
@@ -41,9 +42,9 @@ SMALL = {
     },
 }
 KINDS: dict[str, tuple[Any, Any]] = {
-    "detector": (DetectorRecipe, pipelines.train_detector),
-    "classifier": (ClassifierRecipe, pipelines.train_classifier),
-    "refiner": (RefinerRecipe, pipelines.train_refiner),
+    "detector": (DetectorRecipe, train_detector),
+    "classifier": (ClassifierRecipe, train_classifier),
+    "refiner": (RefinerRecipe, train_refiner),
 }
 
 
@@ -86,8 +87,8 @@ def bundled(source: Path, runs: Path) -> Path:
     final = {kind: train(kind, source, source.parent / "final" / kind, ()) for kind in KINDS}
     out = source.parent / "bundle"
     recipe = BundleRecipe(data=DataConfig(sources=(source,)), predict=PredictConfig(device="cpu"))
-    stages = pipelines.Stages(final["detector"], final["classifier"], final["refiner"])
-    summary = pipelines.bundle(stages, recipe, "valid", out, folds=runs, report=source.parent / "report")
+    stages = Stages(final["detector"], final["classifier"], final["refiner"])
+    summary = bundle(stages, recipe, "valid", out, folds=runs, report=source.parent / "report")
     assert summary["split"] == "out of fold" and summary["samples"] == 48
     return out
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from detectclf.data.images import read_image
+from detectclf.imaging.images import read_image
 
 nibabel = pytest.importorskip("nibabel")
 

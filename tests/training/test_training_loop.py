@@ -91,7 +91,7 @@ def test_figures_are_in_original_pixels(samples: list[Sample]) -> None:
                 {"boxes": t["boxes"], "labels": t["labels"], "scores": torch.ones(len(t["labels"]))} for t in self.truth
             ]
 
-    from detectclf.data.loading import make_loader
+    from detectclf.datasets.loading import make_loader
 
     oracle, outputs = Oracle(), {}
     for batch in make_loader(task.valid, batch_size=3, seed=None, workers=0):
@@ -248,7 +248,7 @@ def test_batch_that_cannot_be_shared_out() -> None:
 def test_balanced_weights_match_scikit_learn(samples: list[Sample]) -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
-    from detectclf.data.loading import ClassificationSlices
+    from detectclf.datasets.loading import ClassificationSlices
     from detectclf.training.tasks import balanced_weights
 
     slices = ClassificationSlices(samples[:5], ("glioma", "no_tumor", "pituitary"), 32)

@@ -16,8 +16,8 @@ from detectclf.config import (
     DetectorRecipe,
     TrainingConfig,
 )
-from detectclf.data.augment import classification_augment, detection_augment
-from detectclf.data.loading import ClassificationSlices, DetectionSlices
+from detectclf.datasets.augment import classification_augment, detection_augment
+from detectclf.datasets.loading import ClassificationSlices, DetectionSlices
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
 from detectclf.training.environment import seed_everything

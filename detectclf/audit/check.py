@@ -1,0 +1,200 @@
+"""What is wrong with a data set: faults of annotations and images, names, balance, copies and leaks.
+
+Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder, the same one that training stops at, so
+that a data set without errors here is one that training takes. The source is only read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectclf.audit import names as audit_names
+from detectclf.audit import splits as audit_splits
+from detectclf.duplicates.copies import find_copies, fingerprint_samples
+from detectclf.duplicates.fingerprints import Fingerprints
+from detectclf.errors import DataError
+from detectclf.formats import read
+from detectclf.formats.faults import Faults
+from detectclf.imaging.intensity import UNSAFE
+from detectclf.types import Dataset, Pixels, Problem, Sample, canonical_class
+
+# What an image is like that is worth a look but does not spoil training; every other image fault is an error.
+_IMAGE_WARNINGS = frozenset({"wrong_extension"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditGroup:
+    """Files that show one source slice.
+
+    Attributes:
+        files: relative to their data set (with several data sets: as they lie).
+        splits: the splits that they are in, each once.
+        kind: how they differ; see :class:`detectclf.duplicates.copies.CopyGroup`.
+        members: their indices in :attr:`Audit.slices`.
+    """
+
+    files: tuple[str, ...]
+    splits: tuple[str, ...]
+    kind: str
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audit:
+    """The result of :func:`check`.
+
+    Attributes:
+        problems: every fault, errors first.
+        groups: files that show one source slice.
+        slices: the slices looked at, with the class names of the data.
+        splits: split -> number of slices.
+        classes: class -> number of slices; known spellings count for their canonical class.
+        folders: the data sets.
+    """
+
+    problems: tuple[Problem, ...]
+    groups: tuple[AuditGroup, ...]
+    slices: tuple[Sample, ...]
+    splits: dict[str, int]
+    classes: dict[str, int]
+    folders: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """How many slices were looked at."""
+        return len(self.slices)
+
+    @property
+    def leaks(self) -> int:
+        """How many groups cross splits."""
+        return sum(len(group.splits) > 1 for group in self.groups)
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems of severity ``error``."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether an image was refused as unsafe."""
+        return any(p.code == UNSAFE for p in self.problems)
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of ``data check --json``."""
+        groups = [{"files": list(g.files), "splits": list(g.splits), "kind": g.kind} for g in self.groups]
+        return {
+            "samples": self.samples,
+            "splits": self.splits,
+            "classes": self.classes,
+            "problems": [p.to_record() for p in self.problems],
+            "groups": groups,
+            "leaks": self.leaks,
+        }
+
+
+def check(
+    folders: Sequence[Path | str],
+    *,
+    format: str | None = None,
+    copies: bool = True,
+    class_map: Mapping[str, str] | None = None,
+) -> Audit:
+    """Looks for everything that is wrong with the data sets in ``folders``, taken together.
+
+    Args:
+        folders: exports in any format.
+        format: their format; by default found by looking.
+        copies: also look for copies of one slice, within and across splits and folders.
+        class_map: the user's own spellings, as ``data.class_map``.
+
+    Raises:
+        DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
+        UnsafeError: a name leads out of its folder, or an annotation file is too large. (An unsafe image is a problem
+            like any other, see :attr:`Audit.unsafe`: the rest is looked at.)
+    """
+    if not folders:
+        raise DataError("no data given", remedy="name a folder")
+    reports = [(Faults(Path(folder)), Path(folder)) for folder in folders]
+    parts = [read(folder, faults, format) for faults, folder in reports]
+    for (faults, _), part in zip(reports, parts, strict=True):
+        audit_names.check_unlisted(part, faults)
+        audit_names.check_prefixes(part, faults)
+        audit_splits.check_part(part, faults)
+    audit_names.check_classes(parts, [faults for faults, _ in reports], class_map or {})
+    slices = tuple(sample for part in parts for sample in part.samples)
+    merged = Dataset(slices, tuple({name: None for part in parts for name in part.classes}))
+    audit_splits.check_splits(merged, reports[0][0])
+    owners = [faults for (faults, _), part in zip(reports, parts, strict=True) for _ in part.samples]
+    fingerprints = _examine(slices, owners)
+    names = [_file_name(sample, owner, len(folders) > 1) for sample, owner in zip(slices, owners, strict=True)]
+    groups = _groups(fingerprints, slices, owners, names) if copies else ()
+    classes = Counter(canonical_class(s.label) or s.label for s in slices if s.label is not None)
+    return Audit(
+        _problems(reports),
+        groups,
+        slices,
+        {name: len(merged.split(name).samples) for name in merged.splits},
+        dict(sorted(classes.items())),
+        tuple(str(folder) for folder in folders),
+    )
+
+
+def _examine(slices: Sequence[Sample], owners: Sequence[Faults]) -> Fingerprints:
+    """Decodes every image once, for its faults and for its fingerprint."""
+    from detectclf.imaging.images import examine_image
+
+    found: dict[int, list[tuple[str, str]]] = {}
+    positions = {id(sample): index for index, sample in enumerate(slices)}
+
+    def look(sample: Sample) -> Pixels:
+        pixels, faults = examine_image(sample.path, span=sample.span)
+        if faults:
+            found[positions[id(sample)]] = faults
+        if pixels is None:
+            raise DataError("cannot be read", file=sample.path)
+        return pixels
+
+    fingerprints = fingerprint_samples(slices, read=look)
+    for index in sorted(found):
+        sample, faults = slices[index], owners[index]
+        for code, detail in found[index]:
+            text = detail if sample.span is None else f"{sample.name}: {detail}"
+            faults.add("warning" if code in _IMAGE_WARNINGS else "error", code, sample.path, None, text)
+    return fingerprints
+
+
+def _groups(
+    fingerprints: Fingerprints, slices: Sequence[Sample], owners: Sequence[Faults], names: Sequence[str]
+) -> tuple[AuditGroup, ...]:
+    groups = []
+    for group in find_copies(fingerprints):
+        members = [slices[i] for i in group.members]
+        splits = tuple(dict.fromkeys(s.split for s in members))
+        files = tuple(names[i] for i in group.members)
+        groups.append(AuditGroup(files, splits, group.kind, group.members))
+        labels = {canonical_class(s.label) or s.label for s in members if s.label is not None}
+        if len(labels) > 1:
+            detail = f"is a copy of {files[1]}, but the copies are called {' and '.join(sorted(labels))}"
+            owners[group.members[0]].warning("copies_disagree", members[0].path, detail)
+    return tuple(groups)
+
+
+def _file_name(sample: Sample, owner: Faults, several: bool) -> str:
+    name = sample.path.as_posix() if several else owner.relative(sample.path)
+    return name if sample.span is None else f"{name}:{sample.name}"
+
+
+def _problems(reports: Sequence[tuple[Faults, Path]]) -> tuple[Problem, ...]:
+    result = []
+    for faults, folder in reports:
+        for p in faults.problems:
+            file = p.file if len(reports) == 1 else (folder / p.file).as_posix()
+            result.append(Problem(p.severity, p.code, file, p.line, p.detail))
+    return tuple(sorted(result, key=lambda p: p.severity != "error"))
+
+
+__all__ = ["Audit", "AuditGroup", "check"]

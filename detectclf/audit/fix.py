@@ -1,0 +1,150 @@
+"""A mended copy of data sets, with a log of each change from which the original could be put together again.
+
+What is mended: boxes clipped, turned round or left out (:mod:`detectclf.formats.boxes`), boxes scaled to the real
+size of their image, classes in several known spellings given one, slices left out whose image is missing, unreadable
+or of no use. What only a person can decide, such as a slice that is called both a tumour and none, stays as it is and
+is reported as left over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detectclf.audit.check import check
+from detectclf.errors import DataError
+from detectclf.files import atomic_folder
+from detectclf.formats import FORMATS, detect_format, read, write
+from detectclf.formats.faults import Change, Faults
+from detectclf.formats.files import output_names, write_bytes
+from detectclf.imaging.intensity import UNSAFE
+from detectclf.types import Dataset, Problem, canonical_class, order_classes
+
+LOG_NAME = "fixes.jsonl"
+_USELESS = frozenset({"unreadable", "truncated", "zero_byte", UNSAFE, "multi_frame", "one_pixel"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fixes:
+    """What :func:`fix` did.
+
+    Attributes:
+        out: the mended copy; with several data sets, one folder each inside it.
+        log: the file with one line per change.
+        changes: how many changes were made.
+        remaining: the errors that are left for a person.
+    """
+
+    out: Path
+    log: Path
+    changes: int
+    remaining: tuple[Problem, ...]
+
+
+def fix(folders: Sequence[Path | str], out: Path | str, *, format: str | None = None) -> Fixes:
+    """Writes a mended copy of the data sets in ``folders`` to ``out``, each in its own format; the source stays.
+
+    ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
+    ``code``, ``split``, ``name`` and the value ``before`` and ``after``.
+
+    Raises:
+        DataError: a data set cannot be read, nothing is left of it, or ``out`` is not empty or lies inside one.
+        UnsafeError: as :func:`detectclf.audit.check.check`.
+    """
+    target = Path(out)
+    for folder in folders:
+        if target.resolve().is_relative_to(Path(folder).resolve()):
+            raise DataError("lies inside the data set", file=out, remedy="choose another --out")
+    names = _folder_names(folders)
+    lines: list[dict[str, Any]] = []
+    with atomic_folder(target) as partial:
+        for folder, name in zip(folders, names, strict=True):
+            lines += _fix_one(Path(folder), partial / name, name, format)
+        write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
+    remaining = check([target / name for name in names], format=format, copies=False).errors
+    return Fixes(target, target / LOG_NAME, sum(line["action"] != "copy" for line in lines), remaining)
+
+
+def _folder_names(folders: Sequence[Path | str]) -> list[str]:
+    """``.`` for one data set; else a name for each, none twice."""
+    if len(folders) == 1:
+        return ["."]
+    names: list[str] = []
+    for folder in folders:
+        name = Path(folder).resolve().name or "data"
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _fix_one(folder: Path, out: Path, name: str, format: str | None) -> list[dict[str, Any]]:
+    found = format or detect_format(folder)[0]
+    faults = Faults(folder)
+    dataset = read(folder, faults, found)
+    dataset = _without_useless(dataset, faults, FORMATS[found].holds_boxes, FORMATS[found].holds_unknown)
+    dataset = _one_spelling(dataset, faults)
+    if not dataset.samples:
+        raise DataError("nothing is left to write", file=folder, remedy=f"see `detectclf data check {folder}`")
+    write(dataset, out, found, drop_boxes=True)
+    start = {"action": "copy", "source": str(folder), "folder": name, "format": found, "names": _renamed(dataset)}
+    return [start, *({**change.to_record(), "folder": name} for change in faults.changes)]
+
+
+def _renamed(dataset: Dataset) -> dict[str, str]:
+    """New name -> original, for slices whose name the copy could not keep."""
+    result = {}
+    for split in dataset.splits:
+        samples = dataset.split(split).samples
+        for sample, name in zip(samples, output_names(samples), strict=True):
+            if name != sample.name and not sample.name.endswith(f"/{name}"):
+                result[f"{split}/{name}"] = sample.name
+    return result
+
+
+def _without_useless(dataset: Dataset, faults: Faults, holds_boxes: bool, holds_unknown: bool) -> Dataset:
+    """Leaves out images that decode to nothing, and slices of which nothing is known where the format needs it."""
+    from detectclf.imaging.images import inspect_image
+
+    kept = []
+    for sample in dataset.samples:
+        code = next((c for c, _ in inspect_image(sample.path, span=sample.span) if c in _USELESS), None)
+        unknown = not sample.boxed if holds_boxes else sample.label is None
+        if code is None and unknown and not holds_unknown:
+            code = "nothing_known"
+        if code is None:
+            kept.append(sample)
+            continue
+        boxes = [
+            {"xyxy": box.tolist(), "class": c} for box, c in zip(sample.boxes_xyxy, sample.box_labels, strict=True)
+        ]
+        before = {"class": sample.label, "boxes": boxes if sample.boxed else None}
+        faults.changes.append(Change("leave_out", code, sample.split, sample.name, before, None))
+    return replace(dataset, samples=tuple(kept))
+
+
+def _one_spelling(dataset: Dataset, faults: Faults) -> Dataset:
+    """Gives classes that come in several known spellings their canonical name."""
+    spellings: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        spellings.setdefault(canonical_class(name) or name, []).append(name)
+    names: Mapping[str, str] = {
+        name: known for known, found in spellings.items() for name in found if len(found) > 1 and name != known
+    }
+    for name, known in names.items():
+        faults.changes.append(Change("rename_class", "class_spelling", None, None, name, known))
+    samples = tuple(
+        replace(
+            s,
+            label=None if s.label is None else names.get(s.label, s.label),
+            box_labels=tuple(names.get(label, label) for label in s.box_labels),
+        )
+        for s in dataset.samples
+    )
+    classes = order_classes([names.get(name, name) for name in dataset.classes])
+    negative = None if dataset.negative is None else names.get(dataset.negative, dataset.negative)
+    return replace(dataset, samples=samples, classes=classes, negative=negative)
+
+
+__all__ = ["LOG_NAME", "Fixes", "fix"]

@@ -1,0 +1,72 @@
+"""Checks of names: class names, file names that contradict the label, images that no annotation names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from detectclf.datasets.class_names import is_main_kind, known_names, nearest_class
+from detectclf.formats.faults import Faults
+from detectclf.formats.files import image_files
+from detectclf.types import Dataset, Sample, canonical_class
+
+# File names of the public set that the Roboflow set was made from: Tr-gl_0010.jpg, Te-noTr_0003.jpg.
+_PREFIX = re.compile(r"^t[re]-(gl|me|no|pi)(?=t[re]|[-_ .\d])", re.IGNORECASE)
+
+
+def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map: Mapping[str, str]) -> None:
+    """Notes ``unknown_class``, ``class_spelling`` and ``unused_class``, over all data sets together.
+
+    Args:
+        parts: the data sets.
+        reports: where the faults of each go.
+        class_map: the user's own spellings.
+    """
+    known = known_names([name for part in parts for name in part.classes], class_map)
+    main = is_main_kind(known)
+    used = Counter(name for part in parts for sample in part.samples for name in _names_on(sample))
+    for part, faults in zip(parts, reports, strict=True):
+        spellings: dict[str, list[str]] = {}
+        for name in part.classes:
+            found = known[name]
+            spellings.setdefault(found or re.sub(r"[\W_]", "", name.casefold()), []).append(name)
+            if not used[name]:
+                faults.warning("unused_class", faults.root, f"class {name!r} is declared and on no slice")
+            elif main and found is None:
+                guess = nearest_class(name)
+                hint = f"; did you mean {guess}?" if guess else ""
+                faults.error("unknown_class", faults.root, f"class {name!r} on {used[name]} slices is not known{hint}")
+        for found_as, names in spellings.items():
+            if len(names) > 1:
+                detail = f"one class ({found_as}) is spelt {' and '.join(map(repr, names))}"
+                # Canonical classes are merged by the alias table; others would be trained on as two classes.
+                severity = faults.warning if found_as in known.values() else faults.error
+                severity("class_spelling", faults.root, detail)
+
+
+def _names_on(sample: Sample) -> set[str]:
+    return {name for name in (sample.label, *sample.box_labels) if name is not None}
+
+
+def check_prefixes(part: Dataset, faults: Faults) -> None:
+    """Notes ``name_contradicts_label``: a file called ``Tr-gl_...`` that is labelled as something else."""
+    for sample in part.samples:
+        match = _PREFIX.match(sample.name.rsplit("/", 1)[-1])
+        label = canonical_class(sample.label) if sample.label is not None else None
+        if match is not None and label is not None and canonical_class(match[1]) != label:
+            detail = f"{sample.name}: the name says {canonical_class(match[1])}, the label {label}"
+            faults.warning("name_contradicts_label", sample.path, detail)
+
+
+def check_unlisted(part: Dataset, faults: Faults) -> None:
+    """Notes ``unlisted_image``: an image beside the others that no annotation names."""
+    listed = {sample.path for sample in part.samples}
+    noted = {problem.file for problem in faults.problems}
+    for folder in sorted({sample.path.parent for sample in part.samples if sample.span is None}):
+        for path in image_files(folder):
+            if path not in listed and faults.relative(path) not in noted:
+                faults.warning("unlisted_image", path, "no annotation names this image; it is not used")
+
+
+__all__ = ["check_classes", "check_prefixes", "check_unlisted"]

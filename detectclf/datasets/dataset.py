@@ -1,0 +1,132 @@
+"""Opening the data set of a config: every source read, class names mapped, merged split by split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detectclf.config import DataConfig
+from detectclf.datasets.class_names import map_names
+from detectclf.errors import DataError
+from detectclf.formats import read
+from detectclf.formats.assemble import negative_of, slice_label
+from detectclf.formats.faults import Faults
+from detectclf.types import NEGATIVE_CLASS, Dataset, Sample, order_classes
+
+_log = logging.getLogger(__name__)
+
+_SPLIT_REMEDY = (
+    "name one of these with --split (when training: --set data.valid_split=NAME), or make new ones with "
+    "`detectclf data split`"
+)
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """Reads and merges every source of ``config``.
+
+    Class names become canonical (see :mod:`detectclf.datasets.class_names`), negative boxes are dropped or kept, and
+    the limit is applied. The label of a slice whose boxes are known comes from its tumour boxes; without any it is the
+    negative class. Only annotations and image headers are read.
+
+    Raises:
+        DataError: no source, no such folder, no annotations, an unknown class, no usable slice, or, unless
+            ``config.faults`` is ``mend``, the first error in the annotations with how many there are.
+        UnsafeError: a name in the annotations leads out of its folder, or a file is too large.
+    """
+    if not config.sources:
+        raise DataError("no data given", remedy="name a folder with --data DIR")
+    parts = [_read_source(Path(source), config) for source in config.sources]
+    mapping = _mapping(parts, config.class_map)
+    classes, negative = _classes(parts, mapping)
+    keep = config.negative_boxes == "keep"
+    samples = [_renamed(s, mapping, negative, keep) for part in parts for s in part.samples]
+    sources = tuple(source for part in parts for source in part.sources)
+    merged = Dataset(tuple(samples), classes, negative, sources)
+    if config.folds is not None:
+        from detectclf.datasets.folds import as_fold
+
+        merged = as_fold(merged, config)
+    return merged if config.limit is None else limited(merged, config.limit)
+
+
+def require_split(dataset: Dataset, name: str) -> Dataset:
+    """Only split ``name`` of ``dataset``.
+
+    Raises:
+        DataError: it has no slice.
+    """
+    chosen = dataset.split(name)
+    if chosen.samples:
+        return chosen
+    where = ", ".join(dataset.sources) or None
+    present = ", ".join(dataset.splits) or "no split at all"
+    raise DataError(f"split {name!r} is missing or empty; there is {present}", file=where, remedy=_SPLIT_REMEDY)
+
+
+def limited(dataset: Dataset, limit: int) -> Dataset:
+    """At most ``limit`` slices of each split, as even over the classes as they allow, and the same every time.
+
+    Slices are taken evenly from the list of each class, because neighbours in it are often slices of one head.
+    """
+    kept: set[int] = set()
+    for split in dataset.splits:
+        members: dict[str, list[int]] = {}
+        for index, sample in enumerate(dataset.samples):
+            if sample.split == split:
+                members.setdefault(sample.label or "", []).append(index)
+        left = limit
+        # The rarest class first, so that what it cannot use goes to the others.
+        for position, (_, indices) in enumerate(sorted(members.items(), key=lambda item: (len(item[1]), item[0]))):
+            share = min(len(indices), left // (len(members) - position))
+            kept.update(indices[i * len(indices) // share] for i in range(share))
+            left -= share
+    return replace(dataset, samples=tuple(s for i, s in enumerate(dataset.samples) if i in kept))
+
+
+def _read_source(source: Path, config: DataConfig) -> Dataset:
+    faults = Faults(source)
+    dataset = read(source, faults)
+    if config.faults == "stop":
+        faults.raise_first()
+    elif faults.errors:
+        _log.warning("%s: mended %d faults: %s", source, len(faults.errors), faults.summary())
+    if not dataset.samples:
+        raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
+    return dataset
+
+
+def _mapping(parts: Sequence[Dataset], class_map: Mapping[str, str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    used: set[str] = set()
+    for part in parts:
+        for name in part.classes:
+            names.setdefault(name, part.sources[0])
+        used.update(label for s in part.samples for label in (s.label, *s.box_labels) if label is not None)
+    return map_names(names, used, class_map)
+
+
+def _classes(parts: Sequence[Dataset], mapping: Mapping[str, str]) -> tuple[tuple[str, ...], str | None]:
+    classes = set(mapping.values())
+    negative = negative_of(classes)
+    clean = any(s.boxed and not s.box_labels for part in parts for s in part.samples)
+    if negative is None and clean:
+        # Images without any box are slices without a tumour, even where no class is named for them.
+        negative = NEGATIVE_CLASS
+        classes.add(NEGATIVE_CLASS)
+    return order_classes(sorted(classes)), negative
+
+
+def _renamed(sample: Sample, mapping: Mapping[str, str], negative: str | None, keep_negative: bool) -> Sample:
+    labels = tuple(mapping[label] for label in sample.box_labels)
+    if sample.boxed:
+        label = slice_label(sample.boxes_xyxy, labels, negative)
+    else:
+        label = None if sample.label is None else mapping[sample.label]
+    chosen = [i for i, name in enumerate(labels) if keep_negative or name != negative]
+    boxes = sample.boxes_xyxy[chosen]
+    return replace(sample, label=label, boxes_xyxy=boxes, box_labels=tuple(labels[i] for i in chosen))
+
+
+__all__ = ["limited", "open_dataset", "require_split"]

@@ -1,0 +1,88 @@
+"""Decoded slices, resized to a network's input, held in memory where they fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.imaging.images import read_image, resize_pad
+from detectclf.types import Pixels, Sample
+
+CACHE_SHARE = 0.25
+"""Share of the free memory that ``cache: auto`` may take."""
+
+
+class ResizedSlice(NamedTuple):
+    """``(S, S)`` pixels, input over original pixels, original size, and the size in ``pixels``; the rest is padding."""
+
+    pixels: Pixels
+    scale: float
+    width: int
+    height: int
+    inside: tuple[int, int]
+
+
+class SlicePixels:
+    """Decoded slices, resized to the network's input, kept in memory where wanted.
+
+    Args:
+        samples: the slices.
+        size: side of the square, pixels.
+        cache: ``memory``, ``none``, or ``auto``: in memory when all of it fits in a quarter of the free memory.
+    """
+
+    def __init__(self, samples: Sequence[Sample], size: int, cache: Literal["auto", "memory", "none"]) -> None:
+        self.samples, self.size = samples, size
+        need = len(samples) * size * size
+        self.cached = cache == "memory" or (cache == "auto" and need <= CACHE_SHARE * free_memory())
+        kept = len(samples) if self.cached else 0
+        # One block that loader processes share when they are forked, instead of one object per slice.
+        self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
+        self._facts: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
+
+    def fill(self) -> None:
+        """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
+
+        Raises:
+            DataError: a slice cannot be read.
+            UnsafeError: a slice is refused.
+        """
+        missing = [i for i, facts in enumerate(self._facts) if facts is None]
+        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(self.__getitem__, missing):
+                pass
+
+    def __getitem__(self, index: int) -> ResizedSlice:
+        """Slice ``index``; read-only for the caller.
+
+        Raises:
+            DataError: the file cannot be read, with its name.
+        """
+        if self.cached and (facts := self._facts[index]) is not None:
+            return ResizedSlice(self._block[index], *facts)
+        sample = self.samples[index]
+        root = Path(sample.source) if sample.source else None
+        original = read_image(sample.path, span=sample.span, root=root)
+        pixels, scale, inside = resize_pad(original, self.size)
+        facts = (scale, original.shape[1], original.shape[0], inside)
+        if self.cached:
+            self._block[index] = pixels
+            self._facts[index] = facts
+        return ResizedSlice(pixels, *facts)
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping, on this machine."""
+    # Comes with Accelerate; imported by name because it has no type stubs.
+    psutil = import_module("psutil")
+    return int(psutil.virtual_memory().available)
+
+
+__all__ = ["CACHE_SHARE", "ResizedSlice", "SlicePixels", "free_memory"]

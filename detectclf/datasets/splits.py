@@ -1,0 +1,117 @@
+"""A new train / valid / test split in which no source slice lies on two sides."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from detectclf.duplicates.copies import CopyGroup
+from detectclf.errors import DataError
+from detectclf.types import Dataset, Sample
+
+DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.7, "valid": 0.2, "test": 0.1}
+"""Share of the slices that each split gets."""
+
+_Stratum = tuple[str, bool]
+
+
+def grouped_split(
+    dataset: Dataset,
+    groups: Sequence[CopyGroup] = (),
+    ratios: Mapping[str, float] = DEFAULT_RATIOS,
+    seed: int = 0,
+) -> Dataset:
+    """Deals the samples out anew; all copies of a source slice go to one split.
+
+    Stratified by class and by presence of a box: within each stratum every split is filled in proportion. The largest
+    groups are dealt first, so that each split exceeds its share by no more than the size of a group.
+
+    Args:
+        dataset: the samples; their present splits do not matter.
+        groups: copies, as :func:`~detectclf.duplicates.copies.find_copies` gives them for ``dataset.samples``.
+        ratios: split name -> share; they are scaled to sum to 1.
+        seed: the same seed gives the same split.
+
+    Returns:
+        The same samples with new ``split`` values, in the order of the new splits, else as before. Samples of one
+        name that fall into one split keep their names: writers tell them apart.
+
+    Raises:
+        DataError: ratios that are not positive, or a group that crosses splits (which would be a bug here).
+    """
+    shares = _shares(ratios)
+    units = _units(len(dataset.samples), groups)
+    rng = np.random.default_rng(seed)
+    # Random order first, then by size (sort is stable): equal sizes stay shuffled.
+    order = sorted((units[i] for i in rng.permutation(len(units))), key=len, reverse=True)
+    total = Counter(_stratum(sample) for sample in dataset.samples)
+    wanted = {(name, key): share * count for name, share in shares.items() for key, count in total.items()}
+    room = {name: share * len(dataset.samples) for name, share in shares.items()}
+    assigned = [""] * len(dataset.samples)
+    for unit in order:
+        content = Counter(_stratum(dataset.samples[i]) for i in unit)
+        # Full splits take no more: else many small strata, each best put into the largest split, would overfill it.
+        fits = [name for name in shares if 2 * room[name] >= len(unit)] or [max(shares, key=lambda n: room[n])]
+        needs = {name: _need(name, content, wanted, room) for name in fits}
+        name = max(fits, key=lambda n: needs[n])
+        for key, count in content.items():
+            wanted[name, key] -= count
+        room[name] -= len(unit)
+        for index in unit:
+            assigned[index] = name
+    check_groups(assigned, groups, [sample.name for sample in dataset.samples])
+    position = {name: place for place, name in enumerate(shares)}
+    moved = [replace(s, split=name) for s, name in zip(dataset.samples, assigned, strict=True)]
+    return replace(dataset, samples=tuple(sorted(moved, key=lambda s: position[s.split])))
+
+
+def check_groups(splits: Sequence[str], groups: Sequence[CopyGroup], names: Sequence[str]) -> None:
+    """Makes sure that no group of copies lies in two splits.
+
+    Raises:
+        DataError: one does; the message names two of its slices.
+    """
+    for group in groups:
+        first = group.members[0]
+        for member in group.members[1:]:
+            if splits[member] != splits[first]:
+                raise DataError(
+                    f"leak: {names[first]} in {splits[first]} and its copy {names[member]} in {splits[member]}",
+                    remedy="split by groups of copies",
+                )
+
+
+def _shares(ratios: Mapping[str, float]) -> dict[str, float]:
+    if not ratios or any(not math.isfinite(share) or share < 0 for share in ratios.values()):
+        raise DataError(f"ratios must be numbers of 0 or more, not {dict(ratios)}", remedy="give such as 0.7,0.2,0.1")
+    total = sum(ratios.values())
+    if total <= 0:
+        raise DataError("ratios are all 0", remedy="give such as 0.7,0.2,0.1")
+    # A split of share 0 gets nothing, not the last leftover.
+    return {name: share / total for name, share in ratios.items() if share > 0}
+
+
+def _units(count: int, groups: Sequence[CopyGroup]) -> list[list[int]]:
+    """What must stay together: the groups, and each other sample alone."""
+    grouped: set[int] = set()
+    for group in groups:
+        if grouped & set(group.members) or not all(0 <= member < count for member in group.members):
+            raise DataError("groups of copies overlap, or belong to another data set", remedy="find the copies again")
+        grouped.update(group.members)
+    return [list(group.members) for group in groups] + [[i] for i in range(count) if i not in grouped]
+
+
+def _stratum(sample: Sample) -> _Stratum:
+    return (sample.label or "", len(sample.box_labels) > 0)
+
+
+def _need(
+    name: str, content: Counter[_Stratum], wanted: Mapping[tuple[str, _Stratum], float], room: Mapping[str, float]
+) -> tuple[float, float]:
+    """How many slices of this content split ``name`` is short of; between equals, how many of any."""
+    short = sum(count * wanted[name, key] for key, count in content.items()) / sum(content.values())
+    return short, room[name]

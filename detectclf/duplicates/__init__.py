@@ -1,0 +1,1 @@
+"""Which slices show one source slice: fingerprints, near-copies, leakage."""

@@ -1,0 +1,309 @@
+"""Which slices show the same source slice: exact, re-encoded, resized, mirrored, rotated, adjusted, cropped, noised.
+
+Three steps, none of which compares every pair: (1) each fingerprint becomes a short vector that mirroring and
+rotation do not change; (2) a k-d tree gives each slice its few nearest others; (3) only those are laid over each
+other and compared in detail. Slices joined by such pairs are one group.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.duplicates.alignment import (
+    DOUBTFUL,
+    ORIENTATIONS,
+    correlation,
+    halve,
+    head_view,
+    local_contrast,
+    similarity,
+    standardise,
+)
+from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples, usable_cores
+from detectclf.types import FloatArray
+
+Indices = npt.NDArray[np.int64]
+
+# Copies lie above, measured on the real slices: the most alike neighbouring slices of one head reach 0.932 as whole
+# slices and 0.908 as heads alone (scripts/bench_copies.py, docs/log.md).
+_SAME_SLICE, _SAME_HEAD = 0.935, 0.92
+# Or, for copies that were sharpened, heads of which all places are alike: neighbouring slices reach 0.861 there. (Of
+# whole slices this is no use: with the contrast changed, dark neighbours reach 0.911.)
+_EVEN_HEAD = 0.87
+# Pairs whose detail agrees less than this before alignment, in the best orientation, are not looked at further.
+_COARSE = 0.45
+# A slice is given up after so many neighbours in a row that are not its copies.
+_PATIENCE = 6
+_NEIGHBOURS = 20
+_REACH = 0.50
+_DIMENSIONS = 24
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Slices that show one source slice.
+
+    Attributes:
+        members: their indices, ascending, at least two.
+        kind: how they differ, the strongest difference in the group: ``exact``, ``reencoded``, ``resized``,
+            ``adjusted``, ``noised``, ``cropped``, ``mirrored``, ``flipped`` (up-down), ``rotated`` or ``transposed``.
+            A best guess for the reader; nothing is decided by it.
+        kinds: the same for each member against the first one (``exact`` for the first).
+    """
+
+    members: tuple[int, ...]
+    kind: str
+    kinds: tuple[str, ...]
+
+
+# Weakest first.
+KINDS = (
+    "exact",
+    "reencoded",
+    "resized",
+    "adjusted",
+    "noised",
+    "cropped",
+    "mirrored",
+    "flipped",
+    "rotated",
+    "transposed",
+)
+
+
+def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
+    """Groups of copies, ordered by their first member.
+
+    Time grows as N log N: each slice is compared in detail with at most a fixed number of others.
+    """
+    rows = fingerprints.rows
+    joined = _Joined(len(rows))
+    representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
+    distinct = representatives[_has_detail(rows)[representatives]]
+    if len(distinct) > 1:
+        # The whole slice finds what the head box cannot (its threshold moves with strong changes of contrast), and the
+        # head alone what was framed anew.
+        for head in (False, True):
+            _join_alike(rows, distinct, joined, head)
+    return [_describe(rows, group) for group in joined.groups()]
+
+
+def copies_between(kept: Fingerprints, other: Fingerprints) -> Indices:
+    """Indices of the slices of ``other`` that are copies of a slice of ``kept``, ascending.
+
+    Used to tell which test slices a model has seen, also from the fingerprints stored with a run.
+    """
+    both = Fingerprints(
+        np.concatenate([kept.rows, other.rows]),
+        kept.names + other.names,
+        kept.splits + other.splits,
+        kept.sources + other.sources,
+    )
+    seen: set[int] = set()
+    for group in find_copies(both):
+        if group.members[0] < len(kept):
+            seen.update(member - len(kept) for member in group.members if member >= len(kept))
+    return np.array(sorted(seen), dtype=np.int64)
+
+
+class _Joined:
+    """Disjoint sets (union-find with path halving)."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def find(self, item: int) -> int:
+        while self.parent[item] != item:
+            self.parent[item] = self.parent[self.parent[item]]
+            item = self.parent[item]
+        return item
+
+    def join(self, a: int, b: int) -> None:
+        first, second = sorted((self.find(a), self.find(b)))
+        self.parent[second] = first
+
+    def groups(self) -> list[list[int]]:
+        """The sets of two or more, members and sets ascending."""
+        sets: dict[int, list[int]] = {}
+        for item in range(len(self.parent)):
+            sets.setdefault(self.find(item), []).append(item)
+        return [members for members in sets.values() if len(members) > 1]
+
+
+def _join_exact(rows: Rows, readable: Indices, joined: _Joined) -> Indices:
+    """Joins slices of equal pixels and returns one of each: many exact copies must not crowd out other neighbours."""
+    first: dict[bytes, int] = {}
+    for index in readable.tolist():
+        known = first.setdefault(rows["digest"][index].tobytes(), index)
+        if known != index:
+            joined.join(known, index)
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def _has_detail(rows: Rows) -> npt.NDArray[np.bool_]:
+    # Constant slices look like each other and like nothing: only equal pixels make them copies.
+    return np.asarray((rows["levels"][:, 1] - rows["levels"][:, 0] >= 4) & (rows["size"].min(axis=1) >= 16))
+
+
+def _view(rows: Rows, head: bool) -> FloatArray:
+    thumbs = rows["thumb"].astype(np.float32)
+    return head_view(thumbs, rows["box"]) if head else thumbs
+
+
+def _vectors(rows: Rows, head: bool) -> FloatArray:
+    """``(N, _DIMENSIONS)``: what mirroring, flipping, rotating and changes of contrast leave as it is.
+
+    Mirroring an image only changes signs of its cosine coefficients, and transposing swaps them in pairs; so their
+    absolute values, each pair as its smaller and larger one, stay. The directions of largest spread are kept.
+    """
+    count = 12
+    angle = np.pi / SIDE * (np.arange(SIDE) + 0.5)
+    basis = (np.cos(np.arange(count)[:, None] * angle) * np.sqrt(2 / SIDE)).astype(np.float32)
+    upper = np.triu_indices(count)
+    off = upper[0] != upper[1]
+    parts = []
+    for start in range(0, len(rows), 1024):
+        images = local_contrast(_view(rows[start : start + 1024], head), 2.7, 10.7, 0.1)
+        size = np.abs(basis @ images @ basis.T)
+        turned = size.swapaxes(1, 2)
+        larger = np.maximum(size, turned)[:, upper[0], upper[1]]
+        smaller = np.minimum(size, turned)[:, upper[0], upper[1]][:, off]
+        part = np.concatenate([larger, smaller], axis=1)[:, 1:]
+        parts.append(part / (np.linalg.norm(part, axis=1, keepdims=True) + 1e-6))
+    features = np.concatenate(parts)
+    features -= features.mean(axis=0)
+    # eigh of the small covariance is deterministic and needs no copy of the features.
+    directions = np.linalg.eigh(features.T @ features)[1][:, -_DIMENSIONS:]
+    return np.ascontiguousarray(features @ directions, dtype=np.float32)
+
+
+def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
+    """Distance and index ``(N, k)`` of the nearest others of each; distance is infinite where there is none near."""
+    from scipy.spatial import cKDTree
+
+    wanted = min(_NEIGHBOURS + 1, len(vectors))
+    distance, index = cKDTree(vectors).query(vectors, k=wanted, distance_upper_bound=_REACH)
+    # A slice is its own nearest neighbour, or one of several at distance 0; pairs with itself are dropped later.
+    return np.asarray(distance), np.asarray(index, dtype=np.int64)
+
+
+def _join_alike(rows: Rows, distinct: Indices, joined: _Joined, head: bool) -> None:
+    """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
+
+    Pairs that are in one set already are passed over, and a slice stops after ``_PATIENCE`` failures in a row: the
+    copies of a slice are its nearest neighbours, whatever their number.
+    """
+    distance, neighbour = _nearest(_vectors(rows[distinct], head))
+    failures = np.zeros(len(distinct), np.int64)
+    for rank in range(distance.shape[1]):
+        active = np.flatnonzero((distance[:, rank] < np.inf) & (failures < _PATIENCE))
+        near = neighbour[active, rank]
+        apart = [joined.find(a) != joined.find(b) for a, b in zip(distinct[active], distinct[near], strict=True)]
+        failures[active[~np.array(apart, bool)]] = 0
+        active, near = active[apart], near[apart]
+        # Each pair once, though both may name each other.
+        order = np.unique(np.sort(np.stack([active, near], axis=1), axis=1), axis=0).reshape(-1, 2)
+        alike = _alike(rows, distinct[order], head)
+        failures[active] += 1
+        failures[order[alike].ravel()] = 0
+        for a, b in distinct[order[alike]].tolist():
+            joined.join(a, b)
+
+
+def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
+    """Which of ``pairs`` ``(N, 2)`` are copies."""
+
+    def one(batch: Indices) -> npt.NDArray[np.bool_]:
+        return _are_copies(rows[batch[:, 0]], rows[batch[:, 1]], head)
+
+    batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
+    # NumPy lets go of Python's lock in its loops.
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
+        found = list(pool.map(one, batches))
+    return np.concatenate([*found, np.zeros(0, np.bool_)])
+
+
+def _are_copies(a: Rows, b: Rows, head: bool) -> npt.NDArray[np.bool_]:
+    alike, _, _, weak = compare(a, b, head)
+    if head:
+        return np.asarray((alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD))
+    same = np.asarray(alike >= _SAME_SLICE)
+    # Where the whole slices leave it open, the heads decide.
+    open_ = np.flatnonzero((alike >= DOUBTFUL) & ~same)
+    if len(open_):
+        same[open_] = _are_copies(a[open_], b[open_], head=True)
+    return same
+
+
+def compare(a: Rows, b: Rows, head: bool = False) -> tuple[FloatArray, Indices, FloatArray, FloatArray]:
+    """Compares each slice of ``a`` with its partner in ``b``, in the orientation that fits best.
+
+    Args:
+        a, b: ``(N,)`` fingerprints.
+        head: look at the heads alone instead of the whole slices.
+
+    Returns:
+        Similarity ``(N,)`` in [-1, 1] (0 where even the coarse look differs), the index into ``ORIENTATIONS`` of
+        what turns ``b`` into ``a``, the motion ``(N, 4)`` that remains, and how alike the less alike places are.
+    """
+    fixed, moving = _view(a, head), _view(b, head)
+    detail_a, detail_b = (local_contrast(halve(x), 0.8, 3.0, 0.1) for x in (fixed, moving))
+    coarse = np.stack([correlation(detail_a, turn(detail_b)) for _, turn in ORIENTATIONS], axis=1)
+    orientation = coarse.argmax(axis=1)
+    worth = coarse.max(axis=1) >= _COARSE
+    alike, weak, motion = np.zeros(len(a), np.float32), np.zeros(len(a), np.float32), np.zeros((len(a), 4), np.float32)
+    for number, (_, turn) in enumerate(ORIENTATIONS):
+        chosen = np.flatnonzero(worth & (orientation == number))
+        if len(chosen):
+            turned = np.ascontiguousarray(turn(moving[chosen]))
+            alike[chosen], motion[chosen], weak[chosen] = similarity(fixed[chosen], turned)
+    return alike, orientation, motion, weak
+
+
+def _describe(rows: Rows, members: list[int]) -> CopyGroup:
+    first = np.repeat(rows[members[:1]], len(members))
+    others = rows[members]
+    kinds = ["exact"] * len(members)
+    differ = np.flatnonzero((first["digest"] != others["digest"]).any(axis=1))
+    # In batches: a group may be as large as the data set.
+    for batch in (differ[start : start + _BATCH] for start in range(0, len(differ), _BATCH)):
+        alike, orientation, motion, _ = compare(first[batch], others[batch])
+        framed = compare(first[batch], others[batch], head=True)
+        # The head alone decides only where whole slices do not match: its motion says less of a crop.
+        anew = (alike < 0.8) & (framed[0] > alike)
+        orientation[anew], motion[anew] = framed[1][anew], framed[2][anew]
+        for place, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):
+            kinds[place] = _kind(rows[members[0]], rows[members[place]], turned, moved)
+    return CopyGroup(tuple(members), max(kinds, key=KINDS.index), tuple(kinds))
+
+
+def _kind(first: np.void, other: np.void, orientation: int, motion: FloatArray) -> str:
+    name = ORIENTATIONS[orientation][0]
+    if name != "same":
+        return name
+    if np.abs(motion).max() > 0.01:
+        return "cropped"
+    if abs(float(first["noise"]) - float(other["noise"])) > 2.0:
+        return "noised"
+    if np.abs(first["levels"] - other["levels"]).max() > 6:
+        return "adjusted"
+    a, b = standardise(first["thumb"][None].astype(np.float32)), standardise(other["thumb"][None].astype(np.float32))
+    if np.abs(a - b).mean() > 0.05:
+        return "adjusted"
+    return "resized" if (first["size"] != other["size"]).any() else "reencoded"
+
+
+__all__ = [
+    "CopyGroup",
+    "Fingerprints",
+    "compare",
+    "copies_between",
+    "find_copies",
+    "fingerprint",
+    "fingerprint_samples",
+]

@@ -1,0 +1,237 @@
+"""What is kept of a slice to find its copies again: a small thumbnail with a few numbers, 4.2 KB.
+
+The thumbnail is stretched to a square and to the full grey range, so that resizing, brightness and contrast are gone
+before anything is compared. The head box allows a second look at the head alone, whatever its margin; size, grey range
+and noise only serve to name the kind of copy afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectclf.errors import DataError
+from detectclf.files import atomic_write
+from detectclf.types import Pixels, Sample
+
+SIDE = 64
+"""Side of the thumbnail, pixels: at this size neighbouring slices of one head still differ clearly."""
+
+ROW = np.dtype(
+    [
+        ("thumb", np.uint8, (SIDE, SIDE)),
+        ("digest", np.uint8, (16,)),  # BLAKE2b of shape and pixels: equal exactly for exact copies
+        ("size", np.uint32, (2,)),  # width, height; 0, 0 for a slice that cannot be read
+        ("levels", np.float32, (2,)),  # grey levels that the thumbnail's 0 and 255 stand for
+        ("box", np.float32, (4,)),  # head box xyxy as shares of width and height
+        ("noise", np.float32),  # standard deviation of the pixel noise, grey levels
+    ]
+)
+"""One slice's fingerprint."""
+
+Rows = npt.NDArray[np.void]
+"""Array of :data:`ROW`, shape ``(N,)``."""
+
+_VERSION = "1"
+_WORK_SIDE = 192
+
+
+def fingerprint(pixels: Pixels) -> Rows:
+    """The fingerprint of one slice.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
+
+    Returns:
+        An array of :data:`ROW` with shape ``(1,)``.
+    """
+    import cv2
+
+    height, width = pixels.shape
+    row = np.zeros(1, dtype=ROW)
+    digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
+    digest.update(pixels.tobytes())
+    row["digest"] = np.frombuffer(digest.digest(), np.uint8)
+    row["size"] = (width, height)
+    row["noise"] = _noise(pixels)
+    small = cv2.resize(pixels, (_WORK_SIDE, _WORK_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    row["box"] = np.array(_head_box(small), np.float32) / _WORK_SIDE
+    thumb = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low, high = float(thumb.min()), float(thumb.max())
+    row["levels"] = (low, high)
+    row["thumb"] = np.rint((thumb - low) * (255.0 / max(high - low, 1e-6)))
+    return row
+
+
+def _noise(pixels: Pixels) -> float:
+    # Immerkaer 1996, "Fast noise variance estimation".
+    # Every other row is enough, and halves the time.
+    p = pixels[::2].astype(np.int16)
+    if min(p.shape) < 3:
+        return 0.0
+    mask = p[:-2, :-2] + p[:-2, 2:] + p[2:, :-2] + p[2:, 2:] + 4 * p[1:-1, 1:-1]
+    mask = mask - 2 * (p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:])
+    return float(np.abs(mask).mean() / 6.0)
+
+
+def _head_box(small: npt.NDArray[np.float32]) -> tuple[int, int, int, int]:
+    """Box ``xyxy`` round everything clearly brighter than the background, in pixels of ``small``."""
+    import cv2
+
+    side = small.shape[0]
+    low, high = np.percentile(small, [2, 99])
+    mask = cv2.GaussianBlur(small, (0, 0), 1.2) > low + 0.12 * (high - low)
+    rows = np.flatnonzero(mask.mean(axis=1) > 0.04)
+    columns = np.flatnonzero(mask.mean(axis=0) > 0.04)
+    if high - low < 4 or len(rows) < side // 12 or len(columns) < side // 12:
+        return 0, 0, side, side
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fingerprints:
+    """Fingerprints of many slices with where each comes from; index ``i`` is the ``i``-th sample given.
+
+    Attributes:
+        rows: ``(N,)`` of :data:`ROW`.
+        names, splits, sources: of each slice, as in :class:`~detectclf.types.Sample`.
+    """
+
+    rows: Rows
+    names: tuple[str, ...]
+    splits: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """``(N,)``: which slices could be read; the others are copies of nothing."""
+        return np.asarray(self.rows["size"][:, 0] > 0)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
+        """All of ``parts``, slices of the same pixels once; the first one's name is kept."""
+        first: dict[bytes, tuple[int, int]] = {}
+        for number, part in enumerate(parts):
+            for row, digest in enumerate(part.digests):
+                first.setdefault(digest, (number, row))
+        rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
+        names, splits, sources = (
+            tuple(getattr(parts[number], of)[row] for number, row in first.values())
+            for of in ("names", "splits", "sources")
+        )
+        return cls(rows, names, splits, sources)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """Of the pixels of each slice: the same for exact copies, and for all slices that could not be read."""
+        return [digest.tobytes() for digest in self.rows["digest"]]
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file, in one step so that no half-written file is left."""
+        from safetensors.numpy import save
+
+        tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}
+        lists = {"names": self.names, "splits": self.splits, "sources": self.sources}
+        meta = {key: json.dumps(value) for key, value in lists.items()}
+        atomic_write(Path(path), save(tensors, metadata={"fingerprints": _VERSION, **meta}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Fingerprints:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            DataError: no such file, or not a file of fingerprints.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                meta: dict[str, str] = file.metadata() or {}
+                if meta.get("fingerprints") != _VERSION:
+                    raise DataError(
+                        f"fingerprints of version {meta.get('fingerprints')}, not {_VERSION}",
+                        file=path,
+                        remedy="make them again",
+                    )
+                lists = [tuple(str(item) for item in json.loads(meta[key])) for key in ("names", "splits", "sources")]
+                rows = np.zeros(len(lists[0]), dtype=ROW)
+                for name in ROW.names or ():
+                    tensor = file.get_tensor(name)
+                    if tensor.shape != rows[name].shape or tensor.dtype != rows[name].dtype:
+                        raise DataError(f"{name} has shape {tensor.shape} of {tensor.dtype}", file=path)
+                    rows[name] = tensor
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DataError("not a file of fingerprints", file=path, remedy="make them again") from error
+        if any(len(item) != len(rows) for item in lists):
+            raise DataError("names, splits and sources differ in number", file=path, remedy="make them again")
+        return cls(rows, lists[0], lists[1], lists[2])
+
+
+def fingerprint_samples(
+    samples: Sequence[Sample],
+    *,
+    workers: int | None = None,
+    read: Callable[[Sample], Pixels] | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Fingerprints:
+    """Fingerprints of ``samples``, in their order; a slice that cannot be read gets a row that matches nothing.
+
+    Args:
+        samples: the slices.
+        workers: threads (decoding and resizing run outside Python's lock); by default one per core, up to 8.
+        read: how a slice becomes ``(H, W)`` uint8; by default :func:`detectclf.imaging.images.read_image`.
+        progress: called with the number of slices done so far.
+    """
+    reader = read or _read
+
+    def one(sample: Sample) -> Rows:
+        try:
+            return fingerprint(reader(sample))
+        except (DataError, OSError):
+            return np.zeros(1, dtype=ROW)
+
+    rows = np.zeros(len(samples), dtype=ROW)
+    done = 0
+    with ThreadPoolExecutor(max_workers=max(1, workers if workers is not None else usable_cores())) as pool:
+        # Handed out in blocks: a hundred thousand waiting tasks would hold memory for nothing.
+        for block in _blocks(samples, 256):
+            for row in pool.map(one, block):
+                rows[done] = row[0]
+                done += 1
+            if progress is not None:
+                progress(done)
+    return Fingerprints(
+        rows, tuple(s.name for s in samples), tuple(s.split for s in samples), tuple(s.source for s in samples)
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at most 8: threads beyond that wait for memory."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, 8)
+
+
+def _blocks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    rest = iter(samples)
+    while block := list(islice(rest, size)):
+        yield block
+
+
+def _read(sample: Sample) -> Pixels:
+    from detectclf.imaging.images import read_image
+
+    pixels: Pixels = read_image(sample.path, span=sample.span)
+    return pixels

@@ -1,0 +1,46 @@
+"""From one export format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectclf.errors import DataError
+from detectclf.files import atomic_folder
+from detectclf.formats import read, write
+from detectclf.formats.faults import Faults
+from detectclf.types import Dataset
+
+
+def convert(
+    folder: Path | str, out: Path | str, to: str, from_: str | None = None, *, drop_boxes: bool = False
+) -> Dataset:
+    """Writes the data set in ``folder`` to ``out`` in another format; images go byte for byte.
+
+    Args:
+        folder: the export.
+        out: where the new one goes; must be empty or not there.
+        to: a row of :data:`detectclf.formats.FORMATS`.
+        from_: its format; by default found by looking.
+        drop_boxes: agree that a format without boxes loses them.
+
+    Returns:
+        The data set that was written.
+
+    Raises:
+        DataError: faulty annotations, or content that the format cannot hold.
+        UnsafeError: a name leads out of the folder, or a file is a bomb, a device or too large.
+    """
+    source = Path(folder)
+    faults = Faults(source)
+    dataset = read(source, faults, from_)
+    faults.raise_first(f"write a mended copy first: detectclf data check {source} --fix --out DIR")
+    if not dataset.samples:
+        raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
+    if Path(out).resolve().is_relative_to(source.resolve()):
+        raise DataError("lies inside the data set", file=out, remedy="choose another --out")
+    with atomic_folder(out) as partial:
+        write(dataset, partial, to, drop_boxes=drop_boxes)
+    return dataset
+
+
+__all__ = ["convert"]

@@ -1,0 +1,187 @@
+"""Finding the split folders, annotation files and images of an export, and copying images into a new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from detectclf.errors import DataError, one_line
+from detectclf.files import check_inside, read_bytes, resolve_inside
+from detectclf.types import Dataset, Sample
+
+LIMIT_TEXT_BYTES = 64 * 2**20
+"""Largest annotation file of the formats that are plain text."""
+_LIMIT_IMAGE_BYTES = 2 * 2**30
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def split_name(name: str) -> str:
+    """The usual name of a split for its spellings (``val`` is ``valid``); other names stay as they are."""
+    return _SPLIT_NAMES.get(name.casefold(), name)
+
+
+def is_split_name(name: str) -> bool:
+    """Whether ``name`` is one of the usual names of splits."""
+    return name.casefold() in _SPLIT_NAMES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly inside ``folder``, sorted, hidden ones left out."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    return [folder / name for name in names]
+
+
+def split_folders(folder: Path, holds: Callable[[Path], bool]) -> list[tuple[str, Path]]:
+    """``(split, its folder)`` for each subfolder that ``holds`` takes; the folder itself is one split ``train``.
+
+    Raises:
+        UnsafeError: a split folder is a symlink that leads out of the data set.
+    """
+    inside = [(split_name(sub.name), check_inside(folder, sub)) for sub in subfolders(folder) if holds(sub)]
+    own = [("train", folder)] if holds(folder) else []
+    return own + inside
+
+
+def files_with(folder: Path, *suffixes: str) -> list[Path]:
+    """The files directly inside ``folder`` whose name ends in one of ``suffixes`` (any case), sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.name.casefold().endswith(suffixes) and not e.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in names]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly inside ``folder``, sorted; hidden files (``._a.jpg`` of macOS) are left out."""
+    from detectclf.imaging.images import IMAGE_SUFFIXES
+
+    return [p for p in files_with(folder, *IMAGE_SUFFIXES) if not p.name.startswith(".")]
+
+
+def find_image(name: str, folders: Sequence[Path]) -> Path:
+    """The first of ``folders`` that has a file ``name``; where none has it, the place in the first.
+
+    Raises:
+        UnsafeError: ``name`` leads out of the folder.
+        DataError: ``name`` is empty, or no file can have it.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        reason = f"{name[:80]!r} is a name that no file can have"
+        raise DataError(reason, file=folders[0], remedy="correct the annotation") from None
+    # Tools on Windows write "images\\a.jpg".
+    spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
+    places = [resolve_inside(folder, spelling) for folder in folders for spelling in spellings]
+    return next((place for place in places if is_there(place)), places[0])
+
+
+def is_there(path: Path) -> bool:
+    """Whether ``path`` exists; ``False`` for a name that the file system cannot have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def read_text(path: Path, root: Path) -> str:
+    """The text of a small annotation file; bytes that are not UTF-8 are kept as Python keeps them in file names.
+
+    Raises:
+        DataError: cannot be read. UnsafeError: too large, or leads out of ``root``.
+    """
+    return read_bytes(path, limit_bytes=LIMIT_TEXT_BYTES, root=root).decode("utf-8-sig", "surrogateescape")
+
+
+def by_split(dataset: Dataset) -> list[tuple[str, list[Sample]]]:
+    """``(split, its samples)`` in the order of splits."""
+    return [(name, [s for s in dataset.samples if s.split == name]) for name in dataset.splits]
+
+
+def box_classes(dataset: Dataset) -> list[str]:
+    """Class names that a box format declares: all but a negative class that no box has."""
+    used = {label for sample in dataset.samples for label in sample.box_labels}
+    return [c for c in dataset.classes if c in used or c != dataset.negative]
+
+
+def output_names(samples: Sequence[Sample], *, unique_stems: bool = False) -> list[str]:
+    """A flat file name for each sample of one split, unique also where the file system ignores case.
+
+    ``glioma/a.jpg`` becomes ``a.jpg``; a name that is taken gets a number. With ``unique_stems`` also ``a.png`` beside
+    ``a.jpg`` gets one, for formats that keep one annotation file per image.
+    """
+    taken: set[str] = set()
+    result = []
+    for sample in samples:
+        flat = PurePosixPath(sample.name.replace("\\", "/")).name or "image"
+        path, number, name = PurePosixPath(flat), 1, flat
+        while (name.casefold() if not unique_stems else PurePosixPath(name).stem.casefold()) in taken:
+            number += 1
+            name = f"{path.stem}-{number}{path.suffix}"
+        taken.add(PurePosixPath(name).stem.casefold() if unique_stems else name.casefold())
+        result.append(name)
+    return result
+
+
+def encoded_image(sample: Sample) -> bytes:
+    """The image of ``sample`` byte for byte, from its file or its container.
+
+    Raises:
+        DataError: cannot be read.
+    """
+    return read_bytes(sample.path, limit_bytes=_LIMIT_IMAGE_BYTES, span=sample.span)
+
+
+def copy_image(sample: Sample, target: Path) -> None:
+    """Writes the image of ``sample`` byte for byte to ``target``, whose folder is made.
+
+    Raises:
+        DataError: cannot be read or written.
+    """
+    write_bytes(target, encoded_image(sample))
+
+
+def write_bytes(target: Path, content: bytes | str) -> None:
+    """Writes a file of a new export (which becomes visible as a whole, so that no file needs to be atomic itself).
+
+    Raises:
+        DataError: cannot be written, such as on a full disk.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except (OSError, ValueError) as error:
+        reason = f"cannot be written ({one_line(error.strerror if isinstance(error, OSError) else error)})"
+        raise DataError(reason, file=target, remedy="check space and permission") from error
+
+
+__all__ = [
+    "box_classes",
+    "by_split",
+    "copy_image",
+    "encoded_image",
+    "files_with",
+    "find_image",
+    "image_files",
+    "is_split_name",
+    "is_there",
+    "output_names",
+    "read_text",
+    "split_folders",
+    "split_name",
+    "subfolders",
+    "write_bytes",
+]

@@ -1,0 +1,121 @@
+"""JSON from strangers: bounded, with its repeated keys found, and the line of each object known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from detectclf.errors import DataError, UnsafeError
+from detectclf.files import read_bytes
+from detectclf.formats.faults import Faults
+
+LIMIT_BYTES = 256 * 2**20
+"""Largest annotation file: a COCO export of about 500,000 slices."""
+_LIMIT_ITEMS = 16_000_000
+"""Most values in one file. Python needs up to 72 bytes for one, so that 16 million stay well under 2 GiB."""
+_LINES_BYTES = 16 * 2**20
+"""Largest file whose lines are counted: up to two seconds."""
+_REMEDY = "export the data set again"
+# In a string a brace is none; the backslash takes the next character with it.
+_TOKEN = re.compile(r'\\.|["{}\n]')
+
+
+class Record(dict[str, Any]):
+    """An object of a JSON file.
+
+    Attributes:
+        line: where it starts, from 1; ``None`` where lines were not counted.
+    """
+
+    __slots__ = ("line",)  # a dictionary of its own would make millions of small objects four times as large
+    line: int | None
+
+
+def read_json(path: Path, faults: Faults, root: Path) -> Any:
+    """The content of a JSON file, its objects as :class:`Record`.
+
+    ``NaN`` and ``1e999`` come as floats, for the checks of boxes to find.
+
+    Args:
+        path: the file.
+        faults: gets ``duplicate_key`` for objects that say something twice.
+        root: folder that the file may not lead out of.
+
+    Raises:
+        DataError: not JSON, nested too deep, or a number of thousands of digits.
+        UnsafeError: larger than :data:`LIMIT_BYTES`, or of so many values that they would fill the memory.
+    """
+    data = read_bytes(path, limit_bytes=LIMIT_BYTES, root=root)
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > _LIMIT_ITEMS:
+        raise UnsafeError(f"holds more than {_LIMIT_ITEMS} values", file=path, remedy="split the data set")
+    repeated: dict[str, None] = {}
+    lines: Iterator[int | None] = repeat(None)
+
+    def as_record(pairs: list[tuple[str, Any]]) -> Record:
+        result = Record(pairs)
+        result.line = next(lines, None)
+        if len(result) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repeated.update(dict.fromkeys(key for key, count in counts.items() if count > 1))
+        return result
+
+    try:
+        text = data.decode("utf-8-sig")
+        if len(data) <= _LINES_BYTES:
+            lines = _lines_of_objects(text) if "\n" in text else repeat(1)
+        content = json.loads(text, object_pairs_hook=as_record)
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON ({error.msg})", file=path, line=error.lineno, remedy=_REMEDY) from None
+    except UnicodeDecodeError:
+        raise DataError("not JSON (not UTF-8 text)", file=path, remedy=_REMEDY) from None
+    except RecursionError:
+        raise DataError("JSON nested too deep", file=path, remedy=_REMEDY) from None
+    except ValueError:
+        raise DataError("a number with thousands of digits", file=path, remedy=_REMEDY) from None
+    for key in repeated:
+        faults.error("duplicate_key", path, f"an object has the key {key[:80]!r} twice; the last one counts")
+    return content
+
+
+def _lines_of_objects(text: str) -> Iterator[int | None]:
+    """The line that each object of valid JSON starts in, in the order in which the objects end, as a parser does."""
+    line, in_string, open_objects = 1, False, []
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if token == '"':
+            in_string = not in_string
+        elif token == "\n":
+            line += 1
+        elif token == "{" and not in_string:
+            open_objects.append(line)
+        elif token == "}" and not in_string:
+            yield open_objects.pop()
+
+
+def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[Record]:
+    """The list of objects under ``key``; what is no object is a ``bad_record`` and left out.
+
+    Raises:
+        DataError: ``content`` is no object, or has no such list.
+    """
+    value = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(value, list):
+        raise DataError(f"has no list {key!r}", file=path, remedy=_REMEDY)
+    return objects_in(value, key, path, faults)
+
+
+def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[Record]:
+    """The objects among ``values``; each other value is a ``bad_record``."""
+    for index, value in enumerate(values):
+        if not isinstance(value, Record):
+            faults.error("bad_record", path, f"{what}[{index}] is not an object")
+            faults.drop("bad_record", path, value)
+    return [value for value in values if isinstance(value, Record)]
+
+
+__all__ = ["LIMIT_BYTES", "Record", "objects_in", "read_json", "records_of"]

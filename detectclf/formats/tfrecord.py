@@ -1,0 +1,215 @@
+"""TFRecord with the features of the TF Object Detection API, and ``NAME_label_map.pbtxt`` beside it.
+
+A record is ``length (uint64), its masked CRC, data, its masked CRC``, little-endian. Boxes are shares of the image
+size. Images stay in the record: :attr:`~detectclf.types.Sample.span` says where.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from detectclf.files import ByteSpan, open_regular
+from detectclf.formats.assemble import assemble
+from detectclf.formats.crc32c import masked_crc32c
+from detectclf.formats.faults import Faults
+from detectclf.formats.files import (
+    box_classes,
+    by_split,
+    encoded_image,
+    files_with,
+    output_names,
+    read_text,
+    split_folders,
+    split_name,
+    write_bytes,
+)
+from detectclf.formats.raw import RawBox, RawSlice, stated_size
+from detectclf.formats.tf_example import Feature, WireError, parse_example, write_example
+from detectclf.types import Dataset, Sample
+
+HOLDS_BOXES = True
+_NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?$")
+_LIMIT_BYTES = 2**40
+_LIMIT_RECORD_BYTES = 2**29
+_SHARD_BYTES = 128 * 2**20
+_ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
+_ID = re.compile(r"\bid\s*:\s*(\d{1,9})")
+_TEXT = re.compile(r"""\bname\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
+
+
+def looks_like(folder: Path) -> bool:
+    """Whether the folder holds TFRecord files."""
+    return bool(_record_files(folder))
+
+
+def _records_in(folder: Path) -> list[Path]:
+    return [path for path in files_with(folder, "") if _NAME.search(path.name)]
+
+
+def _record_files(folder: Path) -> list[tuple[str, Path]]:
+    """``(split, file)``; a file beside the split folders belongs to the split that its name starts with."""
+    result = []
+    for split, sub in split_folders(folder, lambda sub: bool(_records_in(sub))):
+        for path in _records_in(sub):
+            stem = re.split(r"[-_.]", path.name)[0]
+            own = split_name(stem) if sub == folder and split_name(stem) in ("train", "valid", "test") else split
+            result.append((own, path))
+    return result
+
+
+def read(folder: Path, faults: Faults) -> Dataset:
+    """Reads a TFRecord export; see :mod:`detectclf.formats`."""
+    slices: list[RawSlice] = []
+    classes: dict[str, None] = {}
+    for split, file in _record_files(folder):
+        names: dict[int, str] = {}
+        for table in files_with(file.parent, ".pbtxt"):
+            names.update(_label_map(read_text(table, folder)))
+        classes.update(dict.fromkeys(names.values()))
+        for index, (offset, record) in enumerate(_records(file, folder, faults)):
+            try:
+                features, offsets = parse_example(record)
+            except WireError as error:
+                faults.error("bad_record", file, f"record {index}: {error}")
+                continue
+            slices.append(_slice(features, offsets, offset, index, split, file, names, faults))
+    slices = [raw for raw in slices if raw.span is not None]
+    classes.update({box.label: None for raw in slices for box in raw.boxes or () if box.label is not None})
+    return assemble(slices, classes, folder, faults)
+
+
+def _label_map(text: str) -> dict[int, str]:
+    names = {}
+    for item in _ITEM.findall(text):
+        number, name = _ID.search(item), _TEXT.search(item)
+        if number and name:
+            names[int(number[1])] = re.sub(r"\\(.)", r"\1", name[1][1:-1])
+    return names
+
+
+def _records(file: Path, folder: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
+    """``(offset of the data in the file, data)`` of each sound record."""
+    with open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream:
+        size = file.stat().st_size
+        index = offset = 0
+        while offset < size:
+            header = stream.read(12)
+            if len(header) < 12 or masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
+                what = "is cut short" if len(header) < 12 else "has a length whose checksum is wrong"
+                faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
+                return
+            (length,) = struct.unpack("<Q", header[:8])
+            if length > size - offset - 16 or length > _LIMIT_RECORD_BYTES:
+                what = "is cut short" if length <= _LIMIT_RECORD_BYTES else f"claims {length} bytes"
+                faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
+                return
+            data, checksum = stream.read(length), struct.unpack("<I", stream.read(4))[0]
+            if masked_crc32c(data) == checksum:
+                yield offset + 12, data
+            else:
+                faults.error("bad_crc", file, f"record {index} at byte {offset}: its checksum is wrong")
+            index, offset = index + 1, offset + length + 16
+
+
+def _slice(
+    features: dict[str, Feature],
+    offsets: dict[str, int],
+    start: int,
+    index: int,
+    split: str,
+    file: Path,
+    names: dict[int, str],
+    faults: Faults,
+) -> RawSlice:
+    name = next(iter(_texts(features, "image/filename")), "") or f"{file.stem}-{index:06d}"
+    images = features.get("image/encoded") or [b""]
+    image = images[0]
+    span = None
+    if isinstance(image, bytes) and image:
+        span = ByteSpan(start + offsets["image/encoded"], len(image))
+    else:
+        faults.error("bad_record", file, f"{name}: the record holds no image")
+    sides = [_numbers(features, f"image/object/bbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    labels = _labels(features, names, name, file, faults)
+    if len({len(labels), *map(len, sides)}) > 1:
+        faults.error("bad_record", file, f"{name}: lists of boxes and classes of different lengths")
+        labels, sides = [None], [[0.0]] * 4
+    boxes = [RawBox((x1, y1, x2, y2), label) for x1, y1, x2, y2, label in zip(*sides, labels, strict=True)]
+    width, height = (next(iter(_numbers(features, f"image/{key}")), 0) for key in ("width", "height"))
+    return RawSlice(file, name, split, file, boxes, stated_size=stated_size(width, height), relative=True, span=span)
+
+
+def _labels(
+    features: dict[str, Feature], names: dict[int, str], name: str, file: Path, faults: Faults
+) -> list[str | None]:
+    texts = _texts(features, "image/object/class/text")
+    if texts:
+        return list(texts)
+    labels = [names.get(int(n)) for n in _numbers(features, "image/object/class/label")]
+    if None in labels:
+        faults.error("unknown_class", file, f"{name}: a class id that the label map does not name")
+    return list(labels)
+
+
+def _texts(features: dict[str, Feature], key: str) -> list[str]:
+    return [v.decode("utf-8", "surrogateescape") for v in features.get(key, []) if isinstance(v, bytes)]
+
+
+def _numbers(features: dict[str, Feature], key: str) -> list[float]:
+    return [float(v) for v in features.get(key, []) if not isinstance(v, bytes)]
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Writes ``SPLIT/slices-00000-of-0000N.tfrecord`` and a label map; images go in byte for byte."""
+    classes = box_classes(dataset)
+    for split, samples in by_split(dataset):
+        items = [f"item {{\n  name: {_quoted(c)}\n  id: {i}\n}}\n" for i, c in enumerate(classes, 1)]
+        write_bytes(out / split / "slices_label_map.pbtxt", "".join(items))
+        shards: list[list[tuple[Sample, str]]] = [[]]
+        filled = 0
+        for sample, name in zip(samples, output_names(samples), strict=True):
+            size = sample.span.length if sample.span else sample.path.stat().st_size
+            if shards[-1] and filled + size > _SHARD_BYTES:
+                shards.append([])
+                filled = 0
+            shards[-1].append((sample, name))
+            filled += size
+        for number, shard in enumerate(shards):
+            content = b"".join(_framed(_example(sample, name, classes)) for sample, name in shard)
+            write_bytes(out / split / f"slices-{number:05d}-of-{len(shards):05d}.tfrecord", content)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _framed(data: bytes) -> bytes:
+    length = struct.pack("<Q", len(data))
+    checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+    return length + next(checksums) + data + next(checksums)
+
+
+def _example(sample: Sample, name: str, classes: list[str]) -> bytes:
+    image = encoded_image(sample)
+    text = name.encode("utf-8", "surrogateescape")
+    shares = sample.boxes_xyxy / [sample.width, sample.height, sample.width, sample.height]
+    sides = {key: [float(v) for v in shares[:, i]] for i, key in enumerate(("xmin", "ymin", "xmax", "ymax"))}
+    return write_example(
+        {
+            "image/encoded": [image],
+            "image/filename": [text],
+            "image/source_id": [text],
+            "image/format": [b"png" if image.startswith(b"\x89PNG") else b"jpeg"],
+            "image/width": [sample.width],
+            "image/height": [sample.height],
+            "image/object/class/text": [label.encode("utf-8", "surrogateescape") for label in sample.box_labels],
+            "image/object/class/label": [classes.index(label) + 1 for label in sample.box_labels],
+            **{f"image/object/bbox/{key}": values for key, values in sides.items()},
+        }
+    )
+
+
+__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]

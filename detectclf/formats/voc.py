@@ -1,0 +1,212 @@
+"""Pascal VOC: one XML file per image, beside it (Roboflow), or in ``Annotations/`` with ``JPEGImages/`` (VOC itself).
+
+VOC counts pixels from 1 and includes the last one: pixels ``xmin .. xmax`` of it are ``[xmin - 1, xmax)`` here. So
+reading takes 1 off ``xmin`` and ``ymin`` and leaves ``xmax`` and ``ymax``, and writing undoes it. A tool that counts
+from 0 is off by at most that one pixel, which is clipped as rounding where it leaves the image.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as Tree  # for writing only; strangers' XML is parsed by defusedxml
+
+from detectclf.errors import UnsafeError
+from detectclf.files import check_inside, read_bytes
+from detectclf.formats.assemble import assemble
+from detectclf.formats.faults import Faults
+from detectclf.formats.files import (
+    by_split,
+    copy_image,
+    files_with,
+    find_image,
+    image_files,
+    output_names,
+    read_text,
+    split_folders,
+    split_name,
+    write_bytes,
+)
+from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size
+from detectclf.formats.whole_pixels import whole_pixels
+from detectclf.types import Dataset, Sample
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from defusedxml.ElementTree import DefusedXMLParser
+
+HOLDS_BOXES = True
+_LIMIT_BYTES = 8 * 2**20
+_LIMIT_DEPTH = 50
+_NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class _Element(Tree.Element):
+    """An element that knows the line it starts in."""
+
+    line: int | None = None
+
+
+class _TooDeepError(Exception):
+    """More elements inside one another than any annotation has."""
+
+
+class _Builder(Tree.TreeBuilder):
+    """Makes the elements of what ``parser`` reads."""
+
+    parser: DefusedXMLParser
+
+    def __init__(self) -> None:
+        super().__init__(element_factory=_Element)
+        self._depth = 0
+
+    def end(self, tag: str, /) -> Tree.Element:
+        self._depth -= 1
+        return super().end(tag)
+
+    def start(self, tag: str, attributes: dict[str, str], /) -> Tree.Element:
+        self._depth += 1
+        if self._depth > _LIMIT_DEPTH:
+            raise _TooDeepError
+        element = super().start(tag, attributes)
+        assert isinstance(element, _Element)
+        element.line = self.parser.parser.CurrentLineNumber
+        return element
+
+
+def looks_like(folder: Path) -> bool:
+    """Whether the folder is a VOC export."""
+    return bool(files_with(folder / "Annotations", ".xml") or _xml_folders(folder))
+
+
+def _xml_folders(folder: Path) -> list[tuple[str, Path]]:
+    return split_folders(folder, lambda sub: bool(files_with(sub, ".xml")))
+
+
+def read(folder: Path, faults: Faults) -> Dataset:
+    """Reads a VOC export; see :mod:`detectclf.formats`."""
+    slices: list[RawSlice] = []
+    if (folder / "Annotations").is_dir():
+        annotations, images = check_inside(folder, folder / "Annotations"), folder / "JPEGImages"
+        slices += _read_folder(annotations, images, _listed_splits(folder), "train", folder, faults)
+    else:
+        for split, sub in _xml_folders(folder):
+            slices += _read_folder(sub, sub, {}, split, folder, faults)
+    classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
+    return assemble(slices, classes, folder, faults)
+
+
+def _listed_splits(folder: Path) -> dict[str, str]:
+    """Stem -> split, from ``ImageSets/Main/train.txt`` and so on; files of one class (``cat_train``) do not count."""
+    splits: dict[str, str] = {}
+    for file in files_with(folder / "ImageSets" / "Main", "train.txt", "val.txt", "valid.txt", "test.txt"):
+        if "_" not in file.stem and file.stem != "trainval":
+            splits.update(dict.fromkeys(read_text(file, folder).split(), split_name(file.stem)))
+    return splits
+
+
+def _read_folder(
+    annotations: Path, images: Path, splits: dict[str, str], split: str, folder: Path, faults: Faults
+) -> list[RawSlice]:
+    pictures = {path.stem: path for path in image_files(images)}
+    left = set(pictures.values())
+    slices = []
+    for file in files_with(annotations, ".xml"):
+        root = _parse(file, folder, faults)
+        picture = pictures.get(file.stem, images / f"{file.stem}.jpg")
+        if root is not None:
+            name = (root.findtext("filename") or "").strip()
+            stated = find_image(name, [images]) if name else picture
+            picture = stated if stated.exists() else picture
+            boxes = [_box(item, file, faults) for item in root.iter("object")]
+            where = splits.get(file.stem, split)
+            check_inside(folder, picture)
+            slices.append(RawSlice(picture, picture.name, where, file, boxes, stated_size=_size(root)))
+        left.discard(picture)
+    for picture in sorted(left):
+        faults.warning("missing_label_file", picture, "has no XML file, so that nothing is known of it")
+        check_inside(folder, picture)
+        slices.append(RawSlice(picture, picture.name, splits.get(picture.stem, split), picture))
+    return slices
+
+
+def _size(root: Element) -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    return stated_size(parse_number(size.findtext("width")), parse_number(size.findtext("height")))
+
+
+def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+    builder = _Builder()
+    builder.parser = DefusedXMLParser(target=builder, forbid_dtd=True)
+    try:
+        builder.parser.feed(read_bytes(file, limit_bytes=_LIMIT_BYTES, root=folder))
+        root: Element = builder.parser.close()
+    except DefusedXmlException:
+        remedy = "remove the declarations at its top"
+        raise UnsafeError("XML that declares a document type or entities", file=file, remedy=remedy) from None
+    except ParseError as error:
+        faults.error("unreadable_annotation", file, "not XML", error.position[0])
+        return None
+    except _TooDeepError:
+        faults.error("unreadable_annotation", file, "XML nested too deep", builder.parser.parser.CurrentLineNumber)
+        return None
+    except (ValueError, LookupError):  # an encoding that nobody knows
+        faults.error("unreadable_annotation", file, "not XML of a known encoding")
+        return None
+    if root.tag != "annotation":
+        faults.error("unreadable_annotation", file, "not a VOC annotation")
+        return None
+    return root
+
+
+def _box(item: Element, file: Path, faults: Faults) -> RawBox:
+    label = (item.findtext("name") or "").strip() or None
+    box, line = item.find("bndbox"), item.line if isinstance(item, _Element) else None
+    if label is None or box is None:
+        faults.error("bad_record", file, "an object without a name or bndbox", line)
+        faults.drop("bad_record", file, Tree.tostring(item, encoding="unicode"), line)
+        return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
+    x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return RawBox((x1 - 1, y1 - 1, x2, y2), label, line)
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Writes images and one XML file each in one folder per split; boxes are rounded to whole pixels."""
+    for split, samples in by_split(dataset):
+        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
+            copy_image(sample, out / split / name)
+            if sample.boxed:
+                write_bytes(out / split / f"{Path(name).stem}.xml", _document(sample, name))
+
+
+def _document(sample: Sample, name: str) -> bytes:
+    root = Tree.Element("annotation")
+    _add(root, "filename", name)
+    size = Tree.SubElement(root, "size")
+    for key, value in (("width", sample.width), ("height", sample.height), ("depth", 1)):
+        _add(size, key, str(value))
+    for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
+        item = Tree.SubElement(root, "object")
+        _add(item, "name", label)
+        corners = Tree.SubElement(item, "bndbox")
+        x1, y1, x2, y2 = whole_pixels(box, sample.width, sample.height)
+        for key, number in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(corners, key, str(number))
+    Tree.indent(root)
+    document: bytes = Tree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _add(parent: Element, tag: str, text: str) -> None:
+    # What XML cannot spell is left to the file's own name, by which the reader finds the image then.
+    Tree.SubElement(parent, tag).text = _NOT_XML.sub("?", text)
+
+
+__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]

@@ -1,0 +1,54 @@
+"""YAML from strangers: every scalar is text, and nothing in it is run, built or expanded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detectclf.errors import DataError, UnsafeError
+from detectclf.files import read_bytes
+
+_LIMIT_BYTES = 4 * 2**20
+_LIMIT_DEPTH = 20
+
+
+def read_yaml(path: Path, root: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, its scalars as the text that stands there: ``no`` stays ``"no"``.
+
+    Raises:
+        DataError: not YAML, or no mapping.
+        UnsafeError: too large, an alias (which can multiply itself into a bomb), or a Python object.
+    """
+    data = read_bytes(path, limit_bytes=_LIMIT_BYTES, root=root)
+    try:
+        text = data.decode("utf-8-sig")
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.BaseLoader):
+            _refuse_unsafe(event, path)
+            # Stopped as it is read: the parser's time grows with the square of the depth.
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _LIMIT_DEPTH:
+                raise DataError("YAML nested too deep", file=path, remedy="export the data set again")
+        content = yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = None if mark is None else mark.line + 1
+        raise DataError("not YAML", file=path, line=line, remedy="export the data set again") from None
+    except (RecursionError, UnicodeDecodeError, ValueError, TypeError):
+        raise DataError("not YAML", file=path, remedy="export the data set again") from None
+    if not isinstance(content, dict):
+        raise DataError("is not a mapping of settings", file=path, remedy="export the data set again")
+    return content
+
+
+def _refuse_unsafe(event: yaml.Event, path: Path) -> None:
+    line = event.start_mark.line + 1 if event.start_mark else None
+    if isinstance(event, yaml.AliasEvent):
+        raise UnsafeError("YAML alias", file=path, line=line, remedy="write the value out")
+    if "python" in (getattr(event, "tag", None) or ""):
+        raise UnsafeError("YAML tag of a Python object", file=path, line=line, remedy="remove the tag")
+
+
+__all__ = ["read_yaml"]

@@ -1,0 +1,222 @@
+"""DICOM to grey slices, by pydicom.
+
+Only the tags that the picture needs are parsed; see :mod:`detectclf.imaging.medical` about the rest of the header.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from detectclf.errors import UnsafeError
+from detectclf.imaging.intensity import ImageError, Values, ask_for_frame, check_frame, check_pixels, decoding, to_grey
+from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical, unpacks_too_far
+from detectclf.types import Pixels
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1\0\0\0"
+_PICTURE_TAGS = [
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+]
+
+
+def dicom_size(content: bytes, file: str | Path) -> tuple[int, int]:
+    """``(width, height)`` from the header."""
+    with decoding(file, "DICOM file"):
+        header = _read_dicom_file(content, file, pixels=False)
+        return int(header.Columns), int(header.Rows)
+
+
+def dicom_frames(content: bytes, file: str | Path) -> int:
+    """How many frames the header declares."""
+    with decoding(file, "DICOM file"):
+        return _frames(_read_dicom_file(content, file, pixels=False))
+
+
+def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pixels:
+    """One frame of a DICOM file as grey levels: rescale, window or VOI LUT, then MONOCHROME1 turned round.
+
+    Raises:
+        DataError: broken, no picture in it, an encoding that no plugin decodes; several frames and none chosen.
+        UnsafeError: unpacks to, or declares, too much.
+    """
+    pixels = import_medical("pydicom.pixels", file)
+    # All of it inside: pydicom converts a value, and may quote it in an exception, when it is first looked at.
+    with decoding(file, "DICOM image"):
+        data = _read_dicom_file(content, file, pixels=True)
+        frames = _frames(data)
+        if frames > 1 and frame is None:
+            raise ask_for_frame(frames, file, "multi-frame DICOM")
+        index = frame or 0
+        check_frame(index, frames, file)
+        _check_encoded(data, index, frames, file)
+        values: Values = pixels.pixel_array(data, index=index)
+        return _dicom_grey(values, data, index, pixels)
+
+
+def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
+    """The data set with the tags that the picture needs and no others, its declared size checked."""
+    pydicom = import_medical("pydicom", file)
+    stream = io.BytesIO(_undeflated(content, file))
+    bare = content[128:132] != b"DICM"  # the caller knows it for a data set without the preamble
+    data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels, force=bare)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, _ = data.original_encoding
+        uids = pydicom.uid
+        data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
+    if "Rows" not in data or "Columns" not in data:
+        raise ImageError("unreadable", "DICOM without a picture in it", file=file)
+    check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
+    return data
+
+
+def _undeflated(content: bytes, file: str | Path) -> bytes:
+    """Unpacks a deflated data set under a limit, because pydicom would unpack it without one."""
+    # PS3.10: 128 bytes, "DICM", then group 2, whose first element (12 bytes) gives the length of the rest of it.
+    start = 144 + int.from_bytes(content[140:144], "little")
+    meta = content[:start]
+    if content[132:138] != b"\x02\0\0\0UL" or _DEFLATED not in meta:
+        if _DEFLATED in content[:4096]:
+            raise ImageError("unreadable", "DICOM header without its length", file=file)
+        return content
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = unpacker.decompress(content[start:], MAX_UNPACKED_BYTES + 1)
+    if len(body) > MAX_UNPACKED_BYTES:
+        raise unpacks_too_far(file)
+    if not unpacker.eof:
+        raise ImageError("truncated", "DICOM file is cut short", file=file, remedy="copy it again")
+    return meta.replace(_DEFLATED, _EXPLICIT_LITTLE) + body
+
+
+def _frames(data: Any) -> int:
+    return max(1, int(data.get("NumberOfFrames", 1) or 1))
+
+
+def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None:
+    """Refuses a frame whose own header (JPEG family) or length (RLE) does not fit the size that DICOM declares."""
+    if not any(tag in data for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise ImageError("unreadable", "DICOM without a picture in it", file=file)
+    syntax = data.file_meta.TransferSyntaxUID
+    raw = int(data.Rows) * int(data.Columns) * int(data.get("SamplesPerPixel", 1)) * int(data.BitsAllocated) // 8
+    if not syntax.is_compressed or syntax.is_deflated:
+        if data.get("PhotometricInterpretation") == "YBR_FULL_422":
+            raw = raw * 2 // 3  # two pixels share their colour
+        if "PixelData" in data and len(data.PixelData) < raw * frames:
+            raise ImageError("truncated", "DICOM picture is cut short", file=file, remedy="copy it again")
+        return
+    if not import_medical("pydicom.pixels", file).get_decoder(syntax).is_available:
+        remedy = "install the extra 'medical' if it is not there, or store it uncompressed (gdcmconv --raw, dcmdjpeg)"
+        raise ImageError("unreadable", f"no decoder for DICOM of {syntax.name}", file=file, remedy=remedy)
+    encaps = import_medical("pydicom.encaps", file)
+    encoded = encaps.get_frame(data.PixelData, index, number_of_frames=frames)
+    size = _codestream_size(encoded)
+    if size not in (None, (int(data.Columns), int(data.Rows))):
+        raise UnsafeError(
+            "compressed picture is of another size than its DICOM header says", file=file, remedy="replace it"
+        )
+    # No encoder makes data twice its raw size; decoders of RLE make up to 64 times of what they are given.
+    if len(encoded) > 2 * raw + 2**16:
+        raise UnsafeError("compressed picture is larger than the picture itself", file=file, remedy="replace it")
+
+
+def _codestream_size(encoded: bytes) -> tuple[int, int] | None:
+    """``(width, height)`` that a JPEG, JPEG-LS or JPEG 2000 codestream declares; ``None`` for anything else."""
+    if encoded[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: SOC, then SIZ
+        x1, y1, x0, y0 = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return x1 - x0, y1 - y0
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
+        # Start of frame: C0 to CF without the tables C4, C8, CC; F7 in JPEG-LS.
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            return int.from_bytes(encoded[at + 7 : at + 9], "big"), int.from_bytes(encoded[at + 5 : at + 7], "big")
+        at += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def _dicom_grey(values: Values, data: Any, index: int, pixels: ModuleType) -> Pixels:
+    photometric = str(data.get("PhotometricInterpretation", "MONOCHROME2"))
+    if photometric == "PALETTE COLOR":
+        values = pixels.apply_color_lut(values, data)
+        values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+    if values.ndim == 3:  # pydicom has turned YBR to RGB
+        luma: Pixels = np.rint(to_grey(values) @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+        return luma
+    values = pixels.apply_modality_lut(values, _frame_item(data, index, "PixelValueTransformationSequence"))
+    grey = _windowed(values, _frame_item(data, index, "FrameVOILUTSequence"), int(data.BitsStored), pixels)
+    return 255 - grey if photometric == "MONOCHROME1" else grey
+
+
+def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixels:
+    """PS3.3 C.11.2: the VOI LUT where there is one, else the first window, else the rule for values without one."""
+    if item.get("VOILUTSequence"):
+        looked_up = pixels.apply_voi(values.astype(np.int64), item)
+        return to_grey(looked_up, window=(0, 2 ** int(item.VOILUTSequence[0].LUTDescriptor[2]) - 1))
+    center, width = _first(item.get("WindowCenter")), _first(item.get("WindowWidth"))
+    if center is None or width is None or width <= 0:
+        return to_grey(values, bits=bits)
+    function = str(item.get("VOILUTFunction") or "LINEAR")
+    if function == "SIGMOID":
+        share = 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
+        return to_grey(share, window=(0, 1))
+    if function == "LINEAR_EXACT":
+        return to_grey(values, window=(center - width / 2, center + width / 2))
+    # LINEAR counts the window's own end values; a window of width 1 is a threshold.
+    low = center - 0.5 - (width - 1) / 2
+    return to_grey(values, window=(low, low + max(width - 1, 1e-6)))
+
+
+def _first(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    number = float(value if isinstance(value, (str, int, float)) else value[0])
+    return number if math.isfinite(number) else None
+
+
+def _frame_item(data: Any, index: int, sequence: str) -> Any:
+    """Where the transform of one frame stands: its own or the shared functional group, else the data set itself."""
+    per_frame = data.get("PerFrameFunctionalGroupsSequence") or []
+    for group in [*per_frame[index : index + 1], *(data.get("SharedFunctionalGroupsSequence") or [])]:
+        if group.get(sequence):
+            return group[sequence][0]
+    return data
+
+
+__all__ = ["dicom_frames", "dicom_size", "read_dicom"]

@@ -1,0 +1,268 @@
+"""Bytes to pixels: any image file becomes an upright uint8 grey slice, bounded and safe.
+
+What a file is, is told from its first bytes and never from its name. Pictures go to :mod:`detectclf.imaging.raster`,
+medical files to :mod:`detectclf.imaging.dicom` and :mod:`detectclf.imaging.nifti`; all follow the one rule of
+:mod:`detectclf.imaging.intensity`. Sizes are checked as the header declares them, before memory is taken.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from detectclf.errors import DataError, UnsafeError
+from detectclf.files import ByteSpan, open_regular, read_bytes
+from detectclf.imaging.intensity import MAX_PIXELS, UNSAFE, ImageError
+from detectclf.imaging.raster import SUFFIXES_BY_FORMAT, open_raster, raster_frames, raster_size, read_raster
+from detectclf.types import Pixels
+
+MAX_FILE_BYTES = 512 * 2**20
+"""Most bytes of one image file."""
+
+_RIPPLE = 3
+_HEAD_BYTES = 132
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# A NIfTI header begins with its own length, 348 or (version 2) 540, in the byte order of the file.
+_NIFTI_STARTS = tuple(struct.pack(order + "i", length) for order in "<>" for length in (348, 540))
+IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    [suffix for suffixes in SUFFIXES_BY_FORMAT.values() for suffix in suffixes] + [*_DICOM_SUFFIXES, *_NIFTI_SUFFIXES]
+)
+"""Lower-case suffixes of files that :func:`read_image` may know; ``.nii.gz`` is one, so ask :func:`image_suffix`."""
+
+
+def image_suffix(path: str | Path) -> str | None:
+    """The suffix of an image's file name as in ``IMAGE_SUFFIXES``, or ``None`` where the name is not an image's."""
+    name = Path(path).name.lower()
+    suffix = ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+    return suffix if suffix in IMAGE_SUFFIXES else None
+
+
+def read_image(
+    path: str | Path,
+    *,
+    span: ByteSpan | None = None,
+    frame: int | None = None,
+    axis: str | None = None,
+    root: str | Path | None = None,
+) -> Pixels:
+    """The slice in ``path`` as grey levels.
+
+    Args:
+        path: file of any kind in ``IMAGE_SUFFIXES``; the name does not matter.
+        span: where the encoded image lies in ``path``, for an image inside a container.
+        frame: which picture of an animated, multi-page or multi-frame file, from 0; needed where there are several.
+            In a NIfTI volume: which slice along ``axis``, counted from left, posterior or inferior, going on
+            through the volumes of a 4-D file; by default the middle slice of the first, with a line in the log.
+        axis: ``axial`` (default), ``coronal`` or ``sagittal`` slices of a NIfTI volume.
+        root: folder that the file must lie in, with symlinks followed.
+
+    Returns:
+        ``(H, W)`` uint8, upright (EXIF orientation applied), writable.
+
+    Raises:
+        DataError: not there, no known image, broken, truncated; several frames and none chosen.
+        UnsafeError: too large by its size or its header, outside ``root``, or no regular file.
+    """
+    content = _content(path, span, root)
+    kind = _kind(content[:_HEAD_BYTES])
+    if kind == "DICOM":
+        from detectclf.imaging.dicom import read_dicom
+
+        return read_dicom(content, path, frame)
+    if kind == "NIfTI":
+        from detectclf.imaging.nifti import read_nifti
+
+        return read_nifti(content, path, frame, axis)
+    with open_raster(io.BytesIO(content), path) as image:
+        return read_raster(image, path, frame)
+
+
+def image_size(
+    path: str | Path, *, span: ByteSpan | None = None, axis: str | None = None, root: str | Path | None = None
+) -> tuple[int, int]:
+    """``(width, height)`` of what :func:`read_image` gives, in pixels, from the header alone.
+
+    Raises:
+        DataError, UnsafeError: as :func:`read_image`; a fault behind the header goes unseen.
+    """
+    if span is None:
+        # Not the whole file: a header is a few hundred bytes of perhaps many megabytes.
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES, root=root) as stream:
+            head = stream.read(_HEAD_BYTES)
+            stream.seek(0)
+            if head and _kind(head) == "picture":
+                with open_raster(stream, path) as image:
+                    return raster_size(image, path)
+    content = _content(path, span, root)
+    kind = _kind(content[:_HEAD_BYTES])
+    if kind == "DICOM":
+        from detectclf.imaging.dicom import dicom_size
+
+        return dicom_size(content, path)
+    if kind == "NIfTI":
+        from detectclf.imaging.nifti import nifti_size
+
+        return nifti_size(content, path, axis)
+    with open_raster(io.BytesIO(content), path) as image:
+        return raster_size(image, path)
+
+
+def examine_image(
+    path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None
+) -> tuple[Pixels | None, list[tuple[str, str]]]:
+    """Decodes an image once, for its pixels and for its faults.
+
+    Returns:
+        The pixels (the first frame where there are several; ``None`` where it cannot be decoded), and the faults as
+        ``(code, detail)``. Codes: ``zero_byte``, ``unreadable``, ``truncated``, ``unsafe``, ``wrong_extension``,
+        ``multi_frame``, ``one_pixel``, ``all_black``, ``constant``.
+    """
+    faults: list[tuple[str, str]] = []
+    pixels: Pixels | None = None
+    try:
+        content = _content(path, span, root)
+        kind, frames = _kind_and_frames(content, path)
+        if frames > 1:
+            faults.append(("multi_frame", f"{kind} with {frames} frames, where one slice is wanted"))
+        faults += _wrong_extension(path, kind, span)
+        pixels = read_image(path, span=span, root=root, frame=0 if frames > 1 and kind != "NIfTI" else None)
+    except ImageError as fault:
+        faults.append((fault.code, fault.reason))
+    except UnsafeError as fault:
+        faults.append((UNSAFE, fault.reason))
+    except DataError as fault:
+        faults.append(("unreadable", fault.reason))
+    return pixels, faults if pixels is None else faults + _blank(pixels)
+
+
+def inspect_image(
+    path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None
+) -> list[tuple[str, str]]:
+    """The faults of :func:`examine_image` alone."""
+    return examine_image(path, span=span, root=root)[1]
+
+
+def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int]]:
+    """Resizes so that the longer side is ``size``, and pads right and bottom with black to a square.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
+        size: side of the result, pixels.
+
+    Returns:
+        ``(size, size)`` uint8; the scale (input pixels times scale are result pixels); ``(width, height)`` of the
+        picture inside.
+    """
+    import cv2
+
+    height, width = pixels.shape
+    scale = size / max(height, width)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Area averaging keeps thin bright rims when shrinking; it is blocky when enlarging.
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    padded = np.zeros((size, size), dtype=np.uint8)
+    padded[: inner[1], : inner[0]] = pixels if scale == 1 else cv2.resize(pixels, inner, interpolation=method)
+    return padded, scale, inner
+
+
+def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -> bytes:
+    content = read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span)
+    if not content:
+        raise ImageError("zero_byte", "file is empty (0 bytes)", file=path)
+    return content
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file that can be read begins as DICOM slices do, whatever its name; their index, DICOMDIR, is none."""
+    try:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
+            return _kind(file.read(_HEAD_BYTES)) == "DICOM" and Path(path).name.upper() != "DICOMDIR"
+    except (DataError, UnsafeError, OSError):
+        return False
+
+
+def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
+    """The slice that :func:`read_image` takes of a NIfTI volume where none is named; ``None`` for other files.
+
+    A broken file is one of these: what is wrong with it is for :func:`read_image` to say.
+    """
+    from detectclf.imaging.nifti import nifti_middle
+
+    try:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
+            head = file.read(2**16)  # of which a packed header is the beginning
+        return nifti_middle(head, path, axis) if _kind(head) == "NIfTI" else None
+    except (DataError, UnsafeError, OSError):
+        return None
+
+
+def _kind(head: bytes) -> str:
+    if head[128:132] == b"DICM" or _is_bare_dicom(head):
+        return "DICOM"
+    # Of what is read here only NIfTI comes gzipped.
+    if head[:2] == b"\x1f\x8b" or head[:4] in _NIFTI_STARTS:
+        return "NIfTI"
+    return "picture"
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins with the first element of a DICOM data set: older archives leave the preamble out."""
+    group, element = struct.unpack("<HH", head[:4].ljust(4, b"\xff"))
+    if group not in (2, 8) or element > 0x18:
+        return False
+    length = int.from_bytes(head[4:8], "little")  # of the value, where its kind is not named
+    return (head[4:6].isalpha() and head[4:6].isupper()) or (group == 8 and 0 < length <= 64)
+
+
+def _kind_and_frames(content: bytes, path: str | Path) -> tuple[str, int]:
+    kind = _kind(content[:_HEAD_BYTES])
+    if kind == "DICOM":
+        from detectclf.imaging.dicom import dicom_frames
+
+        return kind, dicom_frames(content, path)
+    if kind == "NIfTI":
+        from detectclf.imaging.nifti import nifti_frames
+
+        return kind, nifti_frames(content, path)
+    with open_raster(io.BytesIO(content), path) as image:
+        return str(image.format), raster_frames(image, path)
+
+
+def _wrong_extension(path: str | Path, kind: str, span: ByteSpan | None) -> list[tuple[str, str]]:
+    suffix = image_suffix(path)
+    if span is not None or suffix is None:
+        return []
+    known = {**SUFFIXES_BY_FORMAT, "DICOM": _DICOM_SUFFIXES, "NIfTI": _NIFTI_SUFFIXES}[kind]
+    return [] if suffix in known else [("wrong_extension", f"named {suffix} but is {kind}")]
+
+
+def _blank(pixels: Pixels) -> list[tuple[str, str]]:
+    if pixels.size == 1:
+        return [("one_pixel", "image of one pixel")]
+    least, most = int(pixels.min()), int(pixels.max())
+    # JPEG leaves ripples of a level or two on an empty picture.
+    if most <= _RIPPLE:
+        return [("all_black", "every pixel is black")]
+    if most - least <= _RIPPLE:
+        return [("constant", f"every pixel has grey level {least}" + (f" to {most}" if most > least else ""))]
+    return []
+
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "ImageError",
+    "examine_image",
+    "image_size",
+    "image_suffix",
+    "inspect_image",
+    "is_dicom",
+    "middle_slice",
+    "read_image",
+    "resize_pad",
+]

@@ -1,0 +1,144 @@
+"""NIfTI to grey slices, by nibabel.
+
+Slices are shown in the radiological convention after turning the volume to canonical axes: axial and coronal slices
+have the patient's right on the left of the picture, sagittal ones the front; the front (axial) or the head (coronal,
+sagittal) is up. Voxels become pixels one to one, also where they are not square.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectclf.errors import DataError, UnsafeError, one_line
+from detectclf.imaging.intensity import ImageError, check_frame, check_pixels, decoding, to_grey
+from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical
+from detectclf.types import Pixels
+
+# Axes of the canonical (RAS+) volume: 0 to the right, 1 to the front, 2 to the head.
+_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+def nifti_size(content: bytes, file: str | Path, axis: str | None = None) -> tuple[int, int]:
+    """``(width, height)`` of a slice along ``axis``, from the header."""
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        shape, turns = _geometry(header, file)
+        _, column, row = _display_axes(turns, axis, file)
+        return shape[column], shape[row]
+
+
+def nifti_frames(content: bytes, file: str | Path) -> int:
+    """How many axial slices there are, in all volumes together."""
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        shape, turns = _geometry(header, file)
+        return shape[_display_axes(turns, None, file)[0]] * math.prod(shape[3:])
+
+
+def nifti_middle(content: bytes, file: str | Path, axis: str | None = None) -> int | None:
+    """The slice along ``axis`` that is read where none is named, from the header; ``None`` where there is but one."""
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        shape, turns = _geometry(header, file)
+        slices = shape[_display_axes(turns, axis, file)[0]]
+        return slices // 2 if slices * math.prod(shape[3:]) > 1 else None
+
+
+def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis: str | None = None) -> Pixels:
+    """One slice of a NIfTI volume as grey levels; see the module and :func:`detectclf.imaging.images.read_image`.
+
+    Raises:
+        DataError: broken, truncated, not numbers, no such slice or axis.
+        UnsafeError: declares, or unpacks to, too much.
+    """
+    nibabel = import_medical("nibabel", file)
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        shape, turns = _geometry(header, file)
+        along, column, row = _display_axes(turns, axis, file)
+        check_pixels(shape[column], shape[row], file)
+        slices = shape[along]
+        chosen = frame is not None
+        frame = slices // 2 if frame is None else frame
+        check_frame(frame, slices * math.prod(shape[3:]), file, f"{axis or 'axial'} slices")
+        volume, index = divmod(frame, slices)
+        selection: list[Any] = [slice(None)] * 3
+        selection[along] = index if turns[along, 1] > 0 else slices - 1 - index
+        selection += np.unravel_index(volume, shape[3:], order="F") if shape[3:] else []
+        kind = type(header)
+        body = _nifti_body(content, header, file)
+        if not chosen and slices * math.prod(shape[3:]) > 1:
+            logging.getLogger(__name__).warning(
+                "%s: a volume; only slice %d of %d is read", one_line(file), frame, slices
+            )
+        proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(body), kind.from_header(header))
+        plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
+        # Columns from right to left or front to back, rows from the front or the head downwards.
+        plane = plane.T if column < row else plane
+        plane = plane[:: -1 if turns[row, 1] > 0 else 1, :: -1 if turns[column, 1] > 0 else 1]
+        window = (float(header["cal_min"]), float(header["cal_max"]))
+        return to_grey(plane, window=window if all(map(math.isfinite, window)) else None)
+
+
+def _nifti_header(content: bytes, file: str | Path) -> Any:
+    nibabel = import_medical("nibabel", file)
+    with decoding(file, "NIfTI file"):
+        head = gzip.GzipFile(fileobj=io.BytesIO(content)).read(540) if content[:2] == b"\x1f\x8b" else content[:540]
+        if len(head) < 348:
+            raise ImageError("truncated", "NIfTI file is cut short", file=file, remedy="copy it again")
+        second = head[:4] in ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+        kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+        header = kind.from_fileobj(io.BytesIO(head), check=False)
+        if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
+            raise ImageError("unreadable", "not a NIfTI file in one piece (.nii)", file=file)
+        return header
+
+
+def _geometry(header: Any, file: str | Path) -> tuple[tuple[int, ...], Any]:
+    """Shape with at least three axes, and for each of the first three its canonical axis and direction (3, 2)."""
+    orientations = import_medical("nibabel.orientations", file)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    shape += (1,) * (3 - len(shape))
+    if min(shape) < 1 or header.get_data_dtype().kind not in "iuf":
+        raise ImageError("unreadable", "NIfTI without grey values", file=file)
+    if math.prod(shape) * header.get_data_dtype().itemsize > MAX_UNPACKED_BYTES:
+        raise UnsafeError(
+            f"NIfTI header declares more than {MAX_UNPACKED_BYTES // 2**20} MiB", file=file, remedy="cut it into parts"
+        )
+    turns = orientations.io_orientation(header.get_best_affine())
+    if not np.isfinite(turns).all():
+        raise ImageError("unreadable", "NIfTI without an orientation", file=file)
+    return shape, turns.astype(int)
+
+
+def _display_axes(turns: Any, axis: str | None, file: str | Path) -> tuple[int, int, int]:
+    """Voxel axes to step along, to show as columns and to show as rows."""
+    if axis is not None and axis not in _AXES:
+        raise DataError(f"no axis {axis!r}", file=file, remedy=f"choose one of {', '.join(_AXES)}")
+    world = _AXES[axis or "axial"]
+    voxel_axis = {int(canonical): voxel for voxel, canonical in enumerate(turns[:, 0])}
+    column, row = (voxel_axis[other] for other in range(3) if other != world)
+    return voxel_axis[world], column, row
+
+
+def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:
+    """The file unpacked, as long as its header declares and not much longer."""
+    needed = int(header.get_data_offset()) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    body = content
+    if content[:2] == b"\x1f\x8b":
+        body = gzip.GzipFile(fileobj=io.BytesIO(content)).read(needed + 2**20 + 1)
+        if len(body) > needed + 2**20:
+            raise UnsafeError("unpacks to more than its NIfTI header declares", file=file, remedy="replace it")
+    if len(body) < needed:
+        raise ImageError("truncated", "NIfTI file is cut short", file=file, remedy="copy it again")
+    return body
+
+
+__all__ = ["nifti_frames", "nifti_middle", "nifti_size", "read_nifti"]

@@ -1,0 +1,134 @@
+"""``data check``: faults, copies and, where a model is given, suspect labels."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectclf.errors import ConfigError, one_line
+from detectclf.pipelines.pictures import write_picture
+from detectclf.types import order_classes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from detectclf.audit.check import Audit
+    from detectclf.inference.predictor import Predictor
+    from detectclf.pipelines.suspect_labels import Diagnosis
+
+
+log = logging.getLogger(__name__)
+
+
+SHEET_GROUPS = 60
+"""Most groups of copies drawn on a sheet."""
+
+SHOWN_PROBLEMS = 20
+"""Problems listed in full on a terminal; the rest are counted (``--verbose`` lists them all)."""
+
+
+def fix_target(fix: bool, out: Path | None) -> Path | None:
+    """The folder that ``--fix --out DIR`` asks for, or ``None``.
+
+    Raises:
+        ConfigError: one of the two without the other.
+    """
+    if fix != (out is not None):
+        raise ConfigError("--fix and --out go together", remedy="give `--fix --out DIR`, or neither")
+    return out
+
+
+def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
+    """Audits ``folders`` together; draws the groups of copies and writes a mended copy where asked."""
+    from detectclf.audit import check as audit
+
+    found = audit.check(folders)
+    if sheet is not None:
+        write_picture(_group_sheet(found), sheet)
+        log.info("groups of copies: %s", one_line(sheet))
+    if fix_to is not None:
+        from detectclf.audit.fix import fix
+
+        done = fix(folders, fix_to)
+        log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
+        if done.remaining:
+            log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))
+    return found
+
+
+def load_judge(model: Path) -> Predictor:
+    """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is none."""
+    from detectclf.config import PredictConfig
+    from detectclf.pipelines.opening import predictor_of
+
+    named_default = str(model) == "default" and not model.exists()
+    return predictor_of(None if named_default else model, None, None, PredictConfig())
+
+
+def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> Diagnosis:
+    """What a model makes of the labels of the slices looked at."""
+    from detectclf.pipelines.suspect_labels import diagnose, write_suspect_sheet
+
+    found = diagnose(audit.slices, judge)
+    if sheet is not None:
+        suspects = sheet.with_name(f"{sheet.stem}.suspects.png")
+        write_suspect_sheet(found, suspects)
+        log.info("suspect labels: %s", one_line(suspects))
+    return found
+
+
+def audit_text(audit: Audit, *, everything: bool = False) -> str:
+    """The audit for a person: counts, problems by code, the first of them in full, groups by kind, leaks."""
+    problems = audit.problems
+    errors = sum(p.severity == "error" for p in problems)
+    lines = [
+        f"{audit.samples} slices; " + ", ".join(f"{name} {count}" for name, count in audit.splits.items()),
+        "classes: " + ", ".join(f"{name} {count}" for name, count in audit.classes.items()),
+        f"{errors} errors, {len(problems) - errors} warnings",
+    ]
+    counts = Counter((p.severity, p.code) for p in problems)
+    lines += [f"  {severity:7} {code} x {n}" for (severity, code), n in counts.most_common()]
+    shown = problems if everything else problems[:SHOWN_PROBLEMS]
+    lines += [
+        f"{p.severity}: {p.file}{f':{p.line}' if p.line is not None else ''}: {p.detail} [{p.code}]" for p in shown
+    ]
+    if len(shown) < len(problems):
+        lines.append(f"... and {len(problems) - len(shown)} more; list all with --verbose or --json")
+    kinds = Counter(g.kind for g in audit.groups)
+    by_kind = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
+    lines.append(
+        f"{len(audit.groups)} groups of copies{f' ({by_kind})' if by_kind else ''}, {audit.leaks} across splits"
+    )
+    if audit.leaks:
+        lines.append("leaks make figures too good: `detectclf data split DIR --out DIR` keeps copies together")
+    if not problems and not audit.groups:
+        lines.append("no problems")
+    return "\n".join(lines)
+
+
+def _group_sheet(audit: Audit) -> Image:
+    from detectclf.datasets.class_names import in_known_words
+    from detectclf.drawing.sheets import Row, row_sheet, side_by_side, tile_of
+    from detectclf.imaging.images import read_image
+
+    # Leaks first: they are what the sheet is looked at for.
+    groups = sorted(audit.groups, key=lambda g: len(g.splits) < 2)
+    rows = []
+    for group in groups[:SHEET_GROUPS]:
+        tiles = []
+        for member in group.members:
+            sample = in_known_words(audit.slices[member])
+            tiles.append(tile_of(sample, read_image(sample.path, span=sample.span)))
+        leak = len(group.splits) > 1
+        rows.append(Row(f"{group.kind}: {' and '.join(group.splits)}", tuple(tiles), alarm=leak))
+    more = f", the first {SHEET_GROUPS}" if len(groups) > SHEET_GROUPS else ""
+    title = f"{len(groups)} groups of copies{more}; {audit.leaks} cross splits"
+    # Several columns of groups, or the sheet would be one long strip.
+    columns = max(1, round((len(rows) / 6) ** 0.5))
+    per_column = max(1, -(-len(rows) // columns))
+    classes = order_classes(list(audit.classes))
+    parts = [rows[i : i + per_column] for i in range(0, max(1, len(rows)), per_column)]
+    return side_by_side([row_sheet(part, classes, title=title if not i else " ") for i, part in enumerate(parts)])

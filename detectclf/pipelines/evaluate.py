@@ -1,0 +1,114 @@
+"""``evaluate``: mAP and accuracy from the same predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectclf.config import EvaluateRecipe
+from detectclf.pipelines.opening import check_classes, predictor_of, split_of
+from detectclf.types import Dataset, Prediction
+
+if TYPE_CHECKING:
+    from detectclf.evaluation.mistakes import Mistake
+    from detectclf.evaluation.report import Report
+    from detectclf.inference.predictor import Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What ``evaluate`` made: the report, its terminal table, and the page on disk."""
+
+    report: Report
+    table: str
+    html: Path | None
+
+
+def evaluate(
+    recipe: EvaluateRecipe,
+    split: str = "test",
+    *,
+    model: Path | None = None,
+    detector: Path | None = None,
+    classifier: Path | None = None,
+    out: Path | None = None,
+    explain: bool = False,
+    command: str | None = None,
+) -> Evaluated:
+    """Predicts every slice of ``split`` once and measures mAP and accuracy from these predictions.
+
+    Args:
+        recipe: data, bootstrap and device settings.
+        split: its name.
+        model: a bundle; without it and without runs, the packaged one.
+        detector, classifier: two runs instead of a bundle.
+        out: folder for report.json, report.html, predictions.jsonl and figures; nothing is written without.
+        explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
+        command: the command line, for the report.
+    """
+    from detectclf.evaluation.report import build_report, write_report
+    from detectclf.evaluation.tables import report_table
+    from detectclf.pipelines.metadata import model_facts
+    from detectclf.pipelines.provenance import training_fingerprints
+
+    dataset = split_of(recipe.data, split)
+    predictor = predictor_of(model, detector, classifier, recipe.predict)
+    check_classes(dataset, predictor)
+    began = time.perf_counter()
+    predictions, map_shares = _predicted(predictor, dataset, explain)
+    seconds = time.perf_counter() - began
+    report = build_report(
+        predictions,
+        dataset,
+        config=recipe.evaluate,
+        train_fingerprints=training_fingerprints(model, [run for run in (detector, classifier) if run is not None]),
+        speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device), "explained": explain},
+        map_shares=map_shares,
+        facts=model_facts(predictor),
+        command=command,
+    )
+    report.record["notes"] = _exact_copies(predictor, dataset) + report.record["notes"]
+    if explain:
+        report.mistakes = _with_maps(report.mistakes, predictor)
+    files = write_report(report, out) if out is not None else {}
+    return Evaluated(report, report_table(report), files.get("report.html"))
+
+
+def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
+    """A note on slices that the bundle knows it was trained on, pixel for pixel."""
+    remembered = predictor.bundle.remembered
+    if remembered is None:
+        return []
+    from detectclf.duplicates.fingerprints import fingerprint_samples
+
+    known = {row.tobytes() for row in remembered.digests}
+    seen = sum(digest in known for digest in fingerprint_samples(dataset.samples).digests)
+    if not seen:
+        return []
+    known_by_heart = (
+        f"{seen} of {len(dataset.samples)} slices are, pixel for pixel, slices that this model was trained on"
+    )
+    return [f"{known_by_heart}: what it says of them shows its memory"]
+
+
+def _predicted(predictor: Predictor, dataset: Dataset, explain: bool) -> tuple[list[Prediction], list[float]]:
+    """What is said of each slice, and the share of its map inside the true boxes; no map outlives its slice."""
+    from detectclf.evaluation.joint import map_inside_boxes
+
+    predictions, shares = [], []
+    found = predictor.predict_many(dataset.samples, explain=explain)
+    for sample, prediction in zip(dataset.samples, found, strict=True):
+        shares.append(map_inside_boxes(prediction, sample, dataset.negative))
+        predictions.append(replace(prediction, heatmap=None))
+    return predictions, shares
+
+
+def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> list[Mistake]:
+    """The few mistakes of the gallery, each with its map made again."""
+    again = predictor.predict_many([m.sample for m in mistakes], explain=True)
+    return [
+        replace(m, prediction=replace(m.prediction, heatmap=p.heatmap)) for m, p in zip(mistakes, again, strict=True)
+    ]

@@ -1,0 +1,24 @@
+"""Writing pictures in the format that a file's suffix names."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectclf.errors import ConfigError
+from detectclf.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def write_picture(picture: Image, out: Path) -> None:
+    suffix = out.suffix.lower()
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if suffix not in formats:
+        raise ConfigError(f"{out.name}: a picture is .png, .jpg or .webp", remedy="choose another --out")
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, format=formats[suffix])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, buffer.getvalue())

@@ -1,0 +1,29 @@
+"""``data show``: a contact sheet of slices with their boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectclf.config import AugmentConfig
+from detectclf.pipelines.opening import open_folder
+from detectclf.pipelines.pictures import write_picture
+
+
+def show(
+    folder: Path, out: Path, *, augmented: bool = False, split: str | None = None, n: int = 16, seed: int = 0
+) -> dict[str, Any]:
+    """Draws ``n`` slices of all classes with their boxes; ``augmented`` as training would see them."""
+    from detectclf.datasets.augment import detection_augment
+    from detectclf.drawing.sheets import contact_sheet, sample_tiles, spread
+
+    dataset = open_folder(folder, negative_boxes="keep")
+    if split is not None:
+        from detectclf.datasets.dataset import require_split
+
+        dataset = require_split(dataset, split)
+    samples = spread(dataset, n, seed)
+    augment = detection_augment(AugmentConfig(), seed=seed) if augmented else None
+    title = f"{folder.name}: {len(samples)} {'augmented ' if augmented else ''}slices"
+    write_picture(contact_sheet(sample_tiles(samples, augment), dataset.classes, title=title), out)
+    return {"wrote": str(out), "detail": f"{len(samples)} slices"}

@@ -1,0 +1,58 @@
+"""``data stats``: counts of slices, classes and boxes."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectclf.files import atomic_write
+from detectclf.pipelines.opening import open_folder
+from detectclf.types import Dataset
+
+
+def stats(folder: Path, plot: Path | None = None) -> dict[str, Any]:
+    """Counts of slices, classes and boxes per split; ``plot`` draws them."""
+    dataset = open_folder(folder, negative_boxes="keep")
+    counts = {
+        "samples": len(dataset.samples),
+        "classes": list(dataset.classes),
+        "splits": {name: _counts(dataset.split(name)) for name in dataset.splits},
+    }
+    if plot is not None:
+        from detectclf.drawing.stats import stats_figure
+
+        buffer = io.BytesIO()
+        stats_figure(dataset).savefig(buffer, format="png", dpi=130)
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(plot, buffer.getvalue())
+        counts["plot"] = str(plot)
+    return counts
+
+
+def _counts(part: Dataset) -> dict[str, Any]:
+    labels = Counter(s.label for s in part.samples)
+    sides = np.array([b[2:] - b[:2] for s in part.samples for b in s.boxes_xyxy], dtype=np.float64).reshape(-1, 2)
+    return {
+        "samples": len(part.samples),
+        "boxed": sum(s.boxed for s in part.samples),
+        "boxes": len(sides),
+        "median_box": [round(float(v), 1) for v in np.median(sides, axis=0)] if len(sides) else None,
+        "classes": {name: labels[name] for name in part.classes},
+        "unlabelled": labels[None],
+    }
+
+
+def stats_text(counts: dict[str, Any]) -> str:
+    """The counts as a plain table."""
+    names = counts["classes"]
+    lines = [f"{'split':10} {'slices':>7} {'boxes':>7}  " + " ".join(f"{n:>12}" for n in names)]
+    for split, row in counts["splits"].items():
+        classes = " ".join(f"{row['classes'][n]:>12}" for n in names)
+        lines.append(f"{split:10} {row['samples']:>7} {row['boxes']:>7}  {classes}")
+    if "plot" in counts:
+        lines.append(f"figure: {counts['plot']}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Drawn slices that come with the package, as a COCO export."""
