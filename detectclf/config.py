@@ -5,10 +5,14 @@ Where their values come from: :mod:`detectclf.recipes`. Below ``pipelines`` a fu
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+_log = logging.getLogger(__name__)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -18,6 +22,20 @@ class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+    old_names: ClassVar[Mapping[str, str]] = {}
+    """Former name of a setting -> its name; recipes and runs of earlier versions are read, with one line each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        renamed = dict(values)
+        for old in cls.old_names.keys() & renamed.keys():
+            _log.warning("setting %s is now called %s", old, cls.old_names[old])
+            renamed[cls.old_names[old]] = renamed.pop(old)
+        return renamed
 
 
 class DataConfig(Settings):
@@ -33,8 +51,8 @@ class DataConfig(Settings):
     """What to do with boxes of the negative class (drawn round the head): drop them, or keep them as a box class."""
     class_map: dict[str, str] = Field(default_factory=dict)
     """Extra spellings: name in the data -> class name."""
-    faults: Literal["stop", "mend"] = "stop"
-    """On an error in the annotations: stop with the first one, or mend what can be mended and say so."""
+    faults: Literal["stop", "fix"] = "stop"
+    """On an error in the annotations: stop at the first one, or fix what can be fixed and say so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many slices of each split, spread over the classes."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
@@ -50,6 +68,13 @@ class DataConfig(Settings):
     workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes; by default none with a cache, else one per core up to 8."""
 
+    @field_validator("faults", mode="before")
+    @classmethod
+    def _read_old_value(cls, value: Any) -> Any:
+        if value == "mend":
+            _log.warning("data.faults: mend is now called fix")
+        return "fix" if value == "mend" else value
+
     @model_validator(mode="after")
     def _folds_or_none(self) -> DataConfig:
         if self.folds is None and (self.held_out or self.copies == "one"):
@@ -59,6 +84,11 @@ class DataConfig(Settings):
 
 class AugmentConfig(Settings):
     """Random changes of training slices. Never up-down flips: an upside-down head is not seen in practice."""
+
+    old_names: ClassVar[Mapping[str, str]] = {
+        "healthy_half": "symmetry_healthy",
+        "tumor_half": "symmetry_tumor",
+    }
 
     enabled: bool = True
     """Whether training slices are augmented at all."""
@@ -86,22 +116,22 @@ class AugmentConfig(Settings):
     """Probability of MRI-like ghosts along one axis."""
     tone: Probability = 0.0
     """Probability of a random tone curve, also inverting ones: the look of another sequence or scanner."""
-    healthy_half: Probability = 0.0
+    symmetry_healthy: Probability = 0.0
     """Probability that a slice whose tumours are on one side is made of its healthy half, twice: without a tumour."""
-    tumor_half: Probability = 0.0
+    symmetry_tumor: Probability = 0.0
     """Probability that it is made of the half with the tumours, twice; so that symmetry does not mean health."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box of which less than this share of its area is left in the picture is dropped."""
 
     @property
-    def halves(self) -> bool:
+    def symmetry(self) -> bool:
         """Whether halves of heads may be shown twice."""
-        return self.enabled and self.healthy_half + self.tumor_half > 0
+        return self.enabled and self.symmetry_healthy + self.symmetry_tumor > 0
 
     @model_validator(mode="after")
     def _one_half_at_most(self) -> AugmentConfig:
-        if self.healthy_half + self.tumor_half > 1:
-            raise ValueError("healthy_half and tumor_half come to more than 1")
+        if self.symmetry_healthy + self.symmetry_tumor > 1:
+            raise ValueError("symmetry_healthy and symmetry_tumor come to more than 1")
         return self
 
 
@@ -268,7 +298,9 @@ class BundleConfig(Settings):
     """Instead: largest share of healthy slices called tumour."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for a human look."""
-    mirror: bool = False
+    old_names: ClassVar[Mapping[str, str]] = {"mirror": "tta"}
+
+    tta: bool = False
     """Read each slice and its mirror image with detector and classifier, and each box once more: twice their time."""
     keep_fingerprints: bool = True
     """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""

@@ -172,21 +172,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Places:
-    """What the refining stage said of the few places of a slice where the detector sees a tumour most, best first.
+class RefinedProposals:
+    """What the refining stage said of the few refined of a slice where the detector sees a tumour most, best first.
 
     Attributes:
         boxes_xyxy: ``(M, 4)`` float32 pixels of the original image, refined.
         proposals_xyxy: ``(M, 4)`` float32 pixels, the detector's box that each was refined from.
         quality: ``(M,)`` float32 in [0, 1], the IoU that the refined box is thought to have with the true one.
-        kinds: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
+        class_probabilities: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
         classes: the ``T`` tumour classes.
     """
 
     boxes_xyxy: FloatArray
     proposals_xyxy: FloatArray
     quality: FloatArray
-    kinds: FloatArray
+    class_probabilities: FloatArray
     classes: tuple[str, ...]
 
 
@@ -201,7 +201,7 @@ class StageOutputs:
         box_labels: class name of each box.
         scores: ``(N,)`` float32 in [0, 1], the detector's own.
         features: ``(D,)`` float32, statistics of the detector's maps (for outlier flags), or ``None``.
-        places: what the refining stage said, or ``None`` where the bundle has none.
+        refined: what the refining stage said, or ``None`` where the bundle has none.
     """
 
     classifier_logits: FloatArray
@@ -209,18 +209,18 @@ class StageOutputs:
     box_labels: tuple[str, ...]
     scores: FloatArray
     features: FloatArray | None = None
-    places: Places | None = None
+    refined: RefinedProposals | None = None
 
     def moved(self, left: int, top: int) -> StageOutputs:
         """The same of a slice that lies ``left`` and ``top`` pixels inside a larger picture, boxes on that."""
         if not (left or top):
             return self
         by = np.array([left, top] * 2, dtype=np.float32)
-        places = self.places
-        if places is not None:
-            moved = (places.boxes_xyxy + by, places.proposals_xyxy + by)
-            places = replace(places, boxes_xyxy=moved[0], proposals_xyxy=moved[1])
-        return replace(self, boxes_xyxy=self.boxes_xyxy + by, places=places)
+        refined = self.refined
+        if refined is not None:
+            moved = (refined.boxes_xyxy + by, refined.proposals_xyxy + by)
+            refined = replace(refined, boxes_xyxy=moved[0], proposals_xyxy=moved[1])
+        return replace(self, boxes_xyxy=self.boxes_xyxy + by, refined=refined)
 
 
 NOT_A_BRAIN_MRI = "not_a_brain_mri"

@@ -48,7 +48,7 @@ def main(
     known = set(copies_between(seen, fingerprint_samples(dataset.samples)))
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
-    predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, mirror=fusion.mirror)
+    predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, tta=fusion.tta)
     for name, slices in views(unseen, negative).items():
         called, boxed = [], []
         for pixels, said in zip(slices, predictor.raw_many(slices), strict=True):

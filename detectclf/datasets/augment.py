@@ -136,9 +136,9 @@ class _Changes:
 
     def half(self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None) -> Halved | None:
         """One half of the slice twice, where that is wanted now and can be done."""
-        healthy, tumor = self._config.healthy_half, self._config.tumor_half
+        healthy, tumor = self._config.symmetry_healthy, self._config.symmetry_tumor
         # Not drawn where nothing can come of it: recipes without halves keep their streams.
-        if not self._config.halves or len(tumors_xyxy) == 0:
+        if not self._config.symmetry or len(tumors_xyxy) == 0:
             return None
         drawn = self._rng.random()
         if drawn >= healthy + tumor:

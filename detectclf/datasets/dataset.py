@@ -32,7 +32,7 @@ def open_dataset(config: DataConfig) -> Dataset:
 
     Raises:
         DataError: no source, no such folder, no annotations, an unknown class, no usable slice, or, unless
-            ``config.faults`` is ``mend``, the first error in the annotations with how many there are.
+            ``config.faults`` is ``fix``, the first error in the annotations with how many there are.
         UnsafeError: a name in the annotations leads out of its folder, or a file is too large.
     """
     if not config.sources:
@@ -91,7 +91,7 @@ def _read_source(source: Path, config: DataConfig) -> Dataset:
     if config.faults == "stop":
         faults.raise_first()
     elif faults.errors:
-        _log.warning("%s: mended %d faults: %s", source, len(faults.errors), faults.summary())
+        _log.warning("%s: fixed %d faults: %s", source, len(faults.errors), faults.summary())
     if not dataset.samples:
         raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
     return dataset

@@ -99,7 +99,7 @@ class Faults:
         first, more = next((p for p in errors if p.code == UNSAFE), errors[0]), len(errors) - 1
         kind = UnsafeError if first.code == UNSAFE else DataError
         reason = f"{first.detail} [{first.code}]" + (f" (and {more} more errors)" if more else "")
-        remedy = remedy or f"list them with `detectclf data check {self.root}`, or mend with --set data.faults=mend"
+        remedy = remedy or f"list them with `detectclf data check {self.root}`, or fix with --set data.faults=fix"
         raise kind(reason, file=self.root / first.file, line=first.line, remedy=remedy)
 
     def summary(self) -> str:

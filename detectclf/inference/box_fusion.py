@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from detectclf.boxes import cover, iou
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FloatArray, Places, StageOutputs
+from detectclf.types import FloatArray, RefinedProposals, StageOutputs
 
 Doubles = npt.NDArray[np.float64]
 
-SAME_PLACE_IOU = 0.5
+SAME_PROPOSAL_IOU = 0.5
 """Boxes that overlap more than this are about one place."""
 
 SAME_BOX_IOU = 0.7
@@ -39,7 +39,7 @@ def fuse_boxes(
     parameters: FusionParameters,
     negative: str | None,
     *,
-    novel: bool = False,
+    out_of_distribution: bool = False,
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
     """Boxes ``(N, 4)``, their classes and fused scores ``(N,)``, best score first.
 
@@ -47,20 +47,21 @@ def fuse_boxes(
         outputs: the detector's own boxes and scores.
         label: the slice's class.
         probabilities: of the slice's class, by both stages.
-        parameters: ``box_gamma`` and ``box_threshold``, with a refiner also ``place_weights`` and ``place_mix``.
+        parameters: ``box_gamma`` and ``box_threshold``; with a refiner also ``refined_score_weights`` and
+            ``refined_box_weight``.
         negative: the class whose boxes are no tumours, or ``None``.
-        novel: the picture is no brain MRI, so no tumour is claimed.
+        out_of_distribution: the picture is no brain MRI, so no tumour is claimed.
     """
     boxes, labels, own = outputs.boxes_xyxy, outputs.box_labels, outputs.scores.astype(np.float64)
-    if outputs.places is not None and len(outputs.places.quality):
-        boxes, own = _read_again(boxes, labels, own, outputs.places, parameters)
+    if outputs.refined is not None and len(outputs.refined.quality):
+        boxes, own = _read_again(boxes, labels, own, outputs.refined, parameters)
     # After the refiner, so that the slice's class has the best box of all.
     boxes, labels, own = _with_slice_class(boxes, labels, own, label, negative)
     gamma = parameters.box_gamma
     opinion = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * opinion**gamma
     tumor = np.array([name != negative for name in labels], dtype=bool)
-    if novel or label == negative:
+    if out_of_distribution or label == negative:
         demoted = tumor
     else:
         best = max((i for i, name in enumerate(labels) if name == label), key=lambda i: fused[i], default=None)
@@ -75,7 +76,7 @@ def fuse_boxes(
 
 
 def _read_again(
-    boxes: FloatArray, labels: Sequence[str], scores: Doubles, places: Places, parameters: FusionParameters
+    boxes: FloatArray, labels: Sequence[str], scores: Doubles, refined: RefinedProposals, parameters: FusionParameters
 ) -> tuple[FloatArray, Doubles]:
     """Tumour boxes and their scores by what the refiner said of the place that each is about.
 
@@ -84,20 +85,20 @@ def _read_again(
     and the probability of the box's class at that place. A box at no place that was read is thought of as at the worst
     of them, lest it come before one that was refused.
     """
-    weights, mix = np.asarray(parameters.place_weights), np.float32(parameters.place_mix)
+    weights, mix = np.asarray(parameters.refined_score_weights), np.float32(parameters.refined_box_weight)
     boxes, scores = boxes.copy(), scores.copy()
     for i, name in enumerate(labels):
-        if name not in places.classes:
+        if name not in refined.classes:
             continue
-        quality, kinds = places.quality, places.kinds[:, places.classes.index(name)]
-        overlaps = iou(boxes[i], places.proposals_xyxy)
-        place = int(overlaps.argmax())
-        if overlaps[place] > SAME_PLACE_IOU:
-            said = [scores[i], quality[place], kinds[place]]
-            if overlaps[place] > SAME_BOX_IOU:
-                boxes[i] = mix * places.boxes_xyxy[place] + (1 - mix) * boxes[i]
+        quality, class_probabilities = refined.quality, refined.class_probabilities[:, refined.classes.index(name)]
+        overlaps = iou(boxes[i], refined.proposals_xyxy)
+        row = int(overlaps.argmax())
+        if overlaps[row] > SAME_PROPOSAL_IOU:
+            said = [scores[i], quality[row], class_probabilities[row]]
+            if overlaps[row] > SAME_BOX_IOU:
+                boxes[i] = mix * refined.boxes_xyxy[row] + (1 - mix) * boxes[i]
         else:
-            said = [scores[i], quality.min(), kinds.min()]
+            said = [scores[i], quality.min(), class_probabilities.min()]
         scores[i] = np.exp(weights @ np.log(np.maximum(np.array(said, dtype=np.float64), 1e-9)))
     return boxes, scores
 
@@ -124,7 +125,7 @@ def _with_slice_class(
         return boxes, labels, scores
     overlap = iou(boxes[best], boxes)
     # The copy carries the best score of all, so boxes of its class at the same place are its duplicates.
-    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PLACE_IOU]
+    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PROPOSAL_IOU]
     # First, so that it wins a tie with the box that it is a copy of.
     rows = [best, *kept]
     return boxes[rows], (label, *(labels[i] for i in kept)), scores[rows]

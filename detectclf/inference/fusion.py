@@ -11,9 +11,9 @@ The steps, each with few numbers, all fitted on a split that neither stage was t
    ``r_k`` is as ``e_k``, of the probability that the refiner gives class ``k`` at the likeliest of its places; 0 in a
    bundle without a refiner.
 4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
-   With a refiner the boxes at the places that it read are means of its own and the detector's (``place_mix``; a box of
-   another extent than the one that was read stays), and their ``s`` the weighted geometric mean of the detector's
-   score, the refiner's quality and the probability that it gives the class (``place_weights``).
+   With a refiner the boxes at the places that it read are means of its own and the detector's (``refined_box_weight``;
+   a box of another extent than the one that was read stays), and their ``s`` the weighted geometric mean of the
+   detector's score, the refiner's quality and the probability that it gives the class (``refined_score_weights``).
 5. **One claim per place.** A slice called a tumour shows where: its best box of that class is lifted to
    ``box_threshold``, unless it is a mere guess. Of boxes that reach the threshold and mostly cover one another,
    whatever their class, the best stays; the others are scaled under it, so that they still count for mAP but are not
@@ -40,7 +40,7 @@ import numpy.typing as npt
 from detectclf.errors import ModelError
 from detectclf.inference.box_fusion import fuse_boxes
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import NOT_A_BRAIN_MRI, FloatArray, Places, Prediction, StageOutputs
+from detectclf.types import NOT_A_BRAIN_MRI, FloatArray, Prediction, RefinedProposals, StageOutputs
 
 Doubles = npt.NDArray[np.float64]
 
@@ -118,14 +118,14 @@ def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
     return np.array([evidence.get(name, 0.0) for name in names.classes])
 
 
-def place_evidence(places: Places, names: FusionClasses) -> Doubles:
+def refiner_evidence(refined: RefinedProposals, names: FusionClasses) -> Doubles:
     """Log-odds ``(K,)`` of each class by the refiner: a tumour at the likeliest of the places, or none anywhere."""
-    if not all(np.isfinite(part).all() for part in (places.boxes_xyxy, places.quality, places.kinds)):
+    if not all(np.isfinite(part).all() for part in (refined.boxes_xyxy, refined.quality, refined.class_probabilities)):
         raise ModelError("the refiner's output is not finite", remedy="train the refiner again")
-    best = places.kinds.max(axis=0, initial=0.0)
-    evidence = {name: _log_odds(float(p)) for name, p in zip(places.classes, best, strict=False)}
+    best = refined.class_probabilities.max(axis=0, initial=0.0)
+    evidence = {name: _log_odds(float(p)) for name, p in zip(refined.classes, best, strict=False)}
     if names.negative is not None:
-        tumor = float((1.0 - places.kinds[:, -1]).max(initial=0.0))
+        tumor = float((1.0 - refined.class_probabilities[:, -1]).max(initial=0.0))
         evidence[names.negative] = _log_odds(1.0 - tumor)
     return np.array([evidence.get(name, 0.0) for name in names.classes])
 
@@ -154,8 +154,8 @@ def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, nam
     log_p = log_probabilities(outputs.classifier_logits, parameters.temperature)
     evidence = detector_evidence(outputs, names)
     fused = parameters.class_weight * log_p + parameters.box_weight * evidence + np.asarray(parameters.bias)
-    if outputs.places is not None:
-        fused = fused + parameters.place_weight * place_evidence(outputs.places, names)
+    if outputs.refined is not None:
+        fused = fused + parameters.refiner_weight * refiner_evidence(outputs.refined, names)
     return np.asarray(np.exp(log_softmax(fused)))
 
 
@@ -191,7 +191,7 @@ def fuse(
     *,
     width: int,
     height: int,
-    novel: bool = False,
+    out_of_distribution: bool = False,
 ) -> Prediction:
     """One slice's prediction from what the two stages said of it; image name and model are the caller's to add.
 
@@ -200,7 +200,7 @@ def fuse(
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
         width, height: pixels of the original image.
-        novel: the picture is no brain MRI: no tumour is claimed, and it is flagged.
+        out_of_distribution: the picture is no brain MRI: no tumour is claimed, and it is flagged.
 
     Raises:
         ModelError: the parameters are for other classes, or a stage gave a figure that is not finite.
@@ -208,9 +208,11 @@ def fuse(
     fused = fused_probabilities(outputs, parameters, names)
     probabilities = dict(zip(names.classes, map(float, fused), strict=True))
     label = choose_label(fused, parameters, names)
-    if novel and names.negative in names.classes:
+    if out_of_distribution and names.negative in names.classes:
         label = str(names.negative)
-    boxes, box_labels, scores = fuse_boxes(outputs, label, probabilities, parameters, names.negative, novel=novel)
+    boxes, box_labels, scores = fuse_boxes(
+        outputs, label, probabilities, parameters, names.negative, out_of_distribution=out_of_distribution
+    )
     alone = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
     claim = detector_label(outputs, parameters, names)
     prediction = Prediction(
@@ -228,7 +230,7 @@ def fuse(
         box_threshold=parameters.box_threshold,
     )
     # Of a picture of something else, what the stages make of it is of no account.
-    flags = (NOT_A_BRAIN_MRI,) if novel else _flags(prediction, claim, parameters, names.negative)
+    flags = (NOT_A_BRAIN_MRI,) if out_of_distribution else _flags(prediction, claim, parameters, names.negative)
     return replace(prediction, flags=flags)
 
 

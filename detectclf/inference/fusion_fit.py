@@ -24,7 +24,7 @@ from detectclf.inference.fusion import (
     fused_probabilities,
     log_probabilities,
     log_softmax,
-    place_evidence,
+    refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
 from detectclf.types import Prediction, StageOutputs
@@ -36,15 +36,16 @@ GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates of ``box_gamma``. Beyond 0.5 the class counts for more than the box: on a slice of sure class 0.8 makes
 0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/log.md)."""
 
-PLACE_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
-"""Candidates of ``place_weights``, all quarters that sum to 1."""
+REFINER_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
+"""Candidates of ``refined_score_weights``, all quarters that sum to 1."""
 
-PLACE_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Candidates of ``place_mix``."""
+REFINER_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates of ``refined_box_weight``."""
 
-FIRST_PLACE = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
-"""``mirror`` -> the ``place_mix`` and ``place_weights`` that did best on real slices (docs/log.md), kept where no other
-is clearly better: boxes that were looked at again are means of eight readings, to which the refiner adds less."""
+FIRST_REFINER_CHOICE = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
+"""``tta`` -> the ``refined_box_weight`` and ``refined_score_weights`` that did best on real slices (docs/log.md), kept
+where no other is clearly better: boxes that were refined with test-time augmentation are means of eight predictions, to
+which the refiner adds less."""
 
 # Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
 _SD_LOG_TEMPERATURE = 1.0
@@ -94,7 +95,7 @@ def fit_fusion(
         default_fusion(names.classes),
         box_threshold=config.box_threshold,
         low_confidence=config.low_confidence,
-        mirror=config.mirror,
+        tta=config.tta,
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, index))
     parameters = _fit_weights(outputs, index, parameters, names)
@@ -130,9 +131,9 @@ def _fit_weights(
 
     log_p = log_probabilities(np.stack([o.classifier_logits for o in outputs]), parameters.temperature)
     opinions = [log_p, np.stack([detector_evidence(o, names) for o in outputs])]
-    if any(o.places is not None for o in outputs):
+    if any(o.refined is not None for o in outputs):
         nothing = np.zeros(len(names.classes))
-        opinions.append(np.stack([place_evidence(o.places, names) if o.places else nothing for o in outputs]))
+        opinions.append(np.stack([refiner_evidence(o.refined, names) if o.refined else nothing for o in outputs]))
     stages = len(opinions)
     truth = np.eye(len(names.classes))[truth_index]
     start = np.array([1.0, *np.zeros(stages - 1 + len(names.classes))])
@@ -150,8 +151,8 @@ def _fit_weights(
     bounds = [*[(0.0, 5.0)] * stages, *[(None, None)] * len(names.classes)]
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights, bias = [float(v) for v in found.x[:stages]], tuple(float(v) for v in found.x[stages:])
-    place_weight = weights[2] if stages > 2 else 0.0
-    return replace(parameters, class_weight=weights[0], box_weight=weights[1], place_weight=place_weight, bias=bias)
+    refiner_weight = weights[2] if stages > 2 else 0.0
+    return replace(parameters, class_weight=weights[0], box_weight=weights[1], refiner_weight=refiner_weight, bias=bias)
 
 
 def _set_operating_point(
@@ -233,7 +234,7 @@ def _choose_box_weights(
     sizes: Sequence[tuple[int, int]] | None,
     box_scorer: BoxScorer,
 ) -> FusionParameters:
-    """The ``box_gamma``, and with a refiner ``place_mix`` and ``place_weights``, of the best score, one by one.
+    """The ``box_gamma`` of the best score; with a refiner first ``refined_box_weight``, then ``refined_score_weights``.
 
     The first candidate that is about as good as the best one is taken (the rule of one standard error, Breiman et al.
     1984), the default where no score exists. The best one itself would be a choice of the noise; and fusions that are
@@ -252,10 +253,13 @@ def _choose_box_weights(
         noise = _NOISE * math.sqrt(_NOISE_SLICES / len(outputs))
         return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]
 
-    if any(o.places is not None for o in outputs):
-        first_mix, first_weights = FIRST_PLACE[parameters.mirror]
-        parameters = replace(parameters, place_mix=first_mix, place_weights=first_weights)
-        mixes, all_weights = dict.fromkeys((first_mix, *PLACE_MIXES)), dict.fromkeys((first_weights, *PLACE_WEIGHTS))
-        parameters = best_of([replace(parameters, place_mix=mix) for mix in mixes])
-        parameters = best_of([replace(parameters, place_weights=weights) for weights in all_weights])
+    if any(o.refined is not None for o in outputs):
+        first_mix, first_weights = FIRST_REFINER_CHOICE[parameters.tta]
+        parameters = replace(parameters, refined_box_weight=first_mix, refined_score_weights=first_weights)
+        mixes, all_weights = (
+            dict.fromkeys((first_mix, *REFINER_MIXES)),
+            dict.fromkeys((first_weights, *REFINER_WEIGHTS)),
+        )
+        parameters = best_of([replace(parameters, refined_box_weight=mix) for mix in mixes])
+        parameters = best_of([replace(parameters, refined_score_weights=weights) for weights in all_weights])
     return best_of([replace(parameters, box_gamma=gamma) for gamma in GAMMAS])

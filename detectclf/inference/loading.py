@@ -42,7 +42,7 @@ def load_runs(
     config: PredictConfig | None = None,
     *,
     refiner: str | Path | None = None,
-    mirror: bool = False,
+    tta: bool = False,
 ) -> Predictor:
     """A predictor of run directories that were not bundled: default fusion, probabilities not calibrated.
 
@@ -65,7 +65,7 @@ def load_runs(
         detector_meta=detector_meta,
         classifier=classifier_model,
         classifier_meta=classifier_meta,
-        fusion=replace(default_fusion(classifier_meta.classes), mirror=mirror),
+        fusion=replace(default_fusion(classifier_meta.classes), tta=tta),
         facts={},
         refiner=refiner_model,
         refiner_meta=refiner_meta,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.models.knowledge import Novelty
+from detectclf.models.knowledge import OODStatistics
 from detectclf.types import FloatArray
 
 if TYPE_CHECKING:
@@ -72,18 +72,18 @@ class MapStatistics:
         return np.asarray(self._last.cpu().numpy(), dtype=np.float32)
 
 
-def distances(novelty: Novelty, features: FloatArray) -> Doubles:
+def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
     """Distance ``(B,)`` of each row of ``features`` ``(B, D)`` to the known slices, in standard deviations."""
-    centred = features.astype(np.float64) - novelty.mean
-    return np.asarray(np.linalg.norm(centred @ novelty.whitening.astype(np.float64), axis=1))
+    centred = features.astype(np.float64) - ood.mean
+    return np.asarray(np.linalg.norm(centred @ ood.whitening.astype(np.float64), axis=1))
 
 
-def is_novel(novelty: Novelty, features: FloatArray) -> bool:
+def is_out_of_distribution(ood: OODStatistics, features: FloatArray) -> bool:
     """Whether the picture of ``features`` ``(D,)`` is no brain MRI as far as is known."""
-    return bool(distances(novelty, features[None])[0] > novelty.threshold)
+    return bool(distances(ood, features[None])[0] > ood.threshold)
 
 
-def fit_novelty(features: FloatArray, groups: Sequence[int]) -> Novelty | None:
+def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
     """Learns what known slices look like.
 
     Args:
@@ -104,7 +104,7 @@ def fit_novelty(features: FloatArray, groups: Sequence[int]) -> Novelty | None:
     return replace(_gaussian(values), threshold=edge * MARGIN)
 
 
-def _gaussian(values: Doubles) -> Novelty:
+def _gaussian(values: Doubles) -> OODStatistics:
     """Mean and whitening of ``(N, D)`` rows, without a threshold."""
     mean, covariance = values.mean(axis=0), np.cov(values.T)
     spread = np.diag(covariance)
@@ -112,7 +112,7 @@ def _gaussian(values: Doubles) -> Novelty:
     floor = 1e-3 * spread.mean() + 1e-12
     shrunk = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * spread + floor)
     whitening = np.linalg.inv(np.linalg.cholesky(shrunk)).T
-    return Novelty(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
+    return OODStatistics(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
 
 
-__all__ = ["MapStatistics", "distances", "fit_novelty", "is_novel"]
+__all__ = ["MapStatistics", "distances", "fit_ood", "is_out_of_distribution"]

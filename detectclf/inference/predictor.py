@@ -15,9 +15,9 @@ import numpy as np
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import FusionClasses, fuse
-from detectclf.inference.ood import MapStatistics, is_novel
-from detectclf.inference.preprocess import Readable, Unreadable, prepare
-from detectclf.inference.refine import PlaceReader
+from detectclf.inference.ood import MapStatistics, is_out_of_distribution
+from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
+from detectclf.inference.refine import ProposalRefiner
 from detectclf.inference.sources import ImageSource
 from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
 
@@ -67,16 +67,16 @@ class Predictor:
         self._reader = None
         if bundle.refiner is not None:
             refiner = self._fast(bundle.refiner, 1, bundle.refiner.input_size)
-            self._reader = PlaceReader(refiner, self._refined_classes(), self.device)
+            self._reader = ProposalRefiner(refiner, self._refined_classes(), self.device)
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
         """A copy of ``network`` on the device, as fast as it goes."""
         import torch
 
-        from detectclf.models.fuse_conv_bn import folded
+        from detectclf.models.fuse_conv_bn import fuse_conv_bn
 
         noise = torch.rand((1, channels, side, side), generator=torch.Generator().manual_seed(0))
-        fast = folded(network.to(self.device).eval(), noise.to(self.device))
+        fast = fuse_conv_bn(network.to(self.device).eval(), noise.to(self.device))
         return fast.to(memory_format=torch.channels_last)
 
     def _fast_detector(self, detector: Detector) -> Detector:
@@ -111,7 +111,7 @@ class Predictor:
             DataError, UnsafeError: the image cannot be read, or is refused.
         """
         prepared = self._prepare(image)
-        if isinstance(prepared, Unreadable):
+        if isinstance(prepared, UndecodedInput):
             raise prepared.error
         return self._predict_batch([prepared], explain)[0]
 
@@ -151,22 +151,22 @@ class Predictor:
         rows = []
         for batch in self._readable(samples, self.config.batch_size):
             with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
-                self._detector(list(self._tensor([s.squares.detector for s in batch])))
+                self._detector(list(self._tensor([s.resized.detector for s in batch])))
             rows.append(statistics.rows())
         return np.concatenate(rows)
 
-    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[Readable]]:
+    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput]]:
         """Batches of slices; raises the error of the first one that cannot be read."""
         for batch in self._batches(samples, size):
             for prepared in batch:
-                if isinstance(prepared, Unreadable):
+                if isinstance(prepared, UndecodedInput):
                     raise prepared.error
-            yield [prepared for prepared in batch if isinstance(prepared, Readable)]
+            yield [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
 
-    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[Readable | Unreadable]]:
+    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput | UndecodedInput]]:
         """Batches of prepared slices, decoded by threads while the models run."""
         remaining = iter(inputs)
-        pending: deque[Future[Readable | Unreadable]] = deque()
+        pending: deque[Future[DecodedInput | UndecodedInput]] = deque()
         # cv2 and PIL release the interpreter lock, so threads do; more than a few only take the models' cores.
         pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
         try:
@@ -179,21 +179,21 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, source: ImageSource) -> Readable | Unreadable:
+    def _prepare(self, source: ImageSource) -> DecodedInput | UndecodedInput:
         size = self.bundle.detector_meta.preprocessing.size
         return prepare(source, size, self._classifier.input_size, self._reader)
 
-    def _predict_batch(self, batch: Sequence[Readable | Unreadable], explain: bool) -> list[Prediction]:
-        outputs = iter(self._run_stages([s for s in batch if isinstance(s, Readable)]))
+    def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
+        outputs = iter(self._run_stages([s for s in batch if isinstance(s, DecodedInput)]))
         predictions = []
         for prepared in batch:
-            if isinstance(prepared, Unreadable):
+            if isinstance(prepared, UndecodedInput):
                 predictions.append(_unread(prepared))
                 continue
             height, width = prepared.pixels.shape
-            said, known = next(outputs), self.bundle.novelty
-            novel = known is not None and said.features is not None and is_novel(known, said.features)
-            fused = fuse(said, self.bundle.fusion, self.names, width=width, height=height, novel=novel)
+            said, known = next(outputs), self.bundle.ood
+            unlike = known is not None and said.features is not None and is_out_of_distribution(known, said.features)
+            fused = fuse(said, self.bundle.fusion, self.names, width=width, height=height, out_of_distribution=unlike)
             origin = prepared.origin
             predictions.append(
                 replace(
@@ -209,16 +209,16 @@ class Predictor:
             )
         return self._with_heatmaps(batch, predictions) if explain else predictions
 
-    def _run_stages(self, batch: Sequence[Readable]) -> list[StageOutputs]:
+    def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
         """All networks on readable slices."""
         import torch
 
         if not batch:
             return []
         with torch.inference_mode():
-            found, statistics = self._find(self._tensor([s.squares.detector for s in batch]))
-            images = self._tensor([s.squares.classifier for s in batch])
-            if self.bundle.fusion.mirror:
+            found, statistics = self._find(self._tensor([s.resized.detector for s in batch]))
+            images = self._tensor([s.resized.classifier for s in batch])
+            if self.bundle.fusion.tta:
                 # One pass over both, which is faster than two.
                 logits = self._classifier(torch.cat([images, images.flip(3)])).unflatten(0, (2, -1)).mean(dim=0)
             else:
@@ -226,55 +226,55 @@ class Predictor:
         rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
         outputs = [self._outputs(*row) for row in rows]
         if self._reader is not None:
-            outputs = self._reader.read([s.squares.refiner for s in batch if s.squares.refiner is not None], outputs)
+            outputs = self._reader.read([s.resized.refiner for s in batch if s.resized.refiner is not None], outputs)
         return [said.moved(s.part.left, s.part.top) for s, said in zip(batch, outputs, strict=True)]
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
         from detectclf.inference.tta import merge_views, with_mirrored
-        from detectclf.models.roi_features import View
+        from detectclf.models.roi_features import RoIFeatures
 
-        mirror = self.bundle.fusion.mirror
+        tta = self.bundle.fusion.tta
         with MapStatistics(self._detector.backbone()) as statistics:
-            view = View(self._detector, with_mirrored(images) if mirror else images)
-        found = merge_views(view, self._detector.config.nms_iou) if mirror else view.found
+            view = RoIFeatures(self._detector, with_mirrored(images) if tta else images)
+        found = merge_views(view, self._detector.config.nms_iou) if tta else view.found
         return found, statistics.rows()[: len(images)]
 
-    def _tensor(self, squares: Sequence[Pixels]) -> Tensor:
+    def _tensor(self, resized: Sequence[Pixels]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""
         import torch
 
-        block = torch.from_numpy(np.stack(squares))
+        block = torch.from_numpy(np.stack(resized))
         images = block.to(self.device).unsqueeze(1).float().div(255)
         return images.to(memory_format=torch.channels_last)
 
-    def _outputs(self, prepared: Readable, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
+    def _outputs(self, prepared: DecodedInput, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
         """The stages before fusion, boxes on the part of the picture that was looked at."""
         from detectclf.models.detectors import in_original_pixels
 
         part = prepared.part
-        boxes, labels, scores = in_original_pixels(found, prepared.squares.scale, part.width, part.height)
+        boxes, labels, scores = in_original_pixels(found, prepared.resized.scale, part.width, part.height)
         return StageOutputs(logits, boxes, tuple(self.names.detector_classes[i] for i in labels), scores, features)
 
     def _with_heatmaps(
-        self, batch: Sequence[Readable | Unreadable], predictions: Sequence[Prediction]
+        self, batch: Sequence[DecodedInput | UndecodedInput], predictions: Sequence[Prediction]
     ) -> list[Prediction]:
         from detectclf.inference.explain import grad_cam, heatmap
 
-        rows = {i: prepared for i, prepared in enumerate(batch) if isinstance(prepared, Readable)}
+        rows = {i: prepared for i, prepared in enumerate(batch) if isinstance(prepared, DecodedInput)}
         done = list(predictions)
         if not rows:
             return done
         targets = [self.names.classes.index(done[i].label or "") for i in rows]
-        squares = self._tensor([prepared.squares.classifier for prepared in rows.values()])
-        for (i, prepared), cam in zip(rows.items(), grad_cam(self.bundle.classifier, squares, targets), strict=True):
+        resized = self._tensor([prepared.resized.classifier for prepared in rows.values()])
+        for (i, prepared), cam in zip(rows.items(), grad_cam(self.bundle.classifier, resized, targets), strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
-            size, inside = self._classifier.input_size, prepared.squares.inside
+            size, inside = self._classifier.input_size, prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
             done[i] = replace(done[i], heatmap=whole)
         return done
 
 
-def _unread(prepared: Unreadable) -> Prediction:
+def _unread(prepared: UndecodedInput) -> Prediction:
     origin, error = prepared.origin, prepared.error
     return Prediction(origin.image, error=str(error), error_exit=error.exit_code, path=origin.path)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from detectclf.errors import DataError, DetectclfError
 from detectclf.imaging.framing import Part, shown_part
 from detectclf.imaging.images import resize_pad
-from detectclf.inference.refine import PlaceReader, PreparedSlice
+from detectclf.inference.refine import PreparedSlice, ProposalRefiner
 from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
 from detectclf.types import Pixels
 
 
-class Squares(NamedTuple):
+class ResizedInput(NamedTuple):
     """A slice at the size of each network (uint8 squares, slice at the top left).
 
     Attributes:
@@ -32,24 +32,24 @@ class Squares(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Readable:
+class DecodedInput:
     """An input that could be decoded.
 
     Attributes:
         origin: where it comes from.
         pixels: the whole picture.
         part: what the networks see of it.
-        squares: that part.
+        resized: that part.
     """
 
     origin: Origin
     pixels: Pixels
     part: Part
-    squares: Squares
+    resized: ResizedInput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unreadable:
+class UndecodedInput:
     """An input that could not be decoded, and why."""
 
     origin: Origin
@@ -57,23 +57,23 @@ class Unreadable:
 
 
 def prepare(
-    source: ImageSource, detector_size: int, classifier_size: int, reader: PlaceReader | None
-) -> Readable | Unreadable:
+    source: ImageSource, detector_size: int, classifier_size: int, reader: ProposalRefiner | None
+) -> DecodedInput | UndecodedInput:
     """Decodes ``source`` and brings it to the size of each network, sides in pixels."""
     origin = origin_of(source)
     try:
         pixels = pixels_of(source)
     except DetectclfError as error:
-        return Unreadable(origin, error)
+        return UndecodedInput(origin, error)
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-        return Unreadable(origin, DataError(reason, file=origin.image, remedy="check the file and its disk"))
+        return UndecodedInput(origin, DataError(reason, file=origin.image, remedy="check the file and its disk"))
     part = shown_part(pixels)
     slice_pixels = part.of(pixels)
     detector, scale, _ = resize_pad(slice_pixels, detector_size)
     classifier, _, inside = resize_pad(slice_pixels, classifier_size)
     refiner = None if reader is None else reader.prepare(slice_pixels)
-    return Readable(origin, pixels, part, Squares(detector, scale, classifier, inside, refiner))
+    return DecodedInput(origin, pixels, part, ResizedInput(detector, scale, classifier, inside, refiner))
 
 
-__all__ = ["Readable", "Squares", "Unreadable", "prepare"]
+__all__ = ["DecodedInput", "ResizedInput", "UndecodedInput", "prepare"]

@@ -71,7 +71,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
 def as_coco(predictions: Sequence[Prediction]) -> str:
     """A COCO document: ``images`` with the slice's class and flags, ``annotations`` with ``score``; ids start at 1.
 
-    Unreadable inputs are left out of ``images`` and listed under ``errors``.
+    UndecodedInput inputs are left out of ``images`` and listed under ``errors``.
     """
     read = [p for p in predictions if p.error is None]
     names = order_classes([name for p in read for name in (*p.probabilities, *p.box_labels)])

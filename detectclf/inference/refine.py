@@ -12,16 +12,16 @@ import numpy.typing as npt
 from detectclf.boxes import iou
 from detectclf.datasets.crops import CropFrame
 from detectclf.imaging.images import resize_pad
-from detectclf.inference.box_fusion import SAME_PLACE_IOU
-from detectclf.types import FloatArray, Pixels, Places, StageOutputs
+from detectclf.inference.box_fusion import SAME_PROPOSAL_IOU
+from detectclf.types import FloatArray, Pixels, RefinedProposals, StageOutputs
 
 if TYPE_CHECKING:
     import torch
 
     from detectclf.models.refiner import Refiner
 
-MOST_PLACES = 3
-"""Places of a slice that are read again; these slices show one tumour, and the next places are for doubt."""
+MOST_PROPOSALS = 3
+"""RefinedProposals of a slice that are read again; these slices show one tumour, and the next places are for doubt."""
 
 
 class PreparedSlice(NamedTuple):
@@ -33,7 +33,7 @@ class PreparedSlice(NamedTuple):
     height: int
 
 
-class PlaceReader:
+class ProposalRefiner:
     """The refiner of a bundle on one device.
 
     Args:
@@ -60,12 +60,12 @@ class PlaceReader:
         frames: list[list[CropFrame]] = []
         crops, rows_used = [], []
         for prepared, said in zip(slices, outputs, strict=True):
-            chosen = likely_places(said, self.classes)
+            chosen = likely_proposals(said, self.classes)
             context, size = self.refiner.config.context, self.refiner.input_size
             frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(prepared.scale), context) for i in chosen])
             crops += [frame.cut(prepared.pixels, size) for frame in frames[-1]]
             rows_used.append(chosen)
-        boxes, quality, kinds = self._run(crops)
+        boxes, quality, class_probabilities = self._run(crops)
         done, first = [], 0
         for prepared, own, chosen, said in zip(slices, frames, rows_used, outputs, strict=True):
             rows = slice(first, first + len(own))
@@ -77,8 +77,10 @@ class PlaceReader:
             # A box pushed out of the slice is no box.
             kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
             first_boxes = said.boxes_xyxy[chosen][kept]
-            places = Places(original[kept], first_boxes, quality[rows][kept], kinds[rows][kept], self.classes)
-            done.append(replace(said, places=places))
+            refined = RefinedProposals(
+                original[kept], first_boxes, quality[rows][kept], class_probabilities[rows][kept], self.classes
+            )
+            done.append(replace(said, refined=refined))
         return done
 
     def _run(self, crops: Sequence[Pixels]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -99,23 +101,23 @@ class PlaceReader:
             said = self.refiner(both)
         count = len(crops)
         boxes = (said.boxes[:count] + mirrored_boxes(said.boxes[count:], 1)) / 2
-        quality, kinds = said.quality.sigmoid(), said.logits.softmax(dim=1)
-        means = [(part[:count] + part[count:]) / 2 for part in (quality, kinds)]
+        quality, class_probabilities = said.quality.sigmoid(), said.logits.softmax(dim=1)
+        means = [(part[:count] + part[count:]) / 2 for part in (quality, class_probabilities)]
         return boxes.cpu().numpy(), means[0].cpu().numpy(), means[1].cpu().numpy()
 
 
-def likely_places(outputs: StageOutputs, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+def likely_proposals(outputs: StageOutputs, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """Indices of the detector's best tumour boxes, best first, that are not about the place of a better one."""
     chosen: list[int] = []
     for i, label in enumerate(outputs.box_labels):  # best score first
         if label not in classes:
             continue
-        if chosen and iou(outputs.boxes_xyxy[i], outputs.boxes_xyxy[chosen]).max() > SAME_PLACE_IOU:
+        if chosen and iou(outputs.boxes_xyxy[i], outputs.boxes_xyxy[chosen]).max() > SAME_PROPOSAL_IOU:
             continue
         chosen.append(i)
-        if len(chosen) == MOST_PLACES:
+        if len(chosen) == MOST_PROPOSALS:
             break
     return np.array(chosen, dtype=np.int64)
 
 
-__all__ = ["MOST_PLACES", "PlaceReader", "likely_places"]
+__all__ = ["MOST_PROPOSALS", "ProposalRefiner", "likely_proposals"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from detectclf.models.roi_features import Found, View
+from detectclf.models.roi_features import Found, RoIFeatures
 
 STARTS = ((-0.1, 0.0), (0.1, 0.0), (0.0, -0.1), (0.0, 0.1))
 """Where the second look starts from, in sides of the box beside it."""
@@ -30,7 +30,7 @@ def with_mirrored(images: Tensor) -> Tensor:
     return torch.cat([images, images.flip(3)])
 
 
-def merge_views(both: View, nms_iou: float) -> list[Found]:
+def merge_views(both: RoIFeatures, nms_iou: float) -> list[Found]:
     """What a detector found on slices and on their mirror images, as boxes of the slices, best score first.
 
     Boxes of one class may overlap more than ``nms_iou`` in the end; the places that they were found at did not.
@@ -69,7 +69,7 @@ def merge_found(one: Found, other: Found, nms_iou: float) -> Found:
     return {"boxes": all_boxes[kept], "labels": all_labels[kept], "scores": all_scores[kept]}
 
 
-def _looked_again(merged: Sequence[Found], both: View) -> list[Found]:
+def _looked_again(merged: Sequence[Found], both: RoIFeatures) -> list[Found]:
     """``merged`` with the best boxes where both readings move them to.
 
     Boxes that come together are kept: they were found as two places, and which of the two extents is right is for their

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from detectclf.errors import ModelError
 from detectclf.files import atomic_write
 from detectclf.models.knowledge import (
-    NOVELTY_FILE,
-    REMEMBERED_FILE,
-    Novelty,
-    Remembered,
+    OOD_FILE,
+    OUT_OF_FOLD_FILE,
+    OODStatistics,
+    OutOfFoldPredictions,
     knowledge_files,
-    load_novelty,
-    load_remembered,
+    load_ood,
+    load_out_of_fold,
 )
 from detectclf.models.rebuild import rebuild_classifier, rebuild_detector, rebuild_refiner
 from detectclf.models.saved import ModelMeta, read_json, weights_bytes
@@ -55,10 +55,10 @@ class FusionParameters:
         tumor_threshold: probability of a tumour from which a slice is called one; ``None`` takes the likeliest class.
         box_threshold: fused score from which a box counts as a claim of a tumour.
         low_confidence: slices whose best probability is lower are flagged.
-        place_weight: of the refiner's evidence.
-        place_weights: exponents of the detector's score, the refiner's quality and its probability of the class, in
-            the score of a refined box; they sum to 1.
-        place_mix: weight of the refined box against the detector's in the box given out.
+        refiner_weight: of the refiner's evidence.
+        refined_score_weights: exponents of the detector's score, the refiner's quality and its probability of the
+            class, in the score of a refined box; they sum to 1.
+        refined_box_weight: weight of the refined box against the detector's in the box given out.
         mirror: whether detector and classifier also read the mirror image of each slice (``inference/mirror.py``).
         target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
             anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
@@ -74,10 +74,10 @@ class FusionParameters:
     low_confidence: float
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
-    place_weight: float = 0.0
-    place_weights: tuple[float, float, float] = (0.75, 0.25, 0.0)
-    place_mix: float = 0.5
-    mirror: bool = False
+    refiner_weight: float = 0.0
+    refined_score_weights: tuple[float, float, float] = (0.75, 0.25, 0.0)
+    refined_box_weight: float = 0.5
+    tta: bool = False
 
 
 @dataclass
@@ -92,8 +92,8 @@ class Bundle:
         classifier, classifier_meta: the class stage.
         fusion: how both become one answer.
         facts: free JSON facts: data, metrics, versions.
-        novelty: tells other pictures from brain MRI, ``None`` where it was not fitted.
-        remembered: out-of-fold words on training slices, ``None`` where there are none.
+        ood: tells other pictures from brain MRI, ``None`` where it was not fitted.
+        out_of_fold: out-of-fold words on training slices, ``None`` where there are none.
         refiner, refiner_meta: the stage that reads places again, ``None`` where there is none.
     """
 
@@ -109,8 +109,8 @@ class Bundle:
     facts: dict[str, Any] = field(default_factory=dict)
     refiner: Refiner | None = None
     refiner_meta: ModelMeta | None = None
-    novelty: Novelty | None = None
-    remembered: Remembered | None = None
+    ood: OODStatistics | None = None
+    out_of_fold: OutOfFoldPredictions | None = None
 
     def parts(self) -> dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]]:
         """Name -> model and description of every stage there is."""
@@ -123,10 +123,26 @@ class Bundle:
         return parts
 
 
+# Former name of a number of the fusion -> its name: bundles of earlier versions are read.
+_OLD_FUSION_NAMES = {
+    "place_weight": "refiner_weight",
+    "place_weights": "refined_score_weights",
+    "place_mix": "refined_box_weight",
+    "mirror": "tta",
+}
+
+
 class _Record(BaseModel):
     """What ``bundle.json`` holds."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {_OLD_FUSION_NAMES.get(key, key): value for key, value in values.items()}
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
     # 2: boxes are fused by other rules, and a mirrored slice is read by the detector too; parameters of 1 do not fit.
@@ -163,7 +179,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         content = weights_bytes(model, half=half)
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
-    for name, content in knowledge_files(bundle.novelty, bundle.remembered).items():
+    for name, content in knowledge_files(bundle.ood, bundle.out_of_fold).items():
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
     record = _Record(
@@ -196,7 +212,7 @@ def load_bundle(folder: Path) -> Bundle:
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy="bundle the runs again") from error
     _check_parts(record, file)
-    extra = [name for name in (NOVELTY_FILE, REMEMBERED_FILE) if name in record.sha256]
+    extra = [name for name in (OOD_FILE, OUT_OF_FOLD_FILE) if name in record.sha256]
     for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else []), *extra):
         _check_sum(folder / name, record.sha256.get(name))
     classes = len(record.classes)
@@ -213,8 +229,8 @@ def load_bundle(folder: Path) -> Bundle:
         facts=record.facts,
         refiner=None if record.refiner is None else rebuild_refiner(record.refiner, folder / REFINER_FILE),
         refiner_meta=record.refiner,
-        novelty=load_novelty(folder / NOVELTY_FILE) if NOVELTY_FILE in extra else None,
-        remembered=load_remembered(folder / REMEMBERED_FILE, classes) if REMEMBERED_FILE in extra else None,
+        ood=load_ood(folder / OOD_FILE) if OOD_FILE in extra else None,
+        out_of_fold=load_out_of_fold(folder / OUT_OF_FOLD_FILE, classes) if OUT_OF_FOLD_FILE in extra else None,
     )
 
 
@@ -226,7 +242,7 @@ def looks_like_bundle(folder: Path) -> bool:
 def _check_parts(record: _Record, file: Path) -> None:
     if (REFINER_FILE in record.sha256) != (record.refiner is not None):
         raise ModelError("names a refiner in one place only", file=file, remedy=_AGAIN)
-    weights = np.array([*record.fusion.place_weights, record.fusion.place_mix])
+    weights = np.array([*record.fusion.refined_score_weights, record.fusion.refined_box_weight])
     if not ((weights >= 0) & (weights <= 1)).all():  # also where one is not a number
         raise ModelError("weights of the fusion are not from 0 to 1", file=file, remedy=_AGAIN)
     if record.classes != record.classifier.classes or len(record.fusion.bias) != len(record.classes):

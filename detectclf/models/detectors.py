@@ -1,6 +1,6 @@
 """The box stage: a table of Faster R-CNNs, and :class:`Detector`, which makes one model of any of its rows.
 
-torchvision counts background as class 0. The shift by one is made in :class:`Detector` and in its ``View``
+torchvision counts background as class 0. The shift by one is made in :class:`Detector` and in its ``RoIFeatures``
 (``detector_views.py``), and nowhere else.
 """
 

@@ -1,4 +1,4 @@
-"""Batch normalisations folded into the convolutions before them: the same network, faster on a CPU.
+"""Batch normalisations fuse_conv_bn into the convolutions before them: the same network, faster on a CPU.
 
 In evaluation a batch normalisation is a scale and an offset per channel, which the weights of the convolution before it
 can carry (Jacob et al., "Quantization and Training of Neural Networks", 2018, section 3.2).
@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 """Outputs may differ by this share of the largest: folding only rounds otherwise."""
 
 
-def folded(network: Network, images: Tensor) -> Network:
+def fuse_conv_bn(network: Network, images: Tensor) -> Network:
     """A copy of ``network`` for prediction without the batch normalisations that follow a convolution.
 
     What follows what is seen while ``images`` pass, since the order in which parts are defined does not tell. Where the
@@ -94,4 +94,4 @@ def _tensors(output: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in _tensors(part)]
 
 
-__all__ = ["folded"]
+__all__ = ["fuse_conv_bn"]

@@ -14,13 +14,13 @@ from safetensors.numpy import save as save_arrays
 from detectclf.errors import ModelError
 from detectclf.types import FloatArray, Pixels
 
-NOVELTY_FILE, REMEMBERED_FILE = "novelty.safetensors", "out_of_fold.safetensors"
+OOD_FILE, OUT_OF_FOLD_FILE = "novelty.safetensors", "out_of_fold.safetensors"
 _AGAIN = "bundle the runs again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Novelty:
-    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/novelty.py``.
+class OODStatistics:
+    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/ood.py``.
 
     Attributes:
         mean: ``(D,)`` float32, of the features.
@@ -34,7 +34,7 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Remembered:
+class OutOfFoldPredictions:
     """What was said of training slices by models that had not seen them, for the label doctor.
 
     Attributes:
@@ -48,11 +48,11 @@ class Remembered:
     boxes: FloatArray
 
 
-def knowledge_files(novelty: Novelty | None, remembered: Remembered | None) -> dict[str, bytes]:
+def knowledge_files(ood: OODStatistics | None, out_of_fold: OutOfFoldPredictions | None) -> dict[str, bytes]:
     """Name -> content of the files of what there is."""
     arrays = {
-        NOVELTY_FILE: None if novelty is None else _novelty_arrays(novelty),
-        REMEMBERED_FILE: None if remembered is None else _remembered_arrays(remembered),
+        OOD_FILE: None if ood is None else _ood_arrays(ood),
+        OUT_OF_FOLD_FILE: None if out_of_fold is None else _out_of_fold_arrays(out_of_fold),
     }
     # safetensors writes the memory as it lies: a transposed array would come back as another one.
     return {
@@ -62,35 +62,35 @@ def knowledge_files(novelty: Novelty | None, remembered: Remembered | None) -> d
     }
 
 
-def _novelty_arrays(novelty: Novelty) -> dict[str, Any]:
-    threshold = np.array([novelty.threshold], dtype=np.float64)
-    return {"mean": novelty.mean, "whitening": novelty.whitening, "threshold": threshold}
+def _ood_arrays(ood: OODStatistics) -> dict[str, Any]:
+    threshold = np.array([ood.threshold], dtype=np.float64)
+    return {"mean": ood.mean, "whitening": ood.whitening, "threshold": threshold}
 
 
-def _remembered_arrays(remembered: Remembered) -> dict[str, Any]:
+def _out_of_fold_arrays(out_of_fold: OutOfFoldPredictions) -> dict[str, Any]:
     return {
-        "digests": remembered.digests,
-        "probabilities": remembered.probabilities.astype(np.float16),
-        "boxes": remembered.boxes.astype(np.float32),
+        "digests": out_of_fold.digests,
+        "probabilities": out_of_fold.probabilities.astype(np.float16),
+        "boxes": out_of_fold.boxes.astype(np.float32),
     }
 
 
-def load_novelty(file: Path) -> Novelty:
+def load_ood(file: Path) -> OODStatistics:
     """Raises ModelError where the file is damaged."""
     arrays = _arrays(file, "mean", "whitening", "threshold")
     mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
     square = mean.ndim == 1 and whitening.shape == (len(mean), len(mean))
     _check_shapes(file, square and arrays["threshold"].shape == (1,))
-    return Novelty(mean, whitening, float(arrays["threshold"][0]))
+    return OODStatistics(mean, whitening, float(arrays["threshold"][0]))
 
 
-def load_remembered(file: Path, classes: int) -> Remembered:
+def load_out_of_fold(file: Path, classes: int) -> OutOfFoldPredictions:
     """Raises ModelError where the file is damaged, or of another number of classes."""
     arrays = _arrays(file, "digests", "probabilities", "boxes")
     count = len(arrays["digests"])
     wanted = {"digests": (count, 16), "probabilities": (count, classes), "boxes": (count, 5)}
     _check_shapes(file, all(arrays[name].shape == shape for name, shape in wanted.items()))
-    return Remembered(
+    return OutOfFoldPredictions(
         arrays["digests"].astype(np.uint8),
         arrays["probabilities"].astype(np.float32),
         arrays["boxes"].astype(np.float32),

@@ -17,7 +17,7 @@ Found = dict[str, Tensor]
 """``boxes`` ``(N, 4)`` xyxy, ``labels`` ``(N,)`` from 0, ``scores`` ``(N,)``."""
 
 
-class View:
+class RoIFeatures:
     """One pass of a detector over a batch, whose maps live as long as this; make it in inference mode.
 
     Args:
@@ -66,4 +66,4 @@ class View:
         return [clip_boxes_to_image(part, size) for part, size in zip(parts, self._sizes, strict=True)]
 
 
-__all__ = ["Found", "View"]
+__all__ = ["Found", "RoIFeatures"]

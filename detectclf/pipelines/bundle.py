@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
-    from detectclf.models.knowledge import Novelty, Remembered
+    from detectclf.models.knowledge import OODStatistics, OutOfFoldPredictions
     from detectclf.models.saved import ModelMeta
 
 
@@ -90,7 +90,7 @@ def bundle(
     from detectclf.pipelines.provenance import copy_fingerprints, training_fingerprints
 
     predictor = predictor_of(
-        None, stages.detector, stages.classifier, recipe.predict, stages.refiner, mirror=recipe.bundle.mirror
+        None, stages.detector, stages.classifier, recipe.predict, stages.refiner, tta=recipe.bundle.tta
     )
     unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
     _check_same_stages(unseen, predictor)
@@ -116,8 +116,8 @@ def bundle(
         version=recipe.bundle.version,
         fusion=fusion,
         facts=facts,
-        novelty=_novelty(unseen, predictor, made.origins.groups.tolist(), folds is not None),
-        remembered=_remembered(dataset, judged, unseen.names) if folds is not None else None,
+        ood=_ood(unseen, predictor, made.origins.groups.tolist(), folds is not None),
+        out_of_fold=_out_of_fold_predictions(dataset, judged, unseen.names) if folds is not None else None,
     )
     if folds is not None:
         joined = _without_figures_on_seen_slices(joined)
@@ -133,7 +133,7 @@ def bundle(
 
 def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
     """Makes sure that what fusion is fitted on are words of stages like those of the bundle."""
-    refined = any(said.places is not None for said in unseen.outputs)
+    refined = any(said.refined is not None for said in unseen.outputs)
     if unseen.names != predictor.names or refined != (predictor.bundle.refiner is not None):
         raise ModelError(
             "the fold runs and the runs of the bundle are of different stages or classes",
@@ -151,7 +151,7 @@ def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor) -> _Unseen
 def _out_of_fold(folds: Path, recipe: BundleRecipe) -> _Unseen:
     from detectclf.pipelines.out_of_fold import out_of_fold
 
-    found = out_of_fold(folds, recipe.data, recipe.predict, mirror=recipe.bundle.mirror)
+    found = out_of_fold(folds, recipe.data, recipe.predict, tta=recipe.bundle.tta)
     return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups, found.left_out)
 
 
@@ -200,21 +200,23 @@ def _without_figures_on_seen_slices(bundle: Bundle) -> Bundle:
     )
 
 
-def _novelty(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> Novelty | None:
+def _ood(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> OODStatistics | None:
     """What the slices look like to the bundle's own detector."""
-    from detectclf.inference.ood import fit_novelty
+    from detectclf.inference.ood import fit_ood
 
     if of_folds:
         # The folds' detectors are other networks, whose features mean something else.
-        return fit_novelty(predictor.statistics_many(unseen.dataset.samples), groups)
+        return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
     features = [o.features for o in unseen.outputs if o.features is not None]
-    return fit_novelty(np.stack(features), groups) if len(features) == len(groups) else None
+    return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
 
 
-def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses) -> Remembered:
+def _out_of_fold_predictions(
+    dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses
+) -> OutOfFoldPredictions:
     """The out-of-fold words, for the label doctor."""
     from detectclf.duplicates.fingerprints import fingerprint_samples
-    from detectclf.models.knowledge import Remembered
+    from detectclf.models.knowledge import OutOfFoldPredictions
 
     boxes = np.zeros((len(judged), 5), dtype=np.float32)
     for i, prediction in enumerate(judged):
@@ -222,7 +224,7 @@ def _remembered(dataset: Dataset, judged: Sequence[Prediction], names: FusionCla
         if tumors:  # best score first
             boxes[i] = (*prediction.boxes_xyxy[tumors[0]], prediction.scores[tumors[0]])
     chances = np.array([[p.probabilities[name] for name in names.classes] for p in judged], dtype=np.float32)
-    return Remembered(fingerprint_samples(dataset.samples).rows["digest"], chances, boxes)
+    return OutOfFoldPredictions(fingerprint_samples(dataset.samples).rows["digest"], chances, boxes)
 
 
 def _labelled(dataset: Dataset) -> Dataset:

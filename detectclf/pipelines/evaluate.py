@@ -79,7 +79,7 @@ def evaluate(
 
 def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
     """A note on slices that the bundle knows it was trained on, pixel for pixel."""
-    remembered = predictor.bundle.remembered
+    remembered = predictor.bundle.out_of_fold
     if remembered is None:
         return []
     from detectclf.duplicates.fingerprints import fingerprint_samples

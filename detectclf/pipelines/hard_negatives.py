@@ -24,7 +24,7 @@ def check_detector(run: Path) -> None:
         raise ModelError(f"is a {kind}, not a detector", file=run, remedy="give the run of a detector")
 
 
-def confused_places(
+def hard_negatives(
     run: Path, samples: Sequence[Sample], classes: Sequence[str], data: DataConfig, device: str
 ) -> list[FloatArray]:
     """For each slice with known boxes ``(M, 4)`` boxes, original pixels, that a refiner would be asked about in vain.
@@ -48,7 +48,7 @@ def confused_places(
 
     from detectclf.datasets.crops import beside_tumors
     from detectclf.datasets.loading import DetectionSlices, make_loader
-    from detectclf.inference.refine import likely_places
+    from detectclf.inference.refine import likely_proposals
     from detectclf.models.device import resolve_device
     from detectclf.models.rebuild import load_detector
     from detectclf.training.tasks import DetectionTask
@@ -70,5 +70,5 @@ def confused_places(
             found = task.outputs(detector, {**batch, "images": batch["images"].to(where)})
             for index, (boxes, names, scores) in found.items():
                 said = StageOutputs(np.zeros(0, np.float32), boxes, tuple(names), scores)
-                places.append(beside_tumors(boxes[likely_places(said, classes)], slices.samples[index].boxes_xyxy))
+                places.append(beside_tumors(boxes[likely_proposals(said, classes)], slices.samples[index].boxes_xyxy))
     return places

@@ -34,7 +34,7 @@ def predictor_of(
     config: PredictConfig,
     refiner: Path | None = None,
     *,
-    mirror: bool = False,
+    tta: bool = False,
 ) -> Predictor:
     """A predictor of a bundle (the packaged one where nothing is named) or of two or three runs.
 
@@ -53,7 +53,7 @@ def predictor_of(
             "a model is one bundle, or a detector run and a classifier run",
             remedy="give --model, or both --detector and --classifier",
         )
-    return load_runs(detector, classifier, config, refiner=refiner, mirror=mirror)
+    return load_runs(detector, classifier, config, refiner=refiner, tta=tta)
 
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:

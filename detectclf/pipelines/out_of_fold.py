@@ -57,7 +57,7 @@ class OutOfFold:
     left_out: int
 
 
-def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirror: bool = False) -> OutOfFold:
+def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, tta: bool = False) -> OutOfFold:
     """Predicts every labelled slice of ``data`` with runs under ``folder`` that saw neither it nor a copy of it.
 
     What a run has seen is read from its own fingerprints, and copies are looked for now: so the slices may be dealt
@@ -68,7 +68,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
             stage hold every fold out.
         data: the slices, those of the runs or more.
         predict: batch size and device.
-        mirror: whether detector and classifier also read the mirror image of each slice.
+        tta: whether detector and classifier also read the mirror image of each slice.
 
     Raises:
         ModelError: no runs, a fold that none or several of a stage hold out, runs of other folds or of other classes,
@@ -94,7 +94,7 @@ def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, *, mirro
         log.warning("%d of %d slices are left out: no fold's runs have all not seen them", left_out, len(labelled))
     if not rows:
         raise ModelError("the runs have seen all slices that were given", file=folder, remedy="name another folder")
-    outputs, names = _asked_all(whole, asked, predict, mirror)
+    outputs, names = _asked_all(whole, asked, predict, tta)
     number = {chosen: k for k, chosen in enumerate(sorted(set(asked.values())))}
     return OutOfFold(
         replace(whole, samples=tuple(replace(whole.samples[i], split="out of fold") for i in rows)),
@@ -180,7 +180,7 @@ def _asked(group: int, of_fold: Sequence[RunsOfFold], seen: Mapping[Path, frozen
 
 
 def _asked_all(
-    whole: Dataset, asked: Mapping[int, RunsOfFold], predict: PredictConfig, mirror: bool
+    whole: Dataset, asked: Mapping[int, RunsOfFold], predict: PredictConfig, tta: bool
 ) -> tuple[dict[int, StageOutputs], FusionClasses]:
     """What the runs say of the slices that they are asked about, and the classes that they know."""
     from detectclf.inference.loading import load_runs
@@ -189,7 +189,7 @@ def _asked_all(
     names: FusionClasses | None = None
     for chosen in sorted(set(asked.values())):
         detector, classifier, *refiner = chosen
-        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, mirror=mirror)
+        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, tta=tta)
         check_classes(whole, predictor)
         if names not in (None, predictor.names):
             named = ", ".join(path.name for path in chosen)

@@ -113,7 +113,7 @@ def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
 
 def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion | None]:
     """What the model says of each; out-of-fold words of the bundle where it was trained on the slice."""
-    remembered = predictor.bundle.remembered
+    remembered = predictor.bundle.out_of_fold
     unseen_words = {}
     digests: list[bytes] = [b""] * len(samples)
     if remembered is not None:

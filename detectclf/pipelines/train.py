@@ -72,8 +72,10 @@ def train_classifier(
     slices = ClassificationSlices(
         train.samples, dataset.classes, size, augment, seed=seed, cache=data.cache, negative=negative
     )
-    if recipe.augment.halves and slices.healthy is None:
-        log.warning("augment.healthy_half, tumor_half: nothing is done, no training slice is of a class without tumour")
+    if recipe.augment.symmetry and slices.healthy is None:
+        log.warning(
+            "augment.symmetry_healthy, symmetry_tumor: nothing is done, no training slice is of a class without tumour"
+        )
     task = ClassificationTask(
         classifier,
         slices,
@@ -95,7 +97,7 @@ def train_refiner(
     from detectclf.datasets.augment import detection_augment
     from detectclf.datasets.crops import CropSlices
     from detectclf.models.refiner import build_refiner
-    from detectclf.pipelines.hard_negatives import check_detector, confused_places
+    from detectclf.pipelines.hard_negatives import check_detector, hard_negatives
     from detectclf.training.environment import seed_everything
     from detectclf.training.tasks import RefinementTask
 
@@ -109,7 +111,7 @@ def train_refiner(
     dataset, train, valid = opened.dataset, opened.train, opened.valid
     classes = dataset.tumor_classes
     run, device = recipe.detector, recipe.training.device
-    places = [] if run is None else confused_places(run, train.samples, classes, data, device)
+    places = [] if run is None else hard_negatives(run, train.samples, classes, data, device)
     augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
     seed_everything(seed)
     refiner = build_refiner(model, len(classes))
@@ -131,12 +133,12 @@ def _check_halves(
 ) -> None:
     """Refuses halves of heads where a half without a box may hold a tumour, or one with a box may not."""
     reason = "data.negative_boxes: keep gives boxes to what is no tumour" if keeps_negative_boxes else None
-    if recipe.data.faults == "mend":
-        reason = "data.faults: mend may take the box of a tumour away"
-    if recipe.augment.halves and reason:
+    if recipe.data.faults == "fix":
+        reason = "data.faults: fix may take the box of a tumour away"
+    if recipe.augment.symmetry and reason:
         raise ConfigError(
-            f"augment.healthy_half and tumor_half need boxes of all tumours, but {reason}",
-            remedy="--set augment.healthy_half=0 --set augment.tumor_half=0",
+            f"augment.symmetry_healthy and symmetry_tumor need boxes of all tumours, but {reason}",
+            remedy="--set augment.symmetry_healthy=0 --set augment.symmetry_tumor=0",
         )
 
 

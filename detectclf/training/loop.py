@@ -29,7 +29,7 @@ from detectclf.training.tasks import Task
 
 
 @dataclass
-class Place:
+class TrainState:
     """Where a training stands: everything that a checkpoint holds beside tensors.
 
     Attributes:
@@ -98,22 +98,22 @@ def fit(
     if resume:
         loop.restore()
     run.write_json("env.json", describe_environment(accelerator.device, loop.precision, accelerator.num_processes))
-    progress.start(config.epochs, loop.steps, loop.place.epoch * loop.steps + loop.place.step)
+    progress.start(config.epochs, loop.steps, loop.state.epoch * loop.steps + loop.state.step)
     try:
         with Interruption(progress.note) as interruption:
-            while loop.place.epoch < config.epochs and not (config.patience and loop.place.stale >= config.patience):
+            while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch()
-                progress.epoch(loop.place.records[-1])
+                progress.epoch(loop.state.records[-1])
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
-        if loop.place.best_epoch is None:
+        if loop.state.best_epoch is None:
             loop.judge_last()  # such as a run that goes on with fewer epochs than it had done
     finally:
         progress.stop()
         accelerator.free_memory()
-    run.write_curves(loop.place.records, loop.place.best_epoch)
-    return History(loop.place.records, loop.place.best_epoch)
+    run.write_curves(loop.state.records, loop.state.best_epoch)
+    return History(loop.state.records, loop.state.best_epoch)
 
 
 class _Loop:
@@ -123,8 +123,8 @@ class _Loop:
         self, accelerator: Accelerator, task: Task, config: TrainingConfig, run: Run, workers: int | None
     ) -> None:
         self.accelerator, self.task, self.config, self.run = accelerator, task, config, run
-        self.place, self.precision = (
-            Place(),
+        self.state, self.precision = (
+            TrainState(),
             {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
         )
         self.batch = global_batch(config.batch_size, len(task.train), accelerator.num_processes)
@@ -151,26 +151,26 @@ class _Loop:
 
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
         """The rest of the current epoch's steps."""
-        place, began = self.place, time.monotonic() - self.place.seconds
-        self._freeze(place.epoch < self.config.freeze_epochs)
+        state, began = self.state, time.monotonic() - self.state.seconds
+        self._freeze(state.epoch < self.config.freeze_epochs)
         self.model.train()
-        self.task.train.epoch = place.epoch
-        self.batches.begin(place.epoch, place.step)
+        self.task.train.epoch = state.epoch
+        self.batches.begin(state.epoch, state.step)
         for batch in self.train:
-            seed_everything(self.config.seed, place.epoch, place.step, self.accelerator.process_index)
+            seed_everything(self.config.seed, state.epoch, state.step, self.accelerator.process_index)
             losses = self._step(batch)
             for name, value in losses.items():
-                place.sums[name] = place.sums.get(name, 0.0) + value
-            place.step += 1
-            place.seconds = time.monotonic() - began
-            progress.step(place.epoch + 1, sum(losses.values()))
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            state.step += 1
+            state.seconds = time.monotonic() - began
+            progress.step(state.epoch + 1, sum(losses.values()))
             # Between optimiser steps only: gradients that are being accumulated are not in a checkpoint.
-            if self.accelerator.sync_gradients and place.step < self.steps and interruption.agreed(self.accelerator):
+            if self.accelerator.sync_gradients and state.step < self.steps and interruption.agreed(self.accelerator):
                 self.save()
                 raise KeyboardInterrupt
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
-        set_lr(self.optimizer, lr_factor(self.place.epoch + self.place.step / self.steps, self.config))
+        set_lr(self.optimizer, lr_factor(self.state.epoch + self.state.step / self.steps, self.config))
         with self.accelerator.accumulate(self.model):
             losses = self.model(batch["images"], batch["targets"])
             total = torch.stack([v.float() for v in losses.values()]).sum()
@@ -189,52 +189,52 @@ class _Loop:
         bad = [name for name, value in losses.items() if not abs(value) < float("inf")]
         if bad:
             names = ", ".join(self.task.train.samples[t["image_id"]].name for t in batch["targets"])
-            reason = f"{', '.join(bad)} is not finite in epoch {self.place.epoch + 1}, batch of {names}"
+            reason = f"{', '.join(bad)} is not finite in epoch {self.state.epoch + 1}, batch of {names}"
             remedy = "look at those slices with `detectclf data check`, or lower training.lr and backbone_lr"
             raise TrainingError(reason, file=self.run.path, remedy=remedy)
 
     def end_epoch(self) -> None:
         """Validates when it is time, keeps the best, writes the record and the checkpoint."""
-        place = self.place
+        state = self.state
         losses = self._mean_losses()
-        place.epoch += 1
-        due = place.epoch % self.config.evaluate_every == 0 or place.epoch == self.config.epochs
+        state.epoch += 1
+        due = state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs
         figures = self.evaluate() if due else {}
-        place.records.append(
+        state.records.append(
             {
-                "epoch": place.epoch,
+                "epoch": state.epoch,
                 "loss": sum(losses.values()),
                 "losses": losses,
                 "lr": max(group["lr"] for group in self.optimizer.param_groups),
                 "metrics": figures,
-                "seconds": round(place.seconds, 3),
-                "slices_per_second": round(self.steps * self.batch / max(place.seconds, 1e-9), 3),
+                "seconds": round(state.seconds, 3),
+                "slices_per_second": round(self.steps * self.batch / max(state.seconds, 1e-9), 3),
                 "peak_memory_mib": peak_memory_mib(self.accelerator.device),
             }
         )
         if due:
             self._keep_best(figures)
-        place.step, place.sums, place.seconds = 0, {}, 0.0
-        self.run.write_history(place.records)
+        state.step, state.sums, state.seconds = 0, {}, 0.0
+        self.run.write_history(state.records)
         self.save()
 
     def judge_last(self) -> None:
         """Evaluates the weights as they are, where no epoch was, and keeps them."""
         figures = self.evaluate()
-        self.place.records[-1]["metrics"] = figures
+        self.state.records[-1]["metrics"] = figures
         self._keep_best(figures)
-        self.run.write_history(self.place.records)
+        self.run.write_history(self.state.records)
         self.save()
 
     def _keep_best(self, figures: dict[str, float | None]) -> None:
-        place, figure = self.place, figures[self.task.metric]
+        state, figure = self.state, figures[self.task.metric]
         value = -1.0 if figure is None else figure
         # In epochs, as `patience` counts.
-        place.stale = 0 if value > place.best else place.stale + self.config.evaluate_every
-        if value >= place.best:  # of equals the later one, it has seen more
-            place.best, place.best_epoch = value, place.epoch
+        state.stale = 0 if value > state.best else state.stale + self.config.evaluate_every
+        if value >= state.best:  # of equals the later one, it has seen more
+            state.best, state.best_epoch = value, state.epoch
             if self.run.writes:
-                facts = {"epoch": place.epoch, "metrics": figures, "training_slices": len(self.task.train)}
+                facts = {"epoch": state.epoch, "metrics": figures, "training_slices": len(self.task.train)}
                 self.task.save(self.run.path, self._averaged(), facts)
 
     def evaluate(self) -> dict[str, float | None]:
@@ -261,8 +261,8 @@ class _Loop:
                 "optimizer": optimizer_tensors(self.optimizer.optimizer),
             }
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-            place = dataclasses.asdict(self.place) | {"best": self.place.best if self.place.best_epoch else None}
-            save_checkpoint(self.run.last, tensors, {"place": place, "scaler": scaler})
+            state = dataclasses.asdict(self.state) | {"best": self.state.best if self.state.best_epoch else None}
+            save_checkpoint(self.run.last, tensors, {"place": state, "scaler": scaler})
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
@@ -276,10 +276,10 @@ class _Loop:
             self.task.model.load_state_dict(tensors["model"])
             self.average.load_state_dict(tensors["average"])
             restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
-            place = facts["place"] | {
+            state = facts["place"] | {
                 "best": float("-inf") if facts["place"]["best"] is None else facts["place"]["best"]
             }
-            self.place = Place(**place)
+            self.state = TrainState(**state)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = "the checkpoint belongs to another model"
             raise ModelError(reason, file=self.run.last, remedy="give the settings it was started with") from error
@@ -287,8 +287,8 @@ class _Loop:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
 
     def _mean_losses(self) -> dict[str, float]:
-        names = sorted(self.place.sums)
-        sums = torch.tensor([self.place.sums[n] for n in names], device=self.accelerator.device)
+        names = sorted(self.state.sums)
+        sums = torch.tensor([self.state.sums[n] for n in names], device=self.accelerator.device)
         means = self.accelerator.reduce(sums, reduction="mean") / self.steps
         return dict(zip(names, means.tolist(), strict=True))
 

@@ -124,7 +124,7 @@ def test_faulty_annotations_stop_or_are_mended(tmp_path: Path, caplog: pytest.Lo
         open_dataset(DataConfig(sources=(tmp_path,)))
     assert "detectclf data check" in str(caught.value)
     with caplog.at_level("WARNING"):
-        found = open_dataset(DataConfig(sources=(tmp_path,), faults="mend"))
+        found = open_dataset(DataConfig(sources=(tmp_path,), faults="fix"))
     assert found.samples[0].boxes_xyxy.tolist() == [[50, 10, 64, 30]]
     # A slice whose only box is of no use is not a slice without a tumour.
     assert [(s.label, s.boxed) for s in found.samples[1:]] == [(None, False), (None, False)]

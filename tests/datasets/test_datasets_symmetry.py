@@ -131,8 +131,8 @@ def test_augmentation_drops_or_doubles_boxes_and_keeps_places_without_tumor() ->
     pixels, boxes = head()
     places = np.concatenate([boxes, np.array([[90, 150, 110, 170]], dtype=np.float32)])
     labels = np.array([1, NO_TUMOR])
-    healthy = detection_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
-    doubled = detection_augment(STILL.model_copy(update={"tumor_half": 1.0}), seed=0)
+    healthy = detection_augment(STILL.model_copy(update={"symmetry_healthy": 1.0}), seed=0)
+    doubled = detection_augment(STILL.model_copy(update={"symmetry_tumor": 1.0}), seed=0)
     never = detection_augment(STILL, seed=0)
     assert healthy(pixels, places, labels)[2].tolist() == [NO_TUMOR]
     assert doubled(pixels, places, labels)[2].tolist() == [1, 1, NO_TUMOR]
@@ -151,7 +151,7 @@ def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, neg
     path = tmp_path / "slice.png"
     cv2.imwrite(str(path), pixels)
     sample = Sample(path, "slice.png", "train", "glioma", boxes, ("glioma",), boxed, SIDE, SIDE)
-    augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    augment = classification_augment(STILL.model_copy(update={"symmetry_healthy": 1.0}), seed=0)
     healthy = Sample(path, "healthy.png", "train", "no_tumor", width=SIDE, height=SIDE)
     classes = ("glioma", "no_tumor")
     image, target = ClassificationSlices([sample, healthy], classes, SIDE, augment, negative=negative)[0]
@@ -161,7 +161,7 @@ def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, neg
 
 def test_more_than_always_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1"):
-        AugmentConfig(healthy_half=0.7, tumor_half=0.4)
+        AugmentConfig(symmetry_healthy=0.7, symmetry_tumor=0.4)
 
 
 def test_a_box_of_the_negative_class_is_no_tumor(tmp_path) -> None:
@@ -176,7 +176,7 @@ def test_a_box_of_the_negative_class_is_no_tumor(tmp_path) -> None:
         Sample(path, "tumor.png", "train", "glioma", both, ("glioma", "no_tumor"), True, SIDE, SIDE),
         Sample(path, "healthy.png", "train", "no_tumor", round_head, ("no_tumor",), True, SIDE, SIDE),
     ]
-    augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    augment = classification_augment(STILL.model_copy(update={"symmetry_healthy": 1.0}), seed=0)
     slices = ClassificationSlices(samples, ("glioma", "no_tumor"), SIDE, augment, negative="no_tumor")
     assert slices[0][1]["label"] == 1 and not bool((slices[0][0] > 0.8).any())
     np.testing.assert_array_equal(np.rint(slices[1][0][0].numpy() * 255), pixels)
@@ -189,7 +189,7 @@ def test_without_healthy_slices_none_are_made(tmp_path) -> None:
     pixels, boxes = head()
     cv2.imwrite(str(tmp_path / "slice.png"), pixels)
     sample = Sample(tmp_path / "slice.png", "slice.png", "train", "glioma", boxes, ("glioma",), True, SIDE, SIDE)
-    augment = classification_augment(STILL.model_copy(update={"healthy_half": 1.0}), seed=0)
+    augment = classification_augment(STILL.model_copy(update={"symmetry_healthy": 1.0}), seed=0)
     assert (
         ClassificationSlices([sample], ("glioma", "no_tumor"), SIDE, augment, negative="no_tumor")[0][1]["label"] == 0
     )
@@ -205,6 +205,6 @@ def test_a_tumor_at_the_border_of_an_oblong_slice_is_shown_twice(tmp_path, width
     box = np.array([[width // 2 - 90, height - 40, width // 2 - 50, height]], dtype=np.float32)
     cv2.imwrite(str(tmp_path / "slice.png"), pixels)
     sample = Sample(tmp_path / "slice.png", "slice.png", "train", "glioma", box, ("glioma",), True, width, height)
-    augment = detection_augment(STILL.model_copy(update={"tumor_half": 1.0}), seed=0)
+    augment = detection_augment(STILL.model_copy(update={"symmetry_tumor": 1.0}), seed=0)
     _, target = DetectionSlices([sample], ("glioma",), 224, augment)[0]
     assert len(target["boxes"]) == 2

@@ -63,7 +63,7 @@ def test_a_slice_twice_the_size_has_boxes_twice_the_size(predictor: Predictor) -
 @pytest.mark.parametrize("high", [False, True], ids=["wide", "high"])
 def test_a_slice_on_a_wide_or_high_page_is_found_there(bundle: Bundle, high: bool) -> None:
     """The networks see the very same pixels, so that only the place of boxes and maps differs."""
-    predictor = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    predictor = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     inside = np.random.default_rng(3).integers(0, 256, (80, 80), dtype=np.uint8)
     lines = np.full((200, 80), 120, dtype=np.uint8)
     place = (0, 70) if high else (70, 0)
@@ -239,7 +239,7 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
 
 def test_with_mirror_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None:
     """Boxes of the mirrored reading may lie beside a slice that is padded."""
-    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     plain = Predictor(bundle, PredictConfig(device="cpu"))
     sizes = [(80, 80), (120, 50), (40, 130), (96, 64), (200, 200)]
     changed, boxed = 0, 0
@@ -257,7 +257,7 @@ def test_with_mirror_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(
     bundle: Bundle, slices: list[Path]
 ) -> None:
     pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
-    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=True)), PredictConfig(device="cpu"))
+    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     one, other = model.raw_many([pixels, np.ascontiguousarray(pixels[:, ::-1])])
     assert len(one.scores) and np.allclose(one.scores, other.scores, atol=1e-4)
     back = other.boxes_xyxy.copy()
@@ -269,8 +269,8 @@ def test_with_mirror_a_slice_and_its_mirror_image_are_classified_alike(bundle: B
     pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
     plain, mirrored = pixels, np.ascontiguousarray(pixels[:, ::-1])
 
-    def logits(mirror: bool) -> list[np.ndarray]:
-        model = Predictor(replace(bundle, fusion=replace(bundle.fusion, mirror=mirror)), PredictConfig(device="cpu"))
+    def logits(tta: bool) -> list[np.ndarray]:
+        model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=tta)), PredictConfig(device="cpu"))
         return [said.classifier_logits for said in model.raw_many([plain, mirrored])]
 
     one, other = logits(True)

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from detectclf.config import PredictConfig, RefinerConfig
-from detectclf.inference.fusion import FusionClasses, default_fusion, fuse, place_evidence
+from detectclf.inference.fusion import FusionClasses, default_fusion, fuse, refiner_evidence
 from detectclf.inference.predictor import Predictor
-from detectclf.inference.refine import MOST_PLACES, PlaceReader, likely_places
+from detectclf.inference.refine import MOST_PROPOSALS, ProposalRefiner, likely_proposals
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 from detectclf.models.refiner import Reading, build_refiner
 from detectclf.models.saved import refiner_meta
-from detectclf.types import Places, StageOutputs
+from detectclf.types import RefinedProposals, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -33,8 +33,8 @@ def test_places_are_few_apart_and_best_first() -> None:
     here, near = [10, 10, 50, 50], [12, 11, 51, 52]
     others = [[60.0 + 30 * i, 60, 80 + 30 * i, 80] for i in range(4)]
     out = said([here, near, *others], ["glioma", "pituitary", *["glioma"] * 4], [0.9, 0.8, 0.5, 0.4, 0.3, 0.2])
-    assert likely_places(out, TUMORS).tolist() == [0, 2, 3] and MOST_PLACES == 3
-    assert likely_places(said([here], ["no_tumor"], [0.9]), TUMORS).tolist() == []
+    assert likely_proposals(out, TUMORS).tolist() == [0, 2, 3] and MOST_PROPOSALS == 3
+    assert likely_proposals(said([here], ["no_tumor"], [0.9]), TUMORS).tolist() == []
 
 
 class Edges(torch.nn.Module):
@@ -61,22 +61,22 @@ def test_boxes_come_back_to_the_original_image(height: int, width: int) -> None:
     truth = np.array([0.3 * width, 0.4 * height, 0.55 * width, 0.7 * height])
     x1, y1, x2, y2 = truth.round().astype(int)
     pixels[y1:y2, x1:x2] = 255
-    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    reader = ProposalRefiner(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
     guess = said([[x1 - 9.0, y1 + 4.0, x2 - 5.0, y2 + 6.0]], ["glioma"], [0.7])
     (read,) = reader.read([reader.prepare(pixels)], [guess])
-    assert read.places is not None
-    assert np.allclose(read.places.boxes_xyxy[0], [x1, y1, x2, y2], atol=0.03 * max(height, width))
-    assert np.allclose(read.places.proposals_xyxy, guess.boxes_xyxy)
+    assert read.refined is not None
+    assert np.allclose(read.refined.boxes_xyxy[0], [x1, y1, x2, y2], atol=0.03 * max(height, width))
+    assert np.allclose(read.refined.proposals_xyxy, guess.boxes_xyxy)
 
 
 @pytest.mark.parametrize(("height", "width"), [(777, 1000), (630, 1001), (20, 1500), (3, 700)])
 def test_refined_boxes_stay_inside_the_original_image(height: int, width: int) -> None:
     """The resized slice has whole pixels: 777 of 1000 become 398, which are 777.3 of the original."""
-    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    reader = ProposalRefiner(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
     whole = said([[0.0, 0.0, width, height]], ["glioma"], [0.9])
     (read,) = reader.read([reader.prepare(np.full((height, width), 255, np.uint8))], [whole])
-    assert read.places is not None and len(read.places.boxes_xyxy) == 1
-    x1, y1, x2, y2 = read.places.boxes_xyxy[0]
+    assert read.refined is not None and len(read.refined.boxes_xyxy) == 1
+    x1, y1, x2, y2 = read.refined.boxes_xyxy[0]
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
 
 
@@ -86,10 +86,10 @@ def test_refined_boxes_stay_inside_the_original_image(height: int, width: int) -
 def test_what_is_drawn_agrees_with_the_class_of_the_slice(claim: str, kinds: list[float], gamma: float) -> None:
     """Whatever detector and refiner call the place."""
     weights = (0.25, 0.25, 0.5)
-    parameters = replace(default_fusion(CLASSES), place_weights=weights, box_gamma=gamma, box_weight=0.0)
+    parameters = replace(default_fusion(CLASSES), refined_score_weights=weights, box_gamma=gamma, box_weight=0.0)
     out = replace(
         said([[10, 10, 50, 50]], [claim], [0.9]),
-        places=places([kinds], [0.5]),
+        refined=places([kinds], [0.5]),
         classifier_logits=np.array([6, 0, 0, 0], np.float32),
     )
     fused = fuse(out, parameters, NAMES, width=400, height=400)
@@ -105,7 +105,7 @@ def test_a_place_that_was_not_read_does_not_come_before_those_refused() -> None:
     parameters = replace(default_fusion(CLASSES), box_gamma=0.0, box_weight=0.0)
     out = replace(
         said(boxes, ["glioma"] * 4, [0.6, 0.5, 0.45, 0.44]),
-        places=places([[0.02, 0.02, 0.01, 0.95]] * 3, [0.1] * 3),
+        refined=places([[0.02, 0.02, 0.01, 0.95]] * 3, [0.1] * 3),
         classifier_logits=np.array([6, 0, 0, 0], np.float32),
     )
     fused = fuse(out, parameters, NAMES, width=400, height=400)
@@ -134,22 +134,22 @@ def test_of_another_picture_no_tumour_is_claimed_whatever_the_classes() -> None:
     out = said([[10, 10, 50, 50]], ["glioma"], [0.97])
     names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
     out = replace(out, classifier_logits=np.array([6, 0], np.float32))
-    fused = fuse(out, default_fusion(names.classes), names, width=100, height=100, novel=True)
+    fused = fuse(out, default_fusion(names.classes), names, width=100, height=100, out_of_distribution=True)
     assert fused.flags == ("not_a_brain_mri",) and (fused.scores < 0.5).all()
 
 
 def test_no_box_no_place() -> None:
-    reader = PlaceReader(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
+    reader = ProposalRefiner(Edges(), TUMORS, torch.device("cpu"))  # type: ignore[arg-type]
     (read,) = reader.read([reader.prepare(np.zeros((50, 50), np.uint8))], [said([], [], [])])
-    assert read.places is not None and read.places.kinds.shape == (0, 4)
+    assert read.refined is not None and read.refined.class_probabilities.shape == (0, 4)
     fused = fuse(read, default_fusion(CLASSES), NAMES, width=50, height=50)
     assert len(fused.boxes_xyxy) == 0 and sum(fused.probabilities.values()) == pytest.approx(1)
 
 
-def places(kinds: list[list[float]], quality: list[float]) -> Places:
+def places(kinds: list[list[float]], quality: list[float]) -> RefinedProposals:
     count = len(kinds)
     boxes = np.array([[10.0 + 100 * i, 10, 50 + 100 * i, 50] for i in range(count)], np.float32)
-    return Places(
+    return RefinedProposals(
         boxes + 2,
         boxes,
         np.array(quality, np.float32),
@@ -160,11 +160,15 @@ def places(kinds: list[list[float]], quality: list[float]) -> Places:
 
 def test_scores_are_the_weighted_geometric_mean_by_hand() -> None:
     parameters = replace(
-        default_fusion(CLASSES), place_weights=(0.5, 0.25, 0.25), box_gamma=0.0, place_mix=0.25, box_weight=0.0
+        default_fusion(CLASSES),
+        refined_score_weights=(0.5, 0.25, 0.25),
+        box_gamma=0.0,
+        refined_box_weight=0.25,
+        box_weight=0.0,
     )
     out = replace(
         said([[10, 10, 50, 50]], ["glioma"], [0.64]),
-        places=places([[0.81, 0.09, 0.05, 0.05]], [0.5]),
+        refined=places([[0.81, 0.09, 0.05, 0.05]], [0.5]),
         classifier_logits=np.array([5, 0, 0, 0], np.float32),
     )
     fused = fuse(out, parameters, NAMES, width=400, height=400)
@@ -182,11 +186,15 @@ def test_scores_are_the_weighted_geometric_mean_by_hand() -> None:
 )
 def test_a_box_is_moved_by_what_was_read_of_it_not_of_another_extent(box: list[float], moved: list[float]) -> None:
     parameters = replace(
-        default_fusion(CLASSES), place_weights=(0.5, 0.5, 0.0), box_gamma=0.0, place_mix=0.25, box_weight=0.0
+        default_fusion(CLASSES),
+        refined_score_weights=(0.5, 0.5, 0.0),
+        box_gamma=0.0,
+        refined_box_weight=0.25,
+        box_weight=0.0,
     )
     out = replace(
         said([box], ["glioma"], [0.64]),
-        places=places([[0.81, 0.09, 0.05, 0.05]], [0.25]),
+        refined=places([[0.81, 0.09, 0.05, 0.05]], [0.25]),
         classifier_logits=np.array([5, 0, 0, 0], np.float32),
     )
     fused = fuse(out, parameters, NAMES, width=400, height=400)
@@ -195,7 +203,7 @@ def test_a_box_is_moved_by_what_was_read_of_it_not_of_another_extent(box: list[f
 
 
 def test_evidence_of_places() -> None:
-    evidence = place_evidence(places([[0.9, 0.02, 0.03, 0.05], [0.1, 0.2, 0.1, 0.6]], [0.5, 0.5]), NAMES)
+    evidence = refiner_evidence(places([[0.9, 0.02, 0.03, 0.05], [0.1, 0.2, 0.1, 0.6]], [0.5, 0.5]), NAMES)
     assert evidence[0] == pytest.approx(np.log(9)) and evidence[2] == pytest.approx(np.log(0.05 / 0.95))
 
 
@@ -209,7 +217,7 @@ def test_a_saved_bundle_with_a_refiner_says_the_same(bundle: Bundle, slices: lis
     again = Predictor(load_bundle(tmp_path / "bundle"), PredictConfig(device="cpu"))
     for path in slices:
         one, two = first.predict(path), again.predict(path)
-        assert one.stages is not None and one.stages.places is not None
+        assert one.stages is not None and one.stages.refined is not None
         assert np.allclose(one.boxes_xyxy, two.boxes_xyxy, atol=1e-3)
         inside = (one.boxes_xyxy >= 0).all() and (one.boxes_xyxy[:, 2] <= (one.width or 0)).all()
         assert inside and sum(one.probabilities.values()) == pytest.approx(1)

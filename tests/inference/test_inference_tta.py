@@ -13,7 +13,7 @@ from torchvision.ops import batched_nms, box_iou
 from detectclf.config import DetectorConfig
 from detectclf.inference.tta import merge_found, merge_views, with_mirrored
 from detectclf.models.detectors import Detector, build_detector
-from detectclf.models.roi_features import Found, View
+from detectclf.models.roi_features import Found, RoIFeatures
 
 NMS_IOU = 0.5
 
@@ -114,7 +114,7 @@ def test_a_view_finds_what_the_detector_finds(model: dict[str, object]) -> None:
     detector = small(**model)  # type: ignore[arg-type]
     images = torch.rand(2, 1, detector.image_size, detector.image_size)
     with torch.inference_mode():
-        for here, there in zip(View(detector, images).found, detector(list(images)), strict=True):
+        for here, there in zip(RoIFeatures(detector, images).found, detector(list(images)), strict=True):
             assert len(here["scores"]) > 3
             for key in ("boxes", "labels", "scores"):
                 assert torch.allclose(here[key], there[key])
@@ -126,7 +126,7 @@ def test_a_box_is_moved_as_the_box_stage_moves_proposals(detector: Detector) -> 
     proposals: list[torch.Tensor] = []
     hook = detector.network.rpn.register_forward_hook(lambda module, inputs, output: proposals.extend(output[0]))
     with torch.inference_mode():
-        view = View(detector, images)
+        view = RoIFeatures(detector, images)
         hook.remove()
         for label in range(3):
             (moved,) = view.regress(proposals, [torch.full((len(proposals[0]),), label)])
@@ -138,11 +138,11 @@ def test_a_box_is_moved_as_the_box_stage_moves_proposals(detector: Detector) -> 
 def test_where_nothing_is_found_nothing_is_looked_at() -> None:
     detector = small(score_threshold=0.999)
     with torch.inference_mode():
-        merged = merge_views(View(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
+        merged = merge_views(RoIFeatures(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
     assert [each["boxes"].shape for each in merged] == [(0, 4)] * 2
 
 
-class _Moving(View):
+class _Moving(RoIFeatures):
     """A view whose box stage moves boxes by amounts that are known; by none unless told so.
 
     Args:

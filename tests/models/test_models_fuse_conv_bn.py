@@ -10,7 +10,7 @@ from torch import nn
 from detectclf.config import ClassifierConfig, DetectorConfig, RefinerConfig
 from detectclf.models.classifiers import build_classifier, classifier_row
 from detectclf.models.detectors import build_detector
-from detectclf.models.fuse_conv_bn import folded
+from detectclf.models.fuse_conv_bn import fuse_conv_bn
 from detectclf.models.refiner import build_refiner
 
 
@@ -39,7 +39,7 @@ def test_a_folded_classifier_says_the_same(arch: str) -> None:
     model = used(build_classifier(config, 4))
     images = torch.rand(2, 1, model.input_size, model.input_size)
     before = norms(model)
-    fast = folded(model, images)
+    fast = fuse_conv_bn(model, images)
     with torch.inference_mode():
         assert torch.allclose(model(images), fast(images), rtol=1e-3, atol=1e-4)
     assert norms(model) == before, "the network itself is not changed"
@@ -51,7 +51,7 @@ def test_the_folded_backbone_of_a_detector_sees_the_same(arch: str) -> None:
     config = DetectorConfig(arch=arch, weights="none", image_size=64, proposals_test=16, score_threshold=0.0)
     backbone = used(build_detector(config, 3)).network.backbone
     images = torch.rand(2, 3, 64, 64)
-    fast = folded(backbone, images)
+    fast = fuse_conv_bn(backbone, images)
     assert norms(fast) == 0 < norms(backbone)
     with torch.inference_mode():
         for one, other in zip(backbone(images).values(), fast(images).values(), strict=True):
@@ -61,7 +61,7 @@ def test_the_folded_backbone_of_a_detector_sees_the_same(arch: str) -> None:
 def test_a_folded_refiner_says_the_same() -> None:
     model = used(build_refiner(RefinerConfig(weights="none", image_size=64), 3))
     crops = torch.rand(2, 1, 64, 64)
-    fast = folded(model, crops)
+    fast = fuse_conv_bn(model, crops)
     assert norms(fast) == 0
     with torch.inference_mode():
         for one, other in zip(model(crops), fast(crops), strict=True):
@@ -85,7 +85,7 @@ class _TwiceUsed(nn.Module):
 def test_what_follows_what_is_seen_not_guessed() -> None:
     model = used(_TwiceUsed())
     images = torch.rand(2, 1, 5, 5)
-    fast = folded(model, images)
+    fast = fuse_conv_bn(model, images)
     with torch.inference_mode():
         assert torch.allclose(model(images), fast(images), atol=1e-5)
     assert isinstance(fast.norm, nn.BatchNorm2d), "a convolution that runs twice is left alone"
@@ -126,11 +126,11 @@ class _Standardised(_Residual):
 def test_where_folding_changes_what_is_said_nothing_is_folded(odd: type[nn.Module]) -> None:
     model = used(odd())
     images = torch.rand(2, 1, 5, 5)
-    fast = folded(model, images)
+    fast = fuse_conv_bn(model, images)
     with torch.inference_mode():
         assert torch.equal(model(images), fast(images)) and norms(fast) == 1
 
 
 def test_norms_without_statistics_are_left_alone() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
-    assert norms(folded(model, torch.rand(2, 1, 5, 5))) == 1
+    assert norms(fuse_conv_bn(model, torch.rand(2, 1, 5, 5))) == 1

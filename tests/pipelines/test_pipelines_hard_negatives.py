@@ -14,7 +14,7 @@ from detectclf.datasets.augment import detection_augment
 from detectclf.datasets.crops import CropSlices, beside_tumors
 from detectclf.datasets.dataset import open_dataset, require_split
 from detectclf.errors import ModelError
-from detectclf.pipelines.hard_negatives import check_detector, confused_places
+from detectclf.pipelines.hard_negatives import check_detector, hard_negatives
 from detectclf.pipelines.provenance import seen_through
 from detectclf.pipelines.train import train_detector
 from detectclf.recipes import load_recipe
@@ -61,7 +61,7 @@ def test_places_lie_beside_the_tumours_and_inside_slices_that_are_not_square(
         samples.append(
             Sample(path, path.name, "train", "glioma", boxes, labels, True, narrow.shape[1], narrow.shape[0], "")
         )
-    places = confused_places(detector, samples, data.tumor_classes, DataConfig(), "cpu")
+    places = hard_negatives(detector, samples, data.tumor_classes, DataConfig(), "cpu")
     assert len(places) == len(samples) and sum(map(len, places)) > len(samples)
     for boxes, sample in zip(places, samples, strict=True):
         assert (boxes[:, 2] > boxes[:, 0]).all() and (boxes[:, 3] > boxes[:, 1]).all()

@@ -96,7 +96,7 @@ def bundled(source: Path, runs: Path) -> Path:
 def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: Path) -> None:
     found = out_of_fold(runs, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
     assert len(found.outputs) == len(found.dataset.samples) == 48 and set(found.folds) == {0, 1}
-    assert all(said.places is not None for said in found.outputs), "the refiner's word belongs to it"
+    assert all(said.refined is not None for said in found.outputs), "the refiner's word belongs to it"
     # What the fold's own run says of a slice, asked directly.
     from detectclf.inference.loading import load_runs
 
@@ -108,9 +108,9 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
 
 def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
     bundle = load_bundle(bundled)
-    assert bundle.refiner is not None and bundle.novelty is not None and bundle.remembered is not None
-    assert len(bundle.remembered.digests) == 48
-    assert sum(bundle.fusion.place_weights) == pytest.approx(1)
+    assert bundle.refiner is not None and bundle.ood is not None and bundle.out_of_fold is not None
+    assert len(bundle.out_of_fold.digests) == 48
+    assert sum(bundle.fusion.refined_score_weights) == pytest.approx(1)
     report = json.loads((bundled.parent / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["data"]["split"] == "out of fold" and "gain" in report["combined"]
 

@@ -12,16 +12,16 @@ from detectclf.config import AugmentConfig, ClassifierRecipe, DataConfig, Detect
 from detectclf.errors import ConfigError, DetectclfError
 from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
 
-HALVES = AugmentConfig(healthy_half=0.3, tumor_half=0.3)
+HALVES = AugmentConfig(symmetry_healthy=0.3, symmetry_tumor=0.3)
 
 
 @pytest.mark.parametrize(
     ("train", "recipe", "settings"),
     [
         (train_detector, DetectorRecipe, {"negative_boxes": "keep"}),
-        (train_detector, DetectorRecipe, {"faults": "mend"}),
-        (train_classifier, ClassifierRecipe, {"faults": "mend"}),
-        (train_refiner, RefinerRecipe, {"faults": "mend"}),
+        (train_detector, DetectorRecipe, {"faults": "fix"}),
+        (train_classifier, ClassifierRecipe, {"faults": "fix"}),
+        (train_refiner, RefinerRecipe, {"faults": "fix"}),
     ],
     ids=["a healthy head has a box", "a box may be gone", "so for classes", "so for crops"],
 )
@@ -29,7 +29,7 @@ def test_halves_are_refused_where_boxes_are_not_the_tumors(tmp_path: Path, train
     data = DataConfig(sources=(tmp_path / "nothing",), **settings)
     with pytest.raises(ConfigError, match="boxes of all tumours") as refused:
         train(recipe(data=data, augment=HALVES))
-    assert "--set augment.healthy_half=0" in str(refused.value)
+    assert "--set augment.symmetry_healthy=0" in str(refused.value)
     # without augmentation, or without halves, the next step is reached: the data
     for augment in (HALVES.model_copy(update={"enabled": False}), AugmentConfig()):
         with pytest.raises(DetectclfError) as other:
@@ -58,7 +58,7 @@ def test_halves_of_which_nothing_can_be_made_are_said(
                 Image.fromarray(rng.integers(0, 255, (32, 32)).astype(np.uint8)).save(file)
     settings = {
         "data": {"sources": [tmp_path / "data"]},
-        "augment": {"healthy_half": 0.3},
+        "augment": {"symmetry_healthy": 0.3},
         "model": {"arch": "mlp", "weights": "none", "image_size": 32},
         "training": {"epochs": 1, "batch_size": 2, "device": "cpu"},
     }
