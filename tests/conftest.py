@@ -15,3 +15,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("real slices are not here (DETECTCLF_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps tests, and the commands that they start, out of the user's cache of slices."""
+    os.environ["DETECTCLF_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detectclf.audit import names as audit_names
 from detectclf.audit import splits as audit_splits
-from detectclf.duplicates.copies import find_copies, fingerprint_samples
+from detectclf.datasets.index import IndexedSlices, SliceIndex
+from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.faults import Faults
 from detectclf.imaging.intensity import UNSAFE
-from detectclf.types import Dataset, Pixels, Problem, Sample, canonical_class
+from detectclf.types import Dataset, Problem, Sample, canonical_class
 
 # What an image is like that is worth a look but does not spoil training; every other image fault is an error.
 _IMAGE_WARNINGS = frozenset({"wrong_extension"})
@@ -102,6 +103,7 @@ def check(
     format: str | None = None,
     copies: bool = True,
     class_map: Mapping[str, str] | None = None,
+    index: SliceIndex | None = None,
 ) -> Audit:
     """Looks for everything that is wrong with the data sets in ``folders``, taken together.
 
@@ -110,6 +112,7 @@ def check(
         format: their format; by default found by looking.
         copies: also look for copies of one slice, within and across splits and folders.
         class_map: the user's own spellings, as ``data.class_map``.
+        index: the slice index of the command.
 
     Raises:
         DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
@@ -129,9 +132,11 @@ def check(
     merged = Dataset(slices, tuple({name: None for part in parts for name in part.classes}))
     audit_splits.check_splits(merged, reports[0][0])
     owners = [faults for (faults, _), part in zip(reports, parts, strict=True) for _ in part.samples]
-    fingerprints = _examine(slices, owners)
+    index = index or SliceIndex()
+    indexed = index.look_up(slices)
+    _note_faults(indexed, owners)
     names = [_file_name(sample, owner, len(folders) > 1) for sample, owner in zip(slices, owners, strict=True)]
-    groups = _groups(fingerprints, slices, owners, names) if copies else ()
+    groups = _groups(index.find_copies(_first_frames(indexed)), slices, owners, names) if copies else ()
     classes = Counter(canonical_class(s.label) or s.label for s in slices if s.label is not None)
     return Audit(
         _problems(reports),
@@ -143,35 +148,24 @@ def check(
     )
 
 
-def _examine(slices: Sequence[Sample], owners: Sequence[Faults]) -> Fingerprints:
-    """Decodes every image once, for its faults and for its fingerprint."""
-    from detectclf.imaging.images import examine_image
-
-    found: dict[int, list[tuple[str, str]]] = {}
-    positions = {id(sample): index for index, sample in enumerate(slices)}
-
-    def look(sample: Sample) -> Pixels:
-        pixels, faults = examine_image(sample.path, span=sample.span)
-        if faults:
-            found[positions[id(sample)]] = faults
-        if pixels is None:
-            raise DataError("cannot be read", file=sample.path)
-        return pixels
-
-    fingerprints = fingerprint_samples(slices, read=look)
-    for index in sorted(found):
-        sample, faults = slices[index], owners[index]
-        for code, detail in found[index]:
+def _note_faults(indexed: IndexedSlices, owners: Sequence[Faults]) -> None:
+    """Reports the faults of every image to the data set that it is of."""
+    for sample, found, owner in zip(indexed.samples, indexed.faults, owners, strict=True):
+        for code, detail in found:
             text = detail if sample.span is None else f"{sample.name}: {detail}"
-            faults.add("warning" if code in _IMAGE_WARNINGS else "error", code, sample.path, None, text)
-    return fingerprints
+            owner.add("warning" if code in _IMAGE_WARNINGS else "error", code, sample.path, None, text)
+
+
+def _first_frames(indexed: IndexedSlices) -> Fingerprints:
+    """Fingerprints of all that can be decoded; copies are worth knowing of files with several frames too."""
+    return replace(indexed.fingerprints, rows=indexed.rows)
 
 
 def _groups(
-    fingerprints: Fingerprints, slices: Sequence[Sample], owners: Sequence[Faults], names: Sequence[str]
+    copies: Sequence[CopyGroup], slices: Sequence[Sample], owners: Sequence[Faults], names: Sequence[str]
 ) -> tuple[AuditGroup, ...]:
     groups = []
-    for group in find_copies(fingerprints):
+    for group in copies:
         members = [slices[i] for i in group.members]
         splits = tuple(dict.fromkeys(s.split for s in members))
         files = tuple(names[i] for i in group.members)

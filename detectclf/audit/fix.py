@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.audit.check import check
+from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import FORMATS, detect_format, read, write
@@ -44,7 +45,9 @@ class Fixes:
     remaining: tuple[Problem, ...]
 
 
-def fix(folders: Sequence[Path | str], out: Path | str, *, format: str | None = None) -> Fixes:
+def fix(
+    folders: Sequence[Path | str], out: Path | str, *, format: str | None = None, index: SliceIndex | None = None
+) -> Fixes:
     """Writes a mended copy of the data sets in ``folders`` to ``out``, each in its own format; the source stays.
 
     ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
@@ -54,7 +57,7 @@ def fix(folders: Sequence[Path | str], out: Path | str, *, format: str | None = 
         DataError: a data set cannot be read, nothing is left of it, or ``out`` is not empty or lies inside one.
         UnsafeError: as :func:`detectclf.audit.check.check`.
     """
-    target = Path(out)
+    target, index = Path(out), index or SliceIndex()
     for folder in folders:
         if target.resolve().is_relative_to(Path(folder).resolve()):
             raise DataError("lies inside the data set", file=out, remedy="choose another --out")
@@ -62,9 +65,9 @@ def fix(folders: Sequence[Path | str], out: Path | str, *, format: str | None = 
     lines: list[dict[str, Any]] = []
     with atomic_folder(target) as partial:
         for folder, name in zip(folders, names, strict=True):
-            lines += _fix_one(Path(folder), partial / name, name, format)
+            lines += _fix_one(Path(folder), partial / name, name, format, index)
         write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
-    remaining = check([target / name for name in names], format=format, copies=False).errors
+    remaining = check([target / name for name in names], format=format, copies=False, index=index).errors
     return Fixes(target, target / LOG_NAME, sum(line["action"] != "copy" for line in lines), remaining)
 
 
@@ -79,11 +82,11 @@ def _folder_names(folders: Sequence[Path | str]) -> list[str]:
     return names
 
 
-def _fix_one(folder: Path, out: Path, name: str, format: str | None) -> list[dict[str, Any]]:
+def _fix_one(folder: Path, out: Path, name: str, format: str | None, index: SliceIndex) -> list[dict[str, Any]]:
     found = format or detect_format(folder)[0]
     faults = Faults(folder)
     dataset = read(folder, faults, found)
-    dataset = _without_useless(dataset, faults, FORMATS[found].holds_boxes, FORMATS[found].holds_unknown)
+    dataset = _without_useless(dataset, faults, FORMATS[found].holds_boxes, FORMATS[found].holds_unknown, index)
     dataset = _one_spelling(dataset, faults)
     if not dataset.samples:
         raise DataError("nothing is left to write", file=folder, remedy=f"see `detectclf data check {folder}`")
@@ -103,13 +106,13 @@ def _renamed(dataset: Dataset) -> dict[str, str]:
     return result
 
 
-def _without_useless(dataset: Dataset, faults: Faults, holds_boxes: bool, holds_unknown: bool) -> Dataset:
+def _without_useless(
+    dataset: Dataset, faults: Faults, holds_boxes: bool, holds_unknown: bool, index: SliceIndex
+) -> Dataset:
     """Leaves out images that decode to nothing, and slices of which nothing is known where the format needs it."""
-    from detectclf.imaging.images import inspect_image
-
     kept = []
-    for sample in dataset.samples:
-        code = next((c for c, _ in inspect_image(sample.path, span=sample.span) if c in _USELESS), None)
+    for sample, found in zip(dataset.samples, index.look_up(dataset.samples).faults, strict=True):
+        code = next((c for c, _ in found if c in _USELESS), None)
         unknown = not sample.boxed if holds_boxes else sample.label is None
         if code is None and unknown and not holds_unknown:
             code = "nothing_known"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detectclf.config import DataConfig
 from detectclf.datasets.class_names import map_names
@@ -15,6 +16,9 @@ from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
 from detectclf.types import NEGATIVE_CLASS, Dataset, Sample, order_classes
 
+if TYPE_CHECKING:
+    from detectclf.datasets.index import SliceIndex
+
 _log = logging.getLogger(__name__)
 
 _SPLIT_REMEDY = (
@@ -23,12 +27,17 @@ _SPLIT_REMEDY = (
 )
 
 
-def open_dataset(config: DataConfig) -> Dataset:
+def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset:
     """Reads and merges every source of ``config``.
 
     Class names become canonical (see :mod:`detectclf.datasets.class_names`), negative boxes are dropped or kept, and
     the limit is applied. The label of a slice whose boxes are known comes from its tumour boxes; without any it is the
-    negative class. Only annotations and image headers are read.
+    negative class. Only annotations and image headers are read; with folds also the slices, whose copies are kept
+    in one fold.
+
+    Args:
+        config: sources, class names, folds, limit.
+        index: the slice index of the command; only folds need it.
 
     Raises:
         DataError: no source, no such folder, no annotations, an unknown class, no usable slice, or, unless
@@ -46,8 +55,9 @@ def open_dataset(config: DataConfig) -> Dataset:
     merged = Dataset(tuple(samples), classes, negative, sources)
     if config.folds is not None:
         from detectclf.datasets.folds import as_fold
+        from detectclf.datasets.index import SliceIndex
 
-        merged = as_fold(merged, config)
+        merged = as_fold(merged, config, index or SliceIndex())
     return merged if config.limit is None else limited(merged, config.limit)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from detectclf.config import DataConfig
+from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.splits import grouped_split
-from detectclf.duplicates.copies import CopyGroup, find_copies
-from detectclf.duplicates.fingerprints import fingerprint_samples
+from detectclf.duplicates.copies import CopyGroup
 from detectclf.errors import ConfigError
 from detectclf.types import Dataset, Sample
 
@@ -27,7 +27,7 @@ def fold_of_slices(dataset: Dataset, groups: Sequence[CopyGroup], folds: int, se
     return [fold[_key(s)] for s in dataset.samples]
 
 
-def as_fold(dataset: Dataset, config: DataConfig) -> Dataset:
+def as_fold(dataset: Dataset, config: DataConfig, index: SliceIndex) -> Dataset:
     """``dataset`` with the folds ``config.held_out`` as its valid split and the others as its train split.
 
     With no fold held out everything is in the train split, and fold 0 in the valid split as well: a final model has
@@ -42,12 +42,12 @@ def as_fold(dataset: Dataset, config: DataConfig) -> Dataset:
         raise ConfigError(
             f"data.held_out {list(config.held_out)} of {count} folds", remedy=f"name some of 0 to {count - 1}, not all"
         )
-    groups = find_copies(fingerprint_samples(dataset.samples))
+    groups = index.find_copies(index.look_up(dataset.samples).fingerprints)
     fold = fold_of_slices(dataset, groups, count, config.fold_seed)
     spare = {m for group in groups for m in _spare(dataset.samples, group)} if config.copies == "one" else set()
     train, valid = [], []
-    for index, (sample, k) in enumerate(zip(dataset.samples, fold, strict=True)):
-        if k not in config.held_out and index not in spare:
+    for row, (sample, k) in enumerate(zip(dataset.samples, fold, strict=True)):
+        if k not in config.held_out and row not in spare:
             train.append(replace(sample, split=config.train_split))
         if k in (config.held_out or (0,)):
             valid.append(replace(sample, split=config.valid_split))

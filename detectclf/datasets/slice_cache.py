@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.imaging.images import read_image, resize_pad
+from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.types import Pixels, Sample
 
 CACHE_SHARE = 0.25
@@ -45,18 +44,21 @@ class SlicePixels:
         kept = len(samples) if self.cached else 0
         # One block that loader processes share when they are forked, instead of one object per slice.
         self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
-        self._facts: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
+        self._metadata: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
 
-    def fill(self) -> None:
+    def fill(self, read: Callable[[Sample], Pixels] = read_pixels) -> None:
         """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
+
+        Args:
+            read: gives the pixels of a sample, such as that of the slice index.
 
         Raises:
             DataError: a slice cannot be read.
             UnsafeError: a slice is refused.
         """
-        missing = [i for i, facts in enumerate(self._facts) if facts is None]
+        missing = [i for i, metadata in enumerate(self._metadata) if metadata is None]
         with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(self.__getitem__, missing):
+            for _ in pool.map(lambda index: self._decoded(index, read), missing):
                 pass
 
     def __getitem__(self, index: int) -> ResizedSlice:
@@ -65,17 +67,18 @@ class SlicePixels:
         Raises:
             DataError: the file cannot be read, with its name.
         """
-        if self.cached and (facts := self._facts[index]) is not None:
-            return ResizedSlice(self._block[index], *facts)
-        sample = self.samples[index]
-        root = Path(sample.source) if sample.source else None
-        original = read_image(sample.path, span=sample.span, root=root)
+        return self._decoded(index, read_pixels)
+
+    def _decoded(self, index: int, read: Callable[[Sample], Pixels]) -> ResizedSlice:
+        if self.cached and (metadata := self._metadata[index]) is not None:
+            return ResizedSlice(self._block[index], *metadata)
+        original = read(self.samples[index])
         pixels, scale, inside = resize_pad(original, self.size)
-        facts = (scale, original.shape[1], original.shape[0], inside)
+        metadata = (scale, original.shape[1], original.shape[0], inside)
         if self.cached:
             self._block[index] = pixels
-            self._facts[index] = facts
-        return ResizedSlice(pixels, *facts)
+            self._metadata[index] = metadata
+        return ResizedSlice(pixels, *metadata)
 
 
 def free_memory() -> int:

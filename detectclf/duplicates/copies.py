@@ -7,6 +7,7 @@ other and compared in detail. Slices joined by such pairs are one group.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from detectclf.duplicates.alignment import (
     similarity,
     standardise,
 )
-from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows, fingerprint, fingerprint_samples, usable_cores
+from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows, usable_cores
 from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -93,10 +94,16 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     return [_describe(rows, group) for group in joined.groups()]
 
 
-def copies_between(kept: Fingerprints, other: Fingerprints) -> Indices:
+def copies_between(
+    kept: Fingerprints, other: Fingerprints, *, find: Callable[[Fingerprints], list[CopyGroup]] = find_copies
+) -> Indices:
     """Indices of the slices of ``other`` that are copies of a slice of ``kept``, ascending.
 
-    Used to tell which test slices a model has seen, also from the fingerprints stored with a run.
+    Used to tell which test slices a model was trained on, also from the fingerprints stored with a run.
+
+    Args:
+        kept, other: fingerprints of both.
+        find: finds the groups of copies, :func:`find_copies` or something that remembers what it found.
     """
     both = Fingerprints(
         np.concatenate([kept.rows, other.rows]),
@@ -105,7 +112,7 @@ def copies_between(kept: Fingerprints, other: Fingerprints) -> Indices:
         kept.sources + other.sources,
     )
     seen: set[int] = set()
-    for group in find_copies(both):
+    for group in find(both):
         if group.members[0] < len(kept):
             seen.update(member - len(kept) for member in group.members if member >= len(kept))
     return np.array(sorted(seen), dtype=np.int64)
@@ -298,12 +305,4 @@ def _kind(first: np.void, other: np.void, orientation: int, motion: FloatArray) 
     return "resized" if (first["size"] != other["size"]).any() else "reencoded"
 
 
-__all__ = [
-    "CopyGroup",
-    "Fingerprints",
-    "compare",
-    "copies_between",
-    "find_copies",
-    "fingerprint",
-    "fingerprint_samples",
-]
+__all__ = ["CopyGroup", "compare", "copies_between", "find_copies"]

@@ -10,19 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.errors import DataError
 from detectclf.files import atomic_write
-from detectclf.types import Pixels, Sample
+from detectclf.types import Pixels
 
 SIDE = 64
 """Side of the thumbnail, pixels: at this size neighbouring slices of one head still differ clearly."""
@@ -180,58 +177,7 @@ class Fingerprints:
         return cls(rows, lists[0], lists[1], lists[2])
 
 
-def fingerprint_samples(
-    samples: Sequence[Sample],
-    *,
-    workers: int | None = None,
-    read: Callable[[Sample], Pixels] | None = None,
-    progress: Callable[[int], Any] | None = None,
-) -> Fingerprints:
-    """Fingerprints of ``samples``, in their order; a slice that cannot be read gets a row that matches nothing.
-
-    Args:
-        samples: the slices.
-        workers: threads (decoding and resizing run outside Python's lock); by default one per core, up to 8.
-        read: how a slice becomes ``(H, W)`` uint8; by default :func:`detectclf.imaging.images.read_image`.
-        progress: called with the number of slices done so far.
-    """
-    reader = read or _read
-
-    def one(sample: Sample) -> Rows:
-        try:
-            return fingerprint(reader(sample))
-        except (DataError, OSError):
-            return np.zeros(1, dtype=ROW)
-
-    rows = np.zeros(len(samples), dtype=ROW)
-    done = 0
-    with ThreadPoolExecutor(max_workers=max(1, workers if workers is not None else usable_cores())) as pool:
-        # Handed out in blocks: a hundred thousand waiting tasks would hold memory for nothing.
-        for block in _blocks(samples, 256):
-            for row in pool.map(one, block):
-                rows[done] = row[0]
-                done += 1
-            if progress is not None:
-                progress(done)
-    return Fingerprints(
-        rows, tuple(s.name for s in samples), tuple(s.split for s in samples), tuple(s.source for s in samples)
-    )
-
-
 def usable_cores() -> int:
     """Cores that this process may use, at most 8: threads beyond that wait for memory."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(count, 8)
-
-
-def _blocks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    rest = iter(samples)
-    while block := list(islice(rest, size)):
-        yield block
-
-
-def _read(sample: Sample) -> Pixels:
-    from detectclf.imaging.images import read_image
-
-    pixels: Pixels = read_image(sample.path, span=sample.span)
-    return pixels

@@ -7,8 +7,10 @@ medical files to :mod:`detectclf.imaging.dicom` and :mod:`detectclf.imaging.nift
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from detectclf.errors import DataError, UnsafeError
 from detectclf.files import ByteSpan, open_regular, read_bytes
 from detectclf.imaging.intensity import MAX_PIXELS, UNSAFE, ImageError
 from detectclf.imaging.raster import SUFFIXES_BY_FORMAT, open_raster, raster_frames, raster_size, read_raster
-from detectclf.types import Pixels
+from detectclf.types import Pixels, Sample
 
 MAX_FILE_BYTES = 512 * 2**20
 """Most bytes of one image file."""
@@ -67,18 +69,20 @@ def read_image(
         DataError: not there, no known image, broken, truncated; several frames and none chosen.
         UnsafeError: too large by its size or its header, outside ``root``, or no regular file.
     """
-    content = _content(path, span, root)
-    kind = _kind(content[:_HEAD_BYTES])
-    if kind == "DICOM":
-        from detectclf.imaging.dicom import read_dicom
+    return _decode(_content(path, span, root), path, frame, axis)
 
-        return read_dicom(content, path, frame)
-    if kind == "NIfTI":
-        from detectclf.imaging.nifti import read_nifti
 
-        return read_nifti(content, path, frame, axis)
-    with open_raster(io.BytesIO(content), path) as image:
-        return read_raster(image, path, frame)
+def read_pixels(sample: Sample) -> Pixels:
+    """The pixels of a sample: the only way from a :class:`~detectclf.types.Sample` to its slice.
+
+    Returns:
+        ``(H, W)`` uint8, as :func:`read_image` gives it.
+
+    Raises:
+        DataError: as :func:`read_image`.
+        UnsafeError: as :func:`read_image`; also where the file lies outside the sample's source.
+    """
+    return read_image(sample.path, span=sample.span, root=sample.source or None)
 
 
 def image_size(
@@ -111,39 +115,49 @@ def image_size(
         return raster_size(image, path)
 
 
-def examine_image(
-    path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None
-) -> tuple[Pixels | None, list[tuple[str, str]]]:
-    """Decodes an image once, for its pixels and for its faults.
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """What decoding an image once tells.
 
-    Returns:
-        The pixels (the first frame where there are several; ``None`` where it cannot be decoded), and the faults as
-        ``(code, detail)``. Codes: ``zero_byte``, ``unreadable``, ``truncated``, ``unsafe``, ``wrong_extension``,
-        ``multi_frame``, ``one_pixel``, ``all_black``, ``constant``.
+    Attributes:
+        pixels: ``(H, W)`` uint8, the first frame where there are several; ``None`` where it cannot be decoded.
+        faults: ``(code, detail)`` of each. Codes: ``zero_byte``, ``unreadable``, ``truncated``, ``unsafe``,
+            ``wrong_extension``, ``multi_frame``, ``one_pixel``, ``all_black``, ``constant``.
+        readable: whether :func:`read_image` gives ``pixels``; it refuses files of several frames.
+        sha256: of the encoded bytes; empty where they cannot be read.
     """
+
+    pixels: Pixels | None
+    faults: list[tuple[str, str]]
+    readable: bool = False
+    sha256: bytes = b""
+
+
+def examine_image(path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None) -> Examined:
+    """Reads and decodes an image once, for its pixels, its faults and the digest of its bytes."""
     faults: list[tuple[str, str]] = []
-    pixels: Pixels | None = None
+    sha256, pixels, readable = b"", None, False
     try:
         content = _content(path, span, root)
+        sha256 = hashlib.sha256(content).digest()
         kind, frames = _kind_and_frames(content, path)
         if frames > 1:
             faults.append(("multi_frame", f"{kind} with {frames} frames, where one slice is wanted"))
         faults += _wrong_extension(path, kind, span)
-        pixels = read_image(path, span=span, root=root, frame=0 if frames > 1 and kind != "NIfTI" else None)
-    except ImageError as fault:
-        faults.append((fault.code, fault.reason))
-    except UnsafeError as fault:
-        faults.append((UNSAFE, fault.reason))
-    except DataError as fault:
-        faults.append(("unreadable", fault.reason))
-    return pixels, faults if pixels is None else faults + _blank(pixels)
+        first = frames > 1 and kind != "NIfTI"  # of a NIfTI volume the middle slice is read
+        pixels = _decode(content, path, 0 if first else None, None)
+        readable = not first
+    except (DataError, UnsafeError) as fault:
+        code = fault.code if isinstance(fault, ImageError) else "unreadable"
+        faults.append((UNSAFE if isinstance(fault, UnsafeError) else code, fault.reason))
+    return Examined(pixels, faults if pixels is None else faults + _blank(pixels), readable, sha256)
 
 
 def inspect_image(
     path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None
 ) -> list[tuple[str, str]]:
     """The faults of :func:`examine_image` alone."""
-    return examine_image(path, span=span, root=root)[1]
+    return examine_image(path, span=span, root=root).faults
 
 
 def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int]]:
@@ -174,6 +188,21 @@ def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -
     if not content:
         raise ImageError("zero_byte", "file is empty (0 bytes)", file=path)
     return content
+
+
+def _decode(content: bytes, path: str | Path, frame: int | None, axis: str | None) -> Pixels:
+    """The pixels in the bytes of a file; ``path`` is only named in errors."""
+    kind = _kind(content[:_HEAD_BYTES])
+    if kind == "DICOM":
+        from detectclf.imaging.dicom import read_dicom
+
+        return read_dicom(content, path, frame)
+    if kind == "NIfTI":
+        from detectclf.imaging.nifti import read_nifti
+
+        return read_nifti(content, path, frame, axis)
+    with open_raster(io.BytesIO(content), path) as image:
+        return read_raster(image, path, frame)
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -256,6 +285,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
+    "Examined",
     "ImageError",
     "examine_image",
     "image_size",
@@ -264,5 +294,6 @@ __all__ = [
     "is_dicom",
     "middle_slice",
     "read_image",
+    "read_pixels",
     "resize_pad",
 ]

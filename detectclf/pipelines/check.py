@@ -44,15 +44,17 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
 def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
     """Audits ``folders`` together; draws the groups of copies and writes a mended copy where asked."""
     from detectclf.audit import check as audit
+    from detectclf.datasets.index import SliceIndex
 
-    found = audit.check(folders)
+    index = SliceIndex()
+    found = audit.check(folders, index=index)
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.audit.fix import fix
 
-        done = fix(folders, fix_to)
+        done = fix(folders, fix_to, index=index)
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))
@@ -112,7 +114,7 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
 def _group_sheet(audit: Audit) -> Image:
     from detectclf.datasets.class_names import in_known_words
     from detectclf.drawing.sheets import Row, row_sheet, side_by_side, tile_of
-    from detectclf.imaging.images import read_image
+    from detectclf.imaging.images import read_pixels
 
     # Leaks first: they are what the sheet is looked at for.
     groups = sorted(audit.groups, key=lambda g: len(g.splits) < 2)
@@ -121,7 +123,7 @@ def _group_sheet(audit: Audit) -> Image:
         tiles = []
         for member in group.members:
             sample = in_known_words(audit.slices[member])
-            tiles.append(tile_of(sample, read_image(sample.path, span=sample.span)))
+            tiles.append(tile_of(sample, read_pixels(sample)))
         leak = len(group.splits) > 1
         rows.append(Row(f"{group.kind}: {' and '.join(group.splits)}", tuple(tiles), alarm=leak))
     more = f", the first {SHEET_GROUPS}" if len(groups) > SHEET_GROUPS else ""

@@ -14,24 +14,24 @@ from detectclf.pipelines.opening import open_folder
 
 def split(folder: Path, out: Path, *, ratios: str = "0.7,0.2,0.1", seed: int = 0) -> dict[str, Any]:
     """Splits anew, copies together, classes balanced; written in the source's own format."""
+    from detectclf.datasets.index import SliceIndex
     from detectclf.datasets.splits import grouped_split
-    from detectclf.duplicates.copies import find_copies
-    from detectclf.duplicates.fingerprints import fingerprint_samples
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
     dataset = open_folder(folder, negative_boxes="keep")
     if out.resolve().is_relative_to(folder.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
-    prints = fingerprint_samples(dataset.samples)
-    unreadable = np.flatnonzero(~prints.readable)
+    index = SliceIndex()
+    indexed = index.look_up(dataset.samples)
+    unreadable = np.flatnonzero(~indexed.readable)
     if len(unreadable):
         raise DataError(
             "cannot be read, so its copies cannot be found",
             file=dataset.samples[int(unreadable[0])].path,
-            remedy=f"mend the data first: detectclf data check {folder} --fix --out DIR",
+            remedy=f"fix the data first: detectclf data check {folder} --fix --out DIR",
         )
-    groups = find_copies(prints)
+    groups = index.find_copies(indexed.fingerprints)
     dealt = grouped_split(dataset, groups, shares, seed)
     with atomic_folder(out) as partial:
         write(dealt, partial, detect_format(folder)[0])

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from detectclf.cache import Cache
+from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import compare, copies_between, find_copies
-from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint, fingerprint_samples
+from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint
 from detectclf.errors import DataError
 from detectclf.types import Pixels, Sample
 
@@ -180,12 +182,11 @@ def test_samples_keep_their_order_and_unreadable_ones_match_nothing(tmp_path: Pa
     for number in range(6):
         path = tmp_path / f"{number}.png"
         cv2.imwrite(str(path), head(number % 2, 128))
-        samples.append(Sample(path, path.name, "train", "glioma", source="d"))
+        samples.append(Sample(path, path.name, "train", "glioma", source=str(tmp_path)))
     for number in (1, 3):
         samples[number].path.write_bytes(b"broken")
-    done: list[int] = []
-    found = fingerprint_samples(samples, workers=2, progress=done.append)
-    assert found.names == tuple(s.name for s in samples) and done == [6]
+    found = SliceIndex(Cache(None)).look_up(samples).fingerprints
+    assert found.names == tuple(s.name for s in samples)
     assert found.readable.tolist() == [True, False, True, False, True, True]
     assert [g.members for g in find_copies(found)] == [(0, 2, 4)]
 

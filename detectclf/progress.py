@@ -1,0 +1,73 @@
+"""Progress on stderr: a bar with the time left on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+PAUSE_S = 30.0
+"""Seconds between two lines where there is no terminal; work that takes less says nothing."""
+
+
+class Progress:
+    """How far some work is: ``with Progress("reading slices", 2197) as progress: ... progress.advance()``.
+
+    Args:
+        what: the work, such as ``reading slices``.
+        total: steps in all.
+        done: steps that were done before.
+        show: whether anything is shown; by default where the package's log shows its ``INFO`` lines.
+    """
+
+    def __init__(self, what: str, total: int, *, done: int = 0, show: bool | None = None) -> None:
+        self.what, self.total, self.done = what, total, done
+        self.show = logging.getLogger("detectclf").isEnabledFor(logging.INFO) if show is None else show
+        self._first = done
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = self._said = time.monotonic()
+        if self.show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = Bar(
+                *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+            )
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        """Counts ``steps`` more as done; ``detail`` says where it is, such as ``epoch 3/12: loss 0.4121``."""
+        self.done += steps
+        if self._bar is not None:
+            self._bar.update(self._task, advance=steps, description=detail or self.what)
+            return
+        now = time.monotonic()
+        if self.show and now - self._said >= PAUSE_S:
+            self._said = now
+            left = (now - self._began) / (self.done - self._first) * (self.total - self.done)
+            self.note(f"{detail or f'{self.what}: {self.done} of {self.total}'}, {left / 60:.1f} min left")
+
+    def note(self, text: str) -> None:
+        """One line, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif self.show:
+            print(text, file=sys.stderr, flush=True)
+
+
+__all__ = ["Progress"]
