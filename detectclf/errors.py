@@ -14,10 +14,10 @@ def one_line(text: object) -> str:
 
 
 class DetectclfError(Exception):
-    """Base of every error that a user can cause and mend.
+    """Base of every error that a user can cause and correct.
 
     Args:
-        reason: what is wrong, in words of the user's world.
+        reason: what is wrong, in the user's terms.
         file: the file or folder at fault.
         line: 1-based line in ``file`` where there is one.
         remedy: what to do about it.

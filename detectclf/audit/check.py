@@ -1,7 +1,7 @@
 """What is wrong with a data set: faults of annotations and images, names, balance, copies and leaks.
 
-Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder, the same one that training stops at, so
-that a data set without errors here is one that training takes. The source is only read.
+Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder. Training stops at the same errors, so it
+accepts a data set without errors here. The source is only read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from detectclf.formats.faults import Faults
 from detectclf.imaging.intensity import UNSAFE
 from detectclf.types import Dataset, Problem, Sample, canonical_class
 
-# What an image is like that is worth a look but does not spoil training; every other image fault is an error.
+# Faults of images that are worth a look but do no harm in training; every other one is an error.
 _IMAGE_WARNINGS = frozenset({"wrong_extension"})
 
 
@@ -51,7 +51,7 @@ class Audit:
     Attributes:
         problems: every fault, errors first.
         groups: files that show one source slice.
-        slices: the slices looked at, with the class names of the data.
+        slices: all slices, with the class names of the data.
         splits: split -> number of slices.
         classes: class -> number of slices; known spellings count for their canonical class.
         folders: the data sets.
@@ -66,7 +66,7 @@ class Audit:
 
     @property
     def samples(self) -> int:
-        """How many slices were looked at."""
+        """How many slices there are."""
         return len(self.slices)
 
     @property
@@ -105,7 +105,7 @@ def check(
     class_map: Mapping[str, str] | None = None,
     index: SliceIndex | None = None,
 ) -> Audit:
-    """Looks for everything that is wrong with the data sets in ``folders``, taken together.
+    """Finds everything that is wrong with the data sets in ``folders``, taken together.
 
     Args:
         folders: exports in any format.
@@ -116,8 +116,8 @@ def check(
 
     Raises:
         DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
-        UnsafeError: a name leads out of its folder, or an annotation file is too large. (An unsafe image is a problem
-            like any other, see :attr:`Audit.unsafe`: the rest is looked at.)
+        UnsafeError: a name leads out of its folder, or an annotation file is too large. (An unsafe image is only
+            reported, see :attr:`Audit.unsafe`.)
     """
     if not folders:
         raise DataError("no data given", remedy="name a folder")
@@ -157,7 +157,7 @@ def _note_faults(indexed: IndexedSlices, owners: Sequence[Faults]) -> None:
 
 
 def _first_frames(indexed: IndexedSlices) -> Fingerprints:
-    """Fingerprints of all that can be decoded; copies are worth knowing of files with several frames too."""
+    """Fingerprints of all slices that can be decoded, files with several frames included."""
     return replace(indexed.fingerprints, rows=indexed.rows)
 
 

@@ -1,9 +1,9 @@
-"""A mended copy of data sets, with a log of each change from which the original could be put together again.
+"""A fixed copy of data sets, with a log of every change that is complete enough to undo them.
 
-What is mended: boxes clipped, turned round or left out (:mod:`detectclf.formats.boxes`), boxes scaled to the real
-size of their image, classes in several known spellings given one, slices left out whose image is missing, unreadable
-or of no use. What only a person can decide, such as a slice that is called both a tumour and none, stays as it is and
-is reported as left over.
+Fixed are: boxes that have to be clipped, turned round or left out (:mod:`detectclf.formats.boxes`); boxes stated for
+another size of their image; several spellings of one class; slices whose image is missing, unreadable or useless, which
+are left out. What only a person can decide, such as a slice labelled both as a tumour and as none, stays as it is and is
+reported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Fixes:
     """What :func:`fix` did.
 
     Attributes:
-        out: the mended copy; with several data sets, one folder each inside it.
+        out: the fixed copy; with several data sets, one folder each inside it.
         log: the file with one line per change.
         changes: how many changes were made.
         remaining: the errors that are left for a person.
@@ -48,7 +48,7 @@ class Fixes:
 def fix(
     folders: Sequence[Path | str], out: Path | str, *, format: str | None = None, index: SliceIndex | None = None
 ) -> Fixes:
-    """Writes a mended copy of the data sets in ``folders`` to ``out``, each in its own format; the source stays.
+    """Writes a fixed copy of the data sets in ``folders`` to ``out``, each in its own format; the source is not changed.
 
     ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
     ``code``, ``split``, ``name`` and the value ``before`` and ``after``.
@@ -72,7 +72,7 @@ def fix(
 
 
 def _folder_names(folders: Sequence[Path | str]) -> list[str]:
-    """``.`` for one data set; else a name for each, none twice."""
+    """``.`` for a single data set; else a different name for each."""
     if len(folders) == 1:
         return ["."]
     names: list[str] = []
@@ -109,7 +109,7 @@ def _renamed(dataset: Dataset) -> dict[str, str]:
 def _without_useless(
     dataset: Dataset, faults: Faults, holds_boxes: bool, holds_unknown: bool, index: SliceIndex
 ) -> Dataset:
-    """Leaves out images that decode to nothing, and slices of which nothing is known where the format needs it."""
+    """Leaves out useless images, and slices without a label where the format needs one."""
     kept = []
     for sample, found in zip(dataset.samples, index.look_up(dataset.samples).faults, strict=True):
         code = next((c for c, _ in found if c in _USELESS), None)

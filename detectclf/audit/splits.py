@@ -1,4 +1,4 @@
-"""Checks of whole splits: what is missing, and how classes and box sizes are balanced."""
+"""Checks of whole splits: missing splits and classes, balance of classes and box sizes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Random changes of training slices: albumentations behind two functions of ours.
+"""Augmentation of training slices: albumentations behind two functions of ours.
 
 The library is no longer maintained, so nothing else in the package imports it.
 
-The same seed gives the same stream of changes. Loader processes start as copies of one another and would all repeat
-one stream, so a data set calls ``reseed(seed, epoch, index)`` before each slice: what happens to a slice then depends
-on nothing else, not even on the number of processes.
+The same seed gives the same random changes. Loader processes start as copies of one another and would all draw the same
+numbers, so a data set calls ``reseed(seed, epoch, index)`` before each slice: how a slice is augmented depends on these
+three alone, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Labels = npt.NDArray[np.int64]
 """``(N,)`` class indices of boxes."""
 
 NO_TUMOR = -1
-"""Label of a place that shows no tumour."""
+"""Label of a box that shows no tumour."""
 
-NOISE_RANGE = (0.01, 0.04)  # standard deviation as a share of the full range: hardly seen, to a poor scan
+NOISE_RANGE = (0.01, 0.04)  # standard deviation as a share of the full range: from hardly visible to a poor scan
 BLUR_SIGMAS = (0.3, 1.2)  # pixels
 SMALLEST_SIDE = 1.0  # pixels; what is left of a box at the border must be a box
 
@@ -36,7 +36,7 @@ def detection_augment(config: AugmentConfig, *, seed: int | None) -> DetectionAu
 
     Args:
         config: what may happen, how often and how strongly.
-        seed: start of the stream of changes; ``None`` for one that differs every time.
+        seed: of the random changes; ``None`` for others every time.
     """
     return DetectionAugment(_Changes(config, seed))
 
@@ -47,13 +47,13 @@ def classification_augment(config: AugmentConfig, *, seed: int | None) -> Classi
 
 
 class DetectionAugment:
-    """Changes slices together with their boxes. Not up-down flips; black comes in from outside the picture."""
+    """Changes slices together with their boxes. Never flips them upside down; what comes in from outside is black."""
 
     def __init__(self, changes: _Changes) -> None:
         self._changes = changes
 
     def reseed(self, *key: int) -> None:
-        """Starts the stream that belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
+        """Draws from now on what belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
         self._changes.reseed(*key)
 
     def __call__(
@@ -67,12 +67,12 @@ class DetectionAugment:
         Args:
             pixels: ``(H, W)`` uint8.
             boxes_xyxy: ``(N, 4)`` float32 pixels inside the slice.
-            labels: ``(N,)`` int64; ``NO_TUMOR`` for a place that shows none and only moves along.
+            labels: ``(N,)`` int64; ``NO_TUMOR`` for a box without one, which only moves along.
             inside: width and height of the slice, where the rest of the pixels is padding.
 
         Returns:
             Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels. ``M`` is larger
-            than ``N`` only where a half with tumours is shown twice.
+            than ``N`` only where symmetry augmentation doubled the tumours.
         """
         tumor = labels != NO_TUMOR
         if (halved := self._changes.half(pixels, boxes_xyxy[tumor], inside)) is not None:
@@ -94,7 +94,7 @@ class ClassificationAugment:
         self._changes = changes
 
     def reseed(self, *key: int) -> None:
-        """Starts the stream that belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
+        """Draws from now on what belongs to ``key``, such as ``(seed, epoch, index)``; each at least 0."""
         self._changes.reseed(*key)
 
     def __call__(
@@ -135,9 +135,9 @@ class _Changes:
             self._intensity.set_random_state(self._rng, plain)
 
     def half(self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None) -> Halved | None:
-        """One half of the slice twice, where that is wanted now and can be done."""
+        """The slice made of one half and its mirror image, where that is drawn and can be done."""
         healthy, tumor = self._config.symmetry_healthy, self._config.symmetry_tumor
-        # Not drawn where nothing can come of it: recipes without halves keep their streams.
+        # Without symmetry augmentation nothing is drawn, so that other random changes stay the same.
         if not self._config.symmetry or len(tumors_xyxy) == 0:
             return None
         drawn = self._rng.random()

@@ -1,4 +1,4 @@
-"""What differs between MRI scanners and sequences, as augmentations: tone, the bias field, ghosts along one axis."""
+"""Differences between MRI scanners and sequences as augmentations: tone curve, bias field, ghosts along one axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TONE_KNOTS = 5
 """Points of the random tone curve between black and white, both included."""
 
 TONE_DARKEST, TONE_BRIGHTEST = 60, 160
-"""The curve begins under the one and ends over the other: a slice keeps some contrast."""
+"""The curve's darkest level lies below the first, its brightest above the second: some contrast is left."""
 
 AIR_LEVEL = 24
 """Grey levels under this fade to black in a changed tone: air has no signal in any sequence."""
@@ -44,7 +44,7 @@ def add_bias_field(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def add_ghosts(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lays faint copies of a slice over it at even distances along one axis, wrapping round the picture.
+    """Adds faint, evenly shifted copies of a slice along one axis, wrapping round at the border.
 
     Periodic motion (breathing, pulse) during the scan does this along the phase-encoding axis: Wood & Henkelman,
     "MR image artifacts from periodic motion" (1985).
@@ -69,8 +69,8 @@ def add_ghosts(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def change_tone(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Maps grey levels through a random smooth curve: rising, falling or bent; air stays black.
 
-    Tissues change their order of brightness from sequence to sequence (fluid is dark in T1 and bright in T2), so a
-    network that has to work on all of them may not know a tissue by its level. After Zhou et al., "Models Genesis"
+    The order of brightness of tissues changes from sequence to sequence (fluid is dark in T1 and bright in T2), so a
+    network for all of them must not identify a tissue by its grey level. After Zhou et al., "Models Genesis"
     (2019), section 2.2, non-linear intensity transformation.
 
     Args:

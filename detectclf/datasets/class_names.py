@@ -4,9 +4,9 @@ The rule, over all sources together:
 
 1. A name in ``data.class_map`` becomes what the map says.
 2. A known spelling becomes its canonical class (the alias table in :mod:`detectclf.types`).
-3. If a tumour name became canonical, the data are of the main kind, and every other name that a slice uses is an
-   error with the nearest class suggested: it is a misspelling, or a class that the user has to name on purpose.
-4. Otherwise the data have their own classes, which stay as they are; two that differ only in case or punctuation
+3. If a tumour name became canonical, the data use the canonical classes, and any other name on a slice is an error
+   that suggests the nearest class: it is a misspelling, or a class that the user has to name explicitly.
+4. Otherwise the data have classes of their own, which stay as they are; two that differ only in case or punctuation
    are an error.
 """
 
@@ -34,7 +34,7 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
         class_map: the user's own spellings.
 
     Raises:
-        DataError: a used name that nobody knows, or one class in several spellings.
+        DataError: a name on a slice is unknown, or one class comes in several spellings.
     """
     known = known_names(names, class_map)
     for key in class_map:
@@ -60,12 +60,12 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
 
 
 def is_main_kind(known: Mapping[str, str | None]) -> bool:
-    """Whether a tumour name became canonical, so that a name which did not is one that nobody knows."""
+    """Whether the data use the canonical classes: some tumour name is a spelling of one of them."""
     return any(c in CANONICAL_CLASSES and c != NEGATIVE_CLASS for c in known.values())
 
 
 def nearest_class(name: str) -> str | None:
-    """The canonical class that ``name`` is most like, or ``None`` where it is like none."""
+    """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar."""
     likely = difflib.get_close_matches(_squash(name).strip("_"), CANONICAL_CLASSES, n=1, cutoff=0.6)
     return likely[0] if likely else None
 
@@ -92,7 +92,7 @@ def _squash(name: str) -> str:
 
 
 def in_known_words(sample: Sample) -> Sample:
-    """``sample`` with canonical class names where its own are known spellings."""
+    """``sample`` with every known spelling of a class replaced by the canonical name."""
     labels = tuple(canonical_class(name) or name for name in sample.box_labels)
     label = sample.label and (canonical_class(sample.label) or sample.label)
     return replace(sample, label=label, box_labels=labels)

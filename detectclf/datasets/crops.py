@@ -1,4 +1,4 @@
-"""Square crops round proposed boxes, for the stage that reads each tumour again at a higher resolution."""
+"""Square crops round proposed boxes, at a higher resolution: what the refiner is trained on and predicts from."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from detectclf.datasets.augment import NO_TUMOR, DetectionAugment
 from detectclf.datasets.loading import DetectionSlices, Item
 from detectclf.types import FloatArray, Pixels, Sample, empty_boxes
 
-# How a detector's boxes miss, as spreads of a normal distribution: centre in sides of the box, sides as log factors.
+# Jitter of proposals, as standard deviations: of the centre in sides of the box, of the sides as log factors.
 CENTRE_SPREAD, SIDE_SPREAD = 0.12, 0.22
 LARGEST_MISS = 0.45
 BACKGROUND_SHARE = 0.25
-"""Share of crops beside the tumour, of the slices that have one."""
+"""Share of background crops among those of slices with a tumour."""
 BACKGROUND_COVER = 0.1
-"""A place that shares at most this much of the smaller area with each tumour shows none. Not IoU: a small place inside
-a large tumour has next to none."""
+"""A box is background if it shares at most this much of the smaller area with each tumour. IoU would not do: that of a
+small box inside a large tumour is near 0."""
 CONFUSED_SHARE = 0.75
-"""Share of crops beside the tumour that are of a place which the detector takes for one, where there are any."""
+"""Share of background crops that are hard negatives, where there are any."""
 SMALLEST_SIDE, LARGEST_SIDE = 0.05, 0.4
-"""Sides of made-up boxes of healthy places, as shares of the slice."""
+"""Sides of random background boxes, as shares of the slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class CropFrame:
 
 
 class CropSlices(DetectionSlices):
-    """One crop of each slice: round its tumour's box as a detector would have missed it, or round a healthy place.
+    """One crop of each slice: round the jittered box of its tumour, or round background.
 
-    Healthy places drawn at random are too easy: what reaches the refiner are those that a detector took for a tumour.
-    With ``confused`` most healthy places are such ones (hard negatives, Sung & Poggio 1998).
+    Random background is too easy: the refiner will see what a detector took for a tumour. With ``hard_negatives`` most
+    background crops are of such boxes (Sung & Poggio 1998).
 
     An item is ``(crop, target)``: crop ``(1, s, s)`` float32 in [0, 1]; target with ``box`` ``(4,)`` float32, the true
-    box in units of the crop (zeros on a healthy place), ``label`` (class index, ``len(classes)`` on a healthy place)
+    box in units of the crop (zeros on background), ``label`` (class index, ``len(classes)`` on background)
     and ``image_id``.
 
     Args:
@@ -83,8 +83,8 @@ class CropSlices(DetectionSlices):
         slice_size: side that slices are brought to before they are cropped, pixels.
         crop_size: side of a crop, pixels of the network's input.
         context: side of a crop over the longer side of its box.
-        confused: for each of those ``samples`` that have known boxes ``(M, 4)`` more boxes, ``xyxy`` in pixels of the
-            original slice, that a detector gives out beside the tumours.
+        hard_negatives: for each of those ``samples`` that have known boxes, ``(M, 4)`` boxes ``xyxy`` in pixels of the
+            original slice that a detector predicts away from the tumours.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CropSlices(DetectionSlices):
         self.confused = tuple(confused) or (empty_boxes(),) * len(self.samples)
 
     def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """The tumours, and after them the places taken for one, labelled ``NO_TUMOR``."""
+        """The tumours, and after them the hard negatives, labelled ``NO_TUMOR``."""
         boxes, labels = super()._known_boxes(index)
         more = self.confused[index]
         return np.concatenate([boxes, more]), np.concatenate([labels, np.full(len(more), NO_TUMOR)])
@@ -134,16 +134,16 @@ class CropSlices(DetectionSlices):
     def _place_beside(
         self, pixels: Pixels, tumors: FloatArray, confused: FloatArray, rng: np.random.Generator
     ) -> FloatArray | None:
-        """A place without a tumour: one that the detector took for one, or any."""
+        """A background box: a jittered hard negative, or a random one."""
         if len(confused) and rng.random() < CONFUSED_SHARE:
             place = missed(confused[int(rng.integers(len(confused)))], rng)
-            if len(beside_tumors(place[None], tumors)):  # it may have come nearer, and the tumour may have been turned
+            if len(beside_tumors(place[None], tumors)):  # jitter may have moved it onto the tumour
                 return place
         return healthy_place(pixels, tumors, rng)
 
 
 def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A ``(4,)`` box as a detector might have given ``box_xyxy``: moved, and longer or shorter on each side."""
+    """A ``(4,)`` box ``box_xyxy`` as a detector might predict it: centre and sides with random errors."""
     centre, sides = (box_xyxy[:2] + box_xyxy[2:]) / 2, box_xyxy[2:] - box_xyxy[:2]
     moved = centre + sides * np.clip(rng.normal(0, CENTRE_SPREAD, 2), -LARGEST_MISS, LARGEST_MISS)
     longer = sides * np.exp(np.clip(rng.normal(0, SIDE_SPREAD, 2), -2 * LARGEST_MISS, 2 * LARGEST_MISS))
@@ -151,14 +151,14 @@ def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def beside_tumors(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
-    """Those of ``(N, 4)`` boxes that overlap none of the ``(M, 4)`` tumours by more than a little, in their order."""
+    """Those of ``(N, 4)`` boxes that are background (``BACKGROUND_COVER``) beside ``(M, 4)`` tumours, in their order."""
     beside = [cover(box, tumors_xyxy).max(initial=0.0) <= BACKGROUND_COVER for box in found_xyxy]
     kept: FloatArray = found_xyxy[np.array(beside, dtype=bool)]
     return kept
 
 
 def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray | None:
-    """A ``(4,)`` box round a place of the head beside all of ``boxes_xyxy``; ``None`` where ten tries find none."""
+    """A random ``(4,)`` background box on the head, away from ``boxes_xyxy``; ``None`` where ten tries find none."""
     side = max(pixels.shape)
     inside = np.argwhere(pixels[::8, ::8] > 24) * 8
     for _ in range(10):

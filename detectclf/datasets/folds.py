@@ -30,11 +30,11 @@ def fold_of_slices(dataset: Dataset, groups: Sequence[CopyGroup], folds: int, se
 def as_fold(dataset: Dataset, config: DataConfig, index: SliceIndex) -> Dataset:
     """``dataset`` with the folds ``config.held_out`` as its valid split and the others as its train split.
 
-    With no fold held out everything is in the train split, and fold 0 in the valid split as well: a final model has
-    no unseen slices left, and what its run says of the valid split is only a sign that it learned.
+    With no fold held out, everything is in the train split and fold 0 is the valid split as well: a final model has
+    no unseen slices left, and the validation figures of its run only show that it learned.
 
     Raises:
-        ConfigError: a fold that is not there, or all of them held out.
+        ConfigError: ``held_out`` names a fold that does not exist, or all of them.
         DataError: a slice cannot be read.
     """
     count = config.folds or 1

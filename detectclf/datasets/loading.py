@@ -1,7 +1,7 @@
 """Slices as torch data sets: augmented and put into batches.
 
-What a slice looks like depends on (seed, epoch, index) alone, and the order of an epoch on (seed, epoch) alone:
-never on the number of loader processes or of training processes.
+How a slice is augmented depends on (seed, epoch, index) alone, and the order of an epoch on (seed, epoch) alone, never
+on the number of loader processes or training processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Batch: TypeAlias = dict[str, Any]
 
 
 class Slices(Dataset[Item]):
-    """What both data sets share: samples, classes, pixels, and the epoch that augmentation depends on."""
+    """Base of the data sets: samples, classes, pixels, and the epoch that augmentation depends on."""
 
     def __init__(
         self, samples: Sequence[Sample], classes: Sequence[str], size: int, cache: Literal["auto", "memory", "none"]
@@ -115,8 +115,8 @@ class ClassificationSlices(Slices):
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
     ``classes``) and ``image_id``.
 
-    Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Augmentation
-    makes such slices only where there are others of that class, which class weights are counted on.
+    Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Symmetry
+    augmentation gives slices that class only where the data have it too, since class weights are counted on the data.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class ClassificationSlices(Slices):
         return _to_tensor(pixels), {"label": label, "image_id": index}
 
     def _tumors(self, index: int, scale: float) -> FloatArray | None:
-        """``(N, 4)`` boxes on the input; ``None`` where they are not known, or a slice without has no class."""
+        """``(N, 4)`` boxes on the input; ``None`` where they are not known, or the data have no class without a tumour."""
         sample = self.samples[index]
         if not sample.boxed or self.healthy is None:
             return None
@@ -179,7 +179,7 @@ class Batches(Sampler[list[int]]):
         self.epoch, self.first = 0, 0
 
     def begin(self, epoch: int, first: int = 0) -> None:
-        """Chooses the epoch, and the batch to start from where an interrupted epoch goes on."""
+        """Chooses the epoch, and the batch to start from when an interrupted epoch is resumed."""
         self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
@@ -207,7 +207,7 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
         slices: the data set.
         batch_size: slices per step over all processes; Accelerate gives each its share.
         seed: of the order in training; ``None`` for the slices' own order.
-        workers: loader processes; by default none with a cache (the rest is milliseconds), else one per core up to 8.
+        workers: loader processes; by default none with a cache (augmentation takes milliseconds), else one per core up to 8.
 
     Raises:
         DataError: a slice cannot be read (with a cache; without one, when it is reached).
@@ -232,7 +232,7 @@ def _to_tensor(pixels: Pixels) -> Tensor:
 
 
 def _one_thread(_worker: int) -> None:
-    # Loader processes that each start a thread per core slow one another and the training down.
+    # With a thread per core in each, loader processes slow down one another and the training.
     import cv2
 
     cv2.setNumThreads(0)

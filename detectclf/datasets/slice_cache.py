@@ -19,7 +19,14 @@ CACHE_SHARE = 0.25
 
 
 class ResizedSlice(NamedTuple):
-    """``(S, S)`` pixels, input over original pixels, original size, and the size in ``pixels``; the rest is padding."""
+    """A slice at the size of a network's input.
+
+    Attributes:
+        pixels: ``(S, S)`` uint8, the slice at the top left, the rest padding.
+        scale: input pixels over original pixels.
+        width, height: of the original slice, pixels.
+        inside: width and height of the slice in ``pixels``.
+    """
 
     pixels: Pixels
     scale: float
@@ -82,7 +89,7 @@ class SlicePixels:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping, on this machine."""
+    """Bytes of memory that are available without swapping."""
     # Comes with Accelerate; imported by name because it has no type stubs.
     psutil = import_module("psutil")
     return int(psutil.virtual_memory().available)

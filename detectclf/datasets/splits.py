@@ -25,10 +25,10 @@ def grouped_split(
     ratios: Mapping[str, float] = DEFAULT_RATIOS,
     seed: int = 0,
 ) -> Dataset:
-    """Deals the samples out anew; all copies of a source slice go to one split.
+    """Assigns the samples to new splits; all copies of a source slice go to the same one.
 
     Stratified by class and by presence of a box: within each stratum every split is filled in proportion. The largest
-    groups are dealt first, so that each split exceeds its share by no more than the size of a group.
+    groups are assigned first, so that no split exceeds its share by more than the size of a group.
 
     Args:
         dataset: the samples; their present splits do not matter.
@@ -38,10 +38,10 @@ def grouped_split(
 
     Returns:
         The same samples with new ``split`` values, in the order of the new splits, else as before. Samples of one
-        name that fall into one split keep their names: writers tell them apart.
+        name in one split keep their names: writers tell them apart.
 
     Raises:
-        DataError: ratios that are not positive, or a group that crosses splits (which would be a bug here).
+        DataError: ratios that are not positive, or a group of copies that would lie in two splits.
     """
     shares = _shares(ratios)
     units = _units(len(dataset.samples), groups)
@@ -54,7 +54,7 @@ def grouped_split(
     assigned = [""] * len(dataset.samples)
     for unit in order:
         content = Counter(_stratum(dataset.samples[i]) for i in unit)
-        # Full splits take no more: else many small strata, each best put into the largest split, would overfill it.
+        # Full splits take no more: many small strata, each best put into the largest split, would overfill it.
         fits = [name for name in shares if 2 * room[name] >= len(unit)] or [max(shares, key=lambda n: room[n])]
         needs = {name: _need(name, content, wanted, room) for name in fits}
         name = max(fits, key=lambda n: needs[n])
@@ -96,7 +96,7 @@ def _shares(ratios: Mapping[str, float]) -> dict[str, float]:
 
 
 def _units(count: int, groups: Sequence[CopyGroup]) -> list[list[int]]:
-    """What must stay together: the groups, and each other sample alone."""
+    """Indices that must stay together: the groups of copies, and every other sample alone."""
     grouped: set[int] = set()
     for group in groups:
         if grouped & set(group.members) or not all(0 <= member < count for member in group.members):
@@ -112,6 +112,6 @@ def _stratum(sample: Sample) -> _Stratum:
 def _need(
     name: str, content: Counter[_Stratum], wanted: Mapping[tuple[str, _Stratum], float], room: Mapping[str, float]
 ) -> tuple[float, float]:
-    """How many slices of this content split ``name`` is short of; between equals, how many of any."""
+    """How many slices of these strata split ``name`` still lacks; then, to break ties, how many of any."""
     short = sum(count * wanted[name, key] for key, count in content.items()) / sum(content.values())
     return short, room[name]

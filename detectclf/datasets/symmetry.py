@@ -1,9 +1,9 @@
-"""Halves of a head shown twice: a slice whose tumour is on one side, without it, or with two.
+"""Symmetry augmentation: one half of a head and its mirror image make a slice without a tumour, or with two.
 
-Where healthy heads were taken with other sequences than tumours, a network may learn the sequence. Heads are nearly
-symmetric, so the healthy half and its mirror image make the slice that such data lack: of the tumour's sequence,
-without a tumour, with the scanner's own texture. Lest symmetry itself should mean health, the tumour's half is
-also shown twice.
+Where healthy slices come from other sequences than tumour slices, a network may learn the sequence instead of the
+tumour. Heads are nearly symmetric, so the healthy half of a tumour slice and its mirror image give the slice that such
+data lack: the tumour's sequence and scanner, without a tumour. The half with the tumour is doubled as well, so that the
+network cannot take symmetry for health.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ MARGIN = 0.025
 """Least distance of a tumour's box from the axis, as a share of the longer side: what is nearer may reach across."""
 
 SEARCH_SIDE = 96
-"""The axis is sought on a slice of this many pixels. It is up to 1.2 pixels and 0.9 degrees off at 320 px; boxes
-are mirrored about the same axis as pixels."""
+"""The axis is searched on a slice shrunk to this many pixels. At 320 px it is off by up to 1.2 pixels and 0.9 degrees;
+boxes are mirrored about the same axis as pixels."""
 
 STEEPEST = 15.0
-"""Largest tilt of a head that is sought, degrees."""
+"""Largest tilt of a head that is searched, degrees."""
 
 _SEARCH = (
     (tuple(np.arange(-STEEPEST, STEEPEST + 1, 3.0).tolist()), tuple(np.arange(-6, 6.1, 1.5).tolist())),
     ((-1.5, 0.0, 1.5), (-0.75, 0.0, 0.75)),
 )
-"""Degrees and pixels that are tried: all round first, then between the best and its neighbours."""
+"""Angles (degrees) and shifts (pixels) to try: a coarse grid first, then finer round the best."""
 
 _AIR = 16
-_FEATHER = 2.0  # pixels to each side of the axis over which the halves are blended
+_FEATHER = 2.0  # pixels to each side of the axis over which the two halves are blended
 
 
 class Axis(NamedTuple):
@@ -67,7 +67,13 @@ class Axis(NamedTuple):
 
 
 class Halved(NamedTuple):
-    """A slice of one half twice: pixels, its tumours' boxes ``(M, 4)``, and which of the boxes given each one was."""
+    """A slice made of one half and its mirror image.
+
+    Attributes:
+        pixels: ``(H, W)`` uint8.
+        boxes_xyxy: ``(M, 4)`` float32 pixels, the tumours on it.
+        rows: ``(M,)`` which of the given boxes each one comes from.
+    """
 
     pixels: Pixels
     boxes_xyxy: FloatArray
@@ -77,17 +83,17 @@ class Halved(NamedTuple):
 def half_twice(
     pixels: Pixels, boxes_xyxy: FloatArray, *, healthy: bool, inside: tuple[int, int] | None = None
 ) -> Halved | None:
-    """The slice made of its healthy half, or of the half with the tumours, and the mirror image of that.
+    """The slice made of one half, healthy or with the tumours, and the mirror image of that half.
 
     Args:
         pixels: ``(H, W)`` uint8.
-        boxes_xyxy: ``(N, 4)`` the tumours, pixels. One without a box counts as healthy.
-        healthy: which half.
+        boxes_xyxy: ``(N, 4)`` pixels, the boxes of all tumours.
+        healthy: whether to double the healthy half; else the one with the tumours.
         inside: width and height of the slice, at the top left, where the rest of the pixels is padding.
 
     Returns:
-        ``None`` where that cannot be done: no tumour, tumours on both sides or in the middle or, mirrored, partly
-        outside; or a slice that is not symmetric enough, such as a sagittal one.
+        ``None`` where that cannot be done: there is no tumour; tumours lie on both sides, near the axis or, once
+        mirrored, partly outside; or the slice is not symmetric enough, such as a sagittal one.
     """
     if len(boxes_xyxy) == 0:
         return None
@@ -101,7 +107,7 @@ def half_twice(
     if not (distances.min() > margin or distances.max() < -margin):
         return None
     mirrored, limits = _reflected(boxes_xyxy, axis), np.array([width, height] * 2, dtype=np.float32)
-    # A pixel is what rounding the slice's size and seeking the axis leave open.
+    # One pixel of tolerance: the size of the slice is rounded, and the axis is an estimate.
     if not healthy and ((mirrored < -1).any() or (mirrored > limits + 1).any()):
         return None
     halved, right = pixels.copy(), bool(distances.min() > 0)
@@ -113,7 +119,7 @@ def half_twice(
 
 
 def find_axis(pixels: Pixels) -> Axis | None:
-    """The near-upright line about which ``(H, W)`` pixels are most symmetric; ``None`` where little is seen."""
+    """The near-upright line about which ``(H, W)`` pixels are most symmetric; ``None`` where the picture is nearly empty."""
     import cv2
 
     height, width = pixels.shape

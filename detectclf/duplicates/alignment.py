@@ -1,4 +1,4 @@
-"""How alike two thumbnails are once laid over each other: the step that tells a copy from a neighbouring slice."""
+"""Similarity of two thumbnails after alignment: the step that tells a copy from a neighbouring slice."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ORIENTATIONS: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
     ("rotated", lambda a: a.swapaxes(-1, -2)[..., ::-1, :]),
     ("transposed", lambda a: a.swapaxes(-1, -2)[..., ::-1, ::-1]),
 )
-"""The eight ways to lay a square on itself: what each does to a slice, and how."""
+"""The eight symmetries of a square: what each does to a slice, and how."""
 
 # Largest zoom (as a share) and shift (as a share of the side): a crop of 3 % at each side, with room for the head box.
 _LIMITS = np.array([0.08, 0.06, 0.08, 0.06], np.float32)
 _EDGE = 3
-# Pairs less alike than this after the coarse alignment are not copies: of 3,790 real and planted pairs of copies the
-# least alike had 0.84.
+# Pairs less similar than this after coarse alignment are no copies: of 3,790 real and planted pairs of copies the
+# least similar had 0.84.
 _HOPELESS = 0.75
 DOUBTFUL = 0.85
-"""Pairs less alike than this after the full alignment are not copies as whole slices, nor looked at place by place."""
+"""Pairs less similar than this after full alignment are no copies as whole slices; their regions are not compared."""
 
 
 @cache
@@ -67,8 +67,8 @@ def standardise(images: FloatArray) -> FloatArray:
 def local_contrast(images: FloatArray, fine: float, coarse: float, floor: float) -> FloatArray:
     """Detail between two scales, divided by its local strength.
 
-    Without the division the bright skull and fat outweigh the brain, and two neighbouring slices with one skull look
-    alike; with it every region counts, and changes of contrast, even saturated ones, drop out.
+    Without the division, bright skull and fat outweigh the brain, and two neighbouring slices with the same skull look
+    alike. With it every region counts, and changes of contrast, even saturated ones, cancel out.
     (Jarrett et al. 2009, "What is the best multi-stage architecture for object recognition?", section 2.2.)
 
     Args:
@@ -113,7 +113,7 @@ def head_view(thumbs: FloatArray, boxes: FloatArray) -> FloatArray:
 
 
 def align(fixed: FloatArray, moving: FloatArray, motion: FloatArray, steps: int) -> FloatArray:
-    """Betters the ``motion`` ``(N, 4)`` that lays each ``moving`` image ``(N, S, S)`` over its ``fixed`` one.
+    """Improves the ``motion`` ``(N, 4)`` that aligns each ``moving`` image ``(N, S, S)`` with its ``fixed`` one.
 
     Gauss-Newton on the difference, with gain and offset of the grey levels solved for as well (Baker and Matthews
     2004, "Lucas-Kanade 20 years on"). The axes are free of each other because thumbnails are stretched to squares.
@@ -138,14 +138,14 @@ def align(fixed: FloatArray, moving: FloatArray, motion: FloatArray, steps: int)
 
 
 def similarity(fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """How alike the detail of each pair is after alignment, at half size first and then, where worth it, at full size.
+    """Similarity of the detail of each pair after alignment, at half size first and at full size where that is promising.
 
     Args:
         fixed, moving: ``(N, S, S)`` float32 thumbnails in the same orientation.
 
     Returns:
-        Correlation ``(N,)`` of local contrast (0 where the coarse look settles it), the motion ``(N, 4)``, and how
-        alike the less alike places are (:func:`_weak_places`, 0 where the correlation is low).
+        Correlation ``(N,)`` of local contrast (0 where the coarse test rejects the pair), the motion ``(N, 4)``, and
+        the correlation of the least similar regions (:func:`_weakest_regions`, 0 where the whole correlates little).
     """
     small_fixed, small_moving = halve(fixed), halve(moving)
     motion = align(small_fixed, small_moving, np.zeros((len(fixed), 4), np.float32), 3)
@@ -159,21 +159,21 @@ def similarity(fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, Float
         alike[worth] = correlation(a, b)
         doubtful = np.flatnonzero(alike[worth] >= DOUBTFUL)
         if len(doubtful):
-            weak[worth[doubtful]] = _weak_places(a[doubtful], b[doubtful])
+            weak[worth[doubtful]] = _weakest_regions(a[doubtful], b[doubtful])
     return alike, motion, weak
 
 
 def _detail(images: FloatArray) -> FloatArray:
-    # The outermost pixels are left out: there a crop leaves nothing to compare with.
+    # Without the outermost pixels: a crop leaves nothing to compare there.
     inner = (slice(None), slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
     return local_contrast(images, 0.7, 2.5, 0.03)[inner]
 
 
-def _weak_places(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Correlation ``(N,)`` round each pixel that a fifth of the pixels of a pair fall short of.
+def _weakest_regions(a: FloatArray, b: FloatArray) -> FloatArray:
+    """The 20th percentile ``(N,)`` over pixels of the local correlation round each pixel.
 
-    A sharpened copy differs a little everywhere. A neighbouring slice may agree better on the whole and yet differ
-    clearly in places: a ventricle, a fold, the tumour.
+    A sharpened copy differs a little everywhere. A neighbouring slice may agree better on the whole and still differ
+    clearly in some regions: a ventricle, a fold, the tumour.
     """
     both = blur(a * b, 4.0) / np.sqrt(blur(a * a, 4.0) * blur(b * b, 4.0) + 1e-9)
     return np.asarray(np.quantile(both, 0.2, axis=(1, 2)), np.float32)

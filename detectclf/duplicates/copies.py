@@ -1,8 +1,8 @@
 """Which slices show the same source slice: exact, re-encoded, resized, mirrored, rotated, adjusted, cropped, noised.
 
 Three steps, none of which compares every pair: (1) each fingerprint becomes a short vector that mirroring and
-rotation do not change; (2) a k-d tree gives each slice its few nearest others; (3) only those are laid over each
-other and compared in detail. Slices joined by such pairs are one group.
+rotation do not change; (2) a k-d tree finds the few nearest neighbours of each slice; (3) only these are aligned and
+compared in detail. Slices connected by matching pairs form a group.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Indices = npt.NDArray[np.int64]
 # Copies lie above, measured on the real slices: the most alike neighbouring slices of one head reach 0.932 as whole
 # slices and 0.908 as heads alone (scripts/bench_copies.py, docs/log.md).
 _SAME_SLICE, _SAME_HEAD = 0.935, 0.92
-# Or, for copies that were sharpened, heads of which all places are alike: neighbouring slices reach 0.861 there. (Of
-# whole slices this is no use: with the contrast changed, dark neighbours reach 0.911.)
+# For sharpened copies: heads that agree in every region; neighbouring slices reach 0.861 there. (On whole slices this
+# test would fail: with changed contrast, dark neighbours reach 0.911.)
 _EVEN_HEAD = 0.87
-# Pairs whose detail agrees less than this before alignment, in the best orientation, are not looked at further.
+# Pairs whose detail correlates less than this before alignment, in the best orientation, are rejected.
 _COARSE = 0.45
-# A slice is given up after so many neighbours in a row that are not its copies.
+# The search for copies of a slice ends after so many neighbours in a row that are none.
 _PATIENCE = 6
 _NEIGHBOURS = 20
 _REACH = 0.50
@@ -53,8 +53,8 @@ class CopyGroup:
         members: their indices, ascending, at least two.
         kind: how they differ, the strongest difference in the group: ``exact``, ``reencoded``, ``resized``,
             ``adjusted``, ``noised``, ``cropped``, ``mirrored``, ``flipped`` (up-down), ``rotated`` or ``transposed``.
-            A best guess for the reader; nothing is decided by it.
-        kinds: the same for each member against the first one (``exact`` for the first).
+            A best guess for the reader; nothing depends on it.
+        kinds: how each member differs from the first (``exact`` for the first itself).
     """
 
     members: tuple[int, ...]
@@ -87,8 +87,8 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
-        # The whole slice finds what the head box cannot (its threshold moves with strong changes of contrast), and the
-        # head alone what was framed anew.
+        # Whole slices find copies whose head box moved with a strong change of contrast; heads alone find copies that
+        # were cropped or padded.
         for head in (False, True):
             _join_alike(rows, distinct, joined, head)
     return [_describe(rows, group) for group in joined.groups()]
@@ -143,7 +143,7 @@ class _Joined:
 
 
 def _join_exact(rows: Rows, readable: Indices, joined: _Joined) -> Indices:
-    """Joins slices of equal pixels and returns one of each: many exact copies must not crowd out other neighbours."""
+    """Joins slices of equal pixels and returns one of each, so that exact copies do not crowd out other neighbours."""
     first: dict[bytes, int] = {}
     for index in readable.tolist():
         known = first.setdefault(rows["digest"][index].tobytes(), index)
@@ -153,7 +153,7 @@ def _join_exact(rows: Rows, readable: Indices, joined: _Joined) -> Indices:
 
 
 def _has_detail(rows: Rows) -> npt.NDArray[np.bool_]:
-    # Constant slices look like each other and like nothing: only equal pixels make them copies.
+    # Nearly constant slices all look alike: only equal pixels make them copies.
     return np.asarray((rows["levels"][:, 1] - rows["levels"][:, 0] >= 4) & (rows["size"].min(axis=1) >= 16))
 
 
@@ -163,10 +163,10 @@ def _view(rows: Rows, head: bool) -> FloatArray:
 
 
 def _vectors(rows: Rows, head: bool) -> FloatArray:
-    """``(N, _DIMENSIONS)``: what mirroring, flipping, rotating and changes of contrast leave as it is.
+    """``(N, _DIMENSIONS)``: features invariant to mirroring, flipping, rotation and contrast.
 
-    Mirroring an image only changes signs of its cosine coefficients, and transposing swaps them in pairs; so their
-    absolute values, each pair as its smaller and larger one, stay. The directions of largest spread are kept.
+    Mirroring an image changes only the signs of its cosine coefficients, and transposing swaps them in pairs; so the
+    sorted pairs of their absolute values are invariant. The principal components of largest variance are kept.
     """
     count = 12
     angle = np.pi / SIDE * (np.arange(SIDE) + 0.5)
@@ -190,7 +190,7 @@ def _vectors(rows: Rows, head: bool) -> FloatArray:
 
 
 def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
-    """Distance and index ``(N, k)`` of the nearest others of each; distance is infinite where there is none near."""
+    """Distance and index ``(N, k)`` of the nearest neighbours of each; the distance is infinite where there is none."""
     from scipy.spatial import cKDTree
 
     wanted = min(_NEIGHBOURS + 1, len(vectors))
@@ -202,8 +202,8 @@ def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
 def _join_alike(rows: Rows, distinct: Indices, joined: _Joined, head: bool) -> None:
     """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
 
-    Pairs that are in one set already are passed over, and a slice stops after ``_PATIENCE`` failures in a row: the
-    copies of a slice are its nearest neighbours, whatever their number.
+    Pairs in one set already are skipped, and a slice stops after ``_PATIENCE`` failures in a row: its copies are its
+    nearest neighbours, however many there are.
     """
     distance, neighbour = _nearest(_vectors(rows[distinct], head))
     failures = np.zeros(len(distinct), np.int64)
@@ -240,7 +240,7 @@ def _are_copies(a: Rows, b: Rows, head: bool) -> npt.NDArray[np.bool_]:
     if head:
         return np.asarray((alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD))
     same = np.asarray(alike >= _SAME_SLICE)
-    # Where the whole slices leave it open, the heads decide.
+    # In doubtful cases the heads decide.
     open_ = np.flatnonzero((alike >= DOUBTFUL) & ~same)
     if len(open_):
         same[open_] = _are_copies(a[open_], b[open_], head=True)
@@ -252,11 +252,12 @@ def compare(a: Rows, b: Rows, head: bool = False) -> tuple[FloatArray, Indices, 
 
     Args:
         a, b: ``(N,)`` fingerprints.
-        head: look at the heads alone instead of the whole slices.
+        head: compare the heads alone instead of the whole slices.
 
     Returns:
-        Similarity ``(N,)`` in [-1, 1] (0 where even the coarse look differs), the index into ``ORIENTATIONS`` of
-        what turns ``b`` into ``a``, the motion ``(N, 4)`` that remains, and how alike the less alike places are.
+        Similarity ``(N,)`` in [-1, 1] (0 for pairs rejected by the coarse test), the index into ``ORIENTATIONS`` of
+        what turns ``b`` into ``a``, the remaining motion ``(N, 4)``, and the similarity ``(N,)`` of the least similar
+        regions.
     """
     fixed, moving = _view(a, head), _view(b, head)
     detail_a, detail_b = (local_contrast(halve(x), 0.8, 3.0, 0.1) for x in (fixed, moving))
@@ -281,7 +282,7 @@ def _describe(rows: Rows, members: list[int]) -> CopyGroup:
     for batch in (differ[start : start + _BATCH] for start in range(0, len(differ), _BATCH)):
         alike, orientation, motion, _ = compare(first[batch], others[batch])
         framed = compare(first[batch], others[batch], head=True)
-        # The head alone decides only where whole slices do not match: its motion says less of a crop.
+        # The head decides only where whole slices do not match: it tells a crop less well.
         anew = (alike < 0.8) & (framed[0] > alike)
         orientation[anew], motion[anew] = framed[1][anew], framed[2][anew]
         for place, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):

@@ -1,8 +1,8 @@
-"""What is kept of a slice to find its copies again: a small thumbnail with a few numbers, 4.2 KB.
+"""Fingerprints: what is kept of a slice to find its copies again, a thumbnail and a few numbers, 4.2 KB.
 
-The thumbnail is stretched to a square and to the full grey range, so that resizing, brightness and contrast are gone
-before anything is compared. The head box allows a second look at the head alone, whatever its margin; size, grey range
-and noise only serve to name the kind of copy afterwards.
+The thumbnail is stretched to a square and to the full grey range, so that size, brightness and contrast do not matter
+when thumbnails are compared. The head box allows comparing the heads alone, whatever the margin round them. Size, grey
+range and noise only serve to name the kind of copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detectclf.files import atomic_write
 from detectclf.types import Pixels
 
 SIDE = 64
-"""Side of the thumbnail, pixels: at this size neighbouring slices of one head still differ clearly."""
+"""Side of the thumbnail, pixels: large enough for neighbouring slices of one head to differ clearly."""
 
 ROW = np.dtype(
     [
@@ -97,7 +97,7 @@ def _head_box(small: npt.NDArray[np.float32]) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
-    """Fingerprints of many slices with where each comes from; index ``i`` is the ``i``-th sample given.
+    """Fingerprints of many slices, each with its name, split and source.
 
     Attributes:
         rows: ``(N,)`` of :data:`ROW`.
@@ -114,12 +114,12 @@ class Fingerprints:
 
     @property
     def readable(self) -> npt.NDArray[np.bool_]:
-        """``(N,)``: which slices could be read; the others are copies of nothing."""
+        """``(N,)``: which slices could be read; the others match nothing."""
         return np.asarray(self.rows["size"][:, 0] > 0)
 
     @classmethod
     def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
-        """All of ``parts``, slices of the same pixels once; the first one's name is kept."""
+        """All of ``parts``; of slices with the same pixels the first is kept."""
         first: dict[bytes, tuple[int, int]] = {}
         for number, part in enumerate(parts):
             for row, digest in enumerate(part.digests):
@@ -133,11 +133,11 @@ class Fingerprints:
 
     @property
     def digests(self) -> list[bytes]:
-        """Of the pixels of each slice: the same for exact copies, and for all slices that could not be read."""
+        """Digest of the pixels of each slice: equal for exact copies, and for all slices that could not be read."""
         return [digest.tobytes() for digest in self.rows["digest"]]
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file, in one step so that no half-written file is left."""
+        """Writes one safetensors file, whole or not at all."""
         from safetensors.numpy import save
 
         tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}

@@ -42,7 +42,7 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
 
 
 def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
-    """Audits ``folders`` together; draws the groups of copies and writes a mended copy where asked."""
+    """Audits ``folders`` together; draws the groups of copies and writes a fixed copy where asked."""
     from detectclf.audit import check as audit
     from detectclf.datasets.index import SliceIndex
 

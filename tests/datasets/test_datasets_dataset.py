@@ -117,7 +117,7 @@ def test_limit_spreads_over_classes(tmp_path: Path, limit: int, kept: int) -> No
         assert Counter(s.label for s in found.samples)["glioma"] == 2
 
 
-def test_faulty_annotations_stop_or_are_mended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_faulty_annotations_stop_or_are_fixed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     annotations = [box(1, 1, [50, 10, 40, 20]), box(2, 2, [1, 1, 0, 5]), box(3, 3, [1, 1, 9, 9], 77)]
     coco(tmp_path, [image(1), image(2), image(3)], annotations)
     with pytest.raises(DataError, match=r"3 more|2 more") as caught:
@@ -128,7 +128,7 @@ def test_faulty_annotations_stop_or_are_mended(tmp_path: Path, caplog: pytest.Lo
     assert found.samples[0].boxes_xyxy.tolist() == [[50, 10, 64, 30]]
     # A slice whose only box is of no use is not a slice without a tumour.
     assert [(s.label, s.boxed) for s in found.samples[1:]] == [(None, False), (None, False)]
-    assert len([r for r in caplog.records if "mended 3 faults" in r.message]) == 1
+    assert len([r for r in caplog.records if "fixed 3 faults" in r.message]) == 1
 
 
 @pytest.mark.parametrize(

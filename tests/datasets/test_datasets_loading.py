@@ -14,6 +14,7 @@ from detectclf.datasets import slice_cache
 from detectclf.datasets.augment import classification_augment, detection_augment
 from detectclf.datasets.loading import Batches, ClassificationSlices, DetectionSlices, make_loader
 from detectclf.errors import DataError
+from detectclf.imaging import images
 from detectclf.types import Sample, empty_boxes
 
 CLASSES = ("glioma", "pituitary")
@@ -94,8 +95,8 @@ def test_unreadable_slice_is_named(samples: list[Sample], cache: str) -> None:
 
 def test_cache_decodes_once_and_changes_nothing(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    real = slice_cache.read_image
-    monkeypatch.setattr(slice_cache, "read_image", lambda path, **kw: (reads.append(path), real(path, **kw))[1])
+    real = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda path, **kw: (reads.append(path), real(path, **kw))[1])
     cached = DetectionSlices(samples, CLASSES, 32, cache="memory")
     fresh = DetectionSlices(samples, CLASSES, 32, cache="none")
     loader = make_loader(cached, batch_size=2, seed=0)
