@@ -1,7 +1,7 @@
 """What is wrong with a data set: faults of annotations and images, names, balance, copies and leaks.
 
-Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder. Training stops at the same errors, so it
-accepts a data set without errors here. The source is only read.
+Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder. Training stops at the same errors, so
+it accepts a data set without errors here. The source is only read.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Fixed are: boxes that have to be clipped, turned round or left out (:mod:`detectclf.formats.boxes`); boxes stated for
 another size of their image; several spellings of one class; slices whose image is missing, unreadable or useless, which
-are left out. What only a person can decide, such as a slice labelled both as a tumour and as none, stays as it is and is
-reported.
+are left out. What only a person can decide, such as a slice labelled both as a tumour and as none, stays as it is and
+is reported.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Fixes:
 def fix(
     folders: Sequence[Path | str], out: Path | str, *, format: str | None = None, index: SliceIndex | None = None
 ) -> Fixes:
-    """Writes a fixed copy of the data sets in ``folders`` to ``out``, each in its own format; the source is not changed.
+    """Writes a fixed copy of the data sets in ``folders`` to ``out``, in its own format; the source is not changed.
 
     ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
     ``code``, ``split``, ``name`` and the value ``before`` and ``after``.

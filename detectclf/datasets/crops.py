@@ -151,7 +151,7 @@ def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def beside_tumors(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
-    """Those of ``(N, 4)`` boxes that are background (``BACKGROUND_COVER``) beside ``(M, 4)`` tumours, in their order."""
+    """Those of ``(N, 4)`` boxes that are background (``BACKGROUND_COVER``) beside ``(M, 4)`` tumours, in order."""
     beside = [cover(box, tumors_xyxy).max(initial=0.0) <= BACKGROUND_COVER for box in found_xyxy]
     kept: FloatArray = found_xyxy[np.array(beside, dtype=bool)]
     return kept

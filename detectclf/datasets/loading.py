@@ -150,7 +150,7 @@ class ClassificationSlices(Slices):
         return _to_tensor(pixels), {"label": label, "image_id": index}
 
     def _tumors(self, index: int, scale: float) -> FloatArray | None:
-        """``(N, 4)`` boxes on the input; ``None`` where they are not known, or the data have no class without a tumour."""
+        """``(N, 4)`` boxes on the input; ``None`` where they are not known, or no class means no tumour."""
         sample = self.samples[index]
         if not sample.boxed or self.healthy is None:
             return None
@@ -207,7 +207,8 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
         slices: the data set.
         batch_size: slices per step over all processes; Accelerate gives each its share.
         seed: of the order in training; ``None`` for the slices' own order.
-        workers: loader processes; by default none with a cache (augmentation takes milliseconds), else one per core up to 8.
+        workers: loader processes; by default none with a cache (augmentation takes milliseconds), else one per core up
+            to 8.
 
     Raises:
         DataError: a slice cannot be read (with a cache; without one, when it is reached).

@@ -119,7 +119,7 @@ def half_twice(
 
 
 def find_axis(pixels: Pixels) -> Axis | None:
-    """The near-upright line about which ``(H, W)`` pixels are most symmetric; ``None`` where the picture is nearly empty."""
+    """The near-upright line about which ``(H, W)`` pixels are most symmetric; ``None`` for a nearly empty picture."""
     import cv2
 
     height, width = pixels.shape

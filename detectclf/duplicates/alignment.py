@@ -138,7 +138,7 @@ def align(fixed: FloatArray, moving: FloatArray, motion: FloatArray, steps: int)
 
 
 def similarity(fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Similarity of the detail of each pair after alignment, at half size first and at full size where that is promising.
+    """Similarity of the detail of each pair after alignment, at half size first, then at full size where promising.
 
     Args:
         fixed, moving: ``(N, S, S)`` float32 thumbnails in the same orientation.
