@@ -24,9 +24,8 @@ import typer
 
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
-from detectclf.duplicates.copies import find_copies
-from detectclf.duplicates.fingerprints import fingerprint_samples
-from detectclf.imaging.images import read_image, resize_pad
+from detectclf.datasets.index import SliceIndex
+from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.models.classifiers import Classifier
 from detectclf.models.rebuild import load_classifier
 from detectclf.types import Sample
@@ -106,18 +105,18 @@ def judged(run: Path, slices: list[Sample]) -> tuple[np.ndarray[Any, Any], float
     """Class index of each slice, and milliseconds per slice one by one, decode included."""
     model, _ = load_classifier(run)
     model = model.to(memory_format=torch.channels_last)
-    said = [predict(model, [s.path for s in slices[i : i + 16]]) for i in range(0, len(slices), 16)]
-    predict(model, [slices[0].path])
+    said = [predict(model, slices[i : i + 16]) for i in range(0, len(slices), 16)]
+    predict(model, slices[:1])
     began = time.perf_counter()
     for s in slices[:TIMED_SLICES]:
-        predict(model, [s.path])
+        predict(model, [s])
     return np.concatenate(said), 1000 * (time.perf_counter() - began) / min(TIMED_SLICES, len(slices))
 
 
-def predict(model: Classifier, paths: list[Path]) -> np.ndarray[Any, Any]:
-    squares = np.stack([resize_pad(read_image(path), model.input_size)[0] for path in paths])
+def predict(model: Classifier, slices: list[Sample]) -> np.ndarray[Any, Any]:
+    resized = np.stack([resize_pad(read_pixels(s), model.input_size)[0] for s in slices])
     with torch.inference_mode():
-        images = torch.from_numpy(squares).unsqueeze(1).float().div(255)
+        images = torch.from_numpy(resized).unsqueeze(1).float().div(255)
         best: np.ndarray[Any, Any] = model(images).argmax(dim=1).numpy()
     return best
 
@@ -125,7 +124,8 @@ def predict(model: Classifier, paths: list[Path]) -> np.ndarray[Any, Any]:
 def source_groups(slices: list[Sample]) -> np.ndarray[Any, Any]:
     """Number of the source slice of each."""
     groups = np.arange(len(slices))
-    for group in find_copies(fingerprint_samples(slices)):
+    index = SliceIndex()
+    for group in index.find_copies(index.look_up(slices).fingerprints):
         groups[list(group.members)] = group.members[0]
     return groups
 

@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from detectclf.config import DataConfig
 from detectclf.datasets.augment_mri import change_tone
 from detectclf.datasets.dataset import open_dataset
-from detectclf.imaging.images import read_image, resize_pad
+from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.models.classifiers import Classifier
 from detectclf.models.rebuild import load_classifier
 from detectclf.training.runs import Run
@@ -53,7 +53,7 @@ def main(
     truth = np.array([dataset.classes.index(str(s.label)) for s in unseen])
     healthy = dataset.classes.index(str(dataset.negative))
     # To the network's size first: averaging shuffled pixels would leave nothing of their histogram.
-    pixels = [resize_pad(read_image(s.path), model.input_size)[0] for s in unseen]
+    pixels = [resize_pad(read_pixels(s), model.input_size)[0] for s in unseen]
     views = {"whole": whole, "other tone": other_tone, "inverted": inverted, "shuffled": shuffled, "border": border}
     rows = {}
     for name, view in views.items():
@@ -126,7 +126,7 @@ def predict(model: Classifier, views: list[Pixels]) -> Array:
 def histogram_model(seen: tuple[Sample, ...], classes: tuple[str, ...], unseen: list[Pixels]) -> Array:
     """Classes of ``unseen`` by a logistic regression on 64-bin histograms of the slices ``seen`` in training."""
     labelled, side = [s for s in seen if s.label is not None], unseen[0].shape[0]
-    pixels = [resize_pad(read_image(s.path), side)[0] for s in labelled]
+    pixels = [resize_pad(read_pixels(s), side)[0] for s in labelled]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     model.fit([histogram(p) for p in pixels], [classes.index(str(s.label)) for s in labelled])
     return np.asarray(model.predict([histogram(p) for p in unseen]))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.config import AugmentConfig
-from detectclf.datasets.symmetry import Halved, half_twice
+from detectclf.datasets.symmetry import SymmetricSlice, make_symmetric
 from detectclf.types import FloatArray, Pixels, empty_boxes
 
 Labels = npt.NDArray[np.int64]
@@ -75,10 +75,10 @@ class DetectionAugment:
             than ``N`` only where symmetry augmentation doubled the tumours.
         """
         tumor = labels != NO_TUMOR
-        if (halved := self._changes.half(pixels, boxes_xyxy[tumor], inside)) is not None:
-            pixels = halved.pixels
-            boxes_xyxy = np.concatenate([halved.boxes_xyxy, boxes_xyxy[~tumor]])
-            labels = np.concatenate([labels[tumor][halved.rows], labels[~tumor]])
+        if (symmetric := self._changes.symmetric(pixels, boxes_xyxy[tumor], inside)) is not None:
+            pixels = symmetric.pixels
+            boxes_xyxy = np.concatenate([symmetric.boxes_xyxy, boxes_xyxy[~tumor]])
+            labels = np.concatenate([labels[tumor][symmetric.rows], labels[~tumor]])
         # Each box carries its number as a fifth value: the library would give labels back as floats.
         rows = np.column_stack([boxes_xyxy, np.arange(len(boxes_xyxy))]).astype(np.float32)
         changed, kept = self._changes.apply(pixels, rows)
@@ -108,8 +108,8 @@ class ClassificationAugment:
             inside: width and height of the slice, where the rest of the pixels is padding.
         """
         gone = False
-        if tumors_xyxy is not None and (halved := self._changes.half(pixels, tumors_xyxy, inside)) is not None:
-            pixels, gone = halved.pixels, len(halved.boxes_xyxy) == 0
+        if tumors_xyxy is not None and (symmetric := self._changes.symmetric(pixels, tumors_xyxy, inside)) is not None:
+            pixels, gone = symmetric.pixels, len(symmetric.boxes_xyxy) == 0
         changed, _ = self._changes.apply(pixels, np.zeros((0, 5), dtype=np.float32))
         return changed, gone
 
@@ -134,7 +134,9 @@ class _Changes:
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
 
-    def half(self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None) -> Halved | None:
+    def symmetric(
+        self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None
+    ) -> SymmetricSlice | None:
         """The slice made of one half and its mirror image, where that is drawn and can be done."""
         healthy, tumor = self._config.symmetry_healthy, self._config.symmetry_tumor
         # Without symmetry augmentation nothing is drawn, so that other random changes stay the same.
@@ -143,7 +145,7 @@ class _Changes:
         drawn = self._rng.random()
         if drawn >= healthy + tumor:
             return None
-        return half_twice(pixels, tumors_xyxy, healthy=drawn < healthy, inside=inside)
+        return make_symmetric(pixels, tumors_xyxy, healthy=drawn < healthy, inside=inside)
 
     def apply(self, pixels: Pixels, rows: FloatArray) -> tuple[Pixels, FloatArray]:
         """Changes pixels and ``(N, 5)`` rows of box and number."""

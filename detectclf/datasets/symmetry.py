@@ -66,7 +66,7 @@ class Axis(NamedTuple):
         return signed
 
 
-class Halved(NamedTuple):
+class SymmetricSlice(NamedTuple):
     """A slice made of one half and its mirror image.
 
     Attributes:
@@ -80,9 +80,9 @@ class Halved(NamedTuple):
     rows: npt.NDArray[np.int64]
 
 
-def half_twice(
+def make_symmetric(
     pixels: Pixels, boxes_xyxy: FloatArray, *, healthy: bool, inside: tuple[int, int] | None = None
-) -> Halved | None:
+) -> SymmetricSlice | None:
     """The slice made of one half, healthy or with the tumours, and the mirror image of that half.
 
     Args:
@@ -110,12 +110,12 @@ def half_twice(
     # One pixel of tolerance: the size of the slice is rounded, and the axis is an estimate.
     if not healthy and ((mirrored < -1).any() or (mirrored > limits + 1).any()):
         return None
-    halved, right = pixels.copy(), bool(distances.min() > 0)
-    halved[:height, :width] = _show_twice(shown, axis, right=right != healthy)
+    symmetric, right = pixels.copy(), bool(distances.min() > 0)
+    symmetric[:height, :width] = _mirror_one_half(shown, axis, right=right != healthy)
     if healthy:
-        return Halved(halved, empty_boxes(), np.zeros(0, dtype=np.int64))
+        return SymmetricSlice(symmetric, empty_boxes(), np.zeros(0, dtype=np.int64))
     boxes = np.concatenate([boxes_xyxy, np.clip(mirrored, 0, limits)])
-    return Halved(halved, boxes, np.tile(np.arange(len(boxes_xyxy)), 2))
+    return SymmetricSlice(symmetric, boxes, np.tile(np.arange(len(boxes_xyxy)), 2))
 
 
 def find_axis(pixels: Pixels) -> Axis | None:
@@ -148,7 +148,7 @@ def find_axis(pixels: Pixels) -> Axis | None:
     return Axis(angle, across, along, symmetry(angle, x))
 
 
-def _show_twice(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
+def _mirror_one_half(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
     import cv2
 
     height, width = pixels.shape
@@ -170,4 +170,4 @@ def _reflected(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
     return np.hstack([turned - extents, turned + extents]).astype(np.float32)
 
 
-__all__ = ["Axis", "Halved", "find_axis", "half_twice"]
+__all__ = ["Axis", "SymmetricSlice", "find_axis", "make_symmetric"]

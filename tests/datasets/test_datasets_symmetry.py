@@ -1,4 +1,4 @@
-"""Halves of a head shown twice: the tumour is gone or there twice, and what cannot be halved is left alone."""
+"""Halves of a head shown twice: the tumour is gone or there twice, and what cannot be symmetric is left alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectclf.boxes import iou
 from detectclf.config import AugmentConfig
 from detectclf.datasets.augment import NO_TUMOR, classification_augment, detection_augment
 from detectclf.datasets.loading import ClassificationSlices, DetectionSlices
-from detectclf.datasets.symmetry import find_axis, half_twice
+from detectclf.datasets.symmetry import find_axis, make_symmetric
 from detectclf.types import Sample
 
 SIDE = 200
@@ -58,7 +58,7 @@ def test_axis_and_boxes_are_right_to_the_pixel(side: int) -> None:
     x1, y1, x2, y2 = int(0.25 * side), int(0.35 * side), int(0.36 * side), int(0.5 * side)
     pixels[y1:y2, x1:x2] = 255
     boxes = np.array([[x1, y1, x2, y2]], dtype=np.float32)
-    doubled = half_twice(pixels.astype(np.uint8), boxes, healthy=False)
+    doubled = make_symmetric(pixels.astype(np.uint8), boxes, healthy=False)
     assert doubled is not None
     lit = np.argwhere((doubled.pixels > 200) & (columns > side / 2))
     edges = [*lit.min(axis=0)[::-1], *(lit.max(axis=0)[::-1] + 1)]
@@ -70,8 +70,8 @@ def test_padding_beside_a_slice_is_no_part_of_it() -> None:
     padded = np.zeros((SIDE + 60, SIDE + 60), dtype=np.uint8)
     padded[:SIDE, :SIDE] = pixels
     alone, beside = (
-        half_twice(pixels, boxes, healthy=True),
-        half_twice(padded, boxes, healthy=True, inside=(SIDE, SIDE)),
+        make_symmetric(pixels, boxes, healthy=True),
+        make_symmetric(padded, boxes, healthy=True, inside=(SIDE, SIDE)),
     )
     assert alone is not None and beside is not None
     np.testing.assert_array_equal(beside.pixels[:SIDE, :SIDE], alone.pixels)
@@ -82,25 +82,25 @@ def test_padding_beside_a_slice_is_no_part_of_it() -> None:
 def test_the_healthy_half_twice_shows_no_tumor(tumor, tilt) -> None:
     pixels, boxes = head(tumor=tumor, tilt=tilt)
     before = pixels.copy()
-    halved = half_twice(pixels, boxes, healthy=True)
-    assert halved is not None and len(halved.boxes_xyxy) == 0
-    assert (pixels > 200).any() and not (halved.pixels > 200).any()
+    symmetric = make_symmetric(pixels, boxes, healthy=True)
+    assert symmetric is not None and len(symmetric.boxes_xyxy) == 0
+    assert (pixels > 200).any() and not (symmetric.pixels > 200).any()
     np.testing.assert_array_equal(pixels, before)
     plain = head(tumor=None, tilt=tilt)[0].astype(int)
-    assert np.mean(np.abs(halved.pixels.astype(int) - plain) > 40) < 0.02, "more than outlines has changed"
+    assert np.mean(np.abs(symmetric.pixels.astype(int) - plain) > 40) < 0.02, "more than outlines has changed"
 
 
 def test_the_tumors_half_twice_has_two_boxes_that_fit() -> None:
     pixels, boxes = head(tilt=6.0)
-    halved = half_twice(pixels, boxes, healthy=False)
-    assert halved is not None and halved.rows.tolist() == [0, 0]
-    np.testing.assert_array_equal(halved.boxes_xyxy[0], boxes[0])
+    symmetric = make_symmetric(pixels, boxes, healthy=False)
+    assert symmetric is not None and symmetric.rows.tolist() == [0, 0]
+    np.testing.assert_array_equal(symmetric.boxes_xyxy[0], boxes[0])
     own = np.zeros(pixels.shape, dtype=bool)
     x1, y1, x2, y2 = boxes[0].astype(int)
     own[y1:y2, x1:x2] = True
-    rows, columns = np.nonzero((halved.pixels > 200) & ~own)
+    rows, columns = np.nonzero((symmetric.pixels > 200) & ~own)
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float32)
-    assert iou(found, halved.boxes_xyxy[1:])[0] > 0.85  # a pixel off in 24
+    assert iou(found, symmetric.boxes_xyxy[1:])[0] > 0.85  # a pixel off in 24
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_the_tumors_half_twice_has_two_boxes_that_fit() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_halved_is_left_alone(pixels, boxes, reason) -> None:
-    assert half_twice(pixels, boxes, healthy=True) is None, reason
-    assert half_twice(pixels, boxes, healthy=False) is None, reason
+    assert make_symmetric(pixels, boxes, healthy=True) is None, reason
+    assert make_symmetric(pixels, boxes, healthy=False) is None, reason
 
 
 def test_a_tumor_that_would_leave_the_picture_is_not_shown_twice() -> None:
     pixels, boxes = head(x=55.0, tumor=(112.0, 100.0))
     boxes[0, 2] += 10  # beyond the head, whose other half is cut off
-    assert half_twice(pixels, boxes, healthy=False) is None
-    assert half_twice(pixels, boxes, healthy=True) is not None
+    assert make_symmetric(pixels, boxes, healthy=False) is None
+    assert make_symmetric(pixels, boxes, healthy=True) is not None
 
 
 def test_augmentation_drops_or_doubles_boxes_and_keeps_places_without_tumor() -> None:

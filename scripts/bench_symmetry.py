@@ -1,14 +1,14 @@
-"""Is a slice of a tumour's sequence still called a tumour when it shows none?
+"""Does a model call a slice of a tumour's sequence a tumour when it shows none?
 
-    python scripts/bench_healthy_half.py --detector RUN --classifier RUN --refiner RUN --data DIR [--data DIR]...
+    python scripts/bench_symmetry.py --detector RUN --classifier RUN --refiner RUN --data DIR [--data DIR]...
 
-In the main data set hardly any healthy slice was taken with the sequences of the tumours. A slice whose tumour is on
-one side can be shown made of its healthy half, twice (`detectclf/data/halves.py`): what is left is sequence, scanner
-and head. The slices that none of the runs has seen, nor copies of them, are asked for: whole, as the healthy half
-twice, and as the half with the tumour twice, which must stay a tumour. The fusion is a bundle's.
+In the main data set hardly any healthy slice has the sequence of the tumour slices. The healthy half of a tumour slice
+and its mirror image make one (`detectclf/datasets/symmetry.py`): sequence, scanner and head stay, the tumour is gone.
+Slices that none of the runs was trained on, nor on copies of them, are judged three times: whole, as the healthy half
+doubled, and as the half with the tumour doubled, which must stay a tumour. The fusion is a bundle's.
 
-A classifier that was trained with such halves may know them by their seam; slices without a tumour of the same
-sequences, where there are any, are the better test.
+A classifier that was trained with symmetry augmentation may recognise the seam; real slices of the same sequences
+without a tumour, where there are any, are the better test.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import typer
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.datasets.dataset import open_dataset
-from detectclf.datasets.symmetry import half_twice
-from detectclf.duplicates.copies import copies_between
-from detectclf.duplicates.fingerprints import Fingerprints, fingerprint_samples
-from detectclf.imaging.images import read_image
+from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.symmetry import make_symmetric
+from detectclf.duplicates.fingerprints import Fingerprints
+from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import fuse
 from detectclf.inference.loading import load, load_runs
 from detectclf.pipelines.provenance import fingerprints_of_run
@@ -45,7 +45,8 @@ def main(
         raise SystemExit("no class of the data means no tumour")
     negative = dataset.negative
     seen = Fingerprints.merged([fingerprints_of_run(run) for run in (detector, classifier, refiner)])
-    known = set(copies_between(seen, fingerprint_samples(dataset.samples)))
+    index = SliceIndex()
+    known = set(index.copies_between(seen, index.look_up(dataset.samples).fingerprints).tolist())
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
     predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, tta=fusion.tta)
@@ -61,16 +62,16 @@ def main(
 
 
 def views(samples: Sequence[Sample], negative: str) -> dict[str, list[Pixels]]:
-    """Healthy slices, those with a tumour that can be halved, and their halves twice."""
+    """Healthy slices, those with a tumour that can be symmetric, and their halves twice."""
     found: dict[str, list[Pixels]] = {"healthy slices": [], "tumour slices": [], "healthy half": [], "tumour half": []}
     for sample in samples:
-        pixels = read_image(sample.path, span=sample.span, root=Path(sample.source))
+        pixels = read_pixels(sample)
         if sample.label == negative:
             found["healthy slices"].append(pixels)
-        elif sample.boxed and (healthy := half_twice(pixels, sample.boxes_xyxy, healthy=True)) is not None:
+        elif sample.boxed and (healthy := make_symmetric(pixels, sample.boxes_xyxy, healthy=True)) is not None:
             found["tumour slices"].append(pixels)
             found["healthy half"].append(healthy.pixels)
-            if (tumor := half_twice(pixels, sample.boxes_xyxy, healthy=False)) is not None:
+            if (tumor := make_symmetric(pixels, sample.boxes_xyxy, healthy=False)) is not None:
                 found["tumour half"].append(tumor.pixels)
     return found
 
