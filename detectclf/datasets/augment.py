@@ -130,7 +130,7 @@ class _Changes:
         self._rng = np.random.default_rng(np.random.SeedSequence(key or None))
         plain = random.Random(int(self._rng.integers(2**63)))
         if self._config.enabled:
-            # Not Compose(seed=...): it seeds each of its steps alike, so that flips and zooms would come together.
+            # Not Compose(seed=...), which gives every step the same seed: flips and zooms would coincide.
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
 
