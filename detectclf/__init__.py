@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
     from detectclf.pipelines.evaluate import evaluate
-    from detectclf.types import Prediction, Sample
+    from detectclf.prediction import Prediction
+    from detectclf.types import Sample
 
 _HOMES = {
     "load": "detectclf.inference.loading",
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",
-    "Prediction": "detectclf.types",
+    "Prediction": "detectclf.prediction",
     "evaluate": "detectclf.pipelines.evaluate",
 }
 

@@ -14,7 +14,8 @@ from detectclf.datasets.class_names import in_known_words
 from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
 from detectclf.files import atomic_write
-from detectclf.types import Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import Sample
 
 if TYPE_CHECKING:
     from detectclf.drawing.sheets import Tile

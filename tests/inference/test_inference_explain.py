@@ -72,5 +72,5 @@ def test_a_network_without_convolutions_says_so(bundle: Bundle, slices: list[Pat
     meta = classifier_meta(mlp, mlp.config, bundle.classes, negative="no_tumor")
     model = Predictor(replace(bundle, classifier=mlp, classifier_meta=meta), PredictConfig(device="cpu"))
     assert model.predict(slices[0]).error is None
-    with pytest.raises(ModelError, match="no convolutions"):
+    with pytest.raises(ModelError, match="needs convolutions"):
         model.predict(slices[0], explain=True)

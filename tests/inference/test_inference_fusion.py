@@ -19,7 +19,7 @@ from detectclf.inference.fusion import (
     fused_probabilities,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import Prediction, StageOutputs
+from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -36,8 +36,13 @@ def outputs(probabilities: list[float], boxes: list[tuple[list[float], str, floa
     )
 
 
-def fused(out: StageOutputs, parameters: FusionParameters = PLAIN, names: FusionClasses = NAMES) -> Prediction:
-    return fuse(out, parameters, names, width=100, height=100)
+def fused(out: StageOutputs, parameters: FusionParameters = PLAIN, names: FusionClasses = NAMES) -> FusedOutputs:
+    return fuse(out, parameters, names)
+
+
+def alone(result: FusedOutputs) -> StagePredictions:
+    assert result.before_fusion is not None
+    return result.before_fusion
 
 
 HERE, THERE = [10.0, 10, 50, 50], [60.0, 60, 90, 90]
@@ -104,7 +109,7 @@ def test_a_healthy_slice_keeps_its_boxes_in_order_under_the_threshold() -> None:
 def test_a_box_of_the_negative_class_is_no_tumour_box() -> None:
     names = FusionClasses(CLASSES, "no_tumor", CLASSES)
     healthy = fused(outputs([0.01, 0.01, 0.97, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
-    assert healthy.scores[0] > 0.9 and healthy.flags == () and healthy.detector_label == "no_tumor"
+    assert healthy.scores[0] > 0.9 and healthy.flags == () and alone(healthy).detector_label == "no_tumor"
     ill = fused(outputs([0.97, 0.01, 0.01, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
     assert ill.box_labels == ("no_tumor",) and ill.flags == ("tumor_without_box",)
 
@@ -119,7 +124,7 @@ def test_the_best_box_is_also_given_out_with_the_slices_class() -> None:
     assert got.box_labels == ("meningioma", "meningioma", "pituitary")
     np.testing.assert_array_equal(got.boxes_xyxy[0], np.array(HERE, np.float32))
     assert got.scores[0] == pytest.approx(np.sqrt(0.9 * 0.96), abs=1e-6)
-    assert got.stages is out and got.flags == ("class_box_conflict",)
+    assert alone(got).outputs is out and got.flags == ("class_box_conflict",)
 
 
 INSIDE, BESIDE = [15.0, 15, 40, 40], [45.0, 45, 85, 85]
@@ -164,16 +169,16 @@ def test_flags(
     probabilities: list[float], boxes: list[tuple[list[float], str, float]], flags: tuple[str, ...], detector: str
 ) -> None:
     got = fused(outputs(probabilities, boxes))
-    assert got.flags == flags and got.detector_label == detector
+    assert got.flags == flags and alone(got).detector_label == detector
 
 
 def test_without_a_negative_class() -> None:
     names = FusionClasses(("cyst", "lesion"), None, ("cyst", "lesion"))
     plain = default_fusion(names.classes)
     none = fused(outputs([0.9, 0.1], []), plain, names)
-    assert none.label == "cyst" and none.detector_label is None and none.flags == ("tumor_without_box",)
+    assert none.label == "cyst" and alone(none).detector_label is None and none.flags == ("tumor_without_box",)
     some = fused(outputs([0.9, 0.1], [(HERE, "lesion", 0.05)]), replace(plain, tumor_threshold=0.9), names)
-    assert some.label == "cyst" and some.detector_label == "lesion"
+    assert some.label == "cyst" and alone(some).detector_label == "lesion"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
 from detectclf.inference.fusion_fit import GAMMAS, fit_fusion, fit_temperature, tumor_threshold
-from detectclf.types import Prediction, StageOutputs
+from detectclf.types import FusedOutputs, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 NAMES = FusionClasses(CLASSES, "no_tumor", ("glioma", "meningioma", "pituitary"))
@@ -37,7 +37,7 @@ def synthetic(n: int, seed: int, sharpness: float, seen: float) -> tuple[list[St
 
 
 def nll(outputs: Sequence[StageOutputs], truths: Sequence[str], parameters: object) -> float:
-    fused = [fuse(o, parameters, NAMES, width=10, height=10) for o in outputs]  # type: ignore[arg-type]
+    fused = [fuse(o, parameters, NAMES) for o in outputs]  # type: ignore[arg-type]
     return -float(np.mean([np.log(p.probabilities[t]) for p, t in zip(fused, truths, strict=True)]))
 
 
@@ -95,7 +95,7 @@ def test_the_fit_stays_finite_and_mild(pick: slice, reason: str) -> None:
     values = [fitted.temperature, fitted.class_weight, fitted.box_weight, *fitted.bias]
     assert np.isfinite(values).all() and 0.05 <= fitted.temperature <= 20
     assert abs(np.array(fitted.bias)).max() < 4
-    assert fuse(outputs[0], fitted, NAMES, width=1, height=1).label == truths[0]
+    assert fuse(outputs[0], fitted, NAMES).label == truths[0]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_the_fitted_operating_point_holds_on_its_split(target: dict[str, float])
     outputs, truths = synthetic(400, 4, 1.0, 0.7)
     config = BundleConfig.model_validate(target)
     fitted = fit_fusion(outputs, truths, NAMES, config)
-    called = np.array([fuse(o, fitted, NAMES, width=1, height=1).label != "no_tumor" for o in outputs])
+    called = np.array([fuse(o, fitted, NAMES).label != "no_tumor" for o in outputs])
     is_tumor = np.array([t != "no_tumor" for t in truths])
     if config.sensitivity is not None:
         assert 0.95 <= called[is_tumor].mean() < 0.97
@@ -166,18 +166,17 @@ def test_gamma_is_the_scorers_choice() -> None:
     def near(target: float):  # type: ignore[no-untyped-def]
         """A scorer that likes the mean score of a known gamma best."""
 
-        def score(predictions: Sequence[Prediction]) -> float:
-            assert len(predictions) == 50 and predictions[0].width == 30
+        def score(predictions: Sequence[FusedOutputs]) -> float:
+            assert len(predictions) == 50
             seen.append(1)
             return -100 * abs(float(np.mean([p.scores.sum() for p in predictions])) - target)
 
         return score
 
     wanted = replace(fit_fusion(outputs, truths, NAMES, CONFIG), box_gamma=0.3)
-    fused = [fuse(o, wanted, NAMES, width=30, height=20) for o in outputs]
+    fused = [fuse(o, wanted, NAMES) for o in outputs]
     target = float(np.mean([p.scores.sum() for p in fused]))
-    sizes = [(30, 20)] * 50
-    assert fit_fusion(outputs, truths, NAMES, CONFIG, sizes=sizes, box_scorer=near(target)).box_gamma == 0.3
+    assert fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=near(target)).box_gamma == 0.3
     assert len(seen) == len(GAMMAS)
     none = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: None)
     assert none.box_gamma == default_fusion(CLASSES).box_gamma, "no figure, no choice"

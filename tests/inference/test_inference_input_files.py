@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detectclf.errors import DataError
-from detectclf.inference.inputs import collect_inputs
+from detectclf.inference.input_files import collect_inputs
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_dicom_files_of_any_name_are_found_in_folders(folder: Path, caplog: pyte
 
 @pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0..", b"\x89PNG\r\n", b"\0" * 128 + b"DICM"])
 def test_a_picture_on_stdin_is_no_list_of_paths(folder: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="there is a picture; name the file instead of -"):
+    with pytest.raises(DataError, match="stdin holds a picture; name the file instead of -"):
         collect_inputs(["-"], io.BytesIO(content))
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from detectclf.config import PredictConfig
-from detectclf.drawing import draw_prediction
+from detectclf.drawing.predictions import draw_prediction
 from detectclf.errors import DataError, DeviceError, ModelError, UnsafeError
 from detectclf.files import ByteSpan
 from detectclf.inference.loading import load, load_runs
@@ -18,7 +18,8 @@ from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import FileSlice
 from detectclf.models.bundle import Bundle, save_bundle
 from detectclf.models.saved import save_model
-from detectclf.types import Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import Sample
 
 
 def same(one: Prediction, other: Prediction) -> None:
@@ -225,7 +226,8 @@ def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predi
     assert (done.image, done.width) == (str(file), 80)
     assert "no frame 2 among 2" in str(missing.error)
     assert "choose a frame from 0 to 1" in str(unchosen.error)
-    assert np.array_equal(np.asarray(done.draw()), np.asarray(draw_prediction(done, pixels=pages[1])))
+    expected = draw_prediction(pages[1], done, title="pages.tif (1)", model="tiny 1")
+    assert np.array_equal(np.asarray(done.draw()), np.asarray(expected))
 
 
 def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_iou
 
 from detectclf.config import DetectorConfig
-from detectclf.inference.tta import merge_found, merge_views, with_mirrored
+from detectclf.inference.tta import merge_mirrored, weighted_boxes_fusion, with_mirrored
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.roi_features import Found, RoIFeatures
 
@@ -32,7 +32,7 @@ NOTHING = found([], [], [])
 def test_a_box_seen_twice_is_the_mean_weighted_by_score() -> None:
     plain = found([[10, 20, 30, 40]], [1], [0.9])
     other = found([[12, 20, 32, 40]], [1], [0.3])
-    merged = merge_found(plain, other, NMS_IOU)
+    merged = weighted_boxes_fusion(plain, other, NMS_IOU)
     assert torch.allclose(merged["boxes"], torch.tensor([[10.5, 20, 30.5, 40]]))
     assert merged["labels"].tolist() == [1] and torch.allclose(merged["scores"], torch.tensor([0.6]))
 
@@ -40,17 +40,17 @@ def test_a_box_seen_twice_is_the_mean_weighted_by_score() -> None:
 def test_what_one_view_alone_has_counts_half() -> None:
     plain = found([[10, 20, 30, 40]], [1], [0.5])
     other_class = found([[10, 20, 30, 40]], [2], [0.8])
-    merged = merge_found(plain, other_class, NMS_IOU)
+    merged = weighted_boxes_fusion(plain, other_class, NMS_IOU)
     assert merged["labels"].tolist() == [2, 1] and torch.allclose(merged["scores"], torch.tensor([0.4, 0.25]))
     assert merged["boxes"].tolist() == [[10, 20, 30, 40]] * 2
-    assert merge_found(NOTHING, NOTHING, NMS_IOU)["boxes"].shape == (0, 4)
-    assert merge_found(NOTHING, plain, NMS_IOU)["boxes"].tolist() == [[10, 20, 30, 40]]
+    assert weighted_boxes_fusion(NOTHING, NOTHING, NMS_IOU)["boxes"].shape == (0, 4)
+    assert weighted_boxes_fusion(NOTHING, plain, NMS_IOU)["boxes"].tolist() == [[10, 20, 30, 40]]
 
 
 def test_each_box_is_used_once_and_the_surest_pair_first() -> None:
     plain = found([[10, 20, 30, 40], [12, 20, 32, 40]], [0, 0], [0.9, 0.2])
     other = found([[10, 20, 30, 40]], [0], [0.7])
-    merged = merge_found(plain, other, NMS_IOU)
+    merged = weighted_boxes_fusion(plain, other, NMS_IOU)
     assert torch.allclose(merged["scores"], torch.tensor([0.8])), "what is left over of the same place is no second box"
 
 
@@ -69,7 +69,7 @@ def test_the_order_of_the_readings_does_not_matter(one: list, other: list) -> No
 
     first, second = view(one, 0.013), view(other, 0.0171)
     second["scores"] -= 0.005  # no ties, of means neither
-    here, there = merge_found(first, second, NMS_IOU), merge_found(second, first, NMS_IOU)
+    here, there = weighted_boxes_fusion(first, second, NMS_IOU), weighted_boxes_fusion(second, first, NMS_IOU)
     assert torch.allclose(here["scores"], there["scores"])
     assert torch.equal(here["labels"], there["labels"])
     assert torch.allclose(here["boxes"], there["boxes"], atol=1e-3)
@@ -138,7 +138,7 @@ def test_a_box_is_moved_as_the_box_stage_moves_proposals(detector: Detector) -> 
 def test_where_nothing_is_found_nothing_is_looked_at() -> None:
     detector = small(score_threshold=0.999)
     with torch.inference_mode():
-        merged = merge_views(RoIFeatures(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
+        merged = merge_mirrored(RoIFeatures(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
     assert [each["boxes"].shape for each in merged] == [(0, 4)] * 2
 
 
@@ -171,7 +171,7 @@ def test_the_best_boxes_become_the_mean_of_where_each_start_ends_in_each_reading
     labels = [0, 1, 2, 2, 0, 1, 2, 1, 0, 1]
     scores = [0.9 - 0.05 * i for i in range(10)]
     view = _Moving([found(boxes, labels, scores), NOTHING], plain=1, mirrored=3, width=320)
-    (merged,) = merge_views(view, NMS_IOU)
+    (merged,) = merge_mirrored(view, NMS_IOU)
     assert merged["labels"].tolist() == labels and merged["scores"].tolist() == pytest.approx([s / 2 for s in scores])
     expected = torch.tensor(boxes)
     # Starts 0 to 3 end 0 to 3 times the class lower; to the right on a mirror image is to the left.
@@ -190,14 +190,14 @@ def test_a_bright_block_comes_back_from_the_mirrored_reading(x: int, y: int, w: 
     assert torch.equal(both[:1], images)
     rows, columns = torch.nonzero(both[1, 0], as_tuple=True)
     seen = found([[int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]], [1], [0.5])
-    (merged,) = merge_views(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), NMS_IOU)
+    (merged,) = merge_mirrored(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), NMS_IOU)
     assert torch.allclose(merged["boxes"], torch.tensor([[x, y, right, bottom]]).float(), atol=1e-3)
     assert merged["scores"].tolist() == pytest.approx([0.7]), "found in both readings at one place"
 
 
 def test_a_slice_without_boxes_beside_one_with_boxes() -> None:
     view = _Moving([NOTHING, found([[40, 40, 60, 70]], [0], [0.8]), NOTHING, NOTHING])
-    nothing, one = merge_views(view, NMS_IOU)
+    nothing, one = merge_mirrored(view, NMS_IOU)
     assert nothing["boxes"].shape == (0, 4)
     assert torch.allclose(one["boxes"], torch.tensor([[40.0, 40, 60, 70]]), atol=1e-3)
     assert one["scores"].tolist() == pytest.approx([0.4])
