@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from detectclf.prediction import Prediction
     from detectclf.types import Sample
 
-_HOMES = {
+_MODULES = {
     "load": "detectclf.inference.loading",
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
@@ -31,8 +31,8 @@ __all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "__version__", "eva
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'detectclf' has no attribute {name!r}")
 
 

@@ -28,7 +28,7 @@ CANONICAL_CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pitui
 
 NEGATIVE_CLASS = "no_tumor"
 
-# Keys are spellings after `_squash`: lower case, letters and digits only. Explicit, so that nothing is guessed.
+# Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",
     "gliomas": "glioma",
@@ -59,18 +59,18 @@ CLASS_ALIASES: dict[str, str] = {
 
 
 def canonical_class(name: str) -> str | None:
-    """The canonical class that ``name`` is a known spelling of, or ``None`` where it is not one."""
+    """The canonical class that ``name`` is a spelling of, or ``None``."""
     return CLASS_ALIASES.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
 
 
 def empty_boxes() -> FloatArray:
-    """No boxes, as the ``(0, 4)`` float32 array that torchvision wants for an image without any."""
+    """No boxes, as the ``(0, 4)`` float32 array that torchvision expects for an image without boxes."""
     return np.zeros((0, 4), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One slice with what is known about it.
+    """One slice of a data set, with its labels.
 
     Attributes:
         path: image file, or the container that ``span`` points into.
@@ -79,8 +79,8 @@ class Sample:
         label: class of the slice; ``None`` where it is not known.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image.
         box_labels: class name of each box, ``N`` of them.
-        boxed: whether the boxes are known; ``True`` with no boxes means "looked at, none there",
-            ``False`` means that the source gives classes only (the detector leaves such a slice out).
+        boxed: whether the boxes are known: ``True`` without boxes means that there are none, ``False`` that the source
+            gives classes only, and the detector is not trained on the slice.
         width, height: pixels of the original image, after EXIF orientation; 0 where not known yet.
         source: the ``--data`` folder that the slice comes from.
         span: set where the image lies inside a container file.
@@ -144,11 +144,11 @@ class Problem:
     """One fault of a data set, as ``data check`` reports it.
 
     Attributes:
-        severity: ``error`` (training on it goes wrong) or ``warning`` (worth a look).
+        severity: ``error`` (training on the data would go wrong) or ``warning`` (a person should look at it).
         code: stable identifier such as ``box_outside_image``.
         file: the file at fault, relative to the data set where it lies inside.
         line: 1-based line, where the format has lines.
-        detail: the reason in words, with the values seen.
+        detail: what is wrong, with the values found.
     """
 
     severity: Literal["error", "warning"]
@@ -158,7 +158,7 @@ class Problem:
     detail: str
 
     def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md."""
+        """The JSON object of the public contract."""
         return {
             "severity": self.severity,
             "code": self.code,

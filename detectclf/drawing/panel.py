@@ -37,7 +37,7 @@ MOST_CLASSES = 8
 MOST_BOXES = 6
 """Boxes listed."""
 
-FLAG_WORDS = {
+FLAG_TEXTS = {
     CLASS_BOX_CONFLICT: "slice class and box disagree",
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
@@ -105,7 +105,7 @@ def panel(
     if fused.flags:
         pen.heading("For review")
         for flag in fused.flags:
-            pen.line(f"! {FLAG_WORDS.get(flag, flag.replace('_', ' '))}", _WARNING)
+            pen.line(f"! {FLAG_TEXTS.get(flag, flag.replace('_', ' '))}", _WARNING)
     if truth is not None:
         _truth_lines(pen, fused, truth)
     height = max(least_height, pen.y + 5 * unit)

@@ -58,9 +58,9 @@ def _axes(xlabel: str, ylabel: str, *, size: tuple[float, float] = _SIZE) -> tup
     return figure, axes
 
 
-def _legend(axes: Any, **place: Any) -> None:
+def _legend(axes: Any, loc: str) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, **place)
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, loc=loc)
 
 
 def _plain(text: str) -> str:
@@ -88,7 +88,7 @@ def pr_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Map
                 *start, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}")
             )
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    _legend(axes, loc="lower left")
+    _legend(axes, "lower left")
     return figure
 
 
@@ -99,7 +99,7 @@ def roc_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Ma
     for name, (x, y) in curves.items():
         axes.plot(x, y, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}"))
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.02))
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure
 
 
@@ -114,7 +114,7 @@ def froc_figure(curves: Mapping[str, Curve], rates: Sequence[float]) -> Any:
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(rates), [f"{rate:g}" for rate in rates])
     axes.set(xlim=(low, max(rates) * 1.4), ylim=(0, 1.02))
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure
 
 
@@ -132,7 +132,7 @@ def reliability_figure(stages: Mapping[str, Sequence[Mapping[str, float]]]) -> A
         axes.plot(x, y, color=color, linewidth=1.2, alpha=0.8)
         axes.scatter(x, y, s=[18 + 260 * b["count"] / total for b in bins], color=color, alpha=0.75, label=_plain(name))
     axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.05))
-    _legend(axes, loc="upper left")
+    _legend(axes, "upper left")
     return figure
 
 
@@ -143,7 +143,7 @@ def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], chose
         axes.plot(coverage, risk, color=_ACCENT, linewidth=1.8, drawstyle="steps-post")
     axes.axhline(chosen, color=_MUTED, linewidth=1, linestyle=":", label=f"chosen risk {chosen:.0%}")
     axes.set(xlim=(0, 1.01), ylim=(0, max([*risk, chosen, 0.01]) * 1.15))
-    _legend(axes, loc="upper left")
+    _legend(axes, "upper left")
     return figure
 
 
@@ -194,5 +194,5 @@ def leader_figure(points: Sequence[LeaderPoint], cost_label: str) -> Any:
     axes.set_ylim(0, 1.06)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure

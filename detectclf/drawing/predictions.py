@@ -140,24 +140,24 @@ def _annotated(picture: Image, fused: FusedOutputs, shown: Sequence[int], scale:
     # The dark rim makes the line visible on bright tissue.
     for color, width in ((sv.Color(0, 0, 0), line + 2), (palette, line)):
         picture = sv.BoxAnnotator(color=color, thickness=width).annotate(picture, sv.Detections(boxes, class_id=ids))
-    words = [
+    texts = [
         f"{name.replace('_', ' ')}{'?' if unsure else ''} {fused.scores[i]:.2f}"
         for name, i in zip(labels, shown, strict=True)
     ]
     above = boxes[:, 1] >= round(1.8 * unit)
-    for place, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
+    for position, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
         annotator = sv.RichLabelAnnotator(
             color=palette,
             text_color=inks,
             font_path=font_file(),
             font_size=unit,
             text_padding=max(3, unit // 4),
-            text_position=place,
+            text_position=position,
             smart_position=True,  # moves labels apart and keeps them inside the picture
         )
         if len(rows):
             placed = sv.Detections(boxes[rows], class_id=rows)
-            picture = annotator.annotate(picture, placed, labels=[words[row] for row in rows])
+            picture = annotator.annotate(picture, placed, labels=[texts[row] for row in rows])
     return picture
 
 

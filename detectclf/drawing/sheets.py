@@ -124,7 +124,7 @@ def augmented_tile(sample: Sample, pixels: Pixels, augment: DetectionAugment) ->
 def spread(dataset: Dataset, count: int, seed: int = 0) -> tuple[Sample, ...]:
     """At most ``count`` samples, about equally many per class, drawn at random by ``seed``; ordered by class."""
     rng = np.random.default_rng(seed)
-    order = {name: place for place, name in enumerate(dataset.classes)}
+    order = {name: number for number, name in enumerate(dataset.classes)}
     by_class: dict[str | None, list[Sample]] = {}
     for index in rng.permutation(len(dataset.samples)):
         sample = dataset.samples[index]

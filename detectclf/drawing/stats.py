@@ -78,13 +78,13 @@ def _draw_counts(axes: Axes, dataset: Dataset) -> None:
     if any(name == _UNLABELLED for _, name in tally):
         names.append(_UNLABELLED)
     thick = 0.8 / max(len(names), 1)
-    for place, name in enumerate(names):
-        y = np.arange(len(splits)) + (place - (len(names) - 1) / 2) * thick
+    for row, name in enumerate(names):
+        y = np.arange(len(splits)) + (row - (len(names) - 1) / 2) * thick
         values = [tally[split, name] for split in splits]
         bars = axes.barh(y, values, thick * 0.92, color=_color(name, dataset.classes), label=name)
         totals = [max(1, sum(tally[split, other] for other in names)) for split in splits]
-        words = [f" {value:,} ({value / total:.0%})" for value, total in zip(values, totals, strict=True)]
-        axes.bar_label(bars, labels=words, fontsize=8)
+        labels = [f" {value:,} ({value / total:.0%})" for value, total in zip(values, totals, strict=True)]
+        axes.bar_label(bars, labels=labels, fontsize=8)
     axes.set_yticks(range(len(splits)), splits)
     axes.invert_yaxis()
     axes.margins(x=0.22)
@@ -111,14 +111,14 @@ def _draw_sizes(
     sizes = {name: _sizes(relative) for name, relative in boxes.items()}
     edges = np.linspace(0, max(float(v.max()) for v in sizes.values()) * 1.02 + 0.1, 33).tolist()
     for name, values in sizes.items():
-        color, words = _color(name, classes), []
-        for place, (split, found) in enumerate(by_split.items()):
+        color, medians = _color(name, classes), []
+        for number, (split, found) in enumerate(by_split.items()):
             if name in found:
                 median = float(np.median(_sizes(found[name])))
-                words.append(f"{split} {median:.0f} %")
-                axes.axvline(median, color=color, linewidth=1, linestyle=_LINES[place % len(_LINES)])
+                medians.append(f"{split} {median:.0f} %")
+                axes.axvline(median, color=color, linewidth=1, linestyle=_LINES[number % len(_LINES)])
         axes.hist(values, edges, histtype="stepfilled", color=color, alpha=0.25)
-        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}: {', '.join(words)}")
+        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}: {', '.join(medians)}")
     axes.legend(fontsize=8, frameon=False)
 
 
@@ -149,10 +149,10 @@ def _draw_median_boxes(axes: Axes, name: str, by_split: dict[str, dict[str, Floa
     """Outlines the median box of one class in each split, so that splits that differ can be seen."""
     from matplotlib.patches import Rectangle
 
-    for place, (split, found) in enumerate(by_split.items()):
+    for number, (split, found) in enumerate(by_split.items()):
         if name in found:
             x1, y1, x2, y2 = (float(v) for v in np.median(found[name], axis=0))
-            style = _LINES[place % len(_LINES)]
+            style = _LINES[number % len(_LINES)]
             outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linestyle=style)
             outline.set_label(f"median box, {split}")
             axes.add_patch(outline)

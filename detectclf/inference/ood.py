@@ -78,7 +78,7 @@ def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
 
 
 def is_out_of_distribution(ood: OODStatistics, features: FloatArray) -> bool:
-    """Whether a picture with ``features`` ``(D,)`` is out of distribution: not a brain MRI."""
+    """Whether a picture with ``features`` ``(D,)`` is out of distribution, that is, not a brain MRI."""
     return bool(distances(ood, features[None])[0] > ood.threshold)
 
 
