@@ -1,4 +1,4 @@
-"""Pictures of predictions: what must be seen is there, anatomy is free, any size is legible."""
+"""Pictures of predictions: all that must be seen is there, nothing covers the slice, any size is legible."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_any_size_and_brightness(height: int, width: int, side: int, level: int)
     [[0, 0, 20, 20], [108, 0, 128, 20], [0, 108, 20, 128], [108, 108, 128, 128], [0, 0, 128, 128], [60, 0, 61, 1]],
 )
 def test_boxes_and_labels_stay_inside(box: list[float]) -> None:
-    """Nothing of a box at the edge is drawn beyond the slice, and its label is there whole."""
+    """A box at the edge is drawn inside the slice, and its label is complete."""
     pixels = np.full((128, 128), 60, np.uint8)
     plain, boxed = (prediction(pixels, boxes).draw() for boxes in ([], [(box, "pituitary", 0.9)]))
     left, top = origin(boxed, 512)
@@ -105,7 +105,7 @@ def test_only_sure_boxes_are_drawn_best_twelve_first() -> None:
 
 
 @pytest.mark.parametrize("flag", ["tumor_without_box", "class_box_conflict"])
-def test_an_unsure_box_is_shown_where_a_flag_is_about_it(flag: str) -> None:
+def test_an_unsure_box_is_drawn_where_a_flag_is_about_it(flag: str) -> None:
     weak = prediction(np.zeros((600, 600), np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
     assert shown_boxes(replace(weak, flags=(flag,))) == [0]
     blue = color_of("meningioma", tuple(CLASSES))
@@ -116,19 +116,19 @@ def test_an_unsure_box_is_shown_where_a_flag_is_about_it(flag: str) -> None:
     assert 500 < thin < sure
 
 
-def test_a_picture_of_something_else_has_no_class_no_bars_and_no_boxes() -> None:
-    """Its class in the record is that of no tumour; a tag of that would be read as a finding."""
+def test_out_of_distribution_no_class_no_bars_and_no_boxes_are_drawn() -> None:
+    """The class of its record is no tumour; a tag that says so would be read as a finding."""
     weak = prediction(np.full((600, 600), 90, np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
-    novel = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
-    judged = replace(novel, flags=("low_confidence",)).draw()
-    picture = novel.draw()
+    outside = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
+    judged = replace(outside, flags=("low_confidence",)).draw()
+    picture = outside.draw()
     colors = [color_of(name, tuple(CLASSES)) for name in CLASSES]
     assert all(count(judged, color) for color in colors)
     assert not any(count(picture, color) for color in colors)
 
 
 def test_a_class_that_is_not_the_likeliest_says_so() -> None:
-    """The operating point asks for more than the largest probability."""
+    """The operating point can choose another class."""
     likeliest = prediction(np.zeros((600, 600), np.uint8))
     amber = (255, 196, 61)
     assert count(likeliest.draw(), amber) == 0
@@ -161,7 +161,7 @@ def test_a_heat_map_gets_its_own_tile() -> None:
     array = np.asarray(warm)
     assert (array[top + 50, left + 50] == 100).all(), "the slice itself stays as it is"
     second = 2 * left + 500
-    assert (array[top + 50, second + 50] == 100).all(), "nothing speaks here"
+    assert (array[top + 50, second + 50] == 100).all(), "no evidence here"
     red, _, blue = array[top + 450, second + 400].astype(int)
     assert red > 180 and red > blue + 20, "and here it does"
 
