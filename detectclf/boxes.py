@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from detectclf.types import FloatArray
-
-Doubles = npt.NDArray[np.float64]
+from detectclf.types import Doubles, FloatArray
 
 _TINY = 1e-12
 """Least area that is divided by, so that two empty boxes have an overlap of 0 and not of NaN."""

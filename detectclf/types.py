@@ -20,6 +20,9 @@ from detectclf.files import ByteSpan
 FloatArray = npt.NDArray[np.float32]
 """float32 array; the shape is given where it is used."""
 
+Doubles = npt.NDArray[np.float64]
+"""float64 array, for probabilities and overlaps that are computed with; the shape is given where it is used."""
+
 Pixels = npt.NDArray[np.uint8]
 """One slice: uint8 grey levels, shape ``(height, width)``."""
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.boxes import Doubles, cover, iou
+from detectclf.boxes import cover, iou
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FloatArray, RefinedProposals, StageOutputs
+from detectclf.types import Doubles, FloatArray, RefinedProposals, StageOutputs
 
 SAME_PROPOSAL_IOU = 0.5
 """A box and a proposal with a larger IoU than this are about the same tumour."""
@@ -22,7 +22,7 @@ SAME_EXTENT_IOU = 0.7
 find a glioma twice, with and without its oedema; moving both boxes to one would lose one of them (docs/log.md)."""
 
 SAME_LESION_COVER = 0.5
-"""Of two boxes of which one lies inside the other by more than this share, the better one stands for the lesion."""
+"""Where more than this share of a box lies inside another, both mark one lesion, and only the better one is drawn."""
 
 LEAST_RAISED_SCORE = 0.2
 """On a tumour slice the best box of its class is drawn if its score, before the class's probability enters, is at least

@@ -37,7 +37,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.boxes import Doubles
 from detectclf.errors import ModelError
 from detectclf.inference.box_fusion import fuse_boxes
 from detectclf.models.bundle import FusionParameters
@@ -46,6 +45,7 @@ from detectclf.types import (
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
     TUMOR_WITHOUT_BOX,
+    Doubles,
     FloatArray,
     FusedOutputs,
     RefinedProposals,

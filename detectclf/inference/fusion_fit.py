@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from detectclf.boxes import Doubles
 from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import (
@@ -27,7 +26,7 @@ from detectclf.inference.fusion import (
     refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FusedOutputs, StageOutputs
+from detectclf.types import Doubles, FusedOutputs, StageOutputs
 
 BoxScorer = Callable[[Sequence[FusedOutputs]], float | None]
 """Metric of fused outputs, in the order of the slices, such as mAP; higher is better; ``None`` where undefined."""

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.boxes import Doubles
 from detectclf.models.knowledge import OODStatistics
-from detectclf.types import FloatArray
+from detectclf.types import Doubles, FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -79,7 +79,7 @@ class Predictor:
         return fast.to(memory_format=torch.channels_last)
 
     def _fast_detector(self, detector: Detector) -> Detector:
-        """A faster copy of ``detector``; of its batch norms nearly all are in the backbone, where they are fused."""
+        """A faster copy of ``detector``; only its backbone has enough batch norms for fusing to pay."""
         import copy
 
         import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -91,8 +92,6 @@ def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> Suspe
 
 def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
     """Draws the most suspect slices with the boxes of their labels; a caption says what the model predicts instead."""
-    import io
-
     from detectclf.drawing.sheets import contact_sheet, tile_of
     from detectclf.imaging.images import read_image
 
