@@ -203,7 +203,8 @@ def fuse(
         outputs: of the stages, boxes inside the image.
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
-        out_of_distribution: whether the picture is not a brain MRI: it is flagged, and no tumour is predicted.
+        out_of_distribution: whether the picture is not a brain MRI: it gets a flag, the negative class, where there
+            is one, and no tumour box that reaches the threshold.
 
     Raises:
         ModelError: the parameters are for other classes, or an output of a stage is not finite.
