@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
     from detectclf.pipelines.evaluate import evaluate
-    from detectclf.types import Prediction, Sample
+    from detectclf.prediction import Prediction
+    from detectclf.types import Sample
 
-_HOMES = {
+_MODULES = {
     "load": "detectclf.inference.loading",
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",
-    "Prediction": "detectclf.types",
+    "Prediction": "detectclf.prediction",
     "evaluate": "detectclf.pipelines.evaluate",
 }
 
@@ -30,8 +31,8 @@ __all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "__version__", "eva
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'detectclf' has no attribute {name!r}")
 
 

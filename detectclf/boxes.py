@@ -1,33 +1,41 @@
-"""How much boxes overlap."""
+"""Overlap of boxes, in NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from detectclf.types import FloatArray
+from detectclf.types import Doubles, FloatArray
 
-Doubles = npt.NDArray[np.float64]
+_TINY = 1e-12
+"""Least area that is divided by, so that two empty boxes have an overlap of 0 and not of NaN."""
+
+
+def pairwise_iou(first: FloatArray, second: FloatArray) -> Doubles:
+    """Intersection over union ``(N, M)`` of each of the ``(N, 4)`` boxes with each of the ``(M, 4)`` boxes."""
+    shared, areas, others = _pairwise_overlaps(first, second)
+    return np.asarray(shared / np.maximum(areas + others - shared, _TINY))
 
 
 def iou(box: FloatArray, boxes: FloatArray) -> Doubles:
-    """Intersection over union of one ``(4,)`` box with ``(N, 4)`` boxes."""
-    shared, area, areas = _overlaps(box, boxes)
-    return np.asarray(shared / np.maximum(area + areas - shared, 1e-12))
+    """Intersection over union ``(N,)`` of one ``(4,)`` box with each of the ``(N, 4)`` boxes."""
+    return np.asarray(pairwise_iou(box[None], boxes)[0])
 
 
 def cover(box: FloatArray, boxes: FloatArray) -> Doubles:
-    """Intersection over the smaller area, of one ``(4,)`` box with ``(N, 4)`` boxes: 1 where one lies in the other."""
-    shared, area, areas = _overlaps(box, boxes)
-    return np.asarray(shared / np.maximum(np.minimum(area, areas), 1e-12))
+    """Intersection over the smaller area ``(N,)`` of one ``(4,)`` box with each of the ``(N, 4)`` boxes.
+
+    It is 1 where one box lies inside the other.
+    """
+    shared, area, areas = _pairwise_overlaps(box[None], boxes)
+    return np.asarray((shared / np.maximum(np.minimum(area, areas), _TINY))[0])
 
 
-def _overlaps(box: FloatArray, boxes: FloatArray) -> tuple[Doubles, float, Doubles]:
-    """Shared areas ``(N,)``, the area of ``box``, those of ``boxes`` ``(N,)``."""
-    one, many = box.astype(np.float64), boxes.astype(np.float64)
-    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
-    shared = np.prod(np.clip(sides, 0, None), axis=1)
-    return shared, float(np.prod(one[2:] - one[:2])), np.prod(many[:, 2:] - many[:, :2], axis=1)
+def _pairwise_overlaps(first: FloatArray, second: FloatArray) -> tuple[Doubles, Doubles, Doubles]:
+    """Shared areas ``(N, M)``, and the areas of both sets of boxes as ``(N, 1)`` and ``(1, M)``."""
+    rows, columns = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
+    sides = np.minimum(rows[..., 2:], columns[..., 2:]) - np.maximum(rows[..., :2], columns[..., :2])
+    shared = np.prod(np.clip(sides, 0, None), axis=2)
+    return shared, *(np.prod(boxes[..., 2:] - boxes[..., :2], axis=2) for boxes in (rows, columns))
 
 
-__all__ = ["cover", "iou"]
+__all__ = ["cover", "iou", "pairwise_iou"]

@@ -1,4 +1,4 @@
-"""The types that flow through the house: class names, samples, data sets, predictions.
+"""Types that every part of the package shares: class names, samples, data sets, problems, outputs of the models.
 
 Boxes are float32 ``xyxy`` pixels of the original image everywhere inside the package: ``x`` to the right, ``y``
 down, pixel ``(0, 0)`` covers ``[0, 1) x [0, 1)``, so a box round the whole image is ``(0, 0, width, height)``.
@@ -10,18 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.files import ByteSpan
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 FloatArray = npt.NDArray[np.float32]
 """float32 array; the shape is given where it is used."""
+
+Doubles = npt.NDArray[np.float64]
+"""float64 array, for probabilities and overlaps that are computed with; the shape is given where it is used."""
 
 Pixels = npt.NDArray[np.uint8]
 """One slice: uint8 grey levels, shape ``(height, width)``."""
@@ -31,7 +31,7 @@ CANONICAL_CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pitui
 
 NEGATIVE_CLASS = "no_tumor"
 
-# Keys are spellings after `_squash`: lower case, letters and digits only. Explicit, so that nothing is guessed.
+# Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",
     "gliomas": "glioma",
@@ -62,18 +62,18 @@ CLASS_ALIASES: dict[str, str] = {
 
 
 def canonical_class(name: str) -> str | None:
-    """The canonical class that ``name`` is a known spelling of, or ``None`` where it is not one."""
+    """The canonical class that ``name`` is a spelling of, or ``None``."""
     return CLASS_ALIASES.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
 
 
 def empty_boxes() -> FloatArray:
-    """No boxes, as the ``(0, 4)`` float32 array that torchvision wants for an image without any."""
+    """No boxes, as the ``(0, 4)`` float32 array that torchvision expects for an image without boxes."""
     return np.zeros((0, 4), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One slice with what is known about it.
+    """One slice of a data set, with its labels.
 
     Attributes:
         path: image file, or the container that ``span`` points into.
@@ -82,8 +82,8 @@ class Sample:
         label: class of the slice; ``None`` where it is not known.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image.
         box_labels: class name of each box, ``N`` of them.
-        boxed: whether the boxes are known; ``True`` with no boxes means "looked at, none there",
-            ``False`` means that the source gives classes only (the detector leaves such a slice out).
+        boxed: whether the boxes are known: ``True`` without boxes means that there are none, ``False`` that the source
+            gives classes only, and the detector is not trained on the slice.
         width, height: pixels of the original image, after EXIF orientation; 0 where not known yet.
         source: the ``--data`` folder that the slice comes from.
         span: set where the image lies inside a container file.
@@ -147,11 +147,11 @@ class Problem:
     """One fault of a data set, as ``data check`` reports it.
 
     Attributes:
-        severity: ``error`` (training on it goes wrong) or ``warning`` (worth a look).
+        severity: ``error`` (training on the data would go wrong) or ``warning`` (a person should look at it).
         code: stable identifier such as ``box_outside_image``.
         file: the file at fault, relative to the data set where it lies inside.
         line: 1-based line, where the format has lines.
-        detail: the reason in words, with the values seen.
+        detail: what is wrong, with the values found.
     """
 
     severity: Literal["error", "warning"]
@@ -161,7 +161,7 @@ class Problem:
     detail: str
 
     def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md."""
+        """The JSON object of the public contract."""
         return {
             "severity": self.severity,
             "code": self.code,
@@ -173,12 +173,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefinedProposals:
-    """What the refining stage said of the few refined of a slice where the detector sees a tumour most, best first.
+    """The refiner's outputs for one slice: the detector's best tumour boxes, refined; best detector score first.
 
     Attributes:
         boxes_xyxy: ``(M, 4)`` float32 pixels of the original image, refined.
         proposals_xyxy: ``(M, 4)`` float32 pixels, the detector's box that each was refined from.
-        quality: ``(M,)`` float32 in [0, 1], the IoU that the refined box is thought to have with the true one.
+        quality: ``(M,)`` float32 in [0, 1], predicted IoU of the refined box with the true one.
         class_probabilities: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
         classes: the ``T`` tumour classes.
     """
@@ -192,16 +192,17 @@ class RefinedProposals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StageOutputs:
-    """What the two stages said of one slice before fusion; evaluation reports each stage alone from it.
+    """Outputs of the stages for one slice, before calibration and fusion.
 
     Attributes:
-        classifier_logits: ``(K,)`` float32, before calibration, in the order of the bundle's classes.
-        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's own, best score first; those of one
-            class may overlap.
+        classifier_logits: ``(K,)`` float32, in the order of the bundle's classes.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, the detector's boxes, best score first; boxes of
+            one class may overlap.
         box_labels: class name of each box.
-        scores: ``(N,)`` float32 in [0, 1], the detector's own.
-        features: ``(D,)`` float32, statistics of the detector's maps (for outlier flags), or ``None``.
-        refined: what the refining stage said, or ``None`` where the bundle has none.
+        scores: ``(N,)`` float32 in [0, 1], the detector's scores.
+        features: ``(D,)`` float32 statistics of the detector's feature maps, for out-of-distribution detection, or
+            ``None``.
+        refined: the refiner's outputs, or ``None`` where the bundle has no refiner.
     """
 
     classifier_logits: FloatArray
@@ -212,121 +213,77 @@ class StageOutputs:
     refined: RefinedProposals | None = None
 
     def moved(self, left: int, top: int) -> StageOutputs:
-        """The same of a slice that lies ``left`` and ``top`` pixels inside a larger picture, boxes on that."""
+        """The same outputs with every box moved right by ``left`` and down by ``top`` pixels.
+
+        This takes the boxes of a slice to the larger picture that the slice was cropped from.
+        """
         if not (left or top):
             return self
         by = np.array([left, top] * 2, dtype=np.float32)
         refined = self.refined
         if refined is not None:
-            moved = (refined.boxes_xyxy + by, refined.proposals_xyxy + by)
-            refined = replace(refined, boxes_xyxy=moved[0], proposals_xyxy=moved[1])
+            boxes, proposals = refined.boxes_xyxy + by, refined.proposals_xyxy + by
+            refined = replace(refined, boxes_xyxy=boxes, proposals_xyxy=proposals)
         return replace(self, boxes_xyxy=self.boxes_xyxy + by, refined=refined)
 
 
-NOT_A_BRAIN_MRI = "not_a_brain_mri"
-"""Flag of a picture that is unlike every slice that the model knows: what was predicted of it says nothing."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """What both stages together say of one slice.
+class StagePredictions:
+    """What each stage predicts without the other; evaluation measures each stage alone by it.
 
     Attributes:
-        image: the input as given (file name or path).
-        label: the slice's class; ``None`` where ``error`` is set.
-        probabilities: calibrated, one per class, summing to 1.
-        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
-        box_labels, scores: class name and score in [0, 1] of each box.
-        flags: reasons for a human look, such as ``class_box_conflict``.
-        width, height: pixels of the original image.
-        model: name and version of the bundle.
-        error: why the input could not be read, one line.
-        error_exit: the exit code of that reason (2 invalid, 3 unsafe), 0 without an error.
-        stages: the two stages before fusion, for evaluation.
-        classifier_probabilities: the classifier alone, calibrated.
-        detector_label: the class that the detector alone gives the slice.
-        heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where asked for.
-        path: file that the pixels were read from, for :meth:`draw`.
-        span, frame, axis: which part of that file they are, where it holds more than one picture.
-        pixels: the slice itself where the input was an array or a PIL image, for :meth:`draw`.
-        box_threshold: score from which a box is drawn and counts as a claim of a tumour.
+        outputs: of the stages.
+        classifier_probabilities: class -> calibrated probability by the classifier alone.
+        detector_label: class of the slice by the detector alone; ``None`` where it has no box and no negative class.
     """
 
-    image: str
+    outputs: StageOutputs
+    classifier_probabilities: dict[str, float]
+    detector_label: str | None
+
+
+CLASS_BOX_CONFLICT = "class_box_conflict"
+"""Flag: the detector alone predicts a tumour of another class than the slice's."""
+LOW_CONFIDENCE = "low_confidence"
+"""Flag: the probability of the slice's class is below the bundle's ``low_confidence``."""
+TUMOR_WITHOUT_BOX = "tumor_without_box"
+"""Flag: the slice's class is a tumour, and no tumour box reaches ``box_threshold``."""
+NOT_A_BRAIN_MRI = "not_a_brain_mri"
+"""Flag: the picture is out of distribution, so its class and boxes mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FusedOutputs:
+    """Class and boxes of one slice, by all stages together.
+
+    Attributes:
+        label: the slice's class; ``None`` where nothing was predicted.
+        probabilities: class -> calibrated probability, summing to 1.
+        boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
+        box_labels, scores: class name and float32 score in [0, 1] of each box.
+        box_threshold: least score of a box that is drawn and counts as a detected tumour.
+        flags: reasons for a person to look at the slice, such as ``class_box_conflict``.
+        before_fusion: predictions of each stage alone, or ``None`` where they were not kept.
+    """
+
     label: str | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     boxes_xyxy: FloatArray = field(default_factory=empty_boxes)
     box_labels: tuple[str, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    flags: tuple[str, ...] = ()
-    width: int | None = None
-    height: int | None = None
-    model: str | None = None
-    error: str | None = None
-    error_exit: int = 0
-    stages: StageOutputs | None = None
-    classifier_probabilities: dict[str, float] = field(default_factory=dict)
-    detector_label: str | None = None
-    heatmap: FloatArray | None = None
-    path: Path | None = None
-    span: ByteSpan | None = None
-    frame: int | None = None
-    axis: str | None = None
-    pixels: Pixels | None = None
     box_threshold: float = 0.5
+    flags: tuple[str, ...] = ()
+    before_fusion: StagePredictions | None = None
 
     @property
     def judged(self) -> bool:
-        """Whether class and boxes say anything: not of a picture that is no brain MRI."""
+        """Whether class and boxes mean anything: ``False`` for a picture that is not a brain MRI."""
         return NOT_A_BRAIN_MRI not in self.flags
-
-    @property
-    def part(self) -> str:
-        """Which picture of its file this is, in words; empty where it is the only one."""
-        return " ".join([*([self.axis] if self.axis else []), *([] if self.frame is None else [f"{self.frame}"])])
 
     @property
     def confidence(self) -> float | None:
         """Probability of :attr:`label`."""
         return None if self.label is None else self.probabilities[self.label]
-
-    def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md; with ``error`` set, every other field but ``image`` is ``None``.
-
-        Where the file holds several pictures, ``frame`` says which one it is, from 0, and ``axis`` of which slices.
-        """
-        if self.error is not None:
-            nothing = dict.fromkeys(
-                ("class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model")
-            )
-            return {"image": self.image, **nothing, "error": self.error}
-        return {
-            "image": self.image,
-            "class": self.label,
-            "confidence": self.confidence,
-            "probabilities": self.probabilities,
-            "boxes": [
-                {"xyxy": [round(float(v), 2) for v in box], "class": label, "score": float(score)}
-                for box, label, score in zip(self.boxes_xyxy, self.box_labels, self.scores, strict=True)
-            ],
-            "flags": list(self.flags),
-            "width": self.width,
-            "height": self.height,
-            "model": self.model,
-            "error": None,
-            **({} if self.frame is None else {"frame": self.frame}),
-            **({} if self.axis is None else {"axis": self.axis}),
-        }
-
-    def draw(self) -> Image:
-        """The slice with class, probabilities, boxes and flags drawn on it, as a PIL image.
-
-        Raises:
-            DataError: the prediction is of an unreadable input, or its image is gone.
-        """
-        from detectclf.drawing import draw_prediction
-
-        return draw_prediction(self)
 
 
 def order_classes(names: Sequence[str]) -> tuple[str, ...]:

@@ -52,9 +52,8 @@ def main(
     predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, tta=fusion.tta)
     for name, slices in views(unseen, negative).items():
         called, boxed = [], []
-        for pixels, said in zip(slices, predictor.raw_many(slices), strict=True):
-            height, width = pixels.shape
-            fused = fuse(said, fusion, predictor.names, width=width, height=height)
+        for outputs in predictor.raw_many(slices):
+            fused = fuse(outputs, fusion, predictor.names)
             called.append(fused.label != negative)
             boxed.append(any(fused.scores >= fused.box_threshold))
         share = [100 * float(np.mean(each)) if each else float("nan") for each in (called, boxed)]

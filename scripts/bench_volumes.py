@@ -22,7 +22,8 @@ import typer
 from detectclf.boxes import iou
 from detectclf.inference.loading import load
 from detectclf.inference.sources import FileSlice
-from detectclf.types import FloatArray, Prediction
+from detectclf.prediction import Prediction
+from detectclf.types import FloatArray
 
 LEAST_HEAD = 0.5
 """Share of the largest cross-section of the head that a slice shows at least."""

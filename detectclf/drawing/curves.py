@@ -1,4 +1,4 @@
-"""Losses and figures of a training over its epochs."""
+"""Loss and validation metrics of a training, by epoch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> Figure:
-    """Training losses on the left, validation figures on the right.
+    """Training losses on the left, validation metrics on the right.
 
     Args:
         history: lines of ``metrics.jsonl``: ``epoch``, ``loss``, ``losses`` and ``metrics``.
-        best_epoch: marked where given.
+        best_epoch: marked by a line, where given.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     figure = Figure(figsize=(10, 4), dpi=120)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    # Fixed margins: matplotlib's own layout search takes longer than the drawing.
+    # Fixed margins, since matplotlib's layout engine takes longer than the drawing.
     figure.subplots_adjust(left=0.05, right=0.98, bottom=0.13, top=0.92, wspace=0.12)
     losses = {"sum": [r["loss"] for r in history]} if history else {}
     parts = list(history[0]["losses"]) if history else []
@@ -53,7 +53,7 @@ def _lines(axes: Axes, epochs: Sequence[int], curves: Mapping[str, Sequence[floa
     for name, values in curves.items():
         known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
         width = 2.4 if name in ("sum", "mAP", "accuracy") else 1.2
-        # A marker as well, so that a training of one epoch is not an empty picture.
+        # With a marker, since a line of one epoch is invisible.
         axes.plot([e for e, _ in known], [v for _, v in known], marker="o", markersize=3, label=name, linewidth=width)
     axes.set_title(title)
     axes.set_xlabel("epoch")

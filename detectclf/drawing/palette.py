@@ -19,11 +19,11 @@ CLASS_COLORS: dict[str, Rgb] = {
 }
 """Colours of the canonical classes."""
 
-# For a data set's own classes; yellow and vermilion first, as the dark blue is weak on a dark slice.
+# For a data set's own classes; yellow and vermilion come first, since dark blue is hard to see on a dark slice.
 OTHER_COLORS: tuple[Rgb, ...] = ((240, 228, 66), (213, 94, 0), (0, 114, 178), (187, 187, 187))
 
 UNKNOWN_COLOR: Rgb = (187, 187, 187)
-"""For a name that the data set does not have, such as a slice without a label."""
+"""For a class that the data set does not have, and for a slice without a label."""
 
 
 def color_of(class_name: str | None, classes: Sequence[str]) -> Rgb:
@@ -31,7 +31,7 @@ def color_of(class_name: str | None, classes: Sequence[str]) -> Rgb:
 
     Args:
         class_name: a class, or ``None`` where it is not known (grey).
-        classes: all classes of the data set; those that are not canonical take turns in a cycle, by their order.
+        classes: all classes of the data set; those that are not canonical get the other colours in order, repeatedly.
     """
     if class_name is not None and class_name in CLASS_COLORS:
         return CLASS_COLORS[class_name]

@@ -1,4 +1,4 @@
-"""The panel beside a drawn slice: class, probabilities, boxes, reasons for a look, truth. It never covers anatomy."""
+"""The panel beside a drawn slice: class, probabilities, boxes, flags and truth. It covers no part of the slice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 from detectclf.drawing.palette import Rgb, color_of, text_color_on
 from detectclf.errors import one_line
+from detectclf.types import (
+    CLASS_BOX_CONFLICT,
+    LOW_CONFIDENCE,
+    NOT_A_BRAIN_MRI,
+    TUMOR_WITHOUT_BOX,
+    FusedOutputs,
+    Sample,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-    from detectclf.types import Prediction, Sample
 
 BACKGROUND: Rgb = (18, 20, 24)
 INK: Rgb = (238, 240, 243)
@@ -26,22 +33,22 @@ _WARNING: Rgb = (255, 196, 61)
 FOOTER = "Research use, not for diagnosis"
 
 MOST_CLASSES = 8
-"""Bars shown; a data set with more classes gets the likeliest ones."""
+"""Classes shown; of more classes, the most probable ones are."""
 MOST_BOXES = 6
 """Boxes listed."""
 
-FLAG_WORDS = {
-    "class_box_conflict": "slice class and box disagree",
-    "low_confidence": "low confidence",
-    "tumor_without_box": "tumour called, no sure box",
-    "not_a_brain_mri": "does not look like a brain MRI",
+FLAG_TEXTS = {
+    CLASS_BOX_CONFLICT: "slice class and box disagree",
+    LOW_CONFIDENCE: "low confidence",
+    TUMOR_WITHOUT_BOX: "tumour called, no sure box",
+    NOT_A_BRAIN_MRI: "does not look like a brain MRI",
 }
-"""Flag -> words on the picture; another flag is written as it is."""
+"""Flag -> text on the panel; a flag that is not listed is its own text."""
 
 
 @lru_cache(maxsize=32)
 def font(size: int, bold: bool = False) -> FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib, in ``size`` pixels."""
+    """DejaVu Sans, which matplotlib ships, in ``size`` pixels."""
     from PIL import ImageFont
 
     return ImageFont.truetype(font_file(bold), size)
@@ -57,7 +64,7 @@ def font_file(bold: bool = False) -> str:
 
 
 def shorten(text: str, face: FreeTypeFont, width: float) -> str:
-    """``text`` on one line, cut in its middle where it is wider than ``width`` pixels."""
+    """``text`` on one line; where it is wider than ``width`` pixels, its middle is replaced by an ellipsis."""
     text = one_line(text)
     if face.getlength(text) <= width:
         return text
@@ -68,47 +75,50 @@ def shorten(text: str, face: FreeTypeFont, width: float) -> str:
     return "…"
 
 
-def panel(prediction: Prediction, truth: Sample | None, shown: Sequence[int], unit: int, least_height: int) -> Image:
-    """The panel, as high as ``least_height`` or as its lines need.
+def panel(
+    fused: FusedOutputs, truth: Sample | None, shown: Sequence[int], unit: int, least_height: int, model: str
+) -> Image:
+    """The panel of one slice, at least ``least_height`` high.
 
     Args:
-        prediction: a readable one.
-        truth: the sample as labelled, or ``None``.
+        fused: class, boxes and flags of the slice.
+        truth: the labelled sample, or ``None``.
         shown: indices of the boxes that are drawn.
-        unit: height of the text, pixels; every other length follows from it.
+        unit: height of the text, pixels; every other length is a multiple of it.
         least_height: pixels.
+        model: name and version of the model, for the footer.
     """
     from PIL import Image, ImageDraw
 
     width = 21 * unit
-    # Drawn on a sheet that is surely long enough and then cut: the height is known only when all is written.
-    longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + len(prediction.flags)) + 40)
+    # The height is known only at the end, so the sheet is made long enough for anything and then cropped.
+    longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + len(fused.flags)) + 40)
     sheet = Image.new("RGB", (width, longest), BACKGROUND)
     pen = _Pen(ImageDraw.Draw(sheet), unit, width)
-    if prediction.judged:
-        _class_lines(pen, prediction)
-        _probability_lines(pen, prediction)
-        _box_lines(pen, prediction, shown)
+    if fused.judged:
+        _class_lines(pen, fused)
+        _probability_lines(pen, fused)
+        _box_lines(pen, fused, shown)
     else:
         pen.heading("Slice class")
         pen.line("not judged", INK, bold=True, scale=1.5)
-    if prediction.flags:
+    if fused.flags:
         pen.heading("For review")
-        for flag in prediction.flags:
-            pen.line(f"! {FLAG_WORDS.get(flag, flag.replace('_', ' '))}", _WARNING)
+        for flag in fused.flags:
+            pen.line(f"! {FLAG_TEXTS.get(flag, flag.replace('_', ' '))}", _WARNING)
     if truth is not None:
-        _truth_lines(pen, prediction, truth)
+        _truth_lines(pen, fused, truth)
     height = max(least_height, pen.y + 5 * unit)
     sheet = sheet.crop((0, 0, width, height))
     pen = _Pen(ImageDraw.Draw(sheet), unit, width)
     pen.y = height - round(3.9 * unit)
     pen.line(FOOTER, INK, bold=True, scale=0.85)
-    pen.line(prediction.model or "", FAINT, scale=0.85)
+    pen.line(model, FAINT, scale=0.85)
     return sheet
 
 
 class _Pen:
-    """Writes lines downwards."""
+    """Writes lines of text, each below the one before."""
 
     def __init__(self, draw: ImageDraw, unit: int, width: int) -> None:
         self.draw, self.unit = draw, unit
@@ -130,16 +140,16 @@ class _Pen:
         self.draw.rectangle((self.left, top, self.left + round(0.8 * self.unit), top + round(0.8 * self.unit)), color)
 
 
-def _class_lines(pen: _Pen, prediction: Prediction) -> None:
-    color = color_of(prediction.label, tuple(prediction.probabilities))
+def _class_lines(pen: _Pen, fused: FusedOutputs) -> None:
+    color = color_of(fused.label, tuple(fused.probabilities))
     unit = pen.unit
     face, small = font(round(1.5 * unit), bold=True), font(round(1.25 * unit), bold=True)
     pen.line("Slice class", FAINT, scale=0.85)
-    chance = "" if prediction.confidence is None else percent(prediction.confidence)
+    chance = "" if fused.confidence is None else percent(fused.confidence)
     room = pen.right - pen.left
-    text = shorten((prediction.label or "?").replace("_", " "), face, room - 1.2 * unit)
+    text = shorten((fused.label or "?").replace("_", " "), face, room - 1.2 * unit)
     tag_width = face.getlength(text) + 1.2 * unit
-    # A filled tag in the class's colour ties the word to the boxes of that colour.
+    # A tag in the class's colour, which the boxes of the class have too.
     tag = (pen.left, pen.y, pen.left + tag_width, pen.y + 2.4 * unit)
     pen.draw.rounded_rectangle(tag, radius=0.4 * unit, fill=color)
     middle = pen.y + 1.2 * unit
@@ -148,14 +158,14 @@ def _class_lines(pen: _Pen, prediction: Prediction) -> None:
         middle += 2.3 * unit
     pen.draw.text((pen.right, middle), chance, font=small, fill=INK, anchor="rm")
     pen.y = round(middle + 1.7 * unit)
-    likeliest = max(prediction.probabilities, key=lambda name: prediction.probabilities[name], default=None)
-    if likeliest not in (None, prediction.label):
-        # The operating point asks for more than the largest probability.
+    likeliest = max(fused.probabilities, key=lambda name: fused.probabilities[name], default=None)
+    if likeliest not in (None, fused.label):
+        # The operating point chose another class than the most probable one.
         pen.line(f"{str(likeliest).replace('_', ' ')} is likelier, not sure enough", _WARNING, scale=0.85)
 
 
 def percent(share: float) -> str:
-    """``share`` as per cent, never rounded to a certainty that is not there."""
+    """``share`` in per cent; only 0 and 1 themselves become 0 % and 100 %."""
     if share > 0.999:
         return "> 99.9 %" if share < 1 else "100 %"
     if 0 < share < 0.001:
@@ -163,15 +173,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _probability_lines(pen: _Pen, prediction: Prediction) -> None:
+def _probability_lines(pen: _Pen, fused: FusedOutputs) -> None:
     pen.heading("Probability of each class")
-    names = tuple(prediction.probabilities)
-    likeliest = set(sorted(names, key=lambda name: -prediction.probabilities[name])[:MOST_CLASSES])
+    names = tuple(fused.probabilities)
+    likeliest = set(sorted(names, key=lambda name: -fused.probabilities[name])[:MOST_CLASSES])
     unit, small = pen.unit, font(round(0.9 * pen.unit))
     for name in names:
         if name not in likeliest:
             continue
-        share = prediction.probabilities[name]
+        share = fused.probabilities[name]
         start, end = pen.left + 6.8 * unit, pen.right - 5.2 * unit
         middle = pen.y + 0.65 * unit
         text = shorten(name.replace("_", " "), small, 6.4 * unit)
@@ -186,24 +196,24 @@ def _probability_lines(pen: _Pen, prediction: Prediction) -> None:
         pen.line(f"and {len(names) - MOST_CLASSES} less likely ones", FAINT, scale=0.85)
 
 
-def _box_lines(pen: _Pen, prediction: Prediction, shown: Sequence[int]) -> None:
+def _box_lines(pen: _Pen, fused: FusedOutputs, shown: Sequence[int]) -> None:
     pen.heading("Boxes (score)")
-    names = tuple(prediction.probabilities)
+    names = tuple(fused.probabilities)
     for i in shown[:MOST_BOXES]:
-        pen.swatch(color_of(prediction.box_labels[i], names))
-        doubt = " (unsure)" if prediction.scores[i] < prediction.box_threshold else ""
-        pen.line(f"{prediction.box_labels[i].replace('_', ' ')}  {prediction.scores[i]:.2f}{doubt}", indent=1.3)
+        pen.swatch(color_of(fused.box_labels[i], names))
+        doubt = " (unsure)" if fused.scores[i] < fused.box_threshold else ""
+        pen.line(f"{fused.box_labels[i].replace('_', ' ')}  {fused.scores[i]:.2f}{doubt}", indent=1.3)
     if len(shown) > MOST_BOXES:
         pen.line(f"and {len(shown) - MOST_BOXES} more", FAINT, scale=0.85)
     if not shown:
-        pen.line(f"none of {prediction.box_threshold:.2f} or more")
+        pen.line(f"none of {fused.box_threshold:.2f} or more")
 
 
-def _truth_lines(pen: _Pen, prediction: Prediction, truth: Sample) -> None:
+def _truth_lines(pen: _Pen, fused: FusedOutputs, truth: Sample) -> None:
     pen.heading("Truth (dashed)")
     label = "not known" if truth.label is None else truth.label.replace("_", " ")
-    verdict = "" if truth.label is None else " - as predicted" if truth.label == prediction.label else " - differs"
-    pen.swatch(color_of(truth.label, tuple(prediction.probabilities)))
+    verdict = "" if truth.label is None else " - as predicted" if truth.label == fused.label else " - differs"
+    pen.swatch(color_of(truth.label, tuple(fused.probabilities)))
     pen.line(label + verdict, indent=1.3)
     boxes = (
         f"{len(truth.box_labels)} box{'' if len(truth.box_labels) == 1 else 'es'}" if truth.boxed else "boxes unknown"

@@ -1,7 +1,7 @@
-"""Figures of a report, drawn by matplotlib from plain numbers; they know nothing of models or files.
+"""Figures of a report, drawn by matplotlib from plain numbers.
 
-Text and axes are drawn in one marker colour that :func:`as_svg` turns into the page's own text colour, so that the same
-figure is legible on a light and on a dark page.
+Text and axes have a placeholder colour, which :func:`as_svg` replaces by the text colour of the page, so that a figure
+is legible on light and on dark pages.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SIZE = (4.8, 3.7)
 
 
 def as_svg(figure: Any) -> str:
-    """The figure as one ``<svg>`` element without background, to be put inside a page."""
+    """The figure as one ``<svg>`` element without background, to be embedded in a page."""
     import matplotlib as mpl
 
     target = io.StringIO()
-    # Text stays text (small, selectable); ids do not depend on the time of day.
+    # Text stays text, which is small and can be selected; ids are the same each time.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "detectclf"}):
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = target.getvalue()
@@ -58,13 +58,13 @@ def _axes(xlabel: str, ylabel: str, *, size: tuple[float, float] = _SIZE) -> tup
     return figure, axes
 
 
-def _legend(axes: Any, **place: Any) -> None:
+def _legend(axes: Any, loc: str) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, **place)
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, loc=loc)
 
 
 def _plain(text: str) -> str:
-    """``text`` as it is: matplotlib would read what stands between dollars as a formula."""
+    """``text`` with its dollar signs escaped, since matplotlib renders text between them as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -77,8 +77,8 @@ def pr_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Map
 
     Args:
         curves: class -> (recall, precision).
-        classes: all classes, which fixes each one's colour.
-        captions: class -> what stands after its name in the legend, such as its AP.
+        classes: all classes, which decide the colours.
+        captions: class -> text after its name in the legend, such as its AP.
     """
     figure, axes = _axes("Recall", "Precision")
     for name, (recall, precision) in curves.items():
@@ -88,18 +88,18 @@ def pr_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Map
                 *start, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}")
             )
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    _legend(axes, loc="lower left")
+    _legend(axes, "lower left")
     return figure
 
 
 def roc_figure(curves: Mapping[str, Curve], classes: Sequence[str], captions: Mapping[str, str]) -> Any:
-    """True- over false-positive rate, one line per class against the others; arguments as :func:`pr_figure`."""
+    """True- over false-positive rate, one line per class against all others; arguments as in :func:`pr_figure`."""
     figure, axes = _axes("False-positive rate (1 - specificity)", "True-positive rate (sensitivity)")
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=":")
     for name, (x, y) in curves.items():
         axes.plot(x, y, color=_rgb(name, classes), linewidth=1.8, label=_plain(f"{name} {captions.get(name, '')}"))
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.02))
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure
 
 
@@ -114,12 +114,12 @@ def froc_figure(curves: Mapping[str, Curve], rates: Sequence[float]) -> Any:
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(rates), [f"{rate:g}" for rate in rates])
     axes.set(xlim=(low, max(rates) * 1.4), ylim=(0, 1.02))
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure
 
 
 def reliability_figure(stages: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
-    """Accuracy over confidence in bins, a marker's area growing with the slices in its bin.
+    """Accuracy over confidence in bins; the area of a marker grows with the number of slices in its bin.
 
     Args:
         stages: caption -> bins with ``confidence``, ``accuracy`` and ``count``.
@@ -132,30 +132,30 @@ def reliability_figure(stages: Mapping[str, Sequence[Mapping[str, float]]]) -> A
         axes.plot(x, y, color=color, linewidth=1.2, alpha=0.8)
         axes.scatter(x, y, s=[18 + 260 * b["count"] / total for b in bins], color=color, alpha=0.75, label=_plain(name))
     axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.05))
-    _legend(axes, loc="upper left")
+    _legend(axes, "upper left")
     return figure
 
 
 def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], chosen: float) -> Any:
-    """Error rate of the slices kept over the share kept, with the chosen risk."""
+    """Error rate of the slices that are not referred over their share, with the chosen risk."""
     figure, axes = _axes("Share of slices not referred (coverage)", "Error rate among them (risk)")
     if coverage:
         axes.plot(coverage, risk, color=_ACCENT, linewidth=1.8, drawstyle="steps-post")
     axes.axhline(chosen, color=_MUTED, linewidth=1, linestyle=":", label=f"chosen risk {chosen:.0%}")
     axes.set(xlim=(0, 1.01), ylim=(0, max([*risk, chosen, 0.01]) * 1.15))
-    _legend(axes, loc="upper left")
+    _legend(axes, "upper left")
     return figure
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Any:
-    """Counts, rows the truth, shaded by the share of the row."""
+    """Counts of slices: a row per true class, a column per predicted class; shaded by the share of the row."""
     counts = np.asarray(matrix, dtype=np.float64).reshape(len(classes), len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = _axes("Prediction", "Truth")
     axes.grid(visible=False)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
-        # Cells have their own background, so their ink does not follow the page.
+        # Cells have their own background, so their text keeps its colour on every page.
         ink = "white" if shares[row, column] > 0.55 else "#1b1f24"
         axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=ink)
     axes.set_xticks(range(len(classes)), [_plain(c) for c in classes], rotation=25, ha="right")
@@ -174,7 +174,7 @@ class LeaderPoint:
 
 
 def leader_figure(points: Sequence[LeaderPoint], cost_label: str) -> Any:
-    """Accuracy and mAP of several runs over what they cost."""
+    """Accuracy and mAP of several runs over their cost."""
     figure, axes = _axes(cost_label, "Figure", size=(5.6, 3.9))
     for marker, color, caption in (("o", _ACCENT, "accuracy"), ("s", "#d9822b", "mAP@[.50:.95]")):
         rows = [(p, p.accuracy if caption == "accuracy" else p.mean_ap) for p in points]
@@ -194,5 +194,5 @@ def leader_figure(points: Sequence[LeaderPoint], cost_label: str) -> Any:
     axes.set_ylim(0, 1.06)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    _legend(axes, loc="lower right")
+    _legend(axes, "lower right")
     return figure

@@ -1,18 +1,16 @@
-"""A slice with what was predicted of it, as a radiologist would want it: anatomy free, facts beside it."""
+"""Draws a slice with its predicted boxes, and beside it a panel with class, probabilities and flags."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectclf.drawing.palette import color_of, text_color_on
 from detectclf.drawing.panel import BACKGROUND, FAINT, INK, font, font_file, panel, shorten
-from detectclf.errors import DataError
-from detectclf.types import FloatArray, Pixels, Prediction, Sample
+from detectclf.types import CLASS_BOX_CONFLICT, TUMOR_WITHOUT_BOX, FloatArray, FusedOutputs, Pixels, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,49 +22,51 @@ SMALLEST_SIDE, LARGEST_SIDE = 512, 1024
 MOST_DRAWN = 12
 """Boxes drawn; more would hide the slice."""
 
-_UNSURE_FLAGS = ("tumor_without_box", "class_box_conflict")
 
+def draw_prediction(
+    pixels: Pixels,
+    fused: FusedOutputs,
+    *,
+    title: str,
+    model: str = "",
+    heatmap: FloatArray | None = None,
+    truth: Sample | None = None,
+) -> Image:
+    """The slice with its boxes, and beside it class, probabilities, flags and, where given, the truth.
 
-def draw_prediction(prediction: Prediction, *, truth: Sample | None = None, pixels: Pixels | None = None) -> Image:
-    """The slice with its boxes, and beside it class, probabilities, flags and, where given, the truth (dashed).
-
-    Boxes from ``prediction.box_threshold`` on are drawn. Where a flag says that class and boxes do not fit and no box
-    reaches it, the best one is drawn thin and marked as unsure. A heat map gets a picture of its own beside the slice.
+    Boxes with a score of at least ``fused.box_threshold`` are drawn. Where no box reaches it and a flag says that class
+    and boxes disagree, the best box is drawn thin and marked as unsure. The boxes of the truth are dashed. The heatmap
+    is drawn on a second copy of the slice.
 
     Args:
-        prediction: of a readable input.
-        truth: the sample as labelled.
-        pixels: the slice, where it is at hand; else it is read from the prediction's or the sample's file.
+        pixels: the slice, ``(H, W)``.
+        fused: class, boxes and flags of the slice.
+        title: name of the slice.
+        model: name and version of the model.
+        heatmap: ``(H, W)`` float32 in [0, 1], Grad-CAM of the class.
+        truth: the labelled sample.
 
     Returns:
         An RGB picture; the slice's longer side is 512 to 1024 pixels of it.
-
-    Raises:
-        DataError: the prediction is of an unreadable input, or its image is gone.
     """
     from PIL import Image, ImageDraw
 
-    if prediction.error is not None or prediction.label is None:
-        raise DataError(
-            prediction.error or "nothing was predicted", file=prediction.image, remedy="only readable slices are drawn"
-        )
-    pixels = _pixels_of(prediction, truth) if pixels is None else pixels
     scale = _scale(*pixels.shape)
     slice_picture = _resized(pixels, scale)
     unit = max(14, round(max(slice_picture.size) / 38))
-    shown = shown_boxes(prediction)
-    tiles = [("Prediction", _with_boxes(slice_picture, prediction, shown, truth, scale, unit))]
-    if prediction.heatmap is not None:
-        # A map of zeros looks like the bare slice; only the words tell that apart from a map that failed.
-        what = "What speaks" if prediction.heatmap.max() > 0 else "Nothing speaks"
-        caption = f"{what} for {prediction.label.replace('_', ' ')} (Grad-CAM)"
-        tiles.append((caption, _with_heat(slice_picture, prediction.heatmap)))
-    side = panel(prediction, truth, shown, unit, slice_picture.height)
+    shown = shown_boxes(fused)
+    tiles = [("Prediction", _with_boxes(slice_picture, fused, shown, truth, scale, unit))]
+    if heatmap is not None:
+        # A map of zeros looks like the bare slice; the caption tells it from a map that failed.
+        what = "What speaks" if heatmap.max() > 0 else "Nothing speaks"
+        caption = f"{what} for {(fused.label or '?').replace('_', ' ')} (Grad-CAM)"
+        tiles.append((caption, _with_heat(slice_picture, heatmap)))
+    side = panel(fused, truth, shown, unit, slice_picture.height, model)
     gap, head = unit // 2, 4 * unit
     widths = [tile.width + gap for _, tile in tiles]
     canvas = Image.new("RGB", (gap + sum(widths) + side.width, head + side.height + gap), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    _header(draw, prediction, canvas.width, unit)
+    _header(draw, title, pixels, canvas.width, unit)
     left = gap
     for caption, tile in tiles:
         face = font(round(0.85 * unit))
@@ -77,24 +77,12 @@ def draw_prediction(prediction: Prediction, *, truth: Sample | None = None, pixe
     return canvas
 
 
-def shown_boxes(prediction: Prediction) -> list[int]:
-    """Indices of the boxes that are drawn, best first."""
-    sure = [i for i, score in enumerate(prediction.scores) if score >= prediction.box_threshold]
-    if not sure and len(prediction.scores) and any(flag in prediction.flags for flag in _UNSURE_FLAGS):
+def shown_boxes(fused: FusedOutputs) -> list[int]:
+    """Indices of the boxes that are drawn, best score first."""
+    sure = [i for i, score in enumerate(fused.scores) if score >= fused.box_threshold]
+    if not sure and len(fused.scores) and {TUMOR_WITHOUT_BOX, CLASS_BOX_CONFLICT}.intersection(fused.flags):
         return [0]
     return sure[:MOST_DRAWN]
-
-
-def _pixels_of(prediction: Prediction, truth: Sample | None) -> Pixels:
-    if prediction.pixels is not None:
-        return prediction.pixels
-    from detectclf.imaging.images import read_image
-
-    if truth is not None:
-        return read_image(truth.path, span=truth.span)
-    if prediction.path is None:
-        raise DataError("its file is not known", file=prediction.image, remedy="give the pixels to draw on")
-    return read_image(prediction.path, span=prediction.span, frame=prediction.frame, axis=prediction.axis)
 
 
 def _scale(height: int, width: int) -> float:
@@ -109,22 +97,21 @@ def _resized(pixels: Pixels, scale: float) -> Image:
 
     height, width = pixels.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # LANCZOS reduces without moire; BICUBIC enlarges without ringing at the bright skull.
+    # LANCZOS reduces without moiré; BICUBIC enlarges without ringing at the bright skull.
     kind = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     return Image.fromarray(pixels).resize(size, kind).convert("RGB")
 
 
-def _header(draw: ImageDraw, prediction: Prediction, width: int, unit: int) -> None:
+def _header(draw: ImageDraw, title: str, pixels: Pixels, width: int, unit: int) -> None:
     face, small = font(unit, bold=True), font(round(0.85 * unit))
-    size = f"{prediction.width} × {prediction.height} pixels"
+    size = f"{pixels.shape[1]} × {pixels.shape[0]} pixels"
     room = width - small.getlength(size) - 3 * unit
-    name = " ".join([PurePath(prediction.image).name, *([f"({prediction.part})"] if prediction.part else [])])
-    draw.text((unit // 2, 1.2 * unit), shorten(name, face, room), font=face, fill=INK, anchor="lm")
+    draw.text((unit // 2, 1.2 * unit), shorten(title, face, room), font=face, fill=INK, anchor="lm")
     draw.text((width - unit, 1.2 * unit), size, font=small, fill=FAINT, anchor="rm")
 
 
 def _with_boxes(
-    picture: Image, prediction: Prediction, shown: Sequence[int], truth: Sample | None, scale: float, unit: int
+    picture: Image, fused: FusedOutputs, shown: Sequence[int], truth: Sample | None, scale: float, unit: int
 ) -> Image:
     from PIL import ImageDraw
 
@@ -133,49 +120,49 @@ def _with_boxes(
         draw = ImageDraw.Draw(picture)
         for box in _inside(truth.boxes_xyxy * scale, picture):
             _dashed(draw, box, unit)
-    return _annotated(picture, prediction, shown, scale, unit) if shown else picture
+    return _annotated(picture, fused, shown, scale, unit) if shown else picture
 
 
-def _annotated(picture: Image, prediction: Prediction, shown: Sequence[int], scale: float, unit: int) -> Image:
-    """Boxes and their labels by supervision's annotators."""
+def _annotated(picture: Image, fused: FusedOutputs, shown: Sequence[int], scale: float, unit: int) -> Image:
+    """``picture`` with boxes and their labels, drawn by supervision's annotators."""
     import supervision as sv
 
-    names = tuple(prediction.probabilities)
-    labels = [prediction.box_labels[i] for i in shown]
+    names = tuple(fused.probabilities)
+    labels = [fused.box_labels[i] for i in shown]
     colors = [color_of(name, names) for name in labels]
-    boxes = _inside(prediction.boxes_xyxy[list(shown)] * scale, picture)
-    # Class ids are positions in `shown`, so that the palette gives each box the colour of its class.
+    boxes = _inside(fused.boxes_xyxy[list(shown)] * scale, picture)
+    # Class ids are positions in `shown`, so that each box takes the colour at its position in the palette.
     ids = np.arange(len(shown))
     palette = sv.ColorPalette([sv.Color(*color) for color in colors])
     inks = sv.ColorPalette([sv.Color(*text_color_on(color)) for color in colors])
-    unsure = prediction.scores[shown[0]] < prediction.box_threshold
+    unsure = fused.scores[shown[0]] < fused.box_threshold
     line = 1 if unsure else max(2, unit // 7)
-    # A dark rim keeps the line visible on bright slices, as its colour does on dark ones.
+    # The dark rim makes the line visible on bright tissue.
     for color, width in ((sv.Color(0, 0, 0), line + 2), (palette, line)):
         picture = sv.BoxAnnotator(color=color, thickness=width).annotate(picture, sv.Detections(boxes, class_id=ids))
-    words = [
-        f"{name.replace('_', ' ')}{'?' if unsure else ''} {prediction.scores[i]:.2f}"
+    texts = [
+        f"{name.replace('_', ' ')}{'?' if unsure else ''} {fused.scores[i]:.2f}"
         for name, i in zip(labels, shown, strict=True)
     ]
     above = boxes[:, 1] >= round(1.8 * unit)
-    for place, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
+    for position, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
         annotator = sv.RichLabelAnnotator(
             color=palette,
             text_color=inks,
             font_path=font_file(),
             font_size=unit,
             text_padding=max(3, unit // 4),
-            text_position=place,
+            text_position=position,
             smart_position=True,  # moves labels apart and keeps them inside the picture
         )
         if len(rows):
             placed = sv.Detections(boxes[rows], class_id=rows)
-            picture = annotator.annotate(picture, placed, labels=[words[row] for row in rows])
+            picture = annotator.annotate(picture, placed, labels=[texts[row] for row in rows])
     return picture
 
 
 def _inside(boxes: FloatArray, picture: Image) -> FloatArray:
-    """Boxes whose lines lie inside the picture: the right edge ``x2`` is the pixel before it."""
+    """Boxes clipped so that their lines lie inside the picture; the last pixel column is at width - 1."""
     limit = np.array([picture.width, picture.height, picture.width, picture.height], dtype=np.float32) - 1
     return np.clip(boxes, 0, limit).astype(np.float32)
 
@@ -195,7 +182,7 @@ def _dashed(draw: ImageDraw, box: FloatArray, unit: int) -> None:
 
 
 def _with_heat(picture: Image, heat: FloatArray) -> Image:
-    """The slice with the map over it: the hotter, the less the slice shows through, up to six tenths."""
+    """The slice with the heatmap over it, whose opacity grows with its value, up to 0.6."""
     from matplotlib import colormaps
     from PIL import Image
 

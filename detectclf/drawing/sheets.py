@@ -1,4 +1,4 @@
-"""Contact sheets: many slices with their boxes on one picture, in a grid or in rows that belong together."""
+"""Contact sheets: many slices with their boxes in one picture, in a grid or in rows with a heading each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tile:
         boxes_xyxy: ``(N, 4)`` float32 pixels of ``pixels``.
         box_labels: class name of each box.
         label: class of the slice, ``None`` where it is not known.
-        caption: a line under the slice, such as its file name; cut in the middle where it is too long.
+        caption: a line under the slice, such as its file name; shortened in the middle if it is too long.
     """
 
     pixels: Pixels
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """Tiles that belong together, under one heading; ``alarm`` colours the heading, as for a leak between splits."""
+    """Tiles under one heading; ``alarm`` colours the heading, as for leakage between splits."""
 
     heading: str
     tiles: tuple[Tile, ...]
@@ -56,11 +56,11 @@ def contact_sheet(
     """All ``tiles`` in a grid, with a title above and the colours of the classes below.
 
     Args:
-        tiles: at least none; without any, the sheet says so.
+        tiles: any number, even none.
         classes: all classes of the data set, which decide the colours.
-        columns: tiles per line; by default about as many as makes the sheet 4 to 3.
+        columns: tiles per line; by default so many that the sheet is about 4 to 3.
         tile_size: longer side of each slice, pixels.
-        title: a line above.
+        title: a line above; by default the number of slices.
 
     Returns:
         An RGB picture.
@@ -73,14 +73,14 @@ def contact_sheet(
 def row_sheet(
     rows: Sequence[Row], classes: Sequence[str], *, columns: int = 6, tile_size: int = 180, title: str = ""
 ) -> Image:
-    """One heading and one line of tiles per row, such as a group of copies; tiles over ``columns`` are counted only.
+    """One heading and one line of tiles per row, such as a group of copies; the heading counts the tiles left out.
 
     Args:
-        rows: what belongs together.
+        rows: such as groups of copies.
         classes: all classes of the data set, which decide the colours.
         columns: most tiles per row.
         tile_size: longer side of each slice, pixels.
-        title: a line above.
+        title: a line above; by default the number of groups.
 
     Returns:
         An RGB picture.
@@ -90,12 +90,12 @@ def row_sheet(
         more = f"   (+ {len(row.tiles) - columns} more)" if len(row.tiles) > columns else ""
         shown.append(Row(row.heading + more, row.tiles[:columns], row.alarm))
     columns = max((len(row.tiles) for row in shown), default=1)
-    # a heading needs room, however few tiles are under it
+    # A heading needs the width of three tiles, even above one.
     return _sheet(shown, classes, max(columns, 3), tile_size, title or f"{len(rows)} groups")
 
 
 def side_by_side(sheets: Sequence[Image]) -> Image:
-    """The sheets in one RGB picture, left to right, aligned at the top; at least one."""
+    """One or more sheets in one RGB picture, left to right, aligned at the top."""
     from PIL import Image as Pillow
 
     whole = Pillow.new("RGB", (sum(s.width for s in sheets), max(s.height for s in sheets)), BACKGROUND)
@@ -107,14 +107,14 @@ def side_by_side(sheets: Sequence[Image]) -> Image:
 
 
 def tile_of(sample: Sample, pixels: Pixels, caption: str | None = None) -> Tile:
-    """``sample`` as a tile; the caption is by default its split and name, and whether its boxes are not known."""
+    """``sample`` as a tile; the default caption is split and name, with a note where its boxes are unknown."""
     if caption is None:
         caption = f"{sample.split}/{sample.name}" + ("" if sample.boxed else " · boxes unknown")
     return Tile(pixels, sample.boxes_xyxy, sample.box_labels, sample.label, caption)
 
 
 def augmented_tile(sample: Sample, pixels: Pixels, augment: DetectionAugment) -> Tile:
-    """``sample`` after one draw of ``augment``, as training would see it."""
+    """``sample`` as a tile after one random ``augment``, as training sees it."""
     numbers = np.arange(len(sample.box_labels), dtype=np.int64)
     changed, boxes, kept = augment(pixels, sample.boxes_xyxy, numbers)
     plain = tile_of(sample, pixels)
@@ -122,9 +122,9 @@ def augmented_tile(sample: Sample, pixels: Pixels, augment: DetectionAugment) ->
 
 
 def spread(dataset: Dataset, count: int, seed: int = 0) -> tuple[Sample, ...]:
-    """At most ``count`` samples, the classes taking turns, at random within a class by ``seed``; ordered by class."""
+    """At most ``count`` samples, about equally many per class, drawn at random by ``seed``; ordered by class."""
     rng = np.random.default_rng(seed)
-    order = {name: place for place, name in enumerate(dataset.classes)}
+    order = {name: number for number, name in enumerate(dataset.classes)}
     by_class: dict[str | None, list[Sample]] = {}
     for index in rng.permutation(len(dataset.samples)):
         sample = dataset.samples[index]
@@ -136,7 +136,7 @@ def spread(dataset: Dataset, count: int, seed: int = 0) -> tuple[Sample, ...]:
 
 
 def sample_tiles(samples: Sequence[Sample], augment: DetectionAugment | None = None) -> list[Tile]:
-    """Reads the slices and makes their tiles, changed by ``augment`` where it is given.
+    """The tiles of ``samples``, whose pixels are read here; with ``augment``, each is augmented once.
 
     Raises:
         DataError: a slice cannot be read.
@@ -194,7 +194,7 @@ def _draw_row(sheet: Image, draw: ImageDraw, row: Row, classes: Sequence[str], y
 
 
 def _picture(tile: Tile, classes: Sequence[str], side: int) -> Image:
-    """The slice, as large as fits into the middle of a square, with its boxes."""
+    """The slice with its boxes, resized to fit a square and centred in it."""
     from PIL import Image, ImageDraw
 
     height, width = tile.pixels.shape
@@ -207,7 +207,7 @@ def _picture(tile: Tile, classes: Sequence[str], side: int) -> Image:
     stroke = max(2, side // 120)
     for box, name in zip(tile.boxes_xyxy, tile.box_labels, strict=True):
         x1, y1, x2, y2 = (float(v) for v in box * np.float32(scale) + np.array([left, top, left, top], np.float32))
-        # round the box, so that its inside stays visible; the black line keeps it legible on bright scalp
+        # Outside the box, so that its content stays visible; the black line shows up on bright scalp.
         for grow, color in ((stroke + 1, (0, 0, 0)), (stroke, color_of(name, classes))):
             thick = stroke + 2 if color == (0, 0, 0) else stroke
             draw.rectangle((x1 - grow, y1 - grow, max(x1, x2 + grow - 1), max(y1, y2 + grow - 1)), None, color, thick)
@@ -215,7 +215,7 @@ def _picture(tile: Tile, classes: Sequence[str], side: int) -> Image:
 
 
 def _legend_lines(names: Sequence[str], text: int, width: int) -> list[list[tuple[float, str]]]:
-    """Lines of (x, class name) that fit into ``width``."""
+    """The legend: lines of (x, class name), each at most ``width`` wide."""
     lines: list[list[tuple[float, str]]] = []
     x = float(width)
     for name in names:

@@ -1,4 +1,4 @@
-"""A figure that tells a data set at a glance: classes per split, sizes of boxes, and where they lie."""
+"""A figure of a data set: slices per class and split, sizes of boxes, positions of boxes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELLS = 48  # per side of a heatmap
-_LINES = (":", "--", "-.", (0, (5, 5)))  # of the splits, where their medians are drawn
+_LINES = (":", "--", "-.", (0, (5, 5)))  # line style of each split's median
 _UNLABELLED = "(no label)"
 
 
 def stats_figure(dataset: Dataset) -> Figure:
-    """Classes per split, sizes of boxes and their positions per class, with the median of each split.
+    """Slices per class and split, sizes of boxes and positions of boxes per class, with the median of each split.
 
-    Sizes are the square root of the share of the picture that a box covers, which is comparable between pictures of
-    any resolution. A heatmap's value is the share of the class's boxes that cover the place.
+    The size of a box is the square root of the share of the picture that it covers, which does not depend on the
+    resolution. The heatmap of a class gives, for each position, the share of its boxes that cover it.
 
     Returns:
-        A matplotlib figure with its own canvas, so that nothing global is touched; ``figure.savefig(path)`` writes it.
+        A matplotlib figure with its own canvas, independent of pyplot; ``figure.savefig(path)`` writes it.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def _headline(dataset: Dataset) -> str:
 
 
 def _relative_boxes(dataset: Dataset) -> dict[str, FloatArray]:
-    """Class -> ``(N, 4)`` boxes as shares of width and height; classes without any are left out."""
+    """Class -> ``(N, 4)`` boxes as shares of width and height; classes without boxes are left out."""
     found: dict[str, list[FloatArray]] = {}
     for sample in dataset.samples:
         if sample.width < 1 or sample.height < 1:
@@ -72,19 +72,19 @@ def _relative_boxes(dataset: Dataset) -> dict[str, FloatArray]:
 
 
 def _draw_counts(axes: Axes, dataset: Dataset) -> None:
-    """Bars of slices per class, one group per split, the share of the split written on each."""
+    """Bars of slices per class, one group per split; each bar has its count and its share of the split."""
     splits, names = dataset.splits, list(dataset.classes)
     tally = Counter((s.split, s.label if s.label is not None else _UNLABELLED) for s in dataset.samples)
     if any(name == _UNLABELLED for _, name in tally):
         names.append(_UNLABELLED)
     thick = 0.8 / max(len(names), 1)
-    for place, name in enumerate(names):
-        y = np.arange(len(splits)) + (place - (len(names) - 1) / 2) * thick
+    for row, name in enumerate(names):
+        y = np.arange(len(splits)) + (row - (len(names) - 1) / 2) * thick
         values = [tally[split, name] for split in splits]
         bars = axes.barh(y, values, thick * 0.92, color=_color(name, dataset.classes), label=name)
         totals = [max(1, sum(tally[split, other] for other in names)) for split in splits]
-        words = [f" {value:,} ({value / total:.0%})" for value, total in zip(values, totals, strict=True)]
-        axes.bar_label(bars, labels=words, fontsize=8)
+        labels = [f" {value:,} ({value / total:.0%})" for value, total in zip(values, totals, strict=True)]
+        axes.bar_label(bars, labels=labels, fontsize=8)
     axes.set_yticks(range(len(splits)), splits)
     axes.invert_yaxis()
     axes.margins(x=0.22)
@@ -111,25 +111,25 @@ def _draw_sizes(
     sizes = {name: _sizes(relative) for name, relative in boxes.items()}
     edges = np.linspace(0, max(float(v.max()) for v in sizes.values()) * 1.02 + 0.1, 33).tolist()
     for name, values in sizes.items():
-        color, words = _color(name, classes), []
-        for place, (split, found) in enumerate(by_split.items()):
+        color, medians = _color(name, classes), []
+        for number, (split, found) in enumerate(by_split.items()):
             if name in found:
                 median = float(np.median(_sizes(found[name])))
-                words.append(f"{split} {median:.0f} %")
-                axes.axvline(median, color=color, linewidth=1, linestyle=_LINES[place % len(_LINES)])
+                medians.append(f"{split} {median:.0f} %")
+                axes.axvline(median, color=color, linewidth=1, linestyle=_LINES[number % len(_LINES)])
         axes.hist(values, edges, histtype="stepfilled", color=color, alpha=0.25)
-        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}: {', '.join(words)}")
+        axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=f"{name}: {', '.join(medians)}")
     axes.legend(fontsize=8, frameon=False)
 
 
 def _sizes(relative: FloatArray) -> FloatArray:
-    """Square root of the share of the picture, %."""
+    """Square root of the share of the picture that each box covers, %."""
     areas = (relative[:, 2] - relative[:, 0]) * (relative[:, 3] - relative[:, 1])
     return np.asarray(100 * np.sqrt(areas), np.float32)
 
 
 def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[str, ...]) -> None:
-    """Where the boxes of one class lie."""
+    """The heatmap of the positions of one class's boxes."""
     centres = (np.arange(CELLS) + 0.5) / CELLS
     across = (relative[:, :1] <= centres) & (centres < relative[:, 2:3])
     down = (relative[:, 1:2] <= centres) & (centres < relative[:, 3:4])
@@ -146,13 +146,13 @@ def _draw_heatmap(axes: Axes, name: str, relative: FloatArray, classes: tuple[st
 
 
 def _draw_median_boxes(axes: Axes, name: str, by_split: dict[str, dict[str, FloatArray]]) -> None:
-    """Outlines the median box of one class in each split: outlines that lie apart are splits that differ."""
+    """Outlines the median box of one class in each split, so that splits that differ can be seen."""
     from matplotlib.patches import Rectangle
 
-    for place, (split, found) in enumerate(by_split.items()):
+    for number, (split, found) in enumerate(by_split.items()):
         if name in found:
             x1, y1, x2, y2 = (float(v) for v in np.median(found[name], axis=0))
-            style = _LINES[place % len(_LINES)]
+            style = _LINES[number % len(_LINES)]
             outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linestyle=style)
             outline.set_label(f"median box, {split}")
             axes.add_patch(outline)

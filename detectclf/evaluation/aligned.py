@@ -13,7 +13,8 @@ import numpy.typing as npt
 from detectclf.errors import one_line
 from detectclf.evaluation.classification import Classified
 from detectclf.evaluation.matching import Boxes
-from detectclf.types import Dataset, FloatArray, Prediction, Sample, empty_boxes, order_classes
+from detectclf.prediction import Prediction
+from detectclf.types import Dataset, FloatArray, Sample, empty_boxes, order_classes
 
 Indices = npt.NDArray[np.intp]
 Opinion = Literal["combined", "classifier"]

@@ -37,7 +37,7 @@ from detectclf.evaluation.matching import ClassMatches, Floats, class_matches, e
 from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.tables import text_table
 from detectclf.files import atomic_write
-from detectclf.types import Prediction
+from detectclf.prediction import Prediction
 
 LEVEL = 0.05
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.matching import Floats
 from detectclf.evaluation.ranking import area_of_risk, kept_and_wrong
-from detectclf.types import FloatArray, Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import FloatArray, Sample
 
 Bools = npt.NDArray[np.bool_]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.joint import drawn_boxes, slice_outcomes
-from detectclf.types import Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import Sample
 
 KINDS: dict[str, float] = {
     "missed tumour": 5.0,

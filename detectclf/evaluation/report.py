@@ -23,7 +23,8 @@ from detectclf.evaluation.leaks import Origins, find_origins
 from detectclf.evaluation.matching import Floats
 from detectclf.evaluation.mistakes import Mistake, worst_mistakes
 from detectclf.files import atomic_write
-from detectclf.types import Dataset, Prediction
+from detectclf.prediction import Prediction
+from detectclf.types import Dataset
 from detectclf.version import __version__
 
 if TYPE_CHECKING:

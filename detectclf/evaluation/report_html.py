@@ -162,10 +162,8 @@ def _picture(mistake: Mistake) -> tuple[str | None, str | None]:
     """The drawn mistake as a data URI, or why there is none."""
     from PIL import Image
 
-    from detectclf.drawing import draw_prediction
-
     try:
-        picture = draw_prediction(mistake.prediction, truth=mistake.sample).convert("RGB")
+        picture = mistake.prediction.draw(truth=mistake.sample).convert("RGB")
     except (DetectclfError, OSError) as error:
         return None, one_line(error)
     if picture.width > _PICTURE_WIDTH:

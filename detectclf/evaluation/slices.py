@@ -11,7 +11,8 @@ import numpy as np
 
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
-from detectclf.types import FloatArray, Prediction, Sample, order_classes
+from detectclf.prediction import Prediction
+from detectclf.types import FloatArray, Sample, order_classes
 
 if TYPE_CHECKING:
     from detectclf.evaluation.report import Report

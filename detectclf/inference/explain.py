@@ -1,9 +1,7 @@
-"""Grad-CAM: where in the slice the classifier's answer comes from.
+"""Grad-CAM: which parts of a slice make the classifier predict a class.
 
-Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, as
-captum computes it. Of the two libraries that are used for this, captum (0.9, PyTorch's own, in wheels, needs NumPy of
-any version and nothing that we do not have) is the better kept; pytorch-grad-cam comes as a source archive that wants
-scikit-learn and ttach besides.
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017; captum,
+which PyTorch maintains, computes it.
 """
 
 from __future__ import annotations
@@ -25,22 +23,22 @@ if TYPE_CHECKING:
 def grad_cam(classifier: Classifier, images: Tensor, class_indices: Sequence[int]) -> FloatArray:
     """The class-activation maps ``(B, h, w)`` of the classifier's last convolution, each scaled to a maximum of 1.
 
-    The map is as coarse as that layer. It is all 0 where no part of the slice speaks for the class.
+    A map has the resolution of that layer. It is 0 everywhere where no part of the slice is evidence for the class.
 
     Args:
         classifier: in evaluation mode.
         images: ``(B, 1, S, S)`` float in [0, 1], made outside of inference mode.
-        class_indices: the class of each slice that is explained.
+        class_indices: the class to explain of each slice.
 
     Raises:
-        ModelError: the architecture has no convolution to look at.
+        ModelError: the classifier has no convolutions.
     """
     import torch
     from captum.attr import LayerGradCam
 
     if classifier.gradcam_layer is None:
         raise ModelError(
-            "this classifier has no convolutions, so there is no Grad-CAM of it",
+            "Grad-CAM needs convolutions, and this classifier has none",
             remedy="predict without --explain, or use another classifier",
         )
     target = torch.as_tensor(list(class_indices), device=images.device)
@@ -54,7 +52,7 @@ def grad_cam(classifier: Classifier, images: Tensor, class_indices: Sequence[int
 
 
 def heatmap(cam: FloatArray, inside: tuple[int, int], size: int, width: int, height: int) -> FloatArray:
-    """One coarse map ``(h, w)`` brought to the original image: ``(height, width)`` float32 in [0, 1].
+    """One class-activation map ``(h, w)``, resized to the original image: ``(height, width)`` float32 in [0, 1].
 
     Args:
         cam: from :func:`grad_cam`.
@@ -64,7 +62,7 @@ def heatmap(cam: FloatArray, inside: tuple[int, int], size: int, width: int, hei
     """
     import cv2
 
-    # First to the size of the input, so that the padding can be cut off at a pixel and not at a cell of the map.
+    # First to the size of the input, where the padding ends at a whole pixel.
     full = cv2.resize(cam, (size, size), interpolation=cv2.INTER_LINEAR)
     cut = np.ascontiguousarray(full[: inside[1], : inside[0]])
     return np.clip(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1).astype(np.float32)

@@ -1,38 +1,38 @@
-"""Fusion: what the classifier and the detector say of one slice, joined into one prediction.
+"""Fusion of the stages: class, boxes and flags of a slice from the outputs of classifier, detector and refiner.
 
-The steps, each with few numbers, all fitted on a split that neither stage was trained on (``fusion_fit.py``):
+Every step has few numbers (:class:`~detectclf.models.bundle.FusionParameters`), all fitted on slices that no stage was
+trained on (``fusion_fit.py``):
 
-1. **Calibration.** Classifier logits are divided by one temperature (Guo et al., "On Calibration of Modern Neural
-   Networks", ICML 2017), which gives log-probabilities ``log p_k``. With ``mirror`` the logits are means over the slice
-   and its mirror image. So are the detector's boxes, which are looked at once more (``mirror.py``).
-2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))`` with ``s_k`` the score of its best box
-   of that class; for the negative class ``s`` is 1 minus the best score of any tumour box.
-3. **Slice class.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: a logistic layer over the stages.
-   ``r_k`` is as ``e_k``, of the probability that the refiner gives class ``k`` at the likeliest of its places; 0 in a
-   bundle without a refiner.
-4. **Boxes.** ``s' = s^(1-g) P(class of the box)^g``, the geometric mean of both opinions; ``g`` is ``box_gamma``.
-   With a refiner the boxes at the places that it read are means of its own and the detector's (``refined_box_weight``;
-   a box of another extent than the one that was read stays), and their ``s`` the weighted geometric mean of the
-   detector's score, the refiner's quality and the probability that it gives the class (``refined_score_weights``).
-5. **One claim per place.** A slice called a tumour shows where: its best box of that class is lifted to
-   ``box_threshold``, unless it is a mere guess. Of boxes that reach the threshold and mostly cover one another,
-   whatever their class, the best stays; the others are scaled under it, so that they still count for mAP but are not
-   drawn.
-6. **Operating point.** With ``tumor_threshold`` the slice is called a tumour (the likeliest one) where
-   ``1 - P(negative)`` reaches it, else negative; without, the likeliest class is the label.
+1. **Calibration.** One temperature divides the classifier's logits (Guo et al., "On Calibration of Modern Neural
+   Networks", ICML 2017), which gives log-probabilities ``log p_k``. With ``tta``, logits are means over the slice and
+   its mirror image, and so are the detector's boxes (``tta.py``).
+2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))``, where ``s_k`` is the score of its best
+   box of that class; for the negative class, ``s`` is 1 minus the best score of any tumour box.
+3. **Class of the slice.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: logistic regression on the
+   stages. ``r_k`` is the refiner's evidence: as ``e_k``, with the refiner's highest probability of class ``k`` over its
+   proposals as ``s_k``; 0 in a bundle without a refiner.
+4. **Boxes** (``box_fusion.py``). ``s' = s^(1-g) P(class of the box)^g``: the geometric mean of the box's score and the
+   slice's probability of that class; ``g`` is ``box_gamma``. With a refiner, each box is first averaged with its
+   refined box (``refined_box_weight``), and ``s`` becomes the weighted geometric mean of the detector's score, the
+   refiner's quality and the refiner's probability of the class (``refined_score_weights``).
+5. **One box per lesion.** On a slice that is classified as a tumour, the best box of that class is raised to
+   ``box_threshold``, unless its score is very low. Of boxes that reach the threshold and mostly cover one another,
+   whatever their class, only the best keeps its score; the others are scaled below the threshold, where mAP still
+   counts them and no picture shows them.
+6. **Operating point.** With ``tumor_threshold``, the label is the most probable tumour class where ``1 - P(negative)``
+   reaches that threshold, else the negative class. Without it, the label is the most probable class.
+7. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
+   no box that reaches the threshold, and a flag.
 
-7. **Other pictures.** One that is unlike every known slice (``novelty.py``) is called negative (where
-   there is a negative class), shows no box and is flagged.
-
-Boxes and class of one prediction agree: on a slice called negative every tumour box stays under ``box_threshold``;
-where the slice is called a tumour and the detector's best box has another tumour class, that box is also given out
-with the slice's class, since detectors of few slices find the place more reliably than they name the kind.
+Class and boxes of a prediction agree. On a negative slice every tumour box stays below ``box_threshold``. Where the
+label is a tumour and the detector's best box has another tumour class, a copy of that box gets the label's class:
+detectors trained on few slices locate a tumour more reliably than they classify it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -40,19 +40,21 @@ import numpy.typing as npt
 from detectclf.errors import ModelError
 from detectclf.inference.box_fusion import fuse_boxes
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import NOT_A_BRAIN_MRI, FloatArray, Prediction, RefinedProposals, StageOutputs
-
-Doubles = npt.NDArray[np.float64]
+from detectclf.types import (
+    CLASS_BOX_CONFLICT,
+    LOW_CONFIDENCE,
+    NOT_A_BRAIN_MRI,
+    TUMOR_WITHOUT_BOX,
+    Doubles,
+    FloatArray,
+    FusedOutputs,
+    RefinedProposals,
+    StageOutputs,
+    StagePredictions,
+)
 
 SCORE_FLOOR = 0.01
-"""Scores enter the evidence clipped to [0.01, 0.99]: a detector's 0.9999 is not worth ten times its 0.99."""
-
-CLASS_BOX_CONFLICT = "class_box_conflict"
-"""The detector alone claims a tumour of another class than the slice's."""
-LOW_CONFIDENCE = "low_confidence"
-"""The probability of the slice's class is under ``low_confidence``."""
-TUMOR_WITHOUT_BOX = "tumor_without_box"
-"""The slice is called a tumour, and no box of a tumour reaches ``box_threshold``."""
+"""Scores are clipped to [0.01, 0.99] before they become evidence: 0.9999 is not worth twice as much as 0.99."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class FusionClasses:
     Attributes:
         classes: of the slice, in the order of the classifier's logits and of every probability vector.
         negative: the class that means "no tumour", or ``None``.
-        detector_classes: what the detector can call a box; holds ``negative`` with ``negative_boxes: keep``.
+        detector_classes: of the detector's boxes; with ``negative_boxes: keep`` the negative class is one of them.
     """
 
     classes: tuple[str, ...]
@@ -71,7 +73,7 @@ class FusionClasses:
 
 
 def default_fusion(classes: Sequence[str]) -> FusionParameters:
-    """Parameters for two runs used without a bundle: not calibrated, the detector as a mild second opinion."""
+    """Parameters for runs that are not bundled: no calibration, and a small weight for the detector's evidence."""
     return FusionParameters(
         temperature=1.0,
         class_weight=1.0,
@@ -105,8 +107,8 @@ def log_probabilities(logits: FloatArray, temperature: float) -> Doubles:
 def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
     """Log-odds ``(K,)`` of each class by the detector alone.
 
-    A class that the detector does not know gets 0, which speaks neither for nor against it. Where the detector has
-    boxes of the negative class, the negative's evidence is the mean of "no tumour box" and "a box of the negative".
+    A class that the detector does not know gets 0, which is evidence neither for nor against it. For a detector with
+    boxes of the negative class, the evidence for that class is the mean of two: its best box, and no tumour box.
     """
     best = best_scores(outputs)
     evidence = {c: _log_odds(best.get(c, 0.0)) for c in names.detector_classes if c in names.classes}
@@ -119,7 +121,11 @@ def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
 
 
 def refiner_evidence(refined: RefinedProposals, names: FusionClasses) -> Doubles:
-    """Log-odds ``(K,)`` of each class by the refiner: a tumour at the likeliest of the places, or none anywhere."""
+    """Log-odds ``(K,)`` of each class by the refiner: of its most probable proposal, or of no tumour in any proposal.
+
+    Raises:
+        ModelError: an output of the refiner is not finite.
+    """
     if not all(np.isfinite(part).all() for part in (refined.boxes_xyxy, refined.quality, refined.class_probabilities)):
         raise ModelError("the refiner's output is not finite", remedy="train the refiner again")
     best = refined.class_probabilities.max(axis=0, initial=0.0)
@@ -131,7 +137,7 @@ def refiner_evidence(refined: RefinedProposals, names: FusionClasses) -> Doubles
 
 
 def best_scores(outputs: StageOutputs) -> dict[str, float]:
-    """Score of the detector's best box of each class that it has a box of."""
+    """Class -> score of the detector's best box of that class; classes without a box are left out."""
     best: dict[str, float] = {}
     for label, score in zip(outputs.box_labels, outputs.scores, strict=True):
         best[label] = max(best.get(label, 0.0), float(score))
@@ -144,11 +150,15 @@ def _log_odds(score: float) -> float:
 
 
 def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses) -> Doubles:
-    """Probabilities ``(K,)`` of the slice's class by both stages, summing to 1."""
+    """Probabilities ``(K,)`` of the slice's class by all stages, summing to 1.
+
+    Raises:
+        ModelError: parameters, outputs and names have different classes, or an output is not finite.
+    """
     if len(parameters.bias) != len(names.classes) or outputs.classifier_logits.shape != (len(names.classes),):
         raise ModelError(
-            f"fusion is for {len(parameters.bias)} classes, the classifier gives "
-            f"{outputs.classifier_logits.shape[-1]}, the bundle names {len(names.classes)}",
+            f"the fusion has {len(parameters.bias)} classes, the classifier "
+            f"{outputs.classifier_logits.shape[-1]}, the bundle {len(names.classes)}",
             remedy="bundle the two runs again",
         )
     log_p = log_probabilities(outputs.classifier_logits, parameters.temperature)
@@ -160,7 +170,7 @@ def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, nam
 
 
 def choose_label(probabilities: Doubles, parameters: FusionParameters, names: FusionClasses) -> str:
-    """The slice's class under the operating point."""
+    """The slice's class at the operating point."""
     likeliest = names.classes[int(probabilities.argmax())]
     if parameters.tumor_threshold is None or names.negative not in names.classes or len(names.classes) < 2:
         return likeliest
@@ -172,10 +182,10 @@ def choose_label(probabilities: Doubles, parameters: FusionParameters, names: Fu
 
 
 def detector_label(outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses) -> str | None:
-    """The class that the detector alone gives the slice.
+    """The slice's class by the detector alone.
 
-    That of its best tumour box where it reaches ``box_threshold``, else the negative class. Without a negative
-    class it is that of the best box at any score, and ``None`` without a box.
+    It is the class of the best tumour box where that box reaches ``box_threshold``, else the negative class. Without a
+    negative class it is the class of the best box whatever its score, and ``None`` where there is no box.
     """
     tumors = {name: score for name, score in best_scores(outputs).items() if name != names.negative}
     best = max(tumors, key=lambda name: tumors[name], default=None)
@@ -185,25 +195,19 @@ def detector_label(outputs: StageOutputs, parameters: FusionParameters, names: F
 
 
 def fuse(
-    outputs: StageOutputs,
-    parameters: FusionParameters,
-    names: FusionClasses,
-    *,
-    width: int,
-    height: int,
-    out_of_distribution: bool = False,
-) -> Prediction:
-    """One slice's prediction from what the two stages said of it; image name and model are the caller's to add.
+    outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses, *, out_of_distribution: bool = False
+) -> FusedOutputs:
+    """Fuses the outputs of the stages for one slice.
 
     Args:
-        outputs: the stages before fusion, boxes inside the image.
+        outputs: of the stages, boxes inside the image.
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
-        width, height: pixels of the original image.
-        out_of_distribution: the picture is no brain MRI: no tumour is claimed, and it is flagged.
+        out_of_distribution: whether the picture is not a brain MRI: it gets a flag, the negative class, where there
+            is one, and no tumour box that reaches the threshold.
 
     Raises:
-        ModelError: the parameters are for other classes, or a stage gave a figure that is not finite.
+        ModelError: the parameters are for other classes, or an output of a stage is not finite.
     """
     fused = fused_probabilities(outputs, parameters, names)
     probabilities = dict(zip(names.classes, map(float, fused), strict=True))
@@ -213,37 +217,27 @@ def fuse(
     boxes, box_labels, scores = fuse_boxes(
         outputs, label, probabilities, parameters, names.negative, out_of_distribution=out_of_distribution
     )
-    alone = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
-    claim = detector_label(outputs, parameters, names)
-    prediction = Prediction(
-        image="",
+    calibrated = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
+    alone = StagePredictions(
+        outputs,
+        dict(zip(names.classes, map(float, calibrated), strict=True)),
+        detector_label(outputs, parameters, names),
+    )
+    drawn = {name for name, score in zip(box_labels, scores, strict=True) if score >= parameters.box_threshold}
+    flags = [
+        (CLASS_BOX_CONFLICT, alone.detector_label not in (None, names.negative, label)),
+        (LOW_CONFIDENCE, probabilities[label] < parameters.low_confidence),
+        (TUMOR_WITHOUT_BOX, label != names.negative and drawn <= {names.negative}),
+    ]
+    if out_of_distribution:
+        flags = [(NOT_A_BRAIN_MRI, True)]  # alone: the other flags mean nothing for such a picture
+    return FusedOutputs(
         label=label,
         probabilities=probabilities,
         boxes_xyxy=boxes,
         box_labels=box_labels,
         scores=scores,
-        width=width,
-        height=height,
-        stages=outputs,
-        classifier_probabilities=dict(zip(names.classes, map(float, alone), strict=True)),
-        detector_label=claim,
         box_threshold=parameters.box_threshold,
+        flags=tuple(flag for flag, raised in flags if raised),
+        before_fusion=alone,
     )
-    # Of a picture of something else, what the stages make of it is of no account.
-    flags = (NOT_A_BRAIN_MRI,) if out_of_distribution else _flags(prediction, claim, parameters, names.negative)
-    return replace(prediction, flags=flags)
-
-
-def _flags(
-    prediction: Prediction, claim: str | None, parameters: FusionParameters, negative: str | None
-) -> tuple[str, ...]:
-    flags = []
-    if claim not in (None, negative, prediction.label):
-        flags.append(CLASS_BOX_CONFLICT)
-    if prediction.confidence is not None and prediction.confidence < parameters.low_confidence:
-        flags.append(LOW_CONFIDENCE)
-    shown = zip(prediction.box_labels, prediction.scores, strict=True)
-    boxed = any(name != negative and score >= parameters.box_threshold for name, score in shown)
-    if prediction.label != negative and not boxed:
-        flags.append(TUMOR_WITHOUT_BOX)
-    return tuple(flags)

@@ -1,8 +1,8 @@
-"""Fitting the numbers of fusion on a split that neither stage was trained on.
+"""Fits the parameters of fusion on slices that no stage was trained on.
 
-Few numbers are fitted (a temperature, two weights, one offset per class, one exponent, one threshold), each drawn by
-a Gaussian prior to the value that means "trust the calibrated classifier": so the fit stays finite and mild on a tiny
-split, with a class absent from it, or where the classes separate perfectly.
+The parameters are few: a temperature, a weight per stage, an offset per class, an exponent, a threshold. A Gaussian
+prior pulls each towards the value at which the calibrated classifier decides alone. So the fit stays finite on a tiny
+split, on a split without some class, and where the classes separate perfectly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import (
-    Doubles,
     FusionClasses,
     default_fusion,
     detector_evidence,
@@ -27,32 +26,32 @@ from detectclf.inference.fusion import (
     refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import Prediction, StageOutputs
+from detectclf.types import Doubles, FusedOutputs, StageOutputs
 
-BoxScorer = Callable[[Sequence[Prediction]], float | None]
-"""Figure of merit of fused predictions (in the order of the outputs), higher is better, such as mAP."""
+BoxScorer = Callable[[Sequence[FusedOutputs]], float | None]
+"""Metric of fused outputs, in the order of the slices, such as mAP; higher is better; ``None`` where undefined."""
 
 GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
-"""Candidates of ``box_gamma``. Beyond 0.5 the class counts for more than the box: on a slice of sure class 0.8 makes
-0.55 of a stray box of 0.05, which would be drawn, and buys no mAP (docs/log.md)."""
+"""Candidates for ``box_gamma``. Above 0.5 the class weighs more than the box: on a slice with a class probability of 1,
+0.8 raises a stray box from 0.05 to 0.55, so that it is drawn, and mAP gains nothing (docs/log.md)."""
 
-REFINER_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
-"""Candidates of ``refined_score_weights``, all quarters that sum to 1."""
+SCORE_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
+"""Candidates for ``refined_score_weights``: all multiples of a quarter that sum to 1."""
 
-REFINER_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Candidates of ``refined_box_weight``."""
+BOX_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates for ``refined_box_weight``."""
 
-FIRST_REFINER_CHOICE = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
-"""``tta`` -> the ``refined_box_weight`` and ``refined_score_weights`` that did best on real slices (docs/log.md), kept
-where no other is clearly better: boxes that were refined with test-time augmentation are means of eight predictions, to
-which the refiner adds less."""
+DEFAULT_WEIGHTS = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
+"""``tta`` -> the ``refined_box_weight`` and ``refined_score_weights`` that were best on real slices (docs/log.md), kept
+unless other weights are clearly better. With test-time augmentation a box is the mean of eight predictions already, and
+the refiner improves it less."""
 
-# Standard deviations of the priors. Weights and offsets rarely leave them on splits of hundreds of slices.
+# Standard deviations of the priors. On a split of hundreds of slices, fitted values rarely lie further out.
 _SD_LOG_TEMPERATURE = 1.0
 _SD_WEIGHT = 1.0
 _SD_BIAS = 1.0
 _NOISE, _NOISE_SLICES = 0.004, 2000
-"""About a standard error of the difference in mAP between two fusions, on so many real slices."""
+"""Approximate standard error of the difference in mAP between two fusions, and the real slices it was measured on."""
 
 
 def fit_fusion(
@@ -61,27 +60,25 @@ def fit_fusion(
     names: FusionClasses,
     config: BundleConfig,
     *,
-    sizes: Sequence[tuple[int, int]] | None = None,
     box_scorer: BoxScorer | None = None,
 ) -> FusionParameters:
-    """Fits temperature, fusion weights, box exponent and operating point.
+    """Fits temperature, weights of the stages, weights of the boxes and operating point.
 
     Args:
-        outputs: what the stages said of each slice of the split.
+        outputs: of the stages, one per slice of the split.
         truths: the class of each slice, one of ``names.classes``.
         names: the class names of the bundle.
-        config: thresholds and the operating point asked for.
-        sizes: ``(width, height)`` of each slice; only handed on to the predictions that ``box_scorer`` is given.
-        box_scorer: chooses ``box_gamma``; without it the default is kept.
+        config: thresholds and the target of the operating point.
+        box_scorer: metric that the weights of the boxes maximise; without it they keep their defaults.
 
     Raises:
-        DataError: no slices, a class that is not one of the bundle's, or a split without the slices that the
-            operating point is set on.
-        ConfigError: an operating point without a negative class, or two of them.
+        DataError: there are no slices, one has a class that is not the bundle's, or the operating point needs tumour
+            slices or healthy slices and there are none.
+        ConfigError: an operating point is set twice, or there is no negative class.
     """
     if not outputs or len(outputs) != len(truths):
         raise DataError(
-            f"{len(outputs)} slices with {len(truths)} known classes to fit the fusion on",
+            f"the fusion cannot be fitted on {len(outputs)} slices with {len(truths)} known classes",
             remedy="bundle on a split with labelled slices",
         )
     unknown = sorted(set(truths) - set(names.classes))
@@ -101,12 +98,12 @@ def fit_fusion(
     parameters = _fit_weights(outputs, index, parameters, names)
     parameters = _set_operating_point(outputs, truths, parameters, names, config)
     if box_scorer is not None:
-        parameters = _choose_box_weights(outputs, parameters, names, sizes, box_scorer)
+        parameters = _choose_box_weights(outputs, parameters, names, box_scorer)
     return parameters
 
 
 def fit_temperature(outputs: Sequence[StageOutputs], truth_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
-    """The temperature in [0.05, 20] of least negative log-likelihood, under a log-normal prior round 1."""
+    """The temperature in [0.05, 20] of least negative log-likelihood, with a log-normal prior around 1."""
     from scipy.optimize import minimize_scalar
 
     logits = np.stack([o.classifier_logits for o in outputs])
@@ -130,24 +127,24 @@ def _fit_weights(
     from scipy.optimize import minimize
 
     log_p = log_probabilities(np.stack([o.classifier_logits for o in outputs]), parameters.temperature)
-    opinions = [log_p, np.stack([detector_evidence(o, names) for o in outputs])]
+    evidence = [log_p, np.stack([detector_evidence(o, names) for o in outputs])]
     if any(o.refined is not None for o in outputs):
-        nothing = np.zeros(len(names.classes))
-        opinions.append(np.stack([refiner_evidence(o.refined, names) if o.refined else nothing for o in outputs]))
-    stages = len(opinions)
+        none = np.zeros(len(names.classes))
+        evidence.append(np.stack([refiner_evidence(o.refined, names) if o.refined else none for o in outputs]))
+    stages = len(evidence)
     truth = np.eye(len(names.classes))[truth_index]
     start = np.array([1.0, *np.zeros(stages - 1 + len(names.classes))])
     spread = np.array([*np.full(stages, _SD_WEIGHT), *np.full(len(names.classes), _SD_BIAS)])
 
     def cost(values: Doubles) -> tuple[float, Doubles]:
-        fused = sum(weight * opinion for weight, opinion in zip(values, opinions, strict=False))
+        fused = sum(weight * each for weight, each in zip(values, evidence, strict=False))
         log_q = log_softmax(fused + values[stages:])
         pull = (values - start) / spread
         residual = np.exp(log_q) - truth
-        gradient = np.array([*((residual * opinion).sum() for opinion in opinions), *residual.sum(axis=0)])
+        gradient = np.array([*((residual * each).sum() for each in evidence), *residual.sum(axis=0)])
         return float(-(truth * log_q).sum() + 0.5 * (pull**2).sum()), gradient + pull / spread
 
-    # No stage may count against its own word.
+    # No negative weights: evidence for a class must not make the class less probable.
     bounds = [*[(0.0, 5.0)] * stages, *[(None, None)] * len(names.classes)]
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights, bias = [float(v) for v in found.x[:stages]], tuple(float(v) for v in found.x[stages:])
@@ -189,15 +186,15 @@ def tumor_threshold(
     sensitivity: float | None,
     max_false_alarm_rate: float | None,
 ) -> float:
-    """The threshold on P(tumour) that meets the target on these slices and wastes nothing.
+    """The threshold on P(tumour) that meets the target on these slices at the least cost.
 
-    With ``sensitivity`` as many healthy slices as can be lie below it while at least that share of the tumour slices
-    reaches it; else as many tumour slices as can be reach it while at most ``max_false_alarm_rate`` of the healthy ones
-    do. All thresholds between two neighbouring slices do the same here; the middle is taken, since one on the edge
-    misses the next slice that is a hair less sure, or the same slice on another device.
+    With ``sensitivity``, at least that share of the tumour slices reaches the threshold, and as few healthy slices as
+    possible do. Otherwise at most ``max_false_alarm_rate`` of the healthy slices reach it, and as many tumour slices as
+    possible do. All thresholds between the probabilities of two neighbouring slices have the same result; the middle is
+    taken, since a threshold equal to a slice's probability would miss that slice on another device.
 
     Raises:
-        DataError: no slices of the kind that the target is about.
+        DataError: there are no tumour slices for a sensitivity, or no healthy ones for a false-alarm rate.
     """
     kind = is_tumor if sensitivity is not None else ~is_tumor
     values = np.sort(tumor_probability[kind])[::-1]
@@ -222,7 +219,7 @@ def tumor_threshold(
 
 
 def _middle(low: float, high: float) -> float:
-    """Between ``low``, which must not reach it, and ``high``, which must."""
+    """The middle of ``low``, which must lie below the threshold, and ``high``, which must reach it."""
     middle = low + (high - low) / 2
     return middle if middle > low else high
 
@@ -231,22 +228,19 @@ def _choose_box_weights(
     outputs: Sequence[StageOutputs],
     parameters: FusionParameters,
     names: FusionClasses,
-    sizes: Sequence[tuple[int, int]] | None,
     box_scorer: BoxScorer,
 ) -> FusionParameters:
-    """The ``box_gamma`` of the best score; with a refiner first ``refined_box_weight``, then ``refined_score_weights``.
+    """``box_gamma`` by ``box_scorer``; with a refiner first ``refined_box_weight``, then ``refined_score_weights``.
 
-    The first candidate that is about as good as the best one is taken (the rule of one standard error, Breiman et al.
-    1984), the default where no score exists. The best one itself would be a choice of the noise; and fusions that are
-    fitted on other slices would give scores of other scales, which no figure over all of them survives.
+    The first candidate within one standard error of the best is taken (Breiman et al. 1984), and the default where the
+    metric is undefined. The best candidate itself would often be chosen by noise. Fusions of different folds would then
+    differ, and the scores of their boxes could not be ranked together.
     """
-    frames = sizes or [(0, 0)] * len(outputs)
 
     def best_of(candidates: Sequence[FusionParameters]) -> FusionParameters:
         scores = []
         for candidate in candidates:
-            fused = [fuse(o, candidate, names, width=w, height=h) for o, (w, h) in zip(outputs, frames, strict=True)]
-            score = box_scorer(fused)
+            score = box_scorer([fuse(each, candidate, names) for each in outputs])
             if score is None:
                 return parameters
             scores.append(score)
@@ -254,12 +248,11 @@ def _choose_box_weights(
         return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]
 
     if any(o.refined is not None for o in outputs):
-        first_mix, first_weights = FIRST_REFINER_CHOICE[parameters.tta]
-        parameters = replace(parameters, refined_box_weight=first_mix, refined_score_weights=first_weights)
-        mixes, all_weights = (
-            dict.fromkeys((first_mix, *REFINER_MIXES)),
-            dict.fromkeys((first_weights, *REFINER_WEIGHTS)),
-        )
-        parameters = best_of([replace(parameters, refined_box_weight=mix) for mix in mixes])
-        parameters = best_of([replace(parameters, refined_score_weights=weights) for weights in all_weights])
+        box_weight, score_weights = DEFAULT_WEIGHTS[parameters.tta]
+        parameters = replace(parameters, refined_box_weight=box_weight, refined_score_weights=score_weights)
+        # The default comes first, so that it wins where it is about as good as the best.
+        box_weights = dict.fromkeys((box_weight, *BOX_WEIGHTS))
+        parameters = best_of([replace(parameters, refined_box_weight=each) for each in box_weights])
+        all_score_weights = dict.fromkeys((score_weights, *SCORE_WEIGHTS))
+        parameters = best_of([replace(parameters, refined_score_weights=each) for each in all_score_weights])
     return best_of([replace(parameters, box_gamma=gamma) for gamma in GAMMAS])

@@ -1,9 +1,10 @@
-"""Is this a brain MRI at all? The distance of a picture's features to those of known slices.
+"""Out-of-distribution (OOD) detection: is this picture a brain MRI at all?
 
-Features are the mean and standard deviation over the picture of each channel of the detector's stride-16 maps; the
-distance is Mahalanobis' to all known slices (Lee et al., "A simple unified framework for detecting out-of-distribution
-samples", NeurIPS 2018). Softmax scores are sure of photographs too, and so are distances in the classifier's last
-features, which keep only what tells the classes apart: they caught 62 % of the pictures that these catch (docs/log.md).
+A picture is out of distribution where its features are far from those of the training slices by Mahalanobis distance
+(Lee et al., "A simple unified framework for detecting out-of-distribution samples", NeurIPS 2018). Features are mean
+and standard deviation of each channel of the detector's stride-16 maps over the picture. Softmax scores do not do: they
+are high on photographs too. Nor do the classifier's last features, which keep only what separates the classes: with
+them, 62 % of the pictures were detected that these features detect (docs/log.md).
 """
 
 from __future__ import annotations
@@ -14,34 +15,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.models.knowledge import OODStatistics
-from detectclf.types import FloatArray
+from detectclf.types import Doubles, FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
 
-Doubles = npt.NDArray[np.float64]
-
 SHRINKAGE = 0.2
-"""Weight of the diagonal in the covariance: hundreds of channels from some thousand slices are noisy."""
-KNOWN_SHARE = 0.995
-"""Share of known slices that lie within the threshold before the margin."""
+"""Weight of the diagonal in the covariance: an estimate for hundreds of channels from about 1000 slices is noisy."""
+INLIER_SHARE = 0.995
+"""Share of the training slices that lie within the threshold before the margin."""
 MARGIN = 1.1
-"""Factor on the threshold: new slices lie further out than those that a detector was trained on, docs/log.md."""
-PARTS = 5
-"""Parts of the known slices, each measured by the mean and covariance of the others."""
-FEWEST = 40
-"""Source slices without which nothing is said."""
+"""Factor on the threshold: new slices lie further out than those that the detector was trained on (docs/log.md)."""
+FOLDS = 5
+"""Cross-validation folds for the threshold."""
+FEWEST_SLICES = 40
+"""Source slices that a fit needs."""
 
 
 class MapStatistics:
-    """Keeps mean and standard deviation of a detector's middle maps while a batch passes: ``with`` around its forward.
+    """Context manager around a detector's forward pass, which keeps the statistics of its stride-16 feature maps.
 
     Args:
-        backbone: the detector's, giving its maps as a list or as a dict in order.
+        backbone: of the detector; gives its maps as a list, or as a dict in order.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -61,54 +59,54 @@ class MapStatistics:
         import torch
 
         if threading.get_ident() != self._thread:
-            return  # another thread's batch passes through the same model
+            return  # a batch of another thread, on the same network
         maps = list(outputs.values()) if isinstance(outputs, dict) else list(outputs)
         middle = maps[len(maps) // 2].float()
         self._last = torch.cat([middle.mean(dim=(2, 3)), middle.std(dim=(2, 3))], dim=1)
 
     def rows(self) -> FloatArray:
-        """``(B, D)`` float32 of the batch that passed."""
+        """``(B, D)`` float32: for each picture of the batch the means, then the standard deviations."""
         assert self._last is not None
         return np.asarray(self._last.cpu().numpy(), dtype=np.float32)
 
 
 def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
-    """Distance ``(B,)`` of each row of ``features`` ``(B, D)`` to the known slices, in standard deviations."""
+    """Mahalanobis distance ``(B,)`` of each row of ``features`` ``(B, D)`` to the training slices."""
     centred = features.astype(np.float64) - ood.mean
     return np.asarray(np.linalg.norm(centred @ ood.whitening.astype(np.float64), axis=1))
 
 
 def is_out_of_distribution(ood: OODStatistics, features: FloatArray) -> bool:
-    """Whether the picture of ``features`` ``(D,)`` is no brain MRI as far as is known."""
+    """Whether a picture with ``features`` ``(D,)`` is out of distribution, that is, not a brain MRI."""
     return bool(distances(ood, features[None])[0] > ood.threshold)
 
 
 def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
-    """Learns what known slices look like.
+    """Fits the statistics of brain-MRI slices and the threshold.
 
     Args:
-        features: ``(N, D)`` of slices that are brain MRIs.
-        groups: source group of each: copies of one slice count once.
+        features: ``(N, D)`` of brain-MRI slices.
+        groups: source group of each; copies of one slice count once.
 
     Returns:
-        ``None`` where there are too few source slices to say.
+        ``None`` where there are fewer source slices than ``FEWEST_SLICES``.
     """
     _, first = np.unique(np.asarray(groups), return_index=True)
-    if len(first) < FEWEST:
+    if len(first) < FEWEST_SLICES:
         return None
     values = features[np.sort(first)].astype(np.float64)
-    # Each part against the others: a covariance of few slices lies closer to these than to any new one.
-    part = np.arange(len(values)) % PARTS
-    unseen = [distances(_gaussian(values[part != k]), values[part == k].astype(np.float32)) for k in range(PARTS)]
-    edge = float(np.quantile(np.concatenate(unseen), KNOWN_SHARE))
+    # Cross-validated: a slice is closer to a covariance that it is part of than any new slice is.
+    fold = np.arange(len(values)) % FOLDS
+    held_out = [distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32)) for k in range(FOLDS)]
+    edge = float(np.quantile(np.concatenate(held_out), INLIER_SHARE))
     return replace(_gaussian(values), threshold=edge * MARGIN)
 
 
 def _gaussian(values: Doubles) -> OODStatistics:
-    """Mean and whitening of ``(N, D)`` rows, without a threshold."""
+    """Mean and whitening of ``(N, D)`` rows, with a threshold of 0."""
     mean, covariance = values.mean(axis=0), np.cov(values.T)
     spread = np.diag(covariance)
-    # A channel that never changes would make every other picture infinitely far: a floor of a thousandth of the mean.
+    # A channel that is constant over the slices would put every other picture infinitely far away.
     floor = 1e-3 * spread.mean() + 1e-12
     shrunk = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * spread + floor)
     whitening = np.linalg.inv(np.linalg.cholesky(shrunk)).T

@@ -1,4 +1,4 @@
-"""The stages over many slices: decoded once, ahead of the models, batched, fused."""
+"""Prediction of many pictures: threads decode them ahead of the networks, which see batches; the outputs are fused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,8 @@ from detectclf.inference.ood import MapStatistics, is_out_of_distribution
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.refine import ProposalRefiner
 from detectclf.inference.sources import ImageSource
-from detectclf.types import FloatArray, Pixels, Prediction, StageOutputs
+from detectclf.prediction import Prediction
+from detectclf.types import FloatArray, FusedOutputs, Pixels, StageOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,19 +32,18 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """Both stages of a bundle on one device.
+    """All stages of a bundle on one device.
 
     Args:
-        bundle: the models with their fusion; they are moved to the device.
+        bundle: the networks with their fusion; the networks are moved to the device.
         config: batch size and device.
 
     Raises:
-        ModelError: detector and classifier name classes that do not go together.
-        DeviceError: the device is not there.
+        ModelError: the stages were trained on different classes.
+        DeviceError: the device does not exist.
     """
 
     def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
-
         from detectclf.models.device import resolve_device
         from detectclf.models.memory import keep_freed_memory
 
@@ -61,16 +60,16 @@ class Predictor:
         self.device = resolve_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        # The bundle keeps its networks as they are saved, and as Grad-CAM wants them; these are copies.
+        # Copies: the networks of the bundle stay as they were saved, which Grad-CAM needs.
         self._detector = self._fast_detector(bundle.detector)
         self._classifier = self._fast(bundle.classifier, 1, bundle.classifier.input_size)
-        self._reader = None
+        self._refiner = None
         if bundle.refiner is not None:
             refiner = self._fast(bundle.refiner, 1, bundle.refiner.input_size)
-            self._reader = ProposalRefiner(refiner, self._refined_classes(), self.device)
+            self._refiner = ProposalRefiner(refiner, self._refined_classes(), self.device)
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
-        """A copy of ``network`` on the device, as fast as it goes."""
+        """A faster copy of ``network``, on the device."""
         import torch
 
         from detectclf.models.fuse_conv_bn import fuse_conv_bn
@@ -80,7 +79,7 @@ class Predictor:
         return fast.to(memory_format=torch.channels_last)
 
     def _fast_detector(self, detector: Detector) -> Detector:
-        """The same of a detector; its heads have next to nothing to fold."""
+        """A faster copy of ``detector``; only its backbone has enough batch norms for fusing to pay."""
         import copy
 
         import torch
@@ -94,7 +93,7 @@ class Predictor:
         tumors = {name for name in self.names.detector_classes if name != self.names.negative}
         if set(refined) != tumors:
             raise ModelError(
-                f"the refiner reads {', '.join(refined)}, the detector finds {', '.join(sorted(tumors))}",
+                f"the refiner has the classes {', '.join(refined)}, the detector {', '.join(sorted(tumors))}",
                 remedy="train both on data with the same classes",
             )
         return refined
@@ -105,10 +104,12 @@ class Predictor:
         return f"{self.bundle.name} {self.bundle.version}"
 
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
-        """Both stages on one image.
+        """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
 
         Raises:
-            DataError, UnsafeError: the image cannot be read, or is refused.
+            DataError: the picture cannot be read.
+            UnsafeError: the picture is refused as unsafe.
+            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
         """
         prepared = self._prepare(image)
         if isinstance(prepared, UndecodedInput):
@@ -118,33 +119,35 @@ class Predictor:
     def predict_many(
         self, inputs: Iterable[ImageSource], *, batch_size: int | None = None, explain: bool = False
     ) -> Iterator[Prediction]:
-        """Both stages on many images, in their order; an unreadable one gives a prediction with ``error`` set.
+        """The predictions of many pictures, in order; one that cannot be read gives a prediction with ``error`` set.
 
         Args:
             inputs: files, slices of files, samples, arrays or PIL images; read lazily.
-            batch_size: slices per forward pass; by default that of the settings.
-            explain: also compute the Grad-CAM of the slice's class.
+            batch_size: pictures per forward pass; by default as configured.
+            explain: whether to compute the Grad-CAM of each slice's class.
 
         Raises:
-            ModelError: a map is asked for and the classifier has none.
+            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
         """
         for batch in self._batches(inputs, batch_size or self.config.batch_size):
             yield from self._predict_batch(batch, explain)
 
     def raw_many(self, samples: Iterable[ImageSource], *, batch_size: int | None = None) -> Iterator[StageOutputs]:
-        """What the two stages say of each image before fusion, in their order.
+        """The outputs of the stages for each picture, before fusion, in order.
 
         Raises:
-            DataError, UnsafeError: an image cannot be read; figures and fits must not leave it out silently.
+            DataError, UnsafeError: a picture cannot be read; a fit must not leave it out silently.
         """
         for batch in self._readable(samples, batch_size or self.config.batch_size):
             yield from self._run_stages(batch)
 
     def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
-        """``(N, D)`` statistics of the detector's maps, as in :attr:`StageOutputs.features`; the detector alone runs.
+        """``(N, D)`` statistics of the detector's feature maps, as in :attr:`StageOutputs.features`.
+
+        Only the detector runs.
 
         Raises:
-            DataError, UnsafeError: an image cannot be read.
+            DataError, UnsafeError: a picture cannot be read.
         """
         import torch
 
@@ -156,7 +159,7 @@ class Predictor:
         return np.concatenate(rows)
 
     def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput]]:
-        """Batches of slices; raises the error of the first one that cannot be read."""
+        """Batches of decoded pictures; raises the error of the first one that cannot be read."""
         for batch in self._batches(samples, size):
             for prepared in batch:
                 if isinstance(prepared, UndecodedInput):
@@ -164,10 +167,10 @@ class Predictor:
             yield [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
 
     def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput | UndecodedInput]]:
-        """Batches of prepared slices, decoded by threads while the models run."""
+        """Batches of preprocessed pictures, which threads decode while the networks run."""
         remaining = iter(inputs)
         pending: deque[Future[DecodedInput | UndecodedInput]] = deque()
-        # cv2 and PIL release the interpreter lock, so threads do; more than a few only take the models' cores.
+        # Threads suffice, since cv2 and PIL release the interpreter lock; more would take cores from the networks.
         pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
         try:
             while True:
@@ -181,36 +184,35 @@ class Predictor:
 
     def _prepare(self, source: ImageSource) -> DecodedInput | UndecodedInput:
         size = self.bundle.detector_meta.preprocessing.size
-        return prepare(source, size, self._classifier.input_size, self._reader)
+        return prepare(source, size, self._classifier.input_size, self._refiner)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
-        outputs = iter(self._run_stages([s for s in batch if isinstance(s, DecodedInput)]))
-        predictions = []
-        for prepared in batch:
-            if isinstance(prepared, UndecodedInput):
-                predictions.append(_unread(prepared))
-                continue
-            height, width = prepared.pixels.shape
-            said, known = next(outputs), self.bundle.ood
-            unlike = known is not None and said.features is not None and is_out_of_distribution(known, said.features)
-            fused = fuse(said, self.bundle.fusion, self.names, width=width, height=height, out_of_distribution=unlike)
-            origin = prepared.origin
-            predictions.append(
-                replace(
-                    fused,
-                    image=origin.image,
+        decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
+        fused = [self._fuse(outputs) for outputs in self._run_stages(decoded)]
+        heatmaps = self._heatmaps(decoded, fused) if explain else [None] * len(decoded)
+        predictions = iter(
+            [
+                Prediction.of(
+                    outputs,
+                    prepared.image,
+                    width=prepared.pixels.shape[1],
+                    height=prepared.pixels.shape[0],
+                    origin=prepared.origin,
                     model=self.name,
-                    path=origin.path,
-                    span=origin.span,
-                    frame=origin.frame,
-                    axis=origin.axis,
-                    pixels=prepared.pixels if origin.path is None else None,
+                    heatmap=heatmap,
                 )
-            )
-        return self._with_heatmaps(batch, predictions) if explain else predictions
+                for prepared, outputs, heatmap in zip(decoded, fused, heatmaps, strict=True)
+            ]
+        )
+        return [next(predictions) if isinstance(each, DecodedInput) else each.prediction() for each in batch]
+
+    def _fuse(self, outputs: StageOutputs) -> FusedOutputs:
+        ood, features = self.bundle.ood, outputs.features
+        outside = ood is not None and features is not None and is_out_of_distribution(ood, features)
+        return fuse(outputs, self.bundle.fusion, self.names, out_of_distribution=outside)
 
     def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
-        """All networks on readable slices."""
+        """The outputs of all networks for a batch, boxes in pixels of the whole pictures."""
         import torch
 
         if not batch:
@@ -219,25 +221,26 @@ class Predictor:
             found, statistics = self._find(self._tensor([s.resized.detector for s in batch]))
             images = self._tensor([s.resized.classifier for s in batch])
             if self.bundle.fusion.tta:
-                # One pass over both, which is faster than two.
+                # One pass over both is faster than two.
                 logits = self._classifier(torch.cat([images, images.flip(3)])).unflatten(0, (2, -1)).mean(dim=0)
             else:
                 logits = self._classifier(images)
         rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
         outputs = [self._outputs(*row) for row in rows]
-        if self._reader is not None:
-            outputs = self._reader.read([s.resized.refiner for s in batch if s.resized.refiner is not None], outputs)
-        return [said.moved(s.part.left, s.part.top) for s, said in zip(batch, outputs, strict=True)]
+        if self._refiner is not None:
+            slices = [s.resized.refiner for s in batch if s.resized.refiner is not None]
+            outputs = self._refiner.refine(slices, outputs)
+        return [each.moved(s.part.left, s.part.top) for s, each in zip(batch, outputs, strict=True)]
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
-        """Boxes on each of ``images``, in its pixels, and the statistics of the detector's maps."""
-        from detectclf.inference.tta import merge_views, with_mirrored
+        """Boxes on each of ``images``, in its pixels, and the statistics of the detector's feature maps."""
+        from detectclf.inference.tta import merge_mirrored, with_mirrored
         from detectclf.models.roi_features import RoIFeatures
 
         tta = self.bundle.fusion.tta
         with MapStatistics(self._detector.backbone()) as statistics:
-            view = RoIFeatures(self._detector, with_mirrored(images) if tta else images)
-        found = merge_views(view, self._detector.config.nms_iou) if tta else view.found
+            features = RoIFeatures(self._detector, with_mirrored(images) if tta else images)
+        found = merge_mirrored(features, self._detector.config.nms_iou) if tta else features.found
         return found, statistics.rows()[: len(images)]
 
     def _tensor(self, resized: Sequence[Pixels]) -> Tensor:
@@ -249,32 +252,25 @@ class Predictor:
         return images.to(memory_format=torch.channels_last)
 
     def _outputs(self, prepared: DecodedInput, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
-        """The stages before fusion, boxes on the part of the picture that was looked at."""
+        """Outputs of detector and classifier, boxes in pixels of the part of the picture that the networks see."""
         from detectclf.models.detectors import in_original_pixels
 
         part = prepared.part
         boxes, labels, scores = in_original_pixels(found, prepared.resized.scale, part.width, part.height)
         return StageOutputs(logits, boxes, tuple(self.names.detector_classes[i] for i in labels), scores, features)
 
-    def _with_heatmaps(
-        self, batch: Sequence[DecodedInput | UndecodedInput], predictions: Sequence[Prediction]
-    ) -> list[Prediction]:
+    def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
+        """The Grad-CAM of each slice's class, at the size of the whole picture."""
         from detectclf.inference.explain import grad_cam, heatmap
 
-        rows = {i: prepared for i, prepared in enumerate(batch) if isinstance(prepared, DecodedInput)}
-        done = list(predictions)
-        if not rows:
-            return done
-        targets = [self.names.classes.index(done[i].label or "") for i in rows]
-        resized = self._tensor([prepared.resized.classifier for prepared in rows.values()])
-        for (i, prepared), cam in zip(rows.items(), grad_cam(self.bundle.classifier, resized, targets), strict=True):
+        if not batch:
+            return []
+        targets = [self.names.classes.index(each.label or "") for each in fused]
+        images = self._tensor([prepared.resized.classifier for prepared in batch])
+        maps = []
+        for prepared, cam in zip(batch, grad_cam(self.bundle.classifier, images, targets), strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
             size, inside = self._classifier.input_size, prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
-            done[i] = replace(done[i], heatmap=whole)
-        return done
-
-
-def _unread(prepared: UndecodedInput) -> Prediction:
-    origin, error = prepared.origin, prepared.error
-    return Prediction(origin.image, error=str(error), error_exit=error.exit_code, path=origin.path)
+            maps.append(whole)
+        return maps

@@ -1,4 +1,4 @@
-"""An input as the networks want it: decoded, cut to the slice in it, resized."""
+"""Preprocessing: a source is decoded, cropped to the slice and resized for each network."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import NamedTuple
 from detectclf.errors import DataError, DetectclfError
 from detectclf.imaging.framing import Part, shown_part
 from detectclf.imaging.images import resize_pad
-from detectclf.inference.refine import PreparedSlice, ProposalRefiner
-from detectclf.inference.sources import ImageSource, Origin, origin_of, pixels_of
+from detectclf.inference.refine import ProposalRefiner, RefinerInput
+from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
+from detectclf.prediction import Origin, Prediction
 from detectclf.types import Pixels
 
 
 class ResizedInput(NamedTuple):
-    """A slice at the size of each network (uint8 squares, slice at the top left).
+    """A slice at the input size of each network: uint8 squares, the slice at the top left, padding beside it.
 
     Attributes:
         detector: ``(S, S)`` pixels.
-        scale: pixels of ``detector`` over original ones.
+        scale: pixels of ``detector`` per original pixel.
         classifier: ``(S, S)`` pixels.
-        inside: width and height of the slice in ``classifier``; the rest is padding.
-        refiner: what crops are cut from, or ``None`` without that stage.
+        inside: width and height of the slice in ``classifier``.
+        refiner: the slice that the refiner's crops are cut from, or ``None`` without a refiner.
     """
 
     detector: Pixels
     scale: float
     classifier: Pixels
     inside: tuple[int, int]
-    refiner: PreparedSlice | None
+    refiner: RefinerInput | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +37,14 @@ class DecodedInput:
     """An input that could be decoded.
 
     Attributes:
-        origin: where it comes from.
+        image: what the prediction calls it.
+        origin: where its pixels can be read again.
         pixels: the whole picture.
-        part: what the networks see of it.
+        part: the part of the picture that the networks see.
         resized: that part.
     """
 
+    image: str
     origin: Origin
     pixels: Pixels
     part: Part
@@ -52,28 +55,35 @@ class DecodedInput:
 class UndecodedInput:
     """An input that could not be decoded, and why."""
 
+    image: str
     origin: Origin
     error: DetectclfError
 
+    def prediction(self) -> Prediction:
+        """A prediction without a class, with the error."""
+        return Prediction(self.image, origin=self.origin, error=str(self.error), error_exit=self.error.exit_code)
+
 
 def prepare(
-    source: ImageSource, detector_size: int, classifier_size: int, reader: ProposalRefiner | None
+    source: ImageSource, detector_size: int, classifier_size: int, refiner: ProposalRefiner | None
 ) -> DecodedInput | UndecodedInput:
-    """Decodes ``source`` and brings it to the size of each network, sides in pixels."""
-    origin = origin_of(source)
+    """Decodes ``source`` and resizes it for each network, whose input sizes are sides in pixels."""
+    image, origin = name_of(source), origin_of(source)
     try:
         pixels = pixels_of(source)
     except DetectclfError as error:
-        return UndecodedInput(origin, error)
+        return UndecodedInput(image, origin, error)
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-        return UndecodedInput(origin, DataError(reason, file=origin.image, remedy="check the file and its disk"))
+        return UndecodedInput(image, origin, DataError(reason, file=image, remedy="check the file and its disk"))
+    if origin.path is None:
+        origin = Origin(pixels=pixels)
     part = shown_part(pixels)
     slice_pixels = part.of(pixels)
     detector, scale, _ = resize_pad(slice_pixels, detector_size)
     classifier, _, inside = resize_pad(slice_pixels, classifier_size)
-    refiner = None if reader is None else reader.prepare(slice_pixels)
-    return DecodedInput(origin, pixels, part, ResizedInput(detector, scale, classifier, inside, refiner))
+    crops_from = None if refiner is None else refiner.prepare(slice_pixels)
+    return DecodedInput(image, origin, pixels, part, ResizedInput(detector, scale, classifier, inside, crops_from))
 
 
 __all__ = ["DecodedInput", "ResizedInput", "UndecodedInput", "prepare"]

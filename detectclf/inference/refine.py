@@ -1,4 +1,4 @@
-"""Reading again: the refiner on crops round the detector's most likely places."""
+"""Box refinement: the refiner on crops around the detector's best proposals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from detectclf.models.refiner import Refiner
 
 MOST_PROPOSALS = 3
-"""RefinedProposals of a slice that are read again; these slices show one tumour, and the next places are for doubt."""
+"""Proposals refined on each slice. A slice shows one tumour, but the best proposal is not always on it."""
 
 
-class PreparedSlice(NamedTuple):
-    """A slice as it is cropped from: pixels, their number over original pixels, original width and height."""
+class RefinerInput(NamedTuple):
+    """A slice that crops are cut from: its pixels, their number per original pixel, original width and height."""
 
     pixels: Pixels
     scale: float
@@ -45,48 +45,49 @@ class ProposalRefiner:
     def __init__(self, refiner: Refiner, classes: tuple[str, ...], device: torch.device) -> None:
         self.refiner, self.classes, self.device = refiner, classes, device
 
-    def prepare(self, pixels: Pixels) -> PreparedSlice:
-        """A slice as it is cropped from."""
+    def prepare(self, pixels: Pixels) -> RefinerInput:
+        """The slice at the size that crops are cut from."""
         square, scale, (width, height) = resize_pad(pixels, self.refiner.config.slice_size)
-        return PreparedSlice(square[:height, :width], scale, pixels.shape[1], pixels.shape[0])
+        return RefinerInput(square[:height, :width], scale, pixels.shape[1], pixels.shape[0])
 
-    def read(self, slices: Sequence[PreparedSlice], outputs: Sequence[StageOutputs]) -> list[StageOutputs]:
-        """``outputs`` with the places of each slice.
+    def refine(self, slices: Sequence[RefinerInput], outputs: Sequence[StageOutputs]) -> list[StageOutputs]:
+        """``outputs`` with the best proposals of each slice refined.
 
         Args:
-            slices: as :meth:`prepare` gave them.
-            outputs: the first two stages' words on them.
+            slices: from :meth:`prepare`.
+            outputs: of detector and classifier for these slices.
         """
-        frames: list[list[CropFrame]] = []
-        crops, rows_used = [], []
-        for prepared, said in zip(slices, outputs, strict=True):
-            chosen = likely_proposals(said, self.classes)
-            context, size = self.refiner.config.context, self.refiner.input_size
-            frames.append([CropFrame.around(said.boxes_xyxy[i] * np.float32(prepared.scale), context) for i in chosen])
-            crops += [frame.cut(prepared.pixels, size) for frame in frames[-1]]
-            rows_used.append(chosen)
+        context, size = self.refiner.config.context, self.refiner.input_size
+        chosen = [likely_proposals(each, self.classes) for each in outputs]
+        frames = [
+            [CropFrame.around(box * np.float32(prepared.scale), context) for box in each.boxes_xyxy[rows]]
+            for prepared, each, rows in zip(slices, outputs, chosen, strict=True)
+        ]
+        crops = [
+            frame.cut(prepared.pixels, size) for prepared, own in zip(slices, frames, strict=True) for frame in own
+        ]
         boxes, quality, class_probabilities = self._run(crops)
         done, first = [], 0
-        for prepared, own, chosen, said in zip(slices, frames, rows_used, outputs, strict=True):
+        for prepared, own, each, proposals in zip(slices, frames, outputs, chosen, strict=True):
             rows = slice(first, first + len(own))
             first += len(own)
-            found = [frame.to_slice(box) for frame, box in zip(own, boxes[rows], strict=True)]
-            original = np.asarray(found, dtype=np.float32).reshape(-1, 4) / np.float32(prepared.scale)
-            # Here, not before: the resized slice has whole pixels, and is up to half of one longer than its scale says.
-            original = np.clip(original, 0, np.array([prepared.width, prepared.height] * 2, dtype=np.float32))
-            # A box pushed out of the slice is no box.
-            kept = np.flatnonzero((original[:, 2] > original[:, 0]) & (original[:, 3] > original[:, 1]))
-            first_boxes = said.boxes_xyxy[chosen][kept]
-            refined = RefinedProposals(
-                original[kept], first_boxes, quality[rows][kept], class_probabilities[rows][kept], self.classes
+            refined = _in_original_pixels(boxes[rows], own, prepared)
+            # A box that was clipped to nothing is dropped.
+            kept = np.flatnonzero((refined[:, 2] > refined[:, 0]) & (refined[:, 3] > refined[:, 1]))
+            result = RefinedProposals(
+                refined[kept],
+                each.boxes_xyxy[proposals][kept],
+                quality[rows][kept],
+                class_probabilities[rows][kept],
+                self.classes,
             )
-            done.append(replace(said, refined=refined))
+            done.append(replace(each, refined=result))
         return done
 
     def _run(self, crops: Sequence[Pixels]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Boxes ``(N, 4)`` in units of the crop, quality ``(N,)`` and probabilities ``(N, T + 1)``.
 
-        Means over each crop and its mirror image: heads are nearly symmetric, and a crop costs little.
+        All are means over each crop and its mirror image: test-time augmentation costs little on a crop.
         """
         import torch
 
@@ -98,16 +99,26 @@ class ProposalRefiner:
         block = torch.from_numpy(np.stack(crops)).to(self.device).unsqueeze(1).float().div(255)
         both = torch.cat([block, block.flip(3)]).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            said = self.refiner(both)
+            outputs = self.refiner(both)
         count = len(crops)
-        boxes = (said.boxes[:count] + mirrored_boxes(said.boxes[count:], 1)) / 2
-        quality, class_probabilities = said.quality.sigmoid(), said.logits.softmax(dim=1)
+        boxes = (outputs.boxes[:count] + mirrored_boxes(outputs.boxes[count:], 1)) / 2
+        quality, class_probabilities = outputs.quality.sigmoid(), outputs.logits.softmax(dim=1)
         means = [(part[:count] + part[count:]) / 2 for part in (quality, class_probabilities)]
         return boxes.cpu().numpy(), means[0].cpu().numpy(), means[1].cpu().numpy()
 
 
+def _in_original_pixels(boxes: FloatArray, frames: Sequence[CropFrame], prepared: RefinerInput) -> FloatArray:
+    """Boxes ``(N, 4)`` in units of their crops as pixels of the original slice, clipped to it."""
+    on_slice = [frame.to_slice(box) for frame, box in zip(frames, boxes, strict=True)]
+    original = np.asarray(on_slice, dtype=np.float32).reshape(-1, 4) / np.float32(prepared.scale)
+    # Clipped here and not on the resized slice, whose sides are rounded to whole pixels.
+    limits = np.array([prepared.width, prepared.height] * 2, dtype=np.float32)
+    clipped: FloatArray = np.clip(original, 0, limits)
+    return clipped
+
+
 def likely_proposals(outputs: StageOutputs, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Indices of the detector's best tumour boxes, best first, that are not about the place of a better one."""
+    """Indices of the detector's best tumour boxes, best first, without duplicates of a better box."""
     chosen: list[int] = []
     for i, label in enumerate(outputs.box_labels):  # best score first
         if label not in classes:

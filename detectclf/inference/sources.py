@@ -1,4 +1,4 @@
-"""What can be predicted: files, samples of a data set, arrays and PIL images, all brought to pixels by one rule."""
+"""Sources of a picture to predict: files, samples of a data set, arrays and PIL images, all decoded by one rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from detectclf.errors import DataError, one_line
-from detectclf.files import ByteSpan
+from detectclf.prediction import Origin
 from detectclf.types import Pixels, Sample
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ class FileSlice:
 
     Attributes:
         path: the file.
-        frame: which frame, page or slice, from 0; ``None`` for the only picture, or a volume's middle slice.
-        axis: ``axial``, ``coronal`` or ``sagittal`` slices of a NIfTI volume; other files have no say in it.
+        frame: number of the frame, page or slice, from 0; ``None`` for the only picture, or a volume's middle slice.
+        axis: ``axial``, ``coronal`` or ``sagittal``, the direction that a NIfTI volume is sliced in; ``None`` for the
+            volume's own, and for other files.
     """
 
     path: str | Path
@@ -40,7 +41,7 @@ ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
 
 
 def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
-    """One picture of a file; of a volume whose slice is not named the middle one, with a line in the log."""
+    """One picture of a file; without ``frame`` the middle slice of a volume, which a line in the log says."""
     from detectclf.imaging.images import middle_slice
 
     if frame is None and (frame := middle_slice(path, axis)) is not None:
@@ -48,33 +49,30 @@ def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice
     return FileSlice(path, frame, axis)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a prediction calls its input, and where its pixels can be read again: no file for arrays and PIL images."""
-
-    image: str
-    path: Path | None = None
-    span: ByteSpan | None = None
-    frame: int | None = None
-    axis: str | None = None
+def name_of(source: ImageSource) -> str:
+    """What a prediction calls ``source``."""
+    if isinstance(source, Sample):
+        return source.name
+    if isinstance(source, str | Path | FileSlice):
+        return str(source.path if isinstance(source, FileSlice) else source)
+    return "array" if isinstance(source, np.ndarray) else "image"
 
 
 def origin_of(source: ImageSource) -> Origin:
-    """Where ``source`` comes from."""
+    """The file and the part of it that ``source`` names; no file for an array or a PIL image."""
     if isinstance(source, Sample):
-        return Origin(source.name, source.path, span=source.span)
+        return Origin(source.path, span=source.span)
     if isinstance(source, FileSlice):
-        return Origin(str(source.path), Path(source.path), frame=source.frame, axis=source.axis)
-    if isinstance(source, str | Path):
-        return Origin(str(source), Path(source))
-    return Origin("array" if isinstance(source, np.ndarray) else "image")
+        return Origin(Path(source.path), frame=source.frame, axis=source.axis)
+    return Origin(Path(source)) if isinstance(source, str | Path) else Origin()
 
 
 def pixels_of(source: ImageSource) -> Pixels:
-    """The slice as grey levels ``(H, W)``.
+    """The picture as grey levels ``(H, W)``.
 
     Raises:
-        DataError, UnsafeError: it cannot be read, or is refused.
+        DataError: it cannot be read.
+        UnsafeError: it is refused as unsafe.
     """
     from detectclf.imaging.images import read_image
 
@@ -88,7 +86,7 @@ def pixels_of(source: ImageSource) -> Pixels:
 
 
 def _from_memory(source: Pixels | Image) -> Pixels:
-    """An array or PIL image by the same rule as a file: it is written to memory as TIFF and read back.
+    """The grey levels of an array or PIL image. As TIFF in memory it is decoded by the same rule as a file.
 
     Raises:
         DataError: not uint8, not ``(H, W)`` or ``(H, W, 1, 3 or 4)``, empty, or of a mode that cannot be stored.
@@ -101,11 +99,11 @@ def _from_memory(source: Pixels | Image) -> Pixels:
         array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
         if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
             raise DataError(
-                f"an array of type {source.dtype} and shape {source.shape} is no slice",
+                f"an array of type {source.dtype} and shape {source.shape} is not a slice",
                 remedy="give uint8 of shape (H, W) or (H, W, 3), or a file for deeper grey levels",
             )
         if not array.size:
-            raise DataError("an array without pixels", remedy="give a slice")
+            raise DataError("the array has no pixels", remedy="give a slice")
         if array.ndim == 2:
             return np.ascontiguousarray(array)
         picture = Image.fromarray(np.ascontiguousarray(array))
@@ -120,7 +118,7 @@ def _from_memory(source: Pixels | Image) -> Pixels:
     try:
         picture.save(content, "TIFF")
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"a PIL image of mode {picture.mode} is not understood", remedy="convert it to L") from error
+        raise DataError(f"PIL images of mode {picture.mode} are not supported", remedy="convert it to L") from error
     content.seek(0)
     with open_raster(content, "image") as opened:
         return read_raster(opened, "image", None)

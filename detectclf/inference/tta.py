@@ -1,11 +1,13 @@
-"""Two readings of one slice, as it is and mirrored, made one: heads are nearly symmetric, errors are not.
+"""Test-time augmentation of the detector: a slice and its mirror image, merged; heads are nearly symmetric.
 
-1. Weighted boxes fusion (Solovyev et al., "Weighted boxes fusion", Image and Vision Computing 107, 2021) of the two.
-2. The box stage looks again, in both readings, from four starts beside each box, and the box becomes the mean of where
-   they are moved to (after the iterative localisation of Gidaris and Komodakis, "Object detection via a multi-region
-   and semantic segmentation-aware CNN model", ICCV 2015). The maps are there, so that a look costs little.
+1. **Weighted boxes fusion** (Solovyev et al., "Weighted boxes fusion", Image and Vision Computing 107, 2021) merges the
+   detections on both images.
+2. **Box refinement.** The box head regresses each merged box again, on both images, from four shifted copies of it; the
+   box becomes the mean of the eight results (after the iterative localisation of Gidaris and Komodakis, "Object
+   detection via a multi-region and semantic segmentation-aware CNN model", ICCV 2015). This is cheap, since the feature
+   maps are there already.
 
-What each step is worth is in docs/log.md.
+docs/log.md has what each step gains.
 """
 
 from __future__ import annotations
@@ -18,44 +20,44 @@ from torchvision.ops import batched_nms, box_iou
 
 from detectclf.models.roi_features import Found, RoIFeatures
 
-STARTS = ((-0.1, 0.0), (0.1, 0.0), (0.0, -0.1), (0.0, 0.1))
-"""Where the second look starts from, in sides of the box beside it."""
+SHIFTS = ((-0.1, 0.0), (0.1, 0.0), (0.0, -0.1), (0.0, 0.1))
+"""Shifts to the right and down of the copies that box refinement starts from, in sides of the box."""
 
-MOST_LOOKS = 8
-"""Boxes of a slice that are looked at again, best first; slices show one tumour, hardly ever three."""
+MOST_REFINED = 8
+"""Boxes that are refined on each slice, best first. A slice shows one tumour, hardly ever three."""
 
 
 def with_mirrored(images: Tensor) -> Tensor:
-    """``(2 B, 1, S, S)``: ``images`` ``(B, 1, S, S)`` and after them their mirror images."""
+    """``(2 B, 1, S, S)``: ``images`` ``(B, 1, S, S)``, then their mirror images."""
     return torch.cat([images, images.flip(3)])
 
 
-def merge_views(both: RoIFeatures, nms_iou: float) -> list[Found]:
-    """What a detector found on slices and on their mirror images, as boxes of the slices, best score first.
+def merge_mirrored(features: RoIFeatures, nms_iou: float) -> list[Found]:
+    """The detections on each slice, merged with those on its mirror image and refined, best score first.
 
-    Boxes of one class may overlap more than ``nms_iou`` in the end; the places that they were found at did not.
+    Refinement may move boxes of one class closer together than ``nms_iou``; before it they are further apart.
 
     Args:
-        both: of :func:`with_mirrored`.
-        nms_iou: boxes of one class that overlap more than this are one, as within each reading.
+        features: of the images that :func:`with_mirrored` gives.
+        nms_iou: boxes of one class with a larger IoU are duplicates, as on each image alone.
     """
-    count = len(both.found) // 2
+    count = len(features.found) // 2
     merged = []
-    for plain, mirrored in zip(both.found[:count], both.found[count:], strict=True):
-        back = {**mirrored, "boxes": mirrored_boxes(mirrored["boxes"], both.width)}
-        merged.append(merge_found(plain, back, nms_iou))
-    return _looked_again(merged, both)
+    for plain, mirrored in zip(features.found[:count], features.found[count:], strict=True):
+        back = {**mirrored, "boxes": mirrored_boxes(mirrored["boxes"], features.width)}
+        merged.append(weighted_boxes_fusion(plain, back, nms_iou))
+    return _refined(merged, features)
 
 
-def merge_found(one: Found, other: Found, nms_iou: float) -> Found:
-    """Boxes of two readings of one slice, best score first.
+def weighted_boxes_fusion(one: Found, other: Found, nms_iou: float) -> Found:
+    """Two sets of detections on one slice, merged; best score first.
 
-    A box found in both is their mean, weighted by score, and has the mean score; one that is found in one reading only
-    has half of its score.
+    Two boxes that match become their mean, weighted by score, with the mean score; a box without a match keeps half of
+    its score.
 
     Args:
-        one, other: each without boxes of one class that are about the same place.
-        nms_iou: boxes of one class that overlap more than this are one.
+        one, other: each without duplicates.
+        nms_iou: boxes of one class with a larger IoU match.
     """
     overlaps = box_iou(one["boxes"], other["boxes"])
     overlaps[one["labels"][:, None] != other["labels"][None]] = 0
@@ -65,47 +67,51 @@ def merge_found(one: Found, other: Found, nms_iou: float) -> Found:
     all_boxes = torch.cat([weight * boxes[first] + (1 - weight) * boxes[second], boxes[alone]])
     all_scores = torch.cat([(scores[first] + scores[second]) / 2, scores[alone] / 2])
     all_labels = torch.cat([labels[first], labels[alone]])
-    kept = batched_nms(all_boxes, all_scores, all_labels, nms_iou)  # best first; means may have come together
+    kept = batched_nms(all_boxes, all_scores, all_labels, nms_iou)  # best first; two means may be duplicates
     return {"boxes": all_boxes[kept], "labels": all_labels[kept], "scores": all_scores[kept]}
 
 
-def _looked_again(merged: Sequence[Found], both: RoIFeatures) -> list[Found]:
-    """``merged`` with the best boxes where both readings move them to.
+def _refined(merged: Sequence[Found], features: RoIFeatures) -> list[Found]:
+    """``merged`` with the best boxes of each slice refined on both images.
 
-    Boxes that come together are kept: they were found as two places, and which of the two extents is right is for their
-    scores to say. Suppressing them again costs most of what the look brings (docs/log.md).
+    Boxes that become duplicates are kept: they were two detections, and their scores decide which extent is right. A
+    second suppression loses most of what refinement gains (docs/log.md).
     """
-    starts = [_starts(each["boxes"][:MOST_LOOKS]) for each in merged]
-    labels = [each["labels"][:MOST_LOOKS].repeat(len(STARTS)) for each in merged]
-    ends = both.regress([*starts, *(mirrored_boxes(boxes, both.width) for boxes in starts)], [*labels, *labels])
+    starts = [_shifted(each["boxes"][:MOST_REFINED]) for each in merged]
+    labels = [each["labels"][:MOST_REFINED].repeat(len(SHIFTS)) for each in merged]
+    mirrored_starts = [mirrored_boxes(boxes, features.width) for boxes in starts]
+    ends = features.regress([*starts, *mirrored_starts], [*labels, *labels])
     done = []
-    for each, here, there in zip(merged, ends[: len(merged)], ends[len(merged) :], strict=True):
-        both_ends = torch.stack([here, mirrored_boxes(there, both.width)])
-        # By start, then by box: -1 would be ambiguous without boxes.
-        means = both_ends.reshape(2, len(STARTS), len(here) // len(STARTS), 4).mean(dim=(0, 1))
-        done.append({**each, "boxes": torch.cat([means, each["boxes"][MOST_LOOKS:]])})
+    for each, plain, mirrored in zip(merged, ends[: len(merged)], ends[len(merged) :], strict=True):
+        both_ends = torch.stack([plain, mirrored_boxes(mirrored, features.width)])
+        # By shift, then by box; -1 would be ambiguous where there are no boxes.
+        means = both_ends.reshape(2, len(SHIFTS), len(plain) // len(SHIFTS), 4).mean(dim=(0, 1))
+        done.append({**each, "boxes": torch.cat([means, each["boxes"][MOST_REFINED:]])})
     return done
 
 
-def _starts(boxes: Tensor) -> Tensor:
-    """``(S * N, 4)``: all ``boxes`` ``(N, 4)`` moved by the first of the starts, then by the second, and so on."""
+def _shifted(boxes: Tensor) -> Tensor:
+    """``(S * N, 4)``: all ``boxes`` ``(N, 4)`` moved by the first shift, then by the second, and so on."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    moves = boxes.new_tensor(STARTS)[:, None] * sides[None]
+    moves = boxes.new_tensor(SHIFTS)[:, None] * sides[None]
     return (boxes[None] + moves.repeat(1, 1, 2)).flatten(0, 1)
 
 
 def mirrored_boxes(boxes: Tensor, width: float) -> Tensor:
-    """Boxes ``(N, 4)`` xyxy on the mirror image of a picture of ``width``, in whatever unit they are in."""
+    """Boxes ``(N, 4)`` xyxy on the mirror image of a picture of ``width``, in the unit of ``width``."""
     left, top, right, bottom = boxes.unbind(dim=1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def _pairs(same: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of boxes that are one, in the first view and in the second, surest first, and of those left over.
+    """Greedy one-to-one matching, highest sum of scores first.
 
     Args:
-        same: ``(N, M)`` bool, which boxes of the first view may be one with which of the second.
-        scores: ``(N + M,)`` of both; so are the indices.
+        same: ``(N, M)`` bool, which boxes of the first set may match which of the second.
+        scores: ``(N + M,)`` of both sets.
+
+    Returns:
+        Indices into ``scores``: of matched boxes in the first set, of their matches, and of boxes without a match.
     """
     count = len(same)
     rows, columns = torch.nonzero(same, as_tuple=True)
@@ -120,4 +126,4 @@ def _pairs(same: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return chosen[:, 0], chosen[:, 1], torch.nonzero(free)[:, 0].to(scores.device)
 
 
-__all__ = ["merge_found", "merge_views", "mirrored_boxes", "with_mirrored"]
+__all__ = ["merge_mirrored", "mirrored_boxes", "weighted_boxes_fusion", "with_mirrored"]

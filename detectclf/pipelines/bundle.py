@@ -13,7 +13,8 @@ from detectclf.config import BundleRecipe
 from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
-from detectclf.types import Dataset, Prediction, StageOutputs
+from detectclf.prediction import Origin, Prediction
+from detectclf.types import Dataset, FusedOutputs, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.evaluation.report import Report
@@ -165,7 +166,6 @@ def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionPa
         [str(s.label) for s in samples],
         unseen.names,
         recipe.bundle,
-        sizes=[(s.width, s.height) for s in samples],
         box_scorer=_map_scorer(replace(unseen.dataset, samples=samples)),
     )
 
@@ -179,7 +179,9 @@ def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> l
     if len(fitted) > 1:
         fitted = {k: _fit(unseen, np.flatnonzero(parts != k).tolist(), recipe) for k in fitted}
     return [
-        replace(fuse(said, fitted[part], unseen.names, width=s.width, height=s.height), image=s.name, path=s.path)
+        Prediction.of(
+            fuse(said, fitted[part], unseen.names), s.name, width=s.width, height=s.height, origin=Origin(s.path)
+        )
         for said, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
     ]
 
@@ -234,13 +236,13 @@ def _labelled(dataset: Dataset) -> Dataset:
     return replace(dataset, samples=labelled)
 
 
-def _map_scorer(dataset: Dataset) -> Callable[[Sequence[Prediction]], float | None]:
+def _map_scorer(dataset: Dataset) -> Callable[[Sequence[FusedOutputs]], float | None]:
     from detectclf.evaluation.detection import mean_average_precision
 
     boxed = [i for i, s in enumerate(dataset.samples) if s.boxed]
     truth = [dataset.samples[i] for i in boxed]
 
-    def score(predictions: Sequence[Prediction]) -> float | None:
+    def score(predictions: Sequence[FusedOutputs]) -> float | None:
         said = [predictions[i] for i in boxed]
         return mean_average_precision(
             [s.boxes_xyxy for s in truth],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from detectclf.audit.check import Audit
     from detectclf.inference.predictor import Predictor
-    from detectclf.pipelines.suspect_labels import Diagnosis
+    from detectclf.pipelines.suspect_labels import SuspectLabels
 
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def load_judge(model: Path) -> Predictor:
     return predictor_of(None if named_default else model, None, None, PredictConfig())
 
 
-def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> Diagnosis:
+def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectLabels:
     """What a model makes of the labels of the slices looked at."""
-    from detectclf.pipelines.suspect_labels import diagnose, write_suspect_sheet
+    from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
 
-    found = diagnose(audit.slices, judge)
+    found = find_suspect_labels(audit.slices, judge)
     if sheet is not None:
         suspects = sheet.with_name(f"{sheet.stem}.suspects.png")
         write_suspect_sheet(found, suspects)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
-from detectclf.types import Dataset, Prediction
+from detectclf.prediction import Prediction
+from detectclf.types import Dataset
 
 if TYPE_CHECKING:
     from detectclf.evaluation.mistakes import Mistake

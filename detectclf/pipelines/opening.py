@@ -1,4 +1,4 @@
-"""What the pipelines share: a split of the data, a predictor of what was named, and whether both go together."""
+"""Opens the data and the model that a command names, and checks that their classes agree."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def predictor_of(
     *,
     tta: bool = False,
 ) -> Predictor:
-    """A predictor of a bundle (the packaged one where nothing is named) or of two or three runs.
+    """A predictor of a bundle, of two or three runs or, where nothing is named, of the packaged bundle.
 
     Raises:
-        ConfigError: a bundle and runs, or one run alone.
-        ModelError, DeviceError: as of :func:`detectclf.inference.loading.load`.
+        ConfigError: both a bundle and runs are named, or a detector or classifier is missing.
+        ModelError, DeviceError: as :func:`detectclf.inference.loading.load`.
     """
     from detectclf.inference.loading import load, load_runs
     from detectclf.inference.predictor import Predictor
@@ -57,7 +57,7 @@ def predictor_of(
 
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:
-    """Raises DataError where the data has classes that the model does not know."""
+    """Checks that the model knows every class of the data; raises DataError where it does not."""
     foreign = sorted({s.label for s in dataset.samples if s.label is not None} - set(predictor.names.classes))
     if foreign:
         raise DataError(

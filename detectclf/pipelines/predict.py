@@ -1,4 +1,4 @@
-"""``predict``: records and pictures of files, folders and globs."""
+"""``predict``: records and pictures for files, folders and globs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from detectclf.config import PredictConfig
 from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
-from detectclf.types import Prediction
+from detectclf.prediction import Prediction
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What ``predict`` made: the file of records and the exit code (4 where some inputs or pictures failed)."""
+    """Result of ``predict``: file of records, numbers of inputs, exit code (4 where some inputs or pictures failed)."""
 
     file: Path
     done: int
@@ -50,62 +50,64 @@ def predict(
         each: called with every prediction as it is made.
 
     Raises:
-        DataError: nothing to predict, or ``out`` cannot be written.
+        DataError: there is nothing to predict, or ``out`` cannot be written.
         ConfigError: unknown format.
-        KeyboardInterrupt: the records made so far are written.
+        KeyboardInterrupt: from the user; the records made so far are written first.
     """
-    from detectclf.inference.inputs import collect_inputs
-    from detectclf.inference.records import FORMATS, make_folder, picture_names, write_predictions
+    from detectclf.inference.input_files import collect_inputs
+    from detectclf.inference.picture_names import picture_names
+    from detectclf.inference.records import FORMATS, Record, make_folder, write_records
     from detectclf.inference.sources import slice_of
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     if explain and not visualize:
-        log.warning("--explain adds maps to the pictures of --visualize, without which there are none")
+        log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     files = collect_inputs(inputs, sys.stdin.buffer)
     predictor = predictor_of(model, detector, classifier, config)
-    make_folder(out)  # before the work, not after it
-    predictions, undrawn = [], 0
+    make_folder(out)  # first: a folder that cannot be written must not cost the predictions
+    # Records and not predictions, whose arrays would fill the memory over thousands of inputs.
+    records: list[Record] = []
+    errors, undrawn = [], 0
     made = predictor.predict_many((slice_of(file, frame, axis) for file in files), explain=explain and visualize)
     part = ".".join(str(which) for which in (axis, frame) if which is not None)
     try:
         for prediction, picture in zip(made, picture_names(files, part), strict=True):
             if prediction.error is not None:
                 log.error("%s", prediction.error)
+                errors.append(prediction.error_exit)
             elif visualize and not _picture_saved(prediction, out / picture):
                 undrawn += 1
-            # The pixels of the map are not needed any more; thousands of them would fill the memory.
-            predictions.append(replace(prediction, heatmap=None, stages=None))
+            records.append(prediction.to_record())
             each(prediction)
     except (KeyboardInterrupt, DetectclfError):
-        if predictions:
-            log.warning("%s: %d of %d", write_predictions(predictions, out, format), len(predictions), len(files))
+        if records:
+            log.warning("%s: %d of %d", write_records(records, out, format), len(records), len(files))
         raise
-    failures = [p.error_exit for p in predictions if p.error is not None]
-    done = len(predictions) - len(failures)
-    exit_code = 0 if not failures and not undrawn else 4 if done else max(failures)
-    return Predicted(write_predictions(predictions, out, format), done, len(failures), exit_code)
+    done = len(records) - len(errors)
+    exit_code = 0 if not errors and not undrawn else 4 if done else max(errors)
+    return Predicted(write_records(records, out, format), done, len(errors), exit_code)
 
 
 def describe(prediction: Prediction) -> str:
-    """One prediction as one line for a person, whatever the name of its file holds."""
+    """One prediction as one line of text, whatever characters the file name has."""
     if prediction.error is not None:
         return one_line(f"{prediction.image}: not read")
     boxes = [
         f"{label} {score:.2f} at ({', '.join(f'{v:.0f}' for v in box)})"
         for box, label, score in zip(prediction.boxes_xyxy, prediction.box_labels, prediction.scores, strict=True)
-        if score >= prediction.box_threshold  # those that are drawn
+        if score >= prediction.box_threshold
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    said = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}"
+    result = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}"
     if not prediction.judged:
-        said = "not judged"  # class and boxes of something else say nothing
+        result = "not judged"
     part = f" ({prediction.part})" if prediction.part else ""
-    return one_line(f"{prediction.image}{part}: {said}{flags}")
+    return one_line(f"{prediction.image}{part}: {result}{flags}")
 
 
 def _picture_saved(prediction: Prediction, file: Path) -> bool:
-    """Draws a prediction; one that cannot be drawn or written is logged, and costs no other its record."""
+    """Draws a prediction into ``file``; ``False``, with a line in the log, where that fails."""
     buffer = io.BytesIO()
     try:
         prediction.draw().save(buffer, format="PNG")

@@ -1,7 +1,8 @@
-"""``data check --model``: what a model makes of the labels."""
+"""``data check --model``: labels that a model's predictions contradict."""
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from detectclf.datasets.class_names import in_known_words
 from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
 from detectclf.files import atomic_write
-from detectclf.types import Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import Sample
 
 if TYPE_CHECKING:
     from detectclf.drawing.sheets import Tile
@@ -27,15 +29,15 @@ SHOWN_SUSPECTS = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Diagnosis:
+class SuspectLabels:
     """Suspect labels of some slices.
 
     Attributes:
-        samples: the slices looked at, with canonical class names.
-        opinions: on each of them.
+        samples: the slices that were checked, with canonical class names.
+        opinions: what the model predicts for each of them.
         suspects: the most suspect first.
-        model: what judged.
-        left_out: class that the model does not know -> slices of it, which were not judged.
+        model: name and version of the model.
+        left_out: class that the model does not know -> number of slices with it, which were not checked.
     """
 
     samples: tuple[Sample, ...]
@@ -49,14 +51,14 @@ class Diagnosis:
         return [s.to_record(self.samples[s.index], self.opinions[s.index]) for s in self.suspects]
 
     def text(self) -> str:
-        """The suspects for a person."""
-        seen = sum(not opinion.unseen for opinion in self.opinions)
+        """The suspects as lines of text."""
         lines = [f"{len(self.suspects)} suspect labels of {len(self.samples)} slices, by {self.model}"]
+        seen = sum(not opinion.unseen for opinion in self.opinions)
         if seen:
-            lines[0] += f" ({seen} slices may have been trained on: their labels may be known by heart)"
+            lines[0] += f" ({seen} slices may be training slices, whose label errors the model may have learnt)"
         if self.left_out:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(self.left_out.items()))
-            lines.append(f"not judged, classes that the model does not know: {names}")
+            lines.append(f"not checked, since the model does not know their class: {names}")
         shown = self.to_records()[:SHOWN_SUSPECTS]
         lines += [f"suspect {r['suspicion']:.3f}: {r['file']}: {r['detail']}" for r in shown]
         if len(self.suspects) > SHOWN_SUSPECTS:
@@ -64,46 +66,47 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(slices: Sequence[Sample], predictor: Predictor) -> Diagnosis:
-    """Asks a model about every readable labelled slice.
+def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> SuspectLabels:
+    """Compares the label of every labelled slice that can be read with a model's prediction.
 
     Raises:
         DataError: no slice has a class that the model knows.
     """
-    known = [in_known_words(s) for s in slices]
-    samples = tuple(s for s in known if s.label in predictor.names.classes)
-    left_out = Counter(s.label for s in known if s.label is not None and s.label not in predictor.names.classes)
+    labelled = [s for s in map(in_known_words, slices) if s.label is not None]
+    samples = tuple(s for s in labelled if s.label in predictor.names.classes)
+    left_out = Counter(str(s.label) for s in labelled if s.label not in predictor.names.classes)
     if not samples:
         raise DataError(
             "no slice has a class that the model knows",
             remedy=f"give a model of these classes; this one knows {', '.join(predictor.names.classes)}",
         )
-    opinions = _opinions(predictor, samples)
-    readable = [i for i, opinion in enumerate(opinions) if opinion is not None]
-    kept = tuple(samples[i] for i in readable)
-    said = [opinion for opinion in opinions if opinion is not None]
-    return Diagnosis(kept, said, find_suspects(kept, said, predictor.names.negative), predictor.name, dict(left_out))
+    checked = [
+        (sample, opinion)
+        for sample, opinion in zip(samples, _opinions(predictor, samples), strict=True)
+        if opinion is not None
+    ]
+    kept, opinions = tuple(sample for sample, _ in checked), [opinion for _, opinion in checked]
+    suspects = find_suspects(kept, opinions, predictor.names.negative)
+    return SuspectLabels(kept, opinions, suspects, predictor.name, dict(left_out))
 
 
-def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
-    """Draws the most suspect slices with the labels' boxes, the contradiction under each."""
-    import io
-
+def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
+    """Draws the most suspect slices with the boxes of their labels; a caption says what the model predicts instead."""
     from detectclf.drawing.sheets import contact_sheet, tile_of
     from detectclf.imaging.images import read_image
 
     tiles: list[Tile] = []
-    for suspect in diagnosis.suspects[:SHEET_SUSPECTS]:
-        sample = diagnosis.samples[suspect.index]
+    for suspect in found.suspects[:SHEET_SUSPECTS]:
+        sample = found.samples[suspect.index]
         root = Path(sample.source) if sample.source else None
         pixels = read_image(sample.path, span=sample.span, root=root)
-        chances = diagnosis.opinions[suspect.index].probabilities
-        likeliest = max(chances, key=lambda name: chances[name])
-        # Short, or it would be cut where it matters; the whole of it is in the list.
-        word = f"{likeliest} {chances[likeliest]:.2f}" if suspect.kind == "class" else "box elsewhere"
-        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {sample.label}? {word}"))
-    classes = tuple(diagnosis.opinions[0].probabilities) if diagnosis.opinions else ()
-    count = f"{len(diagnosis.suspects)} suspect labels, by {diagnosis.model}"
+        probabilities = found.opinions[suspect.index].probabilities
+        best = max(probabilities, key=lambda name: probabilities[name])
+        # Short, since a long caption would be cut; the list has the details.
+        predicted = f"{best} {probabilities[best]:.2f}" if suspect.kind == "class" else "box elsewhere"
+        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {sample.label}? {predicted}"))
+    classes = tuple(found.opinions[0].probabilities) if found.opinions else ()
+    count = f"{len(found.suspects)} suspect labels, by {found.model}"
     title = f"{count}; boxes are the labels'. Research use, not for diagnosis"
     buffer = io.BytesIO()
     contact_sheet(tiles, classes, columns=5, tile_size=300, title=title).save(buffer, format="PNG")
@@ -112,37 +115,36 @@ def write_suspect_sheet(diagnosis: Diagnosis, file: Path) -> None:
 
 
 def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion | None]:
-    """What the model says of each; out-of-fold words of the bundle where it was trained on the slice."""
-    remembered = predictor.bundle.out_of_fold
-    unseen_words = {}
+    """The predictions for ``samples``, out of fold for the bundle's training slices; ``None`` for an unreadable one."""
+    out_of_fold = predictor.bundle.out_of_fold
+    rows: dict[bytes, int] = {}
     digests: list[bytes] = [b""] * len(samples)
-    if remembered is not None:
+    if out_of_fold is not None:
         from detectclf.duplicates.fingerprints import fingerprint_samples
 
-        unseen_words = {row.tobytes(): i for i, row in enumerate(remembered.digests)}
+        rows = {row.tobytes(): i for i, row in enumerate(out_of_fold.digests)}
         digests = fingerprint_samples(samples).digests
-    asked = [i for i, digest in enumerate(digests) if digest not in unseen_words]
     opinions: list[Opinion | None] = [None] * len(samples)
-    for i, prediction in zip(asked, predictor.predict_many([samples[i] for i in asked]), strict=True):
+    others = [i for i, digest in enumerate(digests) if digest not in rows]
+    for i, prediction in zip(others, predictor.predict_many([samples[i] for i in others]), strict=True):
         opinions[i] = _of_prediction(prediction, predictor.names.negative)
     for i, digest in enumerate(digests):
-        if remembered is not None and digest in unseen_words:
-            row = unseen_words[digest]
-            chances = dict(zip(predictor.names.classes, map(float, remembered.probabilities[row]), strict=True))
-            box = remembered.boxes[row]
-            opinions[i] = Opinion(chances, box[:4] if box[4] > 0 else None, float(box[4]), unseen=True)
+        if out_of_fold is not None and digest in rows:
+            values, box = out_of_fold.probabilities[rows[digest]], out_of_fold.boxes[rows[digest]]
+            probabilities = dict(zip(predictor.names.classes, map(float, values), strict=True))
+            opinions[i] = Opinion(probabilities, box[:4] if box[4] > 0 else None, float(box[4]), unseen=True)
     return opinions
 
 
 def _of_prediction(prediction: Prediction, negative: str | None) -> Opinion | None:
-    """An opinion that may be memory: a copy of a training slice, re-encoded or mirrored, is not known to be one."""
+    """The opinion of a prediction; not ``unseen``, since the slice may be a re-encoded or mirrored training slice."""
     if prediction.error is not None:
         return None
     tumors = np.flatnonzero([name != negative for name in prediction.box_labels])
-    best = int(tumors[0]) if len(tumors) else None  # best score first
-    box = None if best is None else prediction.boxes_xyxy[best]
-    score = 0.0 if best is None else float(prediction.scores[best])
-    return Opinion(prediction.probabilities, box, score, unseen=False)
+    if not len(tumors):
+        return Opinion(prediction.probabilities, None, 0.0, unseen=False)
+    best = int(tumors[0])  # boxes are in order of their scores
+    return Opinion(prediction.probabilities, prediction.boxes_xyxy[best], float(prediction.scores[best]), unseen=False)
 
 
-__all__ = ["Diagnosis", "diagnose", "write_suspect_sheet"]
+__all__ = ["SuspectLabels", "find_suspect_labels", "write_suspect_sheet"]

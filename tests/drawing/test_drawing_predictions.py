@@ -1,4 +1,4 @@
-"""Pictures of predictions: what must be seen is there, anatomy is free, any size is legible."""
+"""Pictures of predictions: all that must be seen is there, nothing covers the slice, any size is legible."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.drawing import draw_prediction
 from detectclf.drawing.palette import color_of
 from detectclf.drawing.panel import BACKGROUND, font, percent, shorten
-from detectclf.drawing.predictions import shown_boxes
+from detectclf.drawing.predictions import draw_prediction, shown_boxes
 from detectclf.errors import DataError
-from detectclf.types import Pixels, Prediction, Sample
+from detectclf.prediction import Origin, Prediction
+from detectclf.types import Pixels, Sample
 
 CLASSES = {"glioma": 0.7, "meningioma": 0.2, "no_tumor": 0.04, "pituitary": 0.06}
 
@@ -32,7 +32,7 @@ def prediction(pixels: Pixels, boxes: list[tuple[list[float], str, float]] | Non
         width=width,
         height=height,
         model="tiny 1",
-        pixels=pixels,
+        origin=Origin(pixels=pixels),
     )
 
 
@@ -63,7 +63,7 @@ def origin(picture: Image.Image, side: int) -> tuple[int, int]:
 def test_any_size_and_brightness(height: int, width: int, side: int, level: int) -> None:
     pixels = np.full((height, width), level, np.uint8)
     box = [0.25 * width, 0.5 * height, 0.75 * width, 0.75 * height]
-    picture = draw_prediction(prediction(pixels, [(box, "glioma", 0.9)]))
+    picture = prediction(pixels, [(box, "glioma", 0.9)]).draw()
     assert picture.mode == "RGB"
     left, top = origin(picture, side)
     scale = side / max(height, width)
@@ -82,9 +82,9 @@ def test_any_size_and_brightness(height: int, width: int, side: int, level: int)
     [[0, 0, 20, 20], [108, 0, 128, 20], [0, 108, 20, 128], [108, 108, 128, 128], [0, 0, 128, 128], [60, 0, 61, 1]],
 )
 def test_boxes_and_labels_stay_inside(box: list[float]) -> None:
-    """Nothing of a box at the edge is drawn beyond the slice, and its label is there whole."""
+    """A box at the edge is drawn inside the slice, and its label is complete."""
     pixels = np.full((128, 128), 60, np.uint8)
-    plain, boxed = (draw_prediction(prediction(pixels, boxes)) for boxes in ([], [(box, "pituitary", 0.9)]))
+    plain, boxed = (prediction(pixels, boxes).draw() for boxes in ([], [(box, "pituitary", 0.9)]))
     left, top = origin(boxed, 512)
     changed = np.abs(np.asarray(plain, int) - np.asarray(boxed, int)).any(axis=-1)
     changed[:, left + 512 + 7 :] = False  # the panel
@@ -101,38 +101,38 @@ def test_only_sure_boxes_are_drawn_best_twelve_first() -> None:
     many = [([i * 10, 10, i * 10 + 50, 60], "glioma", 0.99 - 0.03 * i) for i in range(25)]
     assert shown_boxes(prediction(pixels, many)) == list(range(12))
     assert shown_boxes(prediction(pixels, [([0, 0, 9, 9], "glioma", 0.49)])) == []
-    assert draw_prediction(prediction(pixels, many)).width > 600
+    assert prediction(pixels, many).draw().width > 600
 
 
 @pytest.mark.parametrize("flag", ["tumor_without_box", "class_box_conflict"])
-def test_an_unsure_box_is_shown_where_a_flag_is_about_it(flag: str) -> None:
+def test_an_unsure_box_is_drawn_where_a_flag_is_about_it(flag: str) -> None:
     weak = prediction(np.zeros((600, 600), np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
     assert shown_boxes(replace(weak, flags=(flag,))) == [0]
     blue = color_of("meningioma", tuple(CLASSES))
     tile = (0, 64, 607, 660)
-    assert count(draw_prediction(weak), blue, tile) == 0
-    thin = count(draw_prediction(replace(weak, flags=(flag,))), blue, tile)
-    sure = count(draw_prediction(replace(weak, scores=np.array([0.8], np.float32))), blue, tile)
+    assert count(weak.draw(), blue, tile) == 0
+    thin = count(replace(weak, flags=(flag,)).draw(), blue, tile)
+    sure = count(replace(weak, scores=np.array([0.8], np.float32)).draw(), blue, tile)
     assert 500 < thin < sure
 
 
-def test_a_picture_of_something_else_has_no_class_no_bars_and_no_boxes() -> None:
-    """Its class in the record is that of no tumour; a tag of that would be read as a finding."""
+def test_out_of_distribution_no_class_no_bars_and_no_boxes_are_drawn() -> None:
+    """The class of its record is no tumour; a tag that says so would be read as a finding."""
     weak = prediction(np.full((600, 600), 90, np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
-    novel = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
-    judged = draw_prediction(replace(novel, flags=("low_confidence",)))
-    picture = draw_prediction(novel)
+    outside = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
+    judged = replace(outside, flags=("low_confidence",)).draw()
+    picture = outside.draw()
     colors = [color_of(name, tuple(CLASSES)) for name in CLASSES]
     assert all(count(judged, color) for color in colors)
     assert not any(count(picture, color) for color in colors)
 
 
 def test_a_class_that_is_not_the_likeliest_says_so() -> None:
-    """The operating point asks for more than the largest probability."""
+    """The operating point can choose another class."""
     likeliest = prediction(np.zeros((600, 600), np.uint8))
     amber = (255, 196, 61)
-    assert count(draw_prediction(likeliest), amber) == 0
-    assert count(draw_prediction(replace(likeliest, label="no_tumor")), amber) > 20
+    assert count(likeliest.draw(), amber) == 0
+    assert count(replace(likeliest, label="no_tumor").draw(), amber) > 20
 
 
 def test_truth_is_dashed() -> None:
@@ -140,7 +140,7 @@ def test_truth_is_dashed() -> None:
     truth = Sample(
         Path("x"), "x", "test", "glioma", np.array([[100, 100, 500, 500]], np.float32), ("glioma",), boxed=True
     )
-    picture = np.asarray(draw_prediction(prediction(pixels), truth=truth))
+    picture = np.asarray(prediction(pixels).draw(truth=truth))
     left, top = origin(Image.fromarray(picture), 600)
     line = (
         (picture[top + 300, left : left + 600] == 255).all(axis=-1),
@@ -154,14 +154,14 @@ def test_a_heat_map_gets_its_own_tile() -> None:
     pixels = np.full((600, 500), 100, np.uint8)
     heat = np.zeros((600, 500), np.float32)
     heat[300:, 250:] = 1
-    plain = draw_prediction(prediction(pixels))
-    warm = draw_prediction(replace(prediction(pixels), heatmap=heat))
+    plain = prediction(pixels).draw()
+    warm = replace(prediction(pixels), heatmap=heat).draw()
     left, top = origin(plain, 600)
     assert warm.width == plain.width + 500 + left
     array = np.asarray(warm)
     assert (array[top + 50, left + 50] == 100).all(), "the slice itself stays as it is"
     second = 2 * left + 500
-    assert (array[top + 50, second + 50] == 100).all(), "nothing speaks here"
+    assert (array[top + 50, second + 50] == 100).all(), "no evidence here"
     red, _, blue = array[top + 450, second + 400].astype(int)
     assert red > 180 and red > blue + 20, "and here it does"
 
@@ -169,12 +169,13 @@ def test_a_heat_map_gets_its_own_tile() -> None:
 def test_the_slice_is_read_from_its_file(tmp_path: Path) -> None:
     pixels = np.full((40, 60), 77, np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    from_file = replace(prediction(pixels), pixels=None, path=tmp_path / "a.png")
-    expected = draw_prediction(prediction(pixels)).tobytes()
-    assert draw_prediction(from_file).tobytes() == expected == from_file.draw().tobytes()
-    assert draw_prediction(replace(from_file, path=None), pixels=pixels).tobytes() == expected
+    from_file = replace(prediction(pixels), origin=Origin(tmp_path / "a.png"))
+    from_nowhere = replace(from_file, origin=Origin())
+    expected = prediction(pixels).draw().tobytes()
+    assert from_file.draw().tobytes() == expected
+    assert draw_prediction(pixels, from_nowhere, title="slice.png", model="tiny 1").tobytes() == expected
     (tmp_path / "a.png").unlink()
-    for broken in (from_file, replace(from_file, path=None), Prediction("a.png", error="truncated")):
+    for broken in (from_file, from_nowhere, Prediction("a.png", error="truncated")):
         with pytest.raises(DataError):
             broken.draw()
 
@@ -189,12 +190,12 @@ def test_other_data_sets_and_odd_names_are_drawn() -> None:
         probabilities=dict.fromkeys(names, 0.05),
         flags=("class_box_conflict", "low_confidence", "a_flag_of_tomorrow"),
     )
-    assert draw_prediction(other).height > 500
+    assert other.draw().height > 500
 
 
 def test_the_same_prediction_gives_the_same_picture() -> None:
     one = prediction(np.zeros((64, 64), np.uint8), [([1, 1, 30, 30], "glioma", 0.9)])
-    assert draw_prediction(one).tobytes() == draw_prediction(one).tobytes()
+    assert one.draw().tobytes() == one.draw().tobytes()
 
 
 @pytest.mark.parametrize(

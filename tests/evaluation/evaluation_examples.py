@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detectclf.types import CANONICAL_CLASSES, Dataset, FloatArray, Prediction, Sample, StageOutputs
+from detectclf.prediction import Origin, Prediction
+from detectclf.types import CANONICAL_CLASSES, Dataset, FloatArray, Sample, StageOutputs, StagePredictions
 
 CLASSES = CANONICAL_CLASSES
 TUMORS = tuple(c for c in CLASSES if c != "no_tumor")
@@ -78,8 +79,8 @@ def _prediction(random: np.random.Generator, sample: Sample, skill: float) -> Pr
         width=SIDE,
         height=SIDE,
         model="example 1",
-        stages=StageOutputs(logits.astype(np.float32), boxes, labels, scores),
-        classifier_probabilities=alone,
-        detector_label=detector,
-        path=sample.path,
+        before_fusion=StagePredictions(
+            StageOutputs(logits.astype(np.float32), boxes, labels, scores), alone, detector_label=detector
+        ),
+        origin=Origin(sample.path),
     )

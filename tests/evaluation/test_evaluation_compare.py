@@ -22,6 +22,7 @@ from detectclf.evaluation.model_card import CardFacts, write_model_card
 from detectclf.evaluation.randomisation import randomisation_p
 from detectclf.evaluation.report import Report, build_report
 from detectclf.evaluation.slices import slice_lines
+from detectclf.prediction import Origin
 from detectclf.types import empty_boxes
 
 FAST = EvaluateConfig(bootstrap=200)
@@ -157,7 +158,7 @@ def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path
     predictions, dataset = example(12, 5)
     other = [replace(s, path=Path("/b/data") / s.name, source="/b/data") for s in dataset.samples]
     both = replace(dataset, samples=(*dataset.samples, *other))
-    said = [*predictions, *(replace(p, path=Path("/b/data") / p.image) for p in predictions)]
+    said = [*predictions, *(replace(p, origin=Origin(Path("/b/data") / p.image)) for p in predictions)]
     for name in ("first", "second"):
         report = build_report(said, both, config=EvaluateConfig(bootstrap=0, worst=0), groups=range(24))
         write_bare(report, tmp_path / name)

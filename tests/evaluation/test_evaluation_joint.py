@@ -21,7 +21,8 @@ from detectclf.evaluation.bootstrap import (
     resamples,
 )
 from detectclf.evaluation.joint import iou_matrix, map_inside_boxes, risk_coverage, slice_outcomes
-from detectclf.types import Dataset, Prediction, Sample, empty_boxes
+from detectclf.prediction import Prediction
+from detectclf.types import Dataset, Sample, StageOutputs, StagePredictions, empty_boxes
 
 TRUTH = np.array([[10, 10, 30, 30]], dtype=np.float32)
 FAR = TRUTH + 50
@@ -45,11 +46,11 @@ def a_slice(label: str, boxed: bool = True) -> Sample:
 def said(label: str, box: np.ndarray, score: float, **more: object) -> Prediction:
     return Prediction(
         "a.png",
-        label,
-        {label: 0.9, "other": 0.1},
-        box,
-        ("glioma",) * len(box),
-        np.full(len(box), score, dtype=np.float32),
+        label=label,
+        probabilities={label: 0.9, "other": 0.1},
+        boxes_xyxy=box,
+        box_labels=("glioma",) * len(box),
+        scores=np.full(len(box), score, dtype=np.float32),
         **more,  # type: ignore[arg-type]
     )
 
@@ -75,9 +76,9 @@ def test_outcomes(sample: Sample, prediction: Prediction, known: bool, right: bo
 
 
 def test_contradiction_is_between_the_stages() -> None:
-    prediction = said(
-        "glioma", TRUTH, 0.9, classifier_probabilities={"glioma": 0.7, "no_tumor": 0.3}, detector_label="no_tumor"
-    )
+    outputs = StageOutputs(np.zeros(2, np.float32), empty_boxes(), (), np.zeros(0, np.float32))
+    alone = StagePredictions(outputs, {"glioma": 0.7, "no_tumor": 0.3}, detector_label="no_tumor")
+    prediction = said("glioma", TRUTH, 0.9, before_fusion=alone)
     data, _ = align([prediction], Dataset((a_slice("glioma"),), ("glioma", "no_tumor"), "no_tumor"))
     assert slice_outcomes(data).contradicts.tolist() == [True]
 

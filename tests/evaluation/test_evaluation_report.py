@@ -22,7 +22,8 @@ from detectclf.evaluation.headlines import HEADLINES, figure_at
 from detectclf.evaluation.report import Report, build_report, write_report
 from detectclf.evaluation.report_html import markdown_text, render_html, render_markdown, report_plots
 from detectclf.evaluation.tables import report_table
-from detectclf.types import Dataset, Prediction, Sample, empty_boxes
+from detectclf.prediction import Origin, Prediction
+from detectclf.types import Dataset, Sample, empty_boxes
 
 FAST = EvaluateConfig(bootstrap=40, worst=3)
 Case = Callable[[list[Prediction], Dataset], tuple[list[Prediction], Dataset]]
@@ -98,7 +99,7 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
     ),
     (
         "predictions of other images",
-        lambda p, d: ([replace(q, image=f"x{q.image}", path=None) for q in p], d),
+        lambda p, d: ([replace(q, image=f"x{q.image}", origin=Origin()) for q in p], d),
         "not in this split",
         ["combined.accuracy"],
         [],
@@ -142,7 +143,7 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
     ),
     (
         "records without stages",
-        lambda p, d: ([replace(q, stages=None, classifier_probabilities={}, detector_label=None) for q in p], d),
+        lambda p, d: ([replace(q, before_fusion=None) for q in p], d),
         "do not hold the detector's own boxes",
         ["stages.detector_alone.accuracy"],
         ["detection.mAP", "classification.accuracy"],
@@ -206,8 +207,9 @@ def test_a_recall_of_one_gets_the_exact_interval() -> None:
     one_each = [s for s in dataset.samples if s.label == "no_tumor" or (s.boxed and len(s.box_labels) == 1)]
     said = {s.name: s for s in one_each}
     perfect = [
-        replace(p, stages=replace(p.stages, boxes_xyxy=said[p.image].boxes_xyxy, box_labels=said[p.image].box_labels,
-                                  scores=np.full(len(said[p.image].box_labels), 0.9, np.float32)))
+        replace(p, before_fusion=replace(p.before_fusion, outputs=replace(
+            p.stages, boxes_xyxy=said[p.image].boxes_xyxy, box_labels=said[p.image].box_labels,
+            scores=np.full(len(said[p.image].box_labels), 0.9, np.float32))))
         for p in predictions if p.image in said and p.stages is not None
     ]  # fmt: skip
     record = report_of(perfect, with_samples(dataset, one_each)).record
@@ -234,7 +236,7 @@ def test_slices_of_one_name_in_two_sources_are_told_apart() -> None:
     predictions, dataset = example(12, 5)
     other = [replace(s, path=Path("/elsewhere") / s.name, source="b") for s in dataset.samples]
     both = replace(dataset, samples=(*dataset.samples, *other))
-    moved = [replace(p, path=Path("/elsewhere") / p.image, label="no_tumor") for p in predictions]
+    moved = [replace(p, origin=Origin(Path("/elsewhere") / p.image), label="no_tumor") for p in predictions]
     report = report_of([*moved, *predictions], both)
     by_source = {
         (s.source, s.name): p.label for s, p in zip(report.aligned.samples, report.aligned.predictions, strict=True)
@@ -262,7 +264,7 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Prediction],
     for sample, pixels in zip(dataset.samples, pictures, strict=True):
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / sample.name)
         samples.append(replace(sample, path=folder / sample.name))
-    return [replace(p, path=folder / p.image) for p in predictions], with_samples(dataset, samples)
+    return [replace(p, origin=Origin(folder / p.image)) for p in predictions], with_samples(dataset, samples)
 
 
 def test_leaks_are_found_by_content_and_left_out(on_disk: tuple[list[Prediction], Dataset]) -> None:

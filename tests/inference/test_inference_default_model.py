@@ -1,4 +1,4 @@
-"""The packaged model: its size, that it predicts without anything else, and that it knows what is no brain MRI."""
+"""The packaged model: its size, its card, and that it flags pictures that are not brain MRIs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def others() -> dict[str, np.ndarray]:
     return pictures
 
 
-def test_other_pictures_are_flagged_and_no_tumour_is_claimed(model: Predictor) -> None:
+def test_other_pictures_are_flagged_and_no_tumour_is_predicted(model: Predictor) -> None:
     wrong = []
     for name, pixels in others().items():
         said = model.predict(Image.fromarray(pixels).convert("RGB"))

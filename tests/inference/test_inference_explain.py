@@ -41,7 +41,7 @@ def test_the_map_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(maps, (images / images.amax(dim=(2, 3), keepdim=True))[:, 0].numpy(), rtol=1e-5)
 
 
-def test_a_map_that_nothing_speaks_for_is_zero() -> None:
+def test_a_map_without_evidence_for_the_class_is_zero() -> None:
     maps = grad_cam(TwoChannels(), torch.rand(1, 1, 4, 4), [1])  # type: ignore[arg-type]
     assert not maps.any()
 
@@ -67,10 +67,10 @@ def test_explained_predictions(predictor: Predictor, slices: list[Path]) -> None
     assert plain.heatmap is None and plain.probabilities == pytest.approx(done[0].probabilities, abs=1e-5)
 
 
-def test_a_network_without_convolutions_says_so(bundle: Bundle, slices: list[Path]) -> None:
+def test_a_network_without_convolutions_is_refused(bundle: Bundle, slices: list[Path]) -> None:
     mlp = build_classifier(ClassifierConfig(arch="mlp", weights="none"), len(bundle.classes)).eval()
     meta = classifier_meta(mlp, mlp.config, bundle.classes, negative="no_tumor")
     model = Predictor(replace(bundle, classifier=mlp, classifier_meta=meta), PredictConfig(device="cpu"))
     assert model.predict(slices[0]).error is None
-    with pytest.raises(ModelError, match="no convolutions"):
+    with pytest.raises(ModelError, match="needs convolutions"):
         model.predict(slices[0], explain=True)

@@ -1,4 +1,4 @@
-"""Fusing the two stages of one slice: figures worked out by hand, flags, and laws that hold for any outputs."""
+"""Fusion of one slice: values worked out by hand, flags, and properties that hold for any outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectclf.boxes import iou
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import (
     FusionClasses,
@@ -19,7 +18,7 @@ from detectclf.inference.fusion import (
     fused_probabilities,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import Prediction, StageOutputs
+from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -36,8 +35,13 @@ def outputs(probabilities: list[float], boxes: list[tuple[list[float], str, floa
     )
 
 
-def fused(out: StageOutputs, parameters: FusionParameters = PLAIN, names: FusionClasses = NAMES) -> Prediction:
-    return fuse(out, parameters, names, width=100, height=100)
+def fused(out: StageOutputs, parameters: FusionParameters = PLAIN, names: FusionClasses = NAMES) -> FusedOutputs:
+    return fuse(out, parameters, names)
+
+
+def alone(result: FusedOutputs) -> StagePredictions:
+    assert result.before_fusion is not None
+    return result.before_fusion
 
 
 HERE, THERE = [10.0, 10, 50, 50], [60.0, 60, 90, 90]
@@ -63,7 +67,7 @@ def test_evidence_where_the_detector_boxes_heads_or_lacks_a_class() -> None:
     assert list(detector_evidence(out, few)[[1, 3]]) == [0, 0]
 
 
-def test_the_logistic_layer_by_hand() -> None:
+def test_the_logistic_regression_by_hand() -> None:
     out = outputs([0.4, 0.1, 0.4, 0.1], [(HERE, "glioma", 0.5)])
     parameters = replace(PLAIN, class_weight=2.0, box_weight=0.5, bias=(0.1, 0.0, 0.0, 0.0))
     floor = np.log(0.01 / 0.99)
@@ -101,47 +105,47 @@ def test_a_healthy_slice_keeps_its_boxes_in_order_under_the_threshold() -> None:
     assert got.scores[0] < 0.5 and got.scores[0] > got.scores[1] > 0
 
 
-def test_a_box_of_the_negative_class_is_no_tumour_box() -> None:
+def test_a_box_of_the_negative_class_is_not_a_tumour_box() -> None:
     names = FusionClasses(CLASSES, "no_tumor", CLASSES)
     healthy = fused(outputs([0.01, 0.01, 0.97, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
-    assert healthy.scores[0] > 0.9 and healthy.flags == () and healthy.detector_label == "no_tumor"
+    assert healthy.scores[0] > 0.9 and healthy.flags == () and alone(healthy).detector_label == "no_tumor"
     ill = fused(outputs([0.97, 0.01, 0.01, 0.01], [(HERE, "no_tumor", 0.95)]), names=names)
     assert ill.box_labels == ("no_tumor",) and ill.flags == ("tumor_without_box",)
 
 
-def test_the_best_box_is_also_given_out_with_the_slices_class() -> None:
+def test_the_best_box_gets_a_copy_with_the_slices_class() -> None:
     out = outputs(
         [0.01, 0.96, 0.01, 0.02],
         [(HERE, "pituitary", 0.9), ([11, 11, 51, 51], "meningioma", 0.3), (THERE, "meningioma", 0.2)],
     )
     got = fused(out)
-    # The weaker meningioma at the same place is the same finding; the one elsewhere stays.
+    # The weaker meningioma on the same tumour is a duplicate; the one elsewhere stays.
     assert got.box_labels == ("meningioma", "meningioma", "pituitary")
     np.testing.assert_array_equal(got.boxes_xyxy[0], np.array(HERE, np.float32))
     assert got.scores[0] == pytest.approx(np.sqrt(0.9 * 0.96), abs=1e-6)
-    assert got.stages is out and got.flags == ("class_box_conflict",)
+    assert alone(got).outputs is out and got.flags == ("class_box_conflict",)
 
 
 INSIDE, BESIDE = [15.0, 15, 40, 40], [45.0, 45, 85, 85]
 
 
 @pytest.mark.parametrize(
-    ("second", "name", "claims"),
+    ("second", "name", "drawn"),
     [
         (INSIDE, "glioma", 1),  # a box within the box: the same lesion
-        ([10.0, 10, 50, 90], "glioma", 1),  # round it, twice as large
-        (INSIDE, "meningioma", 1),  # the same lesion by another name
+        ([10.0, 10, 50, 90], "glioma", 1),  # around it, twice as large
+        (INSIDE, "meningioma", 1),  # the same lesion with another class
         (BESIDE, "glioma", 2),  # touching at a corner: another lesion
         (THERE, "glioma", 2),  # elsewhere
     ],
 )
-def test_one_claim_per_place(second: list[float], name: str, claims: int) -> None:
+def test_one_box_per_lesion(second: list[float], name: str, drawn: int) -> None:
     got = fused(outputs([0.9, 0.08, 0.01, 0.01], [(HERE, "glioma", 0.95), (second, name, 0.9)]))
     assert len(got.scores) == 2, "nothing is lost for mAP"
-    assert got.box_labels[0] == "glioma" and int((got.scores >= PLAIN.box_threshold).sum()) == claims
+    assert got.box_labels[0] == "glioma" and int((got.scores >= PLAIN.box_threshold).sum()) == drawn
 
 
-def test_of_two_names_for_one_box_the_slices_class_is_claimed() -> None:
+def test_of_two_classes_for_one_box_the_slices_class_is_drawn() -> None:
     got = fused(outputs([0.1, 0.85, 0.01, 0.04], [(HERE, "glioma", 0.9)]), replace(PLAIN, box_gamma=0.0))
     assert got.box_labels == ("meningioma", "glioma") and got.scores[1] < PLAIN.box_threshold <= got.scores[0]
 
@@ -151,7 +155,7 @@ def test_of_two_names_for_one_box_the_slices_class_is_claimed() -> None:
     [
         ([0.97, 0.01, 0.01, 0.01], [(HERE, "glioma", 0.9)], (), "glioma"),
         ([0.01, 0.01, 0.97, 0.01], [], (), "no_tumor"),
-        ([0.01, 0.01, 0.97, 0.01], [(HERE, "glioma", 0.3)], (), "no_tumor"),  # a weak box is no claim
+        ([0.01, 0.01, 0.97, 0.01], [(HERE, "glioma", 0.3)], (), "no_tumor"),  # the box is below the threshold
         ([0.01, 0.01, 0.97, 0.01], [(HERE, "glioma", 0.9)], ("class_box_conflict",), "glioma"),
         ([0.01, 0.97, 0.01, 0.01], [(HERE, "glioma", 0.9)], ("class_box_conflict",), "glioma"),
         ([0.97, 0.01, 0.01, 0.01], [], ("tumor_without_box",), "no_tumor"),
@@ -164,16 +168,16 @@ def test_flags(
     probabilities: list[float], boxes: list[tuple[list[float], str, float]], flags: tuple[str, ...], detector: str
 ) -> None:
     got = fused(outputs(probabilities, boxes))
-    assert got.flags == flags and got.detector_label == detector
+    assert got.flags == flags and alone(got).detector_label == detector
 
 
 def test_without_a_negative_class() -> None:
     names = FusionClasses(("cyst", "lesion"), None, ("cyst", "lesion"))
     plain = default_fusion(names.classes)
     none = fused(outputs([0.9, 0.1], []), plain, names)
-    assert none.label == "cyst" and none.detector_label is None and none.flags == ("tumor_without_box",)
+    assert none.label == "cyst" and alone(none).detector_label is None and none.flags == ("tumor_without_box",)
     some = fused(outputs([0.9, 0.1], [(HERE, "lesion", 0.05)]), replace(plain, tumor_threshold=0.9), names)
-    assert some.label == "cyst" and some.detector_label == "lesion"
+    assert some.label == "cyst" and alone(some).detector_label == "lesion"
 
 
 @pytest.mark.parametrize(
@@ -188,12 +192,6 @@ def test_what_cannot_be_fused(out: StageOutputs, reason: str) -> None:
         fused(out)
 
 
-def test_iou_by_hand() -> None:
-    box = np.array([0, 0, 10, 10], np.float32)
-    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 0, 0]], np.float32)
-    np.testing.assert_allclose(iou(box, others), [1, 1 / 3, 0, 0])
-
-
 box_lists = st.lists(st.tuples(st.sampled_from(CLASSES), st.floats(0, 1, width=32)), max_size=6)
 shares = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
 
@@ -205,10 +203,10 @@ shares = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
     threshold=st.none() | st.floats(0, 1),
     keep=st.booleans(),
 )
-def test_laws(
+def test_properties(
     probabilities: list[float], boxes: list[tuple[str, float]], gamma: float, threshold: float | None, keep: bool
 ) -> None:
-    """Whatever the stages say, the prediction is a valid record that does not contradict itself."""
+    """Whatever the outputs of the stages, the fused outputs are valid and class and boxes agree."""
     names = FusionClasses(CLASSES, "no_tumor", CLASSES if keep else TUMORS)
     placed = [([i, i, i + 20.0, i + 20.0], name, s) for i, (name, s) in enumerate(boxes) if keep or name != "no_tumor"]
     placed.sort(key=lambda row: -row[2])

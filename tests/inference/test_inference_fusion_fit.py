@@ -1,4 +1,4 @@
-"""Fitting the fusion: it finds what is there, stays mild where there is little, and sets operating points exactly."""
+"""Fitting the fusion: it recovers known parameters, stays finite on little data, and meets operating points exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
 from detectclf.inference.fusion_fit import GAMMAS, fit_fusion, fit_temperature, tumor_threshold
-from detectclf.types import Prediction, StageOutputs
+from detectclf.types import FusedOutputs, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 NAMES = FusionClasses(CLASSES, "no_tumor", ("glioma", "meningioma", "pituitary"))
@@ -20,7 +20,7 @@ CONFIG = BundleConfig()
 
 
 def synthetic(n: int, seed: int, sharpness: float, seen: float) -> tuple[list[StageOutputs], list[str]]:
-    """``n`` slices: logits that are ``sharpness`` times too sure, a detector that sees a share of the tumours."""
+    """``n`` slices: logits ``sharpness`` times too large, a detector that finds the share ``seen`` of the tumours."""
     random = np.random.default_rng(seed)
     outputs, truths = [], []
     for _ in range(n):
@@ -37,7 +37,7 @@ def synthetic(n: int, seed: int, sharpness: float, seen: float) -> tuple[list[St
 
 
 def nll(outputs: Sequence[StageOutputs], truths: Sequence[str], parameters: object) -> float:
-    fused = [fuse(o, parameters, NAMES, width=10, height=10) for o in outputs]  # type: ignore[arg-type]
+    fused = [fuse(o, parameters, NAMES) for o in outputs]  # type: ignore[arg-type]
     return -float(np.mean([np.log(p.probabilities[t]) for p, t in zip(fused, truths, strict=True)]))
 
 
@@ -48,15 +48,15 @@ def test_the_temperature_undoes_a_known_sharpness(sharpness: float) -> None:
     assert found == pytest.approx(sharpness, rel=0.1)
 
 
-def test_a_detector_that_sees_is_listened_to_and_helps_on_unseen_slices() -> None:
+def test_a_good_detector_gets_weight_and_helps_on_held_out_slices() -> None:
     train, held_out = synthetic(600, 1, 1.0, 0.9), synthetic(600, 2, 1.0, 0.9)
     fitted = fit_fusion(*train, NAMES, CONFIG)
-    deaf = replace(fitted, class_weight=1.0, box_weight=0.0, bias=(0.0,) * 4)
+    without = replace(fitted, class_weight=1.0, box_weight=0.0, bias=(0.0,) * 4)
     assert fitted.box_weight > 0.3
-    assert nll(*held_out, fitted) < 0.8 * nll(*held_out, deaf)
+    assert nll(*held_out, fitted) < 0.8 * nll(*held_out, without)
 
 
-def test_a_detector_of_noise_is_not_listened_to() -> None:
+def test_a_detector_of_noise_gets_little_weight() -> None:
     outputs, truths = synthetic(600, 3, 1.0, 0.0)
     random = np.random.default_rng(0)
     noisy = [
@@ -79,7 +79,7 @@ def test_a_detector_of_noise_is_not_listened_to() -> None:
         (slice(None), "perfect separability"),
     ],
 )
-def test_the_fit_stays_finite_and_mild(pick: slice, reason: str) -> None:
+def test_the_fit_stays_finite(pick: slice, reason: str) -> None:
     del reason
     truths = [CLASSES[i % 3] for i in range(200)]  # no pituitary at all
     outputs = [
@@ -95,7 +95,7 @@ def test_the_fit_stays_finite_and_mild(pick: slice, reason: str) -> None:
     values = [fitted.temperature, fitted.class_weight, fitted.box_weight, *fitted.bias]
     assert np.isfinite(values).all() and 0.05 <= fitted.temperature <= 20
     assert abs(np.array(fitted.bias)).max() < 4
-    assert fuse(outputs[0], fitted, NAMES, width=1, height=1).label == truths[0]
+    assert fuse(outputs[0], fitted, NAMES).label == truths[0]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_threshold_meets_the_target(sensitivity: float | None, rate: float | Non
 
 
 @pytest.mark.parametrize("target", [(0.5, None), (0.95, None), (None, 0.0), (None, 0.05)])
-def test_nothing_is_given_up_where_the_classes_lie_apart(target: tuple[float | None, float | None]) -> None:
+def test_separable_classes_meet_every_target(target: tuple[float | None, float | None]) -> None:
     tumor = np.concatenate([np.linspace(0.6, 1, 20), np.linspace(0, 0.4, 20)])
     assert tumor_threshold(tumor, np.arange(40) < 20, *target) == pytest.approx(0.5)
 
@@ -149,7 +149,7 @@ def test_the_fitted_operating_point_holds_on_its_split(target: dict[str, float])
     outputs, truths = synthetic(400, 4, 1.0, 0.7)
     config = BundleConfig.model_validate(target)
     fitted = fit_fusion(outputs, truths, NAMES, config)
-    called = np.array([fuse(o, fitted, NAMES, width=1, height=1).label != "no_tumor" for o in outputs])
+    called = np.array([fuse(o, fitted, NAMES).label != "no_tumor" for o in outputs])
     is_tumor = np.array([t != "no_tumor" for t in truths])
     if config.sensitivity is not None:
         assert 0.95 <= called[is_tumor].mean() < 0.97
@@ -164,25 +164,24 @@ def test_gamma_is_the_scorers_choice() -> None:
     seen = []
 
     def near(target: float):  # type: ignore[no-untyped-def]
-        """A scorer that likes the mean score of a known gamma best."""
+        """A metric that is best for the mean score of a known gamma."""
 
-        def score(predictions: Sequence[Prediction]) -> float:
-            assert len(predictions) == 50 and predictions[0].width == 30
+        def score(predictions: Sequence[FusedOutputs]) -> float:
+            assert len(predictions) == 50
             seen.append(1)
             return -100 * abs(float(np.mean([p.scores.sum() for p in predictions])) - target)
 
         return score
 
     wanted = replace(fit_fusion(outputs, truths, NAMES, CONFIG), box_gamma=0.3)
-    fused = [fuse(o, wanted, NAMES, width=30, height=20) for o in outputs]
+    fused = [fuse(o, wanted, NAMES) for o in outputs]
     target = float(np.mean([p.scores.sum() for p in fused]))
-    sizes = [(30, 20)] * 50
-    assert fit_fusion(outputs, truths, NAMES, CONFIG, sizes=sizes, box_scorer=near(target)).box_gamma == 0.3
+    assert fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=near(target)).box_gamma == 0.3
     assert len(seen) == len(GAMMAS)
     none = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: None)
-    assert none.box_gamma == default_fusion(CLASSES).box_gamma, "no figure, no choice"
+    assert none.box_gamma == default_fusion(CLASSES).box_gamma, "an undefined metric keeps the default"
     tie = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: 1.0)
-    assert tie.box_gamma == 0.0, "of equal ones the detector's own score"
+    assert tie.box_gamma == 0.0, "of equal candidates the first"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,7 @@ def test_gamma_is_the_scorers_choice() -> None:
         (0.2, GAMMAS[-1], "clear gains"),
     ],
 )
-def test_a_choice_that_gains_next_to_nothing_is_not_made(step: float, chosen: float, why: str) -> None:
+def test_a_candidate_within_the_noise_is_not_chosen(step: float, chosen: float, why: str) -> None:
     outputs, truths = synthetic(50, 5, 1.0, 1.0)
     calls = iter(range(len(GAMMAS)))
     fitted = fit_fusion(outputs, truths, NAMES, CONFIG, box_scorer=lambda _: 0.5 + step * next(calls))
@@ -206,7 +205,7 @@ def test_thresholds_come_from_the_settings() -> None:
     assert (fitted.low_confidence, fitted.box_threshold, fitted.tumor_threshold) == (0.7, 0.4, None)
 
 
-def test_what_cannot_be_fitted_is_said() -> None:
+def test_what_cannot_be_fitted_is_refused() -> None:
     outputs, truths = synthetic(20, 7, 1.0, 0.5)
     healthy = ["no_tumor"] * 20
     cases: list[tuple[type[Exception], list[StageOutputs], list[str], FusionClasses, BundleConfig]] = [
@@ -224,7 +223,7 @@ def test_what_cannot_be_fitted_is_said() -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_sure_class_draws_no_stray_box() -> None:
-    """Whatever exponent is chosen, a box that the detector holds for one in five is not drawn."""
+def test_a_certain_class_draws_no_stray_box() -> None:
+    """A box with a score of 0.2 is not drawn, whichever exponent is chosen."""
     assert max(GAMMAS) <= 0.5
     assert all(0.2 ** (1 - gamma) * 1.0**gamma < CONFIG.box_threshold for gamma in GAMMAS)

@@ -1,4 +1,4 @@
-"""Telling other pictures from known slices, in a feature space made by hand."""
+"""Out-of-distribution detection, in a feature space made by hand."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from detectclf.inference.ood import MapStatistics, distances, fit_ood, is_out_of
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 
 
-def known(rng: np.random.Generator, count: int = 600) -> np.ndarray:
+def slices(rng: np.random.Generator, count: int = 600) -> np.ndarray:
     """Slices along a few directions of a 30-dimensional space, with a little noise in all."""
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(30, 6)))[0]
     return (rng.normal(size=(count, 6)) @ basis.T * 5 + rng.normal(size=(count, 30)) * 0.1 + 3).astype(np.float32)
 
 
-def test_known_slices_pass_and_others_do_not() -> None:
+def test_new_slices_pass_and_other_pictures_do_not() -> None:
     rng = np.random.default_rng(0)
-    novelty = fit_ood(known(rng), range(600))
-    assert novelty is not None
-    assert (distances(novelty, known(rng)) > novelty.threshold).mean() <= 0.02
-    # As far from the middle as known slices are, but in other directions.
+    fitted = fit_ood(slices(rng), range(600))
+    assert fitted is not None
+    assert (distances(fitted, slices(rng)) > fitted.threshold).mean() <= 0.02
+    # As far from the mean as the slices are, but in other directions.
     other = (rng.normal(size=(50, 30)) * 3 + 3).astype(np.float32)
-    assert all(is_out_of_distribution(novelty, row) for row in other)
+    assert all(is_out_of_distribution(fitted, row) for row in other)
 
 
-def test_too_few_source_slices_say_nothing() -> None:
-    features = known(np.random.default_rng(0), 100)
+def test_too_few_source_slices_give_no_fit() -> None:
+    features = slices(np.random.default_rng(0), 100)
     assert fit_ood(features, [0] * 100) is None
 
 
 def test_more_channels_than_slices_flag_no_new_slice() -> None:
     """The demo's case: 72 slices, 192 numbers each."""
     rng = np.random.default_rng(0)
-    novelty = fit_ood(rng.normal(size=(72, 192)).astype(np.float32), range(72))
-    assert novelty is not None
+    fitted = fit_ood(rng.normal(size=(72, 192)).astype(np.float32), range(72))
+    assert fitted is not None
     new = rng.normal(size=(200, 192)).astype(np.float32)
-    assert (distances(novelty, new) > novelty.threshold).mean() < 0.05
+    assert (distances(fitted, new) > fitted.threshold).mean() < 0.05
 
 
 def test_a_channel_that_never_changes_does_no_harm() -> None:
-    features = known(np.random.default_rng(0))
+    features = slices(np.random.default_rng(0))
     features[:, 0] = 1.0
-    novelty = fit_ood(features, range(600))
-    assert novelty is not None and np.isfinite(novelty.whitening).all()
+    fitted = fit_ood(features, range(600))
+    assert fitted is not None and np.isfinite(fitted.whitening).all()
 
 
 def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
-    features = known(np.random.default_rng(0))
-    novelty = fit_ood(features, range(600))
-    save_bundle(tmp_path, replace(bundle, ood=novelty))
+    features = slices(np.random.default_rng(0))
+    fitted = fit_ood(features, range(600))
+    save_bundle(tmp_path, replace(bundle, ood=fitted))
     again = load_bundle(tmp_path).ood
-    assert novelty is not None and again is not None
-    assert again.threshold == novelty.threshold
-    assert np.array_equal(distances(again, features), distances(novelty, features))
+    assert fitted is not None and again is not None
+    assert again.threshold == fitted.threshold
+    assert np.array_equal(distances(again, features), distances(fitted, features))
 
 
 def test_statistics_are_of_the_middle_maps() -> None:

@@ -1,4 +1,4 @@
-"""The two stages over real files, arrays and samples, with tiny untrained models."""
+"""Prediction of real files, arrays and samples, with tiny untrained models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from detectclf.config import PredictConfig
-from detectclf.drawing import draw_prediction
+from detectclf.drawing.predictions import draw_prediction
 from detectclf.errors import DataError, DeviceError, ModelError, UnsafeError
 from detectclf.files import ByteSpan
 from detectclf.inference.loading import load, load_runs
@@ -18,7 +18,8 @@ from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import FileSlice
 from detectclf.models.bundle import Bundle, save_bundle
 from detectclf.models.saved import save_model
-from detectclf.types import Prediction, Sample
+from detectclf.prediction import Prediction
+from detectclf.types import Sample
 
 
 def same(one: Prediction, other: Prediction) -> None:
@@ -62,7 +63,7 @@ def test_a_slice_twice_the_size_has_boxes_twice_the_size(predictor: Predictor) -
 
 @pytest.mark.parametrize("high", [False, True], ids=["wide", "high"])
 def test_a_slice_on_a_wide_or_high_page_is_found_there(bundle: Bundle, high: bool) -> None:
-    """The networks see the very same pixels, so that only the place of boxes and maps differs."""
+    """The networks see the very same pixels, so that only the position of boxes and maps differs."""
     predictor = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     inside = np.random.default_rng(3).integers(0, 256, (80, 80), dtype=np.uint8)
     lines = np.full((200, 80), 120, dtype=np.uint8)
@@ -200,7 +201,7 @@ def test_a_saved_bundle_and_two_runs_load(bundle: Bundle, predictor: Predictor, 
     assert unbundled.name == "boxes+classes unbundled"
 
 
-def test_what_is_no_model_is_said_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
+def test_what_is_not_a_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     from dataclasses import replace
 
     with pytest.raises(ModelError):
@@ -225,7 +226,8 @@ def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predi
     assert (done.image, done.width) == (str(file), 80)
     assert "no frame 2 among 2" in str(missing.error)
     assert "choose a frame from 0 to 1" in str(unchosen.error)
-    assert np.array_equal(np.asarray(done.draw()), np.asarray(draw_prediction(done, pixels=pages[1])))
+    expected = draw_prediction(pages[1], done, title="pages.tif (1)", model="tiny 1")
+    assert np.array_equal(np.asarray(done.draw()), np.asarray(expected))
 
 
 def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[Path], tmp_path: Path) -> None:
@@ -237,8 +239,8 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
     assert drawn[0].tobytes() == drawn[1].tobytes()
 
 
-def test_with_mirror_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None:
-    """Boxes of the mirrored reading may lie beside a slice that is padded."""
+def test_with_tta_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None:
+    """Boxes found on the mirror image may lie in the padding beside the slice."""
     model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     plain = Predictor(bundle, PredictConfig(device="cpu"))
     sizes = [(80, 80), (120, 50), (40, 130), (96, 64), (200, 200)]
@@ -247,15 +249,13 @@ def test_with_mirror_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None
         boxes = one.boxes_xyxy
         assert (boxes >= 0).all() and (boxes <= [width, height] * 2).all()
         assert (boxes[:, 2:] > boxes[:, :2]).all() and (np.diff(one.scores) <= 0).all()
-        assert one.features is not None and np.allclose(one.features, other.features, atol=1e-5), "the plain reading's"
+        assert one.features is not None and np.allclose(one.features, other.features, atol=1e-5), "of the slice alone"
         boxed += len(boxes)
         changed += len(boxes) != len(other.boxes_xyxy) or not np.allclose(boxes, other.boxes_xyxy, atol=0.1)
     assert changed >= 3 and boxed > 5
 
 
-def test_with_mirror_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(
-    bundle: Bundle, slices: list[Path]
-) -> None:
+def test_with_tta_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(bundle: Bundle, slices: list[Path]) -> None:
     pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
     model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
     one, other = model.raw_many([pixels, np.ascontiguousarray(pixels[:, ::-1])])
@@ -265,7 +265,7 @@ def test_with_mirror_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(
     assert np.allclose(np.sort(one.boxes_xyxy, axis=0), np.sort(back, axis=0), atol=0.1)
 
 
-def test_with_mirror_a_slice_and_its_mirror_image_are_classified_alike(bundle: Bundle, slices: list[Path]) -> None:
+def test_with_tta_a_slice_and_its_mirror_image_are_classified_alike(bundle: Bundle, slices: list[Path]) -> None:
     pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
     plain, mirrored = pixels, np.ascontiguousarray(pixels[:, ::-1])
 

@@ -1,4 +1,4 @@
-"""The four files of predictions read back by other programs, and names of pictures."""
+"""The records of predictions in four formats, read back by other programs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from detectclf.errors import ConfigError, DataError
-from detectclf.inference.records import FORMATS, as_csv, json_line, picture_names, write_predictions
-from detectclf.types import Prediction
+from detectclf.inference.records import FORMATS, write_records
+from detectclf.prediction import Origin, Prediction
 
 PROBABILITIES = {"glioma": 0.7, "meningioma": 0.2, "no_tumor": 0.04, "pituitary": 0.06}
 
@@ -39,12 +37,13 @@ def prediction(image: str, boxes: int = 2) -> Prediction:
 
 
 PREDICTIONS = [prediction("a.jpg"), Prediction("bad.jpg", error="bad.jpg: truncated"), prediction('b, "c".jpg', 0)]
+RECORDS = [p.to_record() for p in PREDICTIONS]
 
 
 def test_json_and_jsonl_hold_the_records(tmp_path: Path) -> None:
-    lines = write_predictions(PREDICTIONS, tmp_path / "new" / "out", "jsonl").read_text().splitlines()
-    listed = json.loads(write_predictions(PREDICTIONS, tmp_path, "json").read_text())
-    assert [json.loads(line) for line in lines] == listed == [p.to_record() for p in PREDICTIONS]
+    lines = write_records(RECORDS, tmp_path / "new" / "out", "jsonl").read_text().splitlines()
+    listed = json.loads(write_records(RECORDS, tmp_path, "json").read_text())
+    assert [json.loads(line) for line in lines] == listed == RECORDS
     assert list(listed[0]) == [
         "image", "class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model", "error"
     ]  # fmt: skip
@@ -52,7 +51,7 @@ def test_json_and_jsonl_hold_the_records(tmp_path: Path) -> None:
 
 
 def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
-    file = write_predictions(PREDICTIONS, tmp_path, "csv")
+    file = write_records(RECORDS, tmp_path, "csv")
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["image"], row["box_class"]) for row in rows] == [
@@ -65,8 +64,8 @@ def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) -> None:
-    slices = [replace(prediction("a.nii", boxes), frame=7, axis="coronal") for boxes in (0, 1)]
-    text = write_predictions([*slices, prediction("b.jpg")], tmp_path, format).read_text()
+    slices = [replace(prediction("a.nii", boxes), origin=Origin(frame=7, axis="coronal")) for boxes in (0, 1)]
+    text = write_records([p.to_record() for p in (*slices, prediction("b.jpg"))], tmp_path, format).read_text()
     if format == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
         assert [(row["frame"], row["axis"]) for row in rows] == [("7", "coronal")] * 2 + [("", "")] * 2
@@ -77,14 +76,10 @@ def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) 
     assert [(r.get("frame"), r.get("axis")) for r in records] == [(7, "coronal")] * 2 + [(None, None)]
 
 
-def test_names_of_pictures_name_the_part() -> None:
-    assert picture_names(["a.nii.gz", "b.tif"], "coronal.7") == ["a.coronal.7.pred.png", "b.coronal.7.pred.png"]
-
-
 def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
-    file = write_predictions(PREDICTIONS, tmp_path, "coco")
+    file = write_records(RECORDS, tmp_path, "coco")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(file))
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["a.jpg", 'b, "c".jpg']
@@ -98,68 +93,28 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_odd_names_and_nothing_at_all(tmp_path: Path, format: str) -> None:
     names = ["new\nline.jpg", "emoji 🧠.jpg", os.fsdecode(b"caf\xe9.jpg"), "=cmd()", "-x.jpg", "\u2028"]
-    file = write_predictions([prediction(name) for name in names], tmp_path, format)
+    file = write_records([prediction(name).to_record() for name in names], tmp_path, format)
     text = file.read_bytes().decode("utf-8")
     assert len(text) > 100
-    assert write_predictions([], tmp_path, format).exists()
+    assert write_records([], tmp_path, format).exists()
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    file = write_predictions(PREDICTIONS[:1], tmp_path, "jsonl")
+    file = write_records(RECORDS[:1], tmp_path, "jsonl")
     before = file.read_bytes()
-    broken = prediction("x.jpg")
-    broken.probabilities["glioma"] = float("nan")
-    try:
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write_predictions([broken], tmp_path, "jsonl")
-    finally:
-        broken.probabilities["glioma"] = 0.7
+    broken = prediction("x.jpg").to_record() | {"confidence": float("nan")}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_records([broken], tmp_path, "jsonl")
     assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
     blocked = tmp_path / "a-file"
     blocked.write_text("x")
     with pytest.raises(DataError):
-        write_predictions(PREDICTIONS, blocked / "out", "json")
+        write_records(RECORDS, blocked / "out", "json")
     with pytest.raises(ConfigError, match="xml"):
-        write_predictions(PREDICTIONS, tmp_path, "xml")
+        write_records(RECORDS, tmp_path, "xml")
 
 
-def test_a_line_is_one_line() -> None:
-    assert "\n" not in json_line(prediction("new\nline.jpg"))
-    assert as_csv([]).startswith("image,class,confidence,box_class")
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected", "reason"),
-    [
-        (["a.jpg", "b.png"], ["a", "b"], "stems"),
-        (["w/a.jpg", "v/b.jpg"], ["a", "b"], "folders only where needed"),
-        (["a.jpg", "a.png"], ["a.jpg", "a.png"], "equal stems of one folder"),
-        (["w/a.jpg", "v/a.jpg", "v/b.jpg"], ["w__a.jpg", "v__a.jpg", "b"], "equal names of two folders"),
-        (["x/w/a.jpg", "y/w/a.jpg"], ["x__w__a.jpg", "y__w__a.jpg"], "equal names of equal folders"),
-        (["A.jpg", "a.jpg"], ["A.jpg", "a.jpg-2"], "case does not count on some systems"),
-        (["a.jpg", "a.jpg"], ["a.jpg", "a.jpg-2"], "one input twice"),
-        (["brain.nii.gz"], ["brain"], "a double suffix"),
-        (["x.rf.12.jpg"], ["x.rf.12"], "dots in the stem"),
-        (["new\nline?.jpg", "🧠.jpg", "-x.jpg"], ["new_line_", "🧠", "-x"], "odd signs"),
-        (["con.jpg"], ["_con"], "a device of Windows"),
-        ([os.fsdecode(b"caf\xe9.jpg")], ["caf_"], "bytes that are no UTF-8"),
-        ([".jpg"], [".jpg"], "only a suffix"),
-        ([], [], "nothing"),
-    ],
-)
-def test_picture_names(inputs: list[str], expected: list[str], reason: str) -> None:
-    assert picture_names(inputs) == [f"{name}.pred.png" for name in expected], reason
-
-
-def test_a_long_name_is_cut_and_stays_different() -> None:
-    one, two = picture_names(["ä" * 240 + "1.jpg", "ä" * 240 + "2.jpg"])
-    assert one != two and max(len(one.encode()), len(two.encode())) <= 255
-
-
-@settings(max_examples=40)
-@given(st.lists(st.text(max_size=12), max_size=8))
-def test_picture_names_can_be_written_side_by_side(names: list[str]) -> None:
-    made = picture_names([name + ".jpg" for name in names])
-    assert len({name.casefold() for name in made}) == len(names)
-    for name in made:
-        assert name.encode("utf-8") and not set(name) & set('/\\:*?"<>|\0\n')
+def test_a_record_is_one_line_and_no_records_are_a_header(tmp_path: Path) -> None:
+    record = prediction("new\nline.jpg").to_record()
+    assert write_records([record], tmp_path, "jsonl").read_text().count("\n") == 1
+    assert write_records([], tmp_path, "csv").read_text().startswith("image,class,confidence,box_class")

@@ -1,4 +1,4 @@
-"""Two readings of one slice made one, and the second look at its boxes."""
+"""Test-time augmentation: detections on a slice and its mirror image are merged, and the boxes are refined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_iou
 
 from detectclf.config import DetectorConfig
-from detectclf.inference.tta import merge_found, merge_views, with_mirrored
+from detectclf.inference.tta import merge_mirrored, weighted_boxes_fusion, with_mirrored
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.roi_features import Found, RoIFeatures
 
@@ -29,29 +29,29 @@ def found(boxes: list[list[float]], labels: list[int], scores: list[float]) -> F
 NOTHING = found([], [], [])
 
 
-def test_a_box_seen_twice_is_the_mean_weighted_by_score() -> None:
+def test_two_matching_boxes_become_their_mean_weighted_by_score() -> None:
     plain = found([[10, 20, 30, 40]], [1], [0.9])
     other = found([[12, 20, 32, 40]], [1], [0.3])
-    merged = merge_found(plain, other, NMS_IOU)
+    merged = weighted_boxes_fusion(plain, other, NMS_IOU)
     assert torch.allclose(merged["boxes"], torch.tensor([[10.5, 20, 30.5, 40]]))
     assert merged["labels"].tolist() == [1] and torch.allclose(merged["scores"], torch.tensor([0.6]))
 
 
-def test_what_one_view_alone_has_counts_half() -> None:
+def test_a_box_without_a_match_keeps_half_its_score() -> None:
     plain = found([[10, 20, 30, 40]], [1], [0.5])
     other_class = found([[10, 20, 30, 40]], [2], [0.8])
-    merged = merge_found(plain, other_class, NMS_IOU)
+    merged = weighted_boxes_fusion(plain, other_class, NMS_IOU)
     assert merged["labels"].tolist() == [2, 1] and torch.allclose(merged["scores"], torch.tensor([0.4, 0.25]))
     assert merged["boxes"].tolist() == [[10, 20, 30, 40]] * 2
-    assert merge_found(NOTHING, NOTHING, NMS_IOU)["boxes"].shape == (0, 4)
-    assert merge_found(NOTHING, plain, NMS_IOU)["boxes"].tolist() == [[10, 20, 30, 40]]
+    assert weighted_boxes_fusion(NOTHING, NOTHING, NMS_IOU)["boxes"].shape == (0, 4)
+    assert weighted_boxes_fusion(NOTHING, plain, NMS_IOU)["boxes"].tolist() == [[10, 20, 30, 40]]
 
 
-def test_each_box_is_used_once_and_the_surest_pair_first() -> None:
+def test_each_box_is_matched_once_and_the_best_pair_first() -> None:
     plain = found([[10, 20, 30, 40], [12, 20, 32, 40]], [0, 0], [0.9, 0.2])
     other = found([[10, 20, 30, 40]], [0], [0.7])
-    merged = merge_found(plain, other, NMS_IOU)
-    assert torch.allclose(merged["scores"], torch.tensor([0.8])), "what is left over of the same place is no second box"
+    merged = weighted_boxes_fusion(plain, other, NMS_IOU)
+    assert torch.allclose(merged["scores"], torch.tensor([0.8])), "the leftover box is a duplicate"
 
 
 boxes = st.lists(
@@ -60,16 +60,16 @@ boxes = st.lists(
 
 
 @given(boxes, boxes)
-def test_the_order_of_the_readings_does_not_matter(one: list, other: list) -> None:
-    def view(rows: list, step: float) -> Found:
+def test_the_order_of_the_two_sets_does_not_matter(one: list, other: list) -> None:
+    def detections(rows: list, step: float) -> Found:
         scores = [0.9 - step * i for i in range(len(rows))]
-        view = found([[x, y, x + w, y + h] for x, y, w, h, _ in rows], [row[4] for row in rows], scores)
-        kept = batched_nms(view["boxes"], view["scores"], view["labels"], NMS_IOU)
-        return {key: value[kept] for key, value in view.items()}
+        every = found([[x, y, x + w, y + h] for x, y, w, h, _ in rows], [row[4] for row in rows], scores)
+        kept = batched_nms(every["boxes"], every["scores"], every["labels"], NMS_IOU)
+        return {key: value[kept] for key, value in every.items()}
 
-    first, second = view(one, 0.013), view(other, 0.0171)
-    second["scores"] -= 0.005  # no ties, of means neither
-    here, there = merge_found(first, second, NMS_IOU), merge_found(second, first, NMS_IOU)
+    first, second = detections(one, 0.013), detections(other, 0.0171)
+    second["scores"] -= 0.005  # no ties, not even between means
+    here, there = weighted_boxes_fusion(first, second, NMS_IOU), weighted_boxes_fusion(second, first, NMS_IOU)
     assert torch.allclose(here["scores"], there["scores"])
     assert torch.equal(here["labels"], there["labels"])
     assert torch.allclose(here["boxes"], there["boxes"], atol=1e-3)
@@ -79,7 +79,7 @@ def test_the_order_of_the_readings_does_not_matter(one: list, other: list) -> No
 
 def assert_distinct(merged: Found) -> None:
     overlaps = box_iou(merged["boxes"], merged["boxes"])[merged["labels"][:, None] == merged["labels"][None]]
-    assert int((overlaps > NMS_IOU).sum()) == len(merged["scores"]), "boxes of one class about one place are one"
+    assert int((overlaps > NMS_IOU).sum()) == len(merged["scores"]), "no duplicates are left"
     assert bool((merged["scores"].diff() <= 0).all())
 
 
@@ -110,7 +110,7 @@ def detector() -> Detector:
         pytest.param({"image_size": 100}, id="padded to whole strides"),
     ],
 )
-def test_a_view_finds_what_the_detector_finds(model: dict[str, object]) -> None:
+def test_roi_features_find_what_the_detector_finds(model: dict[str, object]) -> None:
     detector = small(**model)  # type: ignore[arg-type]
     images = torch.rand(2, 1, detector.image_size, detector.image_size)
     with torch.inference_mode():
@@ -120,40 +120,40 @@ def test_a_view_finds_what_the_detector_finds(model: dict[str, object]) -> None:
                 assert torch.allclose(here[key], there[key])
 
 
-def test_a_box_is_moved_as_the_box_stage_moves_proposals(detector: Detector) -> None:
-    """The proposals of a slice, regressed as one class, are that class's boxes of torchvision's own box stage."""
+def test_a_box_is_regressed_as_the_detector_regresses_its_proposals(detector: Detector) -> None:
+    """The proposals of a slice, regressed as one class, are that class's boxes of torchvision's own box head."""
     images = torch.rand(1, 1, 128, 128)
     proposals: list[torch.Tensor] = []
     hook = detector.network.rpn.register_forward_hook(lambda module, inputs, output: proposals.extend(output[0]))
     with torch.inference_mode():
-        view = RoIFeatures(detector, images)
+        features = RoIFeatures(detector, images)
         hook.remove()
         for label in range(3):
-            (moved,) = view.regress(proposals, [torch.full((len(proposals[0]),), label)])
-            own = view.found[0]["boxes"][view.found[0]["labels"] == label]
+            (moved,) = features.regress(proposals, [torch.full((len(proposals[0]),), label)])
+            own = features.found[0]["boxes"][features.found[0]["labels"] == label]
             nearest = (own[:, None] - moved[None]).abs().amax(dim=2).amin(dim=1)
             assert len(own) and float(nearest.max()) < 1e-3
 
 
-def test_where_nothing_is_found_nothing_is_looked_at() -> None:
+def test_where_nothing_is_found_nothing_is_refined() -> None:
     detector = small(score_threshold=0.999)
     with torch.inference_mode():
-        merged = merge_views(RoIFeatures(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
+        merged = merge_mirrored(RoIFeatures(detector, with_mirrored(torch.zeros(2, 1, 128, 128))), NMS_IOU)
     assert [each["boxes"].shape for each in merged] == [(0, 4)] * 2
 
 
 class _Moving(RoIFeatures):
-    """A view whose box stage moves boxes by amounts that are known; by none unless told so.
+    """RoI features whose box head moves boxes by known amounts, by default by none.
 
     Args:
-        readings: what is found on the slices and, after them, on their mirror images.
-        plain: vertical pixels, times the class and the number of the start, on the slices.
+        detections: on the slices, then on their mirror images.
+        plain: pixels down on the slices, times the class and the number of the shift.
         mirrored: pixels to the right on the mirror images.
         width: of the slices.
     """
 
-    def __init__(self, readings: list[Found], plain: float = 0.0, mirrored: float = 0.0, *, width: int = 128) -> None:
-        self.found, self.plain, self.mirrored, self.width = readings, plain, mirrored, width
+    def __init__(self, detections: list[Found], plain: float = 0.0, mirrored: float = 0.0, *, width: int = 128) -> None:
+        self.found, self.plain, self.mirrored, self.width = detections, plain, mirrored, width
 
     def regress(self, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         count = len(boxes) // 2
@@ -166,23 +166,23 @@ class _Moving(RoIFeatures):
         return ends
 
 
-def test_the_best_boxes_become_the_mean_of_where_each_start_ends_in_each_reading() -> None:
+def test_the_best_boxes_become_the_mean_over_shifts_and_images() -> None:
     boxes = [[30.0 * i + 10, 100, 30 * i + 30, 130 + i] for i in range(10)]
     labels = [0, 1, 2, 2, 0, 1, 2, 1, 0, 1]
     scores = [0.9 - 0.05 * i for i in range(10)]
-    view = _Moving([found(boxes, labels, scores), NOTHING], plain=1, mirrored=3, width=320)
-    (merged,) = merge_views(view, NMS_IOU)
+    features = _Moving([found(boxes, labels, scores), NOTHING], plain=1, mirrored=3, width=320)
+    (merged,) = merge_mirrored(features, NMS_IOU)
     assert merged["labels"].tolist() == labels and merged["scores"].tolist() == pytest.approx([s / 2 for s in scores])
     expected = torch.tensor(boxes)
-    # Starts 0 to 3 end 0 to 3 times the class lower; to the right on a mirror image is to the left.
+    # Shifts 0 to 3 end 0 to 3 times the class lower; right on a mirror image is left on the slice.
     expected[:8, [1, 3]] += torch.tensor(labels[:8])[:, None] * 1.5 / 2
     expected[:8, [0, 2]] -= 3 / 2
-    assert torch.allclose(merged["boxes"], expected, atol=1e-3), "and the ninth and the tenth stay"
+    assert torch.allclose(merged["boxes"], expected, atol=1e-3), "the ninth and the tenth are not refined"
 
 
 @given(st.integers(0, 118), st.integers(0, 118), st.integers(10, 60), st.integers(10, 60))
-def test_a_bright_block_comes_back_from_the_mirrored_reading(x: int, y: int, w: int, h: int) -> None:
-    """Stays where it is only if pixels go as boxes go and come back, at the borders too."""
+def test_boxes_are_mirrored_as_pixels_are(x: int, y: int, w: int, h: int) -> None:
+    """The box of a bright block on the mirror image must come back to the block, at the borders too."""
     right, bottom = min(x + w, 128), min(y + h, 128)
     images = torch.zeros(1, 1, 128, 128)
     images[:, :, y:bottom, x:right] = 1
@@ -190,14 +190,14 @@ def test_a_bright_block_comes_back_from_the_mirrored_reading(x: int, y: int, w: 
     assert torch.equal(both[:1], images)
     rows, columns = torch.nonzero(both[1, 0], as_tuple=True)
     seen = found([[int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]], [1], [0.5])
-    (merged,) = merge_views(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), NMS_IOU)
+    (merged,) = merge_mirrored(_Moving([found([[x, y, right, bottom]], [1], [0.9]), seen]), NMS_IOU)
     assert torch.allclose(merged["boxes"], torch.tensor([[x, y, right, bottom]]).float(), atol=1e-3)
-    assert merged["scores"].tolist() == pytest.approx([0.7]), "found in both readings at one place"
+    assert merged["scores"].tolist() == pytest.approx([0.7]), "the two boxes match"
 
 
 def test_a_slice_without_boxes_beside_one_with_boxes() -> None:
-    view = _Moving([NOTHING, found([[40, 40, 60, 70]], [0], [0.8]), NOTHING, NOTHING])
-    nothing, one = merge_views(view, NMS_IOU)
+    features = _Moving([NOTHING, found([[40, 40, 60, 70]], [0], [0.8]), NOTHING, NOTHING])
+    nothing, one = merge_mirrored(features, NMS_IOU)
     assert nothing["boxes"].shape == (0, 4)
     assert torch.allclose(one["boxes"], torch.tensor([[40.0, 40, 60, 70]]), atol=1e-3)
     assert one["scores"].tolist() == pytest.approx([0.4])

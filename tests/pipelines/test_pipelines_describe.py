@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from detectclf.pipelines.predict import describe
-from detectclf.types import Prediction
+from detectclf.prediction import Prediction
 
 
 def prediction(image: str, scores: list[float], threshold: float = 0.5) -> Prediction:
     boxes = np.tile(np.array([[1, 2, 3, 4]], dtype=np.float32), (len(scores), 1))
     return Prediction(
         image,
-        "glioma",
-        {"glioma": 0.75, "pituitary": 0.25},
-        boxes,
-        ("glioma",) * len(scores),
-        np.array(scores, dtype=np.float32),
+        label="glioma",
+        probabilities={"glioma": 0.75, "pituitary": 0.25},
+        boxes_xyxy=boxes,
+        box_labels=("glioma",) * len(scores),
+        scores=np.array(scores, dtype=np.float32),
         box_threshold=threshold,
     )
 

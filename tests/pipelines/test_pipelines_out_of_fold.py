@@ -22,7 +22,7 @@ from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.bundle import Stages, bundle
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_seen, out_of_fold
 from detectclf.pipelines.provenance import FINGERPRINTS
-from detectclf.pipelines.suspect_labels import diagnose, write_suspect_sheet
+from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
 from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
 from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
@@ -117,11 +117,11 @@ def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
 
 def test_the_label_doctor_takes_out_of_fold_words(source: Path, bundled: Path, tmp_path: Path) -> None:
     samples = open_dataset(DataConfig(sources=(source,))).samples
-    diagnosis = diagnose(samples, load(bundled, device="cpu"))
-    assert all(opinion.unseen for opinion in diagnosis.opinions), "all were trained on, so all words are remembered"
-    suspicion = [s.suspicion for s in diagnosis.suspects]
-    assert suspicion == sorted(suspicion, reverse=True) and "suspect labels" in diagnosis.text()
-    write_suspect_sheet(diagnosis, tmp_path / "sheet.png")
+    found = find_suspect_labels(samples, load(bundled, device="cpu"))
+    assert all(opinion.unseen for opinion in found.opinions), "all were trained on, so all words are remembered"
+    suspicion = [s.suspicion for s in found.suspects]
+    assert suspicion == sorted(suspicion, reverse=True) and "suspect labels" in found.text()
+    write_suspect_sheet(found, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 

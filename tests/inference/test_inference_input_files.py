@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detectclf.errors import DataError
-from detectclf.inference.inputs import collect_inputs
+from detectclf.inference.input_files import collect_inputs
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_nothing_there(folder: Path, arguments: list[str], stdin: bytes | None) 
 
 
 def test_dicom_files_of_any_name_are_found_in_folders(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Scanners number their files; their index of a disk is no slice; what is left out is said."""
+    """Scanners number their files; DICOMDIR is not a slice; the log counts the files left out."""
     begin = b"\0" * 128 + b"DICM"
     for name in ("disk/IM0001", "disk/1.2.840.113", "disk/DICOMDIR", "disk/.IM0002"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -101,8 +101,8 @@ def test_dicom_files_of_any_name_are_found_in_folders(folder: Path, caplog: pyte
 
 
 @pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0..", b"\x89PNG\r\n", b"\0" * 128 + b"DICM"])
-def test_a_picture_on_stdin_is_no_list_of_paths(folder: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="there is a picture; name the file instead of -"):
+def test_a_picture_on_stdin_is_not_a_list_of_paths(folder: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="stdin holds a picture; name the file instead of -"):
         collect_inputs(["-"], io.BytesIO(content))
 
 

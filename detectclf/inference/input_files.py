@@ -1,4 +1,4 @@
-"""What ``predict INPUT...`` means: image files, folders, globs and ``-`` become one list of files in a fixed order."""
+"""The files that ``predict INPUT...`` names: by name, by folder, by glob and, for ``-``, by lines on stdin."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detectclf.errors import DataError, one_line
+from detectclf.inference.picture_names import PICTURE_SUFFIX
 
 log = logging.getLogger(__name__)
-
-PICTURE_SUFFIX = ".pred.png"
-"""End of the names of our own pictures, which a folder that holds both is not searched for."""
 
 _ANNOTATIONS = frozenset({".json", ".jsonl", ".csv", ".txt", ".xml", ".yaml", ".yml", ".md", ".html"})
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\x1f\x8b")
 
 
 def collect_inputs(arguments: Sequence[str], stdin: BinaryIO | None = None) -> list[Path]:
-    """The files that the arguments name, each once, in the order given (sorted inside a folder or glob).
+    """The files that the arguments name, each once, in the order given; sorted within a folder or glob.
 
-    A file that is named is taken whatever its suffix, also where it does not exist: it becomes a record with an error
-    and the rest goes on. A folder is searched recursively for images by suffix, and for DICOM files of any name, as
-    scanners write them; without hidden files and folders, without our own ``*.pred.png``, and without following
-    symlinks to folders. How many other files it holds, but for annotations, is logged. A name with ``*``, ``?`` or
-    ``[`` that is no existing file is a glob, ``**`` recursive. ``-`` reads paths from ``stdin``, one per line, or
-    NUL-separated as ``find -print0`` writes them; these are no globs.
+    An argument is one of these:
+
+    * a file: taken whatever its suffix, even if it does not exist; prediction then gives a record with an error.
+    * a folder: searched recursively for images by suffix and for DICOM files by content, since scanners give these any
+      name. Hidden files and folders, our own ``*.pred.png`` and symlinks to folders are skipped; the number of other
+      files, except annotations, is logged.
+    * a glob: a name with ``*``, ``?`` or ``[`` that is not an existing file; ``**`` is recursive.
+    * ``-``: paths from ``stdin``, one per line, or separated by NUL as ``find -print0`` writes them; globs are not
+      expanded there.
 
     Args:
         arguments: as on the command line.
         stdin: bytes to read paths from; needed for ``-``.
 
     Raises:
-        DataError: nothing is named at all, or a folder or glob holds no image.
+        DataError: there are no arguments, or a folder or glob holds no image.
     """
     found: dict[str, Path] = {}
     for argument in arguments:
         files = _from_lines(stdin) if argument == "-" else _expand(argument)
         for path in files:
-            # The same file by way of a folder and of its own name is one input.
+            # A file that is named and also lies in a named folder is one input.
             found.setdefault(os.path.normcase(Path(os.path.abspath(path))), path)  # noqa: PTH100
     if not found:
         raise DataError("no input", remedy="name image files, folders or globs, or - for paths on stdin")
@@ -86,10 +87,10 @@ def _is_image(path: Path) -> bool:
 
 def _from_lines(stdin: BinaryIO | None) -> Iterator[Path]:
     if stdin is None:
-        raise DataError("- reads paths from stdin, and there is none", remedy="name the files")
+        raise DataError("- reads paths from stdin, and there is no stdin", remedy="name the files")
     content = stdin.read()
     if content.startswith(_PICTURE_STARTS) or content[128:132] == b"DICM":
-        raise DataError("- reads paths from stdin, and there is a picture", remedy="name the file instead of -")
+        raise DataError("- reads paths from stdin, and stdin holds a picture", remedy="name the file instead of -")
     separator = b"\0" if b"\0" in content else b"\n"
     for line in content.split(separator):
         name = os.fsdecode(line.removesuffix(b"\r") if separator == b"\n" else line)
@@ -105,8 +106,8 @@ def _from_lines(stdin: BinaryIO | None) -> Iterator[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # such as a name that is too long: a record with an error, as other names that are no file
+    except OSError:  # such as a name that is too long; prediction will give a record with an error
         return False
 
 
-__all__ = ["PICTURE_SUFFIX", "collect_inputs"]
+__all__ = ["collect_inputs"]

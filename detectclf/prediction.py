@@ -1,0 +1,170 @@
+"""The prediction of one picture: class and boxes of the slice, and where the picture came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from detectclf.errors import DataError
+from detectclf.files import ByteSpan
+from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where the pixels of a picture can be read again.
+
+    Attributes:
+        path: the file; ``None`` for a picture that came from memory.
+        span: bytes of that file, where the picture lies inside a container.
+        frame: frame, page or slice of that file from 0, where it holds several.
+        axis: ``axial``, ``coronal`` or ``sagittal``, where the file is a NIfTI volume.
+        pixels: the picture itself, where it came from memory.
+    """
+
+    path: Path | None = None
+    span: ByteSpan | None = None
+    frame: int | None = None
+    axis: str | None = None
+    pixels: Pixels | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Prediction(FusedOutputs):
+    """Class and boxes of one picture, by all stages together. :class:`FusedOutputs` describes its other attributes.
+
+    Attributes:
+        image: the input as given (file name or path); may be passed by position.
+        width, height: pixels of the original image.
+        model: name and version of the bundle.
+        heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where it was asked for.
+        origin: where the pixels can be read again.
+        error: why the input could not be read, one line; no class is predicted then.
+        error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.
+    """
+
+    image: str = field(kw_only=False)
+    width: int | None = None
+    height: int | None = None
+    model: str | None = None
+    heatmap: FloatArray | None = None
+    origin: Origin = field(default_factory=Origin)
+    error: str | None = None
+    error_exit: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        fused: FusedOutputs,
+        image: str,
+        *,
+        width: int,
+        height: int,
+        origin: Origin,
+        model: str | None = None,
+        heatmap: FloatArray | None = None,
+    ) -> Prediction:
+        """The prediction of ``image`` with the class and boxes of ``fused``; arguments are the attributes."""
+        return cls(
+            image,
+            width=width,
+            height=height,
+            model=model,
+            heatmap=heatmap,
+            origin=origin,
+            label=fused.label,
+            probabilities=fused.probabilities,
+            boxes_xyxy=fused.boxes_xyxy,
+            box_labels=fused.box_labels,
+            scores=fused.scores,
+            box_threshold=fused.box_threshold,
+            flags=fused.flags,
+            before_fusion=fused.before_fusion,
+        )
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the picture was read from."""
+        return self.origin.path
+
+    @property
+    def part(self) -> str:
+        """Axis and number of the picture in a file that holds several, such as ``axial 12``; else empty."""
+        return " ".join(str(each) for each in (self.origin.axis, self.origin.frame) if each is not None)
+
+    @property
+    def stages(self) -> StageOutputs | None:
+        """Outputs of the stages before fusion, where they were kept."""
+        return None if self.before_fusion is None else self.before_fusion.outputs
+
+    @property
+    def classifier_probabilities(self) -> dict[str, float]:
+        """Class -> calibrated probability by the classifier alone; empty where it was not kept."""
+        return {} if self.before_fusion is None else self.before_fusion.classifier_probabilities
+
+    @property
+    def detector_label(self) -> str | None:
+        """Class of the slice by the detector alone, where it was kept."""
+        return None if self.before_fusion is None else self.before_fusion.detector_label
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of the public contract; with ``error`` set, every other field but ``image`` is ``None``.
+
+        Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
+        that the volume is sliced in.
+        """
+        if self.error is not None:
+            keys = ("class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model")
+            return {"image": self.image, **dict.fromkeys(keys), "error": self.error}
+        return {
+            "image": self.image,
+            "class": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "boxes": [
+                {"xyxy": [round(float(v), 2) for v in box], "class": label, "score": float(score)}
+                for box, label, score in zip(self.boxes_xyxy, self.box_labels, self.scores, strict=True)
+            ],
+            "flags": list(self.flags),
+            "width": self.width,
+            "height": self.height,
+            "model": self.model,
+            "error": None,
+            **({} if self.origin.frame is None else {"frame": self.origin.frame}),
+            **({} if self.origin.axis is None else {"axis": self.origin.axis}),
+        }
+
+    def draw(self, *, truth: Sample | None = None) -> Image:
+        """The slice with its boxes, and beside it class, probabilities and flags, as an RGB image.
+
+        Args:
+            truth: the labelled sample, to be drawn as well.
+
+        Raises:
+            DataError: the input could not be read, or its file is gone.
+        """
+        from detectclf.drawing.predictions import draw_prediction
+
+        if self.error is not None or self.label is None:
+            reason = self.error or "nothing was predicted"
+            raise DataError(reason, file=self.image, remedy="only readable slices are drawn")
+        title = f"{PurePath(self.image).name} ({self.part})" if self.part else PurePath(self.image).name
+        pixels = self._read_pixels()
+        return draw_prediction(pixels, self, title=title, model=self.model or "", heatmap=self.heatmap, truth=truth)
+
+    def _read_pixels(self) -> Pixels:
+        from detectclf.imaging.images import read_image
+
+        origin = self.origin
+        if origin.pixels is not None:
+            return origin.pixels
+        if origin.path is None:
+            raise DataError("the file of this picture is not known", file=self.image, remedy="predict it again")
+        return read_image(origin.path, span=origin.span, frame=origin.frame, axis=origin.axis)
+
+
+__all__ = ["Origin", "Prediction"]

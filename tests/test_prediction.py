@@ -1,0 +1,69 @@
+"""The prediction of one picture: its record, what it says of the stages alone, and where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import detectclf
+from detectclf.errors import DataError
+from detectclf.prediction import Origin, Prediction
+from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
+
+BOXES = np.array([[1, 2, 30.126, 40]], np.float32)
+OUTPUTS = StageOutputs(np.zeros(2, np.float32), BOXES, ("glioma",), np.array([0.75], np.float32))
+FUSED = FusedOutputs(
+    label="glioma",
+    probabilities={"glioma": 0.75, "no_tumor": 0.25},
+    boxes_xyxy=BOXES,
+    box_labels=("glioma",),
+    scores=np.array([0.5], np.float32),
+    box_threshold=0.4,
+    flags=("low_confidence",),
+    before_fusion=StagePredictions(OUTPUTS, {"glioma": 0.5, "no_tumor": 0.5}, "glioma"),
+)
+
+
+def predicted(origin: Origin) -> Prediction:
+    return Prediction.of(FUSED, "a.nii", width=64, height=48, origin=origin, model="tiny 1")
+
+
+def test_a_prediction_has_all_that_was_fused() -> None:
+    prediction = predicted(Origin(Path("a.nii")))
+    for name in FusedOutputs.__dataclass_fields__:
+        assert getattr(prediction, name) is getattr(FUSED, name)
+    assert prediction.confidence == 0.75 and prediction.judged
+    assert prediction.stages is OUTPUTS and prediction.detector_label == "glioma"
+    assert prediction.classifier_probabilities == {"glioma": 0.5, "no_tumor": 0.5}
+    assert detectclf.Prediction is Prediction
+
+
+def test_stages_that_were_not_kept_are_none() -> None:
+    bare = Prediction("a.png")
+    assert bare.stages is None and bare.detector_label is None and bare.classifier_probabilities == {}
+    assert bare.confidence is None and bare.path is None and bare.part == ""
+
+
+@pytest.mark.parametrize(
+    ("origin", "part", "keys"),
+    [
+        (Origin(Path("a.png")), "", []),
+        (Origin(Path("a.tif"), frame=0), "0", ["frame"]),
+        (Origin(Path("a.nii"), frame=7, axis="coronal"), "coronal 7", ["frame", "axis"]),
+    ],
+)
+def test_the_record_names_the_part_of_the_file(origin: Origin, part: str, keys: list[str]) -> None:
+    prediction = predicted(origin)
+    record = prediction.to_record()
+    assert prediction.part == part and list(record)[10:] == keys
+    assert record["boxes"] == [{"xyxy": [1.0, 2.0, 30.13, 40.0], "class": "glioma", "score": 0.5}]
+
+
+def test_only_what_was_predicted_is_drawn() -> None:
+    pixels = np.zeros((48, 64), np.uint8)
+    assert predicted(Origin(pixels=pixels)).draw().mode == "RGB"
+    for broken in (predicted(Origin()), Prediction("a.png"), Prediction("a.png", error="truncated")):
+        with pytest.raises(DataError):
+            broken.draw()
