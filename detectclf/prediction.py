@@ -24,6 +24,7 @@ class Origin:
         frame: frame, page or slice of that file from 0, where it holds several.
         axis: ``axial``, ``coronal`` or ``sagittal``, where the file is a NIfTI volume.
         pixels: the picture itself, where it came from memory.
+        root: folder that the file must lie in, where it is of a data set.
     """
 
     path: Path | None = None
@@ -31,6 +32,7 @@ class Origin:
     frame: int | None = None
     axis: str | None = None
     pixels: Pixels | None = None
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -164,7 +166,7 @@ class Prediction(FusedOutputs):
             return origin.pixels
         if origin.path is None:
             raise DataError("the file of this picture is not known", file=self.image, remedy="predict it again")
-        return read_image(origin.path, span=origin.span, frame=origin.frame, axis=origin.axis)
+        return read_image(origin.path, span=origin.span, frame=origin.frame, axis=origin.axis, root=origin.root)
 
 
 __all__ = ["Origin", "Prediction"]

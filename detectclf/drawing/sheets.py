@@ -142,11 +142,11 @@ def sample_tiles(samples: Sequence[Sample], augment: DetectionAugment | None = N
         DataError: a slice cannot be read.
         UnsafeError: a slice is refused as unsafe.
     """
-    from detectclf.imaging.images import read_image
+    from detectclf.imaging.images import read_pixels
 
     tiles = []
     for sample in samples:
-        pixels = read_image(sample.path, span=sample.span)
+        pixels = read_pixels(sample)
         tiles.append(tile_of(sample, pixels) if augment is None else augmented_tile(sample, pixels, augment))
     return tiles
 

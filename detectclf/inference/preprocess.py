@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from detectclf.errors import DataError, DetectclfError
 from detectclf.imaging.framing import Part, shown_part
-from detectclf.imaging.images import resize_pad
+from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.inference.refine import ProposalRefiner, RefinerInput
 from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
 from detectclf.prediction import Origin, Prediction
-from detectclf.types import Pixels
+from detectclf.types import Pixels, Sample
 
 
 class ResizedInput(NamedTuple):
@@ -65,12 +66,16 @@ class UndecodedInput:
 
 
 def prepare(
-    source: ImageSource, detector_size: int, classifier_size: int, refiner: ProposalRefiner | None
+    source: ImageSource,
+    detector_size: int,
+    classifier_size: int,
+    refiner: ProposalRefiner | None,
+    read: Callable[[Sample], Pixels] = read_pixels,
 ) -> DecodedInput | UndecodedInput:
-    """Decodes ``source`` and resizes it for each network, whose input sizes are sides in pixels."""
+    """Decodes ``source``, a sample by ``read``, and resizes it for each network, whose sizes are sides in pixels."""
     image, origin = name_of(source), origin_of(source)
     try:
-        pixels = pixels_of(source)
+        pixels = pixels_of(source, read)
     except DetectclfError as error:
         return UndecodedInput(image, origin, error)
     except OSError as error:

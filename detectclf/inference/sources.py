@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from detectclf.errors import DataError, one_line
+from detectclf.imaging.images import middle_slice, read_image, read_pixels
 from detectclf.prediction import Origin
 from detectclf.types import Pixels, Sample
 
@@ -42,8 +44,6 @@ ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
 
 def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
     """One picture of a file; without ``frame`` the middle slice of a volume, which a line in the log says."""
-    from detectclf.imaging.images import middle_slice
-
     if frame is None and (frame := middle_slice(path, axis)) is not None:
         log.warning("%s: a volume; only slice %d is read (--frame N for another)", one_line(path), frame)
     return FileSlice(path, frame, axis)
@@ -61,23 +61,25 @@ def name_of(source: ImageSource) -> str:
 def origin_of(source: ImageSource) -> Origin:
     """The file and the part of it that ``source`` names; no file for an array or a PIL image."""
     if isinstance(source, Sample):
-        return Origin(source.path, span=source.span)
+        return Origin(source.path, span=source.span, root=source.source or None)
     if isinstance(source, FileSlice):
         return Origin(Path(source.path), frame=source.frame, axis=source.axis)
     return Origin(Path(source)) if isinstance(source, str | Path) else Origin()
 
 
-def pixels_of(source: ImageSource) -> Pixels:
+def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels) -> Pixels:
     """The picture as grey levels ``(H, W)``.
+
+    Args:
+        source: the picture.
+        read: gives the pixels of a sample.
 
     Raises:
         DataError: it cannot be read.
         UnsafeError: it is refused as unsafe.
     """
-    from detectclf.imaging.images import read_image
-
     if isinstance(source, Sample):
-        return read_image(source.path, span=source.span, root=Path(source.source) if source.source else None)
+        return read(source)
     if isinstance(source, FileSlice):
         return read_image(source.path, frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):

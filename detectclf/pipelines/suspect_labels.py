@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectclf.datasets.class_names import in_known_words
+from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
 from detectclf.files import atomic_write
@@ -82,7 +83,7 @@ def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> Suspe
         )
     checked = [
         (sample, opinion)
-        for sample, opinion in zip(samples, _opinions(predictor, samples), strict=True)
+        for sample, opinion in zip(samples, _opinions(predictor, samples, SliceIndex()), strict=True)
         if opinion is not None
     ]
     kept, opinions = tuple(sample for sample, _ in checked), [opinion for _, opinion in checked]
@@ -93,13 +94,12 @@ def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> Suspe
 def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
     """Draws the most suspect slices with the boxes of their labels; a caption says what the model predicts instead."""
     from detectclf.drawing.sheets import contact_sheet, tile_of
-    from detectclf.imaging.images import read_image
+    from detectclf.imaging.images import read_pixels
 
     tiles: list[Tile] = []
     for suspect in found.suspects[:SHEET_SUSPECTS]:
         sample = found.samples[suspect.index]
-        root = Path(sample.source) if sample.source else None
-        pixels = read_image(sample.path, span=sample.span, root=root)
+        pixels = read_pixels(sample)
         probabilities = found.opinions[suspect.index].probabilities
         best = max(probabilities, key=lambda name: probabilities[name])
         # Short, since a long caption would be cut; the list has the details.
@@ -114,16 +114,14 @@ def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
     atomic_write(file, buffer.getvalue())
 
 
-def _opinions(predictor: Predictor, samples: Sequence[Sample]) -> list[Opinion | None]:
+def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex) -> list[Opinion | None]:
     """The predictions for ``samples``, out of fold for the bundle's training slices; ``None`` for an unreadable one."""
     out_of_fold = predictor.bundle.out_of_fold
     rows: dict[bytes, int] = {}
     digests: list[bytes] = [b""] * len(samples)
     if out_of_fold is not None:
-        from detectclf.duplicates.fingerprints import fingerprint_samples
-
         rows = {row.tobytes(): i for i, row in enumerate(out_of_fold.digests)}
-        digests = fingerprint_samples(samples).digests
+        digests = index.look_up(samples).fingerprints.digests
     opinions: list[Opinion | None] = [None] * len(samples)
     others = [i for i, digest in enumerate(digests) if digest not in rows]
     for i, prediction in zip(others, predictor.predict_many([samples[i] for i in others]), strict=True):
