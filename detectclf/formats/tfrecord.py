@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detectclf.files import ByteSpan, open_regular
 from detectclf.formats.assemble import assemble
-from detectclf.formats.crc32c import masked_crc32c
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     box_classes,
@@ -114,6 +113,16 @@ def _records(file: Path, folder: Path, faults: Faults) -> Iterator[tuple[int, by
             index, offset = index + 1, offset + length + 16
 
 
+def masked_crc32c(data: bytes) -> int:
+    """The CRC-32C of ``data`` as TFRecord stores it: rotated and shifted (tensorflow/core/lib/hash/crc32c.h)."""
+    # Imported here because google_crc32c warns on import where its C extension is missing: only users of TFRecord
+    # should see that.
+    import google_crc32c
+
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def _slice(
     features: dict[str, Feature],
     offsets: dict[str, int],
@@ -212,4 +221,4 @@ def _example(sample: Sample, name: str, classes: list[str]) -> bytes:
     )
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["HOLDS_BOXES", "looks_like", "masked_crc32c", "read", "write"]

@@ -18,7 +18,7 @@ from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.errors import DetectclfError
 from detectclf.formats import write
-from detectclf.formats.crc32c import masked_crc32c
+from detectclf.formats.tfrecord import masked_crc32c
 
 
 def _coco_text(text: str) -> Callable[[Path], object]:
