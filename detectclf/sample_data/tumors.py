@@ -45,7 +45,7 @@ def meningioma(head: Head, rng: np.random.Generator) -> Mask:
     bright = rng.uniform(0.82, 1)
     head.levels[(outside < 2) & (across >= 1) & (across < 1 + 1.8 / radius)] = _CLEFT
     if rng.random() < 0.7:
-        head.levels[(outside > 0) & (outside <= 1.6) & (across >= 1) & (across < 1.55)] = bright - 0.2
+        head.levels[(outside > 0) & (outside <= 1.6) & (across >= 1) & (across < 1.25)] = bright - 0.2
     head.levels[lesion] = (bright * (1 + 0.03 * smooth_noise(rng, 10)))[lesion]
     return lesion
 
