@@ -1,7 +1,7 @@
 """COCO: Roboflow's ``_annotations.coco.json`` in each split folder, and plain COCO with an ``annotations/`` folder.
 
-Boxes are ``[x, y, width, height]`` pixels, 0-based. Roboflow puts a dummy root category first, whose name is the
-supercategory of the others; it is no class unless an annotation uses it.
+Boxes are ``[x, y, width, height]`` in pixels, 0-based. Roboflow's first category is a dummy root, the supercategory of
+the others; it is not a class unless an annotation uses it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from detectclf.formats.files import (
     files_with,
     find_image,
     output_names,
-    split_folders,
+    split_files,
     split_name,
     subfolders,
     write_bytes,
@@ -31,7 +31,6 @@ from detectclf.formats.raw import RawBox, RawSlice, as_number, stated_size, text
 from detectclf.types import Dataset
 
 MARKER = "_annotations.coco.json"
-HOLDS_BOXES = True
 
 
 def looks_like(folder: Path) -> bool:
@@ -52,10 +51,10 @@ def read(folder: Path, faults: Faults) -> Dataset:
 
 
 def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
-    """``(split, annotation file, folders that its images may lie in)``."""
-    roboflow = split_folders(folder, lambda sub: (sub / MARKER).is_file())
+    """``(split, annotation file, folders in which its images may lie)``."""
+    roboflow = split_files(folder, MARKER)
     if roboflow:
-        return [(split, sub / MARKER, [sub]) for split, sub in roboflow]
+        return [(split, file, [file.parent]) for split, file in roboflow]
     files = files_with(folder / "annotations", ".json")
     instances = [f for f in files if f.name.startswith("instances_")]
     result = []
@@ -63,7 +62,7 @@ def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
         stem = re.sub(r"^instances_", "", file.stem)
         split = re.sub(r"_?(19|20)\d\d$", "", stem)
         names = dict.fromkeys((stem, split, *(s.name for s in subfolders(folder) if split_name(s.name) == split)))
-        # The names come from file names, so that ".." may be among them.
+        # The names come from file names, so one may be "..".
         places = [folder / parent / name for name in names if name.strip(".") for parent in ("", "images")]
         places = [check_inside(folder, p) for p in (*places, folder / "images", folder) if p.is_dir()]
         result.append((split_name(split), file, places))
@@ -78,13 +77,12 @@ def _categories(content: Any, file: Path, faults: Faults) -> tuple[dict[int, str
     for category in records_of(content, "categories", file, faults):
         number, name = category.get("id"), text_of(category, "name")
         if not isinstance(number, int) or name is None:
-            faults.error("bad_record", file, f"category {str(category)[:80]} has no id or name", category.line)
-            faults.drop("bad_record", file, category, category.line)
+            detail = f"category {str(category)[:80]} has no id or name"
+            faults.reject("bad_record", file, detail, category, category.line)
             continue
         if number in names:
-            detail = f"category id {number} is {names[number]} and {name}"
-            faults.error("duplicate_category_id", file, detail, category.line)
-            faults.drop("duplicate_category_id", file, category, category.line)
+            detail = f"category id {number} belongs to both {names[number]} and {name}"
+            faults.reject("duplicate_category_id", file, detail, category, category.line)
             continue
         names[number] = name
         parent = text_of(category, "supercategory")
@@ -109,13 +107,12 @@ def _slices(
     for image in records_of(content, "images", file, faults):
         number, name = image.get("id"), text_of(image, "file_name")
         if not isinstance(number, int) or name is None:
-            faults.error("bad_record", file, f"image {str(image)[:80]} has no id or file_name", image.line)
-            faults.drop("bad_record", file, image, image.line)
+            detail = f"image {str(image)[:80]} has no id or file_name"
+            faults.reject("bad_record", file, detail, image, image.line)
             continue
         if number in by_id:
-            detail = f"image id {number} is {by_id[number].name} and {name}"
-            faults.error("duplicate_image_id", file, detail, image.line)
-            faults.drop("duplicate_image_id", file, image, image.line)
+            detail = f"image id {number} belongs to both {by_id[number].name} and {name}"
+            faults.reject("duplicate_image_id", file, detail, image, image.line)
             continue
         size = stated_size(image.get("width"), image.get("height"))
         path = find_image(name, folders)
@@ -139,31 +136,29 @@ def _add_box(
     what, line = f"annotation {str(number)[:20]}", annotation.line
     if isinstance(number, int):
         if number in seen:
-            faults.error("duplicate_annotation_id", file, f"{what}: the id is there twice", line)
+            faults.error("duplicate_annotation_id", file, f"{what}: another annotation has the same id", line)
         seen.add(number)
     if not isinstance(image, int) or image not in by_id:
-        faults.error("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}", line)
-        faults.drop("orphan_annotation", file, annotation, line)
+        faults.reject("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}", annotation, line)
         return
     target = by_id[image].boxes
     assert target is not None
     label = names.get(category) if isinstance(category, int) else None
     if label is None:
-        faults.error("unknown_class", file, f"{what} of {by_id[image].name}: no category {str(category)[:20]}", line)
-        faults.drop("unknown_class", file, annotation, line)
+        detail = f"{what} of {by_id[image].name}: no category has the id {str(category)[:20]}"
+        faults.reject("unknown_class", file, detail, annotation, line)
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
-        faults.error("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers", line)
-        faults.drop("bad_record", file, annotation, line)
+        faults.reject("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers", annotation, line)
         label, box = None, [0.0] * 4
     x, y, width, height = (as_number(value) for value in box)
     target.append(RawBox((x, y, x + width, y + height), label, line))
 
 
 def write(dataset: Dataset, out: Path) -> None:
-    """Writes a Roboflow-like COCO export: images and ``_annotations.coco.json`` in one folder per split."""
+    """Writes a COCO export as Roboflow does: images and ``_annotations.coco.json`` in one folder per split."""
     classes = box_classes(dataset)
-    # Ids start at 1: 0 is Roboflow's dummy root, which other tools expect there.
+    # Class ids start at 1: other tools expect Roboflow's dummy root at 0.
     categories = [{"id": 0, "name": "classes", "supercategory": "none"}]
     categories += [{"id": i, "name": c, "supercategory": "classes"} for i, c in enumerate(classes, 1)]
     for split, samples in by_split(dataset):
@@ -182,4 +177,4 @@ def write(dataset: Dataset, out: Path) -> None:
         write_bytes(out / split / MARKER, json.dumps(content))
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]
