@@ -10,7 +10,7 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_image, find_image, output_names, split_files, write_bytes
+from detectclf.formats.files import by_split, copy_images, find_image, split_files, write_bytes
 from detectclf.formats.raw import RawSlice
 from detectclf.formats.table import complete_rows, read_table, table_text
 from detectclf.types import Dataset
@@ -57,8 +57,7 @@ def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_classes.csv`` in one folder per split, without boxes."""
     for split, samples in by_split(dataset):
         rows: list[list[object]] = [["filename", *dataset.classes]]
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split):
             rows.append([name, *(int(sample.label == c) for c in dataset.classes)])
         write_bytes(out / split / MARKER, table_text(rows))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,16 @@ from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     box_classes,
     by_split,
-    copy_image,
+    copy_images,
     files_with,
     find_image,
-    output_names,
     split_files,
     split_name,
     subfolders,
     write_bytes,
 )
 from detectclf.formats.json_text import Record, objects_in, read_json, records_of
-from detectclf.formats.raw import RawBox, RawSlice, as_number, stated_size, text_of
+from detectclf.formats.raw import RawBox, RawSlice, as_number, stated_size, text_of, unusable_box
 from detectclf.types import Dataset
 
 MARKER = "_annotations.coco.json"
@@ -74,16 +74,7 @@ def _categories(content: Any, file: Path, faults: Faults) -> tuple[dict[int, str
     names: dict[int, str] = {}
     parents: set[str] = set()
     roots: set[str] = set()
-    for category in records_of(content, "categories", file, faults):
-        number, name = category.get("id"), text_of(category, "name")
-        if not isinstance(number, int) or name is None:
-            detail = f"category {str(category)[:80]} has no id or name"
-            faults.reject("bad_record", file, detail, category, category.line)
-            continue
-        if number in names:
-            detail = f"category id {number} belongs to both {names[number]} and {name}"
-            faults.reject("duplicate_category_id", file, detail, category, category.line)
-            continue
+    for number, name, category in _identified(content, "category", "categories", "name", file, faults):
         names[number] = name
         parent = text_of(category, "supercategory")
         if parent in (None, "none", name):
@@ -95,6 +86,24 @@ def _categories(content: Any, file: Path, faults: Faults) -> tuple[dict[int, str
     return names, [name for name in names.values() if name not in dummies]
 
 
+def _identified(
+    content: Any, noun: str, key: str, name_key: str, file: Path, faults: Faults
+) -> Iterator[tuple[int, str, Record]]:
+    """``(id, name, record)`` of each record in the list ``content[key]`` that has both and whose id is new."""
+    names: dict[int, str] = {}
+    for record in records_of(content, key, file, faults):
+        number, name = record.get("id"), text_of(record, name_key)
+        if not isinstance(number, int) or name is None:
+            detail = f"{noun} {str(record)[:80]} has no id or {name_key}"
+            faults.reject("bad_record", file, detail, record, record.line)
+        elif number in names:
+            detail = f"{noun} id {number} belongs to both {names[number]} and {name}"
+            faults.reject(f"duplicate_{noun}_id", file, detail, record, record.line)
+        else:
+            names[number] = name
+            yield number, name, record
+
+
 def _annotations(content: Any) -> list[dict[str, Any]]:
     values = content.get("annotations")
     return [a for a in values if isinstance(a, dict)] if isinstance(values, list) else []
@@ -104,16 +113,7 @@ def _slices(
     content: Any, names: dict[int, str], split: str, file: Path, folders: list[Path], faults: Faults
 ) -> list[RawSlice]:
     by_id: dict[int, RawSlice] = {}
-    for image in records_of(content, "images", file, faults):
-        number, name = image.get("id"), text_of(image, "file_name")
-        if not isinstance(number, int) or name is None:
-            detail = f"image {str(image)[:80]} has no id or file_name"
-            faults.reject("bad_record", file, detail, image, image.line)
-            continue
-        if number in by_id:
-            detail = f"image id {number} belongs to both {by_id[number].name} and {name}"
-            faults.reject("duplicate_image_id", file, detail, image, image.line)
-            continue
+    for number, name, image in _identified(content, "image", "images", "file_name", file, faults):
         size = stated_size(image.get("width"), image.get("height"))
         path = find_image(name, folders)
         by_id[number] = RawSlice(path, name, split, file, [], stated_size=size, line=image.line)
@@ -150,7 +150,8 @@ def _add_box(
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         faults.reject("bad_record", file, f"{what} of {by_id[image].name}: bbox is not four numbers", annotation, line)
-        label, box = None, [0.0] * 4
+        target.append(unusable_box(line))
+        return
     x, y, width, height = (as_number(value) for value in box)
     target.append(RawBox((x, y, x + width, y + height), label, line))
 
@@ -164,8 +165,7 @@ def write(dataset: Dataset, out: Path) -> None:
     for split, samples in by_split(dataset):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split):
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 x1, y1, x2, y2 = (float(v) for v in box)
                 record = {"id": len(annotations), "image_id": len(images), "category_id": classes.index(label) + 1}

@@ -8,9 +8,9 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_image, find_image, output_names, split_files, write_bytes
+from detectclf.formats.files import by_split, copy_images, find_image, split_files, write_bytes
 from detectclf.formats.json_text import Record, objects_in, read_json
-from detectclf.formats.raw import RawBox, RawSlice, as_number, text_of
+from detectclf.formats.raw import RawBox, RawSlice, as_number, text_of, unusable_box
 from detectclf.types import Dataset
 
 MARKER = "_annotations.createml.json"
@@ -46,7 +46,7 @@ def _box(annotation: Record, name: str, file: Path, faults: Faults) -> RawBox:
     if label is None or not isinstance(place, dict):
         detail = f"{name}: an annotation without a label or coordinates"
         faults.reject("bad_record", file, detail, annotation, annotation.line)
-        return RawBox((0.0, 0.0, 0.0, 0.0), None, annotation.line)
+        return unusable_box(annotation.line)
     x, y, width, height = (as_number(place.get(key)) for key in ("x", "y", "width", "height"))
     return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label, annotation.line)
 
@@ -55,8 +55,7 @@ def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_annotations.createml.json`` in one folder per split."""
     for split, samples in by_split(dataset):
         records = []
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split):
             annotations = []
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 x1, y1, x2, y2 = (float(v) for v in box)

@@ -14,10 +14,9 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     find_image,
     image_files,
-    output_names,
     split_files,
     write_bytes,
 )
@@ -80,8 +79,7 @@ def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_annotations.csv`` in one folder per split; boxes are rounded to whole pixels."""
     for split, samples in by_split(dataset):
         rows: list[list[object]] = [[*COLUMNS]]
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split):
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 corners = whole_pixels(box, sample.width, sample.height)
                 rows.append([name, sample.width, sample.height, label, *corners])

@@ -150,13 +150,16 @@ def encoded_image(sample: Sample) -> bytes:
     return read_bytes(sample.path, limit_bytes=_LIMIT_IMAGE_BYTES, span=sample.span)
 
 
-def copy_image(sample: Sample, target: Path) -> None:
-    """Copies the image of ``sample`` byte for byte to ``target``, and makes its folder.
+def copy_images(samples: Sequence[Sample], folder: Path, *, unique_stems: bool = False) -> list[tuple[Sample, str]]:
+    """Copies the images of one split byte for byte into ``folder``; returns each sample with its new file name.
 
     Raises:
-        DataError: it cannot be read or written.
+        DataError: an image cannot be read or written.
     """
-    write_bytes(target, encoded_image(sample))
+    named = list(zip(samples, output_names(samples, unique_stems=unique_stems), strict=True))
+    for sample, name in named:
+        write_bytes(folder / name, encoded_image(sample))
+    return named
 
 
 def write_bytes(target: Path, content: bytes | str) -> None:
@@ -179,7 +182,7 @@ def write_bytes(target: Path, content: bytes | str) -> None:
 __all__ = [
     "box_classes",
     "by_split",
-    "copy_image",
+    "copy_images",
     "encoded_image",
     "files_with",
     "find_image",

@@ -10,10 +10,9 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     image_files,
     is_split_name,
-    output_names,
     split_name,
     subfolders,
 )
@@ -61,9 +60,7 @@ def write(dataset: Dataset, out: Path) -> None:
             raise DataError(f"class {name!r} cannot be a folder name", remedy="choose the format classes-csv")
     for split, samples in by_split(dataset):
         for label in dataset.classes:
-            chosen = [s for s in samples if s.label == label]
-            for sample, name in zip(chosen, output_names(chosen), strict=True):
-                copy_image(sample, out / split / label / name)
+            copy_images([s for s in samples if s.label == label], out / split / label)
         unknown = next((s for s in samples if s.label is None), None)
         if unknown is not None:
             raise DataError(f"{unknown.name} has no class", remedy="choose the format classes-csv")

@@ -54,6 +54,11 @@ class RawSlice:
     line: int | None = None
 
 
+def unusable_box(line: int | None = None) -> RawBox:
+    """The box for an annotation that the reader has reported as unusable."""
+    return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
+
+
 def as_number(value: object) -> float:
     """``value`` as a float; NaN if it is not a number, so that one check finds both."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -87,4 +92,4 @@ def text_of(record: Mapping[str, object], key: str) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-__all__ = ["Corners", "RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of"]
+__all__ = ["Corners", "RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of", "unusable_box"]

@@ -25,7 +25,7 @@ from detectclf.formats.files import (
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, stated_size
+from detectclf.formats.raw import RawBox, RawSlice, stated_size, unusable_box
 from detectclf.formats.tf_example import Feature, WireError, parse_example, write_example
 from detectclf.types import Dataset, Sample
 
@@ -142,8 +142,9 @@ def _slice(
     labels = _labels(features, names, name, file, faults)
     if len({len(labels), *map(len, sides)}) > 1:
         faults.error("bad_record", file, f"{name}: its lists of boxes and classes have different lengths")
-        labels, sides = [None], [[0.0]] * 4
-    boxes = [RawBox((x1, y1, x2, y2), label) for x1, y1, x2, y2, label in zip(*sides, labels, strict=True)]
+        boxes = [unusable_box()]
+    else:
+        boxes = [RawBox((x1, y1, x2, y2), label) for x1, y1, x2, y2, label in zip(*sides, labels, strict=True)]
     width, height = (next(iter(_numbers(features, f"image/{key}")), 0) for key in ("width", "height"))
     return RawSlice(file, name, split, file, boxes, stated_size=stated_size(width, height), relative=True, span=span)
 

@@ -18,17 +18,16 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     files_with,
     find_image,
     image_files,
-    output_names,
     read_text,
     split_folders,
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size
+from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size, unusable_box
 from detectclf.formats.whole_pixels import whole_pixels
 from detectclf.types import Dataset, Sample
 
@@ -170,7 +169,7 @@ def _box(item: Element, file: Path, faults: Faults) -> RawBox:
     if label is None or box is None:
         text = Tree.tostring(item, encoding="unicode")
         faults.reject("bad_record", file, "an object without a name or bndbox", text, line)
-        return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
+        return unusable_box(line)
     x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
     return RawBox((x1 - 1, y1 - 1, x2, y2), label, line)
 
@@ -178,8 +177,7 @@ def _box(item: Element, file: Path, faults: Faults) -> RawBox:
 def write(dataset: Dataset, out: Path) -> None:
     """Writes images, each with an XML file, in one folder per split; boxes are rounded to whole pixels."""
     for split, samples in by_split(dataset):
-        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split, unique_stems=True):
             if sample.boxed:
                 write_bytes(out / split / f"{Path(name).stem}.xml", _document(sample, name))
 

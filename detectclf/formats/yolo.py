@@ -18,20 +18,18 @@ from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     box_classes,
     by_split,
-    copy_image,
+    copy_images,
     files_with,
     image_files,
-    output_names,
     read_text,
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, parse_number
+from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
 from detectclf.formats.yaml_text import read_yaml
 from detectclf.types import Dataset, Sample
 
 _MARKERS = ("data.yaml", "data.yml", "dataset.yaml")
-_NOT_A_BOX = (0.0, 0.0, 0.0, 0.0)
 
 
 def looks_like(folder: Path) -> bool:
@@ -131,7 +129,7 @@ def _read_boxes(file: Path, folder: Path, names: list[str], faults: Faults) -> l
             )
         if corners is None or label is None:
             faults.drop("unusable_annotation", file, text, line)
-        boxes.append(RawBox(corners or _NOT_A_BOX, label if corners else None, line))
+        boxes.append(RawBox(corners, label, line) if corners else unusable_box(line))
     return boxes
 
 
@@ -171,8 +169,7 @@ def write(dataset: Dataset, out: Path) -> None:
         if split not in keys:
             raise DataError(f"data.yaml has no key for split {split!r}", remedy="use train, valid and test")
         content[keys[split]] = f"{split}/images"
-        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
-            copy_image(sample, out / split / "images" / name)
+        for sample, name in copy_images(samples, out / split / "images", unique_stems=True):
             if sample.boxed:
                 label = out / split / "labels" / f"{Path(name).stem}.txt"
                 write_bytes(label, "".join(_lines(sample, classes)))
