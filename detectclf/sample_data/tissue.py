@@ -74,9 +74,9 @@ def skin(head: Mask) -> FloatArray:
 def skull_and_scalp(head: Mask, cavity: Mask, rng: np.random.Generator) -> FloatArray:
     """Grey levels from ``cavity`` outwards: fluid, inner table, marrow, outer table, scalp."""
     out = depth_inside(~cavity) / np.clip(1 + 0.12 * smooth_noise(rng, 70), 0.75, 1.35)
-    marrow = rng.uniform(0.14, 0.28)
-    depths, levels = [2.5, 3.5, 4.7, 5.7, 7.5, 8.5, 10, 11], [0.11, 0.06, 0.06, marrow, marrow, 0.06, 0.06, 0.6]
-    shell = np.interp(out, depths, levels) * (1 + 0.07 * smooth_noise(rng, 12))
+    csf, bone, fat, marrow = LEVELS["csf"], LEVELS["bone"], LEVELS["fat"], rng.uniform(0.14, 0.28)
+    layers = [csf, bone, bone, marrow, marrow, bone, bone, fat]
+    shell = np.interp(out, [2.5, 3.5, 4.7, 5.7, 7.5, 8.5, 10, 11], layers) * (1 + 0.07 * smooth_noise(rng, 12))
     return np.asarray(np.minimum(shell, skin(head)), dtype=np.float32)
 
 
@@ -98,7 +98,7 @@ def cortex(brain: Mask, rng: np.random.Generator, deepest: float) -> FloatArray:
     reach = deepest * np.clip(0.65 + 0.3 * smooth_noise(rng, 30), 0.15, 1)
     sulcus = brain & (from_line < 1.25 - 0.5 * depth / deepest) & (depth < reach)
     white = np.clip((depth_inside(brain & ~sulcus) - 2.8 + 0.6 * smooth_noise(rng, 25)) / 1.6, 0, 1)
-    levels = np.where(sulcus, 0.17, 0.35 + 0.1 * white) * (1 + 0.025 * smooth_noise(rng, 9))
+    levels = np.where(sulcus, LEVELS["csf"] + 0.06, LEVELS["grey"] + 0.1 * white) * (1 + 0.025 * smooth_noise(rng, 9))
     return np.asarray(cv2.GaussianBlur(levels, (0, 0), 0.5), dtype=np.float32)
 
 
@@ -106,8 +106,8 @@ def folia(rng: np.random.Generator, x: float, y: float) -> FloatArray:
     """A cerebellum: thin leaves round a white core at ``(x, y)``."""
     distance = np.hypot(GRID_X - x, GRID_Y - y) + 3 * smooth_noise(rng, 24)
     core = np.clip((20 + 5 * smooth_noise(rng, 12) - distance) / 6, 0, 1)
-    leaves = 0.4 + 0.07 * np.sin(distance * (2 * np.pi / 5.2))
-    return np.asarray(leaves * (1 - core) + 0.43 * core, dtype=np.float32)
+    leaves = LEVELS["grey"] + 0.05 + 0.07 * np.sin(distance * (2 * np.pi / 5.2))
+    return np.asarray(leaves * (1 - core) + LEVELS["white"] * core, dtype=np.float32)
 
 
 def soft_tissue(rng: np.random.Generator) -> FloatArray:
@@ -118,4 +118,4 @@ def soft_tissue(rng: np.random.Generator) -> FloatArray:
     pads = 1 / (1 + np.exp(-7 * (bundles + 0.2 * smooth_noise(rng, 8) - 1.15)))
     muscle = 0.27 + 0.028 * smooth_noise(rng, 8) + 0.034 * smooth_noise(rng, 18)
     fat = np.maximum(seams * np.clip(0.7 + 0.4 * smooth_noise(rng, 20), 0, 1), pads)
-    return np.asarray(np.clip(muscle + 0.22 * fat, 0.06, 1), dtype=np.float32)
+    return np.asarray(np.clip(muscle + 0.22 * fat, LEVELS["bone"], 1), dtype=np.float32)
