@@ -1,9 +1,9 @@
-"""Export formats, one module each: ``read``, ``write``, ``looks_like`` and whether the format holds boxes.
+"""Export formats, one module each, with ``read``, ``write`` and ``looks_like``.
 
-Readers keep the class names of the data as they are; :func:`~detectclf.datasets.dataset.open_dataset` maps them. A
-reader never stops at a fault of one slice: it hands it to :class:`~detectclf.formats.faults.Faults` and goes on with
-what is usable. It stops (``DataError``) where the annotation file itself is unreadable, and (``UnsafeError``) where a
-name in it leads out of the folder.
+Readers keep the class names of the export; :func:`~detectclf.datasets.dataset.open_dataset` maps them. A fault of one
+slice does not stop a reader: it reports the fault to :class:`~detectclf.formats.faults.Faults` and goes on with the
+rest. It raises ``DataError`` if a whole annotation file is unreadable, and ``UnsafeError`` if a name in it leads out of
+the folder.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a format module offers."""
+    """The functions of a format module, and what the format can hold."""
 
     read: Callable[[Path, Faults], Dataset]
     write: Callable[[Dataset, Path], None]
     looks_like: Callable[[Path], bool]
     holds_boxes: bool
     holds_unknown: bool = False
-    """Whether a slice of which nothing is known can be told from one without boxes."""
+    """Whether the format can tell a slice whose boxes are not known from one without boxes."""
 
 
-# In the order in which they are preferred where several fit.
+# In order of preference, for folders that look like several formats.
 FORMATS: dict[str, Format] = {
-    "coco": Format(coco.read, coco.write, coco.looks_like, coco.HOLDS_BOXES),
-    "yolo": Format(yolo.read, yolo.write, yolo.looks_like, yolo.HOLDS_BOXES, True),
-    "voc": Format(voc.read, voc.write, voc.looks_like, voc.HOLDS_BOXES, True),
-    "createml": Format(createml.read, createml.write, createml.looks_like, createml.HOLDS_BOXES),
-    "tfrecord": Format(tfrecord.read, tfrecord.write, tfrecord.looks_like, tfrecord.HOLDS_BOXES),
-    "csv": Format(detection_csv.read, detection_csv.write, detection_csv.looks_like, detection_csv.HOLDS_BOXES),
-    "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, classes_csv.HOLDS_BOXES),
-    "folder": Format(folder.read, folder.write, folder.looks_like, folder.HOLDS_BOXES),
+    "coco": Format(coco.read, coco.write, coco.looks_like, holds_boxes=True),
+    "yolo": Format(yolo.read, yolo.write, yolo.looks_like, holds_boxes=True, holds_unknown=True),
+    "voc": Format(voc.read, voc.write, voc.looks_like, holds_boxes=True, holds_unknown=True),
+    "createml": Format(createml.read, createml.write, createml.looks_like, holds_boxes=True),
+    "tfrecord": Format(tfrecord.read, tfrecord.write, tfrecord.looks_like, holds_boxes=True),
+    "csv": Format(detection_csv.read, detection_csv.write, detection_csv.looks_like, holds_boxes=True),
+    "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, holds_boxes=False),
+    "folder": Format(folder.read, folder.write, folder.looks_like, holds_boxes=False),
 }
 
 
 def detect_format(source: Path) -> tuple[str, str | None]:
-    """The format of a folder, and a line for the user where several fit.
+    """The format of a folder, and a message for the user if it looks like several.
 
     Raises:
-        DataError: no such folder, or nothing in it that a format knows.
+        DataError: the folder does not exist, or has no annotations in a known format.
     """
     if not source.is_dir():
         reason = "no such folder" if not source.exists() else "is a file, not a folder"
@@ -63,11 +63,11 @@ def detect_format(source: Path) -> tuple[str, str | None]:
         remedy = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
         raise DataError("no annotations found", file=source, remedy=remedy)
     if len(fitting) > 1 and fitting[-1] == "folder":
-        # Folders with images are part of most formats, so they say nothing beside an annotation file.
+        # Most formats have folders with images, so an annotation file counts more.
         fitting.pop()
     note = None
     if len(fitting) > 1:
-        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]} (`data convert --from` chooses)"
+        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]} (choose with `data convert --from`)"
     return fitting[0], note
 
 
@@ -76,11 +76,11 @@ def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
 
     Args:
         source: the folder.
-        faults: gets what is wrong with it.
-        format: a row of :data:`FORMATS`; by default found by looking, with a line in the log where several fit.
+        faults: receives its faults.
+        format: a key of :data:`FORMATS`; detected by default, with a warning if the folder looks like several.
 
     Raises:
-        DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
+        DataError: the folder does not exist, has no annotations, or has an unreadable annotation file.
         UnsafeError: a name leads out of the folder, or a file is too large.
     """
     if format is None:
@@ -88,29 +88,29 @@ def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
         if note is not None:
             _log.warning(note)
     elif not (source.is_dir() and _row(format).looks_like(source)):
-        raise DataError(f"no {format} annotations found", file=source, remedy="leave --from out to have it found")
+        raise DataError(f"no {format} annotations found", file=source, remedy="leave out --from to detect the format")
     return _row(format).read(source, faults)
 
 
 def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False) -> None:
-    """Writes ``dataset`` as a new export; ``out`` is written into, and made where it is not there.
+    """Writes ``dataset`` as an export into the folder ``out``, which is made if it does not exist.
 
     Args:
-        dataset: what to write.
+        dataset: the data set.
         out: folder of the export.
-        format: a row of :data:`FORMATS`.
-        drop_boxes: agree that a format without boxes loses them.
+        format: a key of :data:`FORMATS`.
+        drop_boxes: allow a format that cannot hold boxes, which loses them.
 
     Raises:
-        DataError: the format cannot hold the content, or the disk is full.
+        DataError: the format cannot hold the content, or a file cannot be written.
     """
     row = _row(format)
     if not row.holds_boxes and not drop_boxes and any(s.box_labels for s in dataset.samples):
-        raise DataError(f"the format {format} cannot hold boxes", remedy="add --drop-boxes to leave them out")
+        raise DataError(f"the format {format} cannot hold boxes", remedy="add --drop-boxes to lose them")
     unboxed = next((s for s in dataset.samples if not s.boxed and not (row.holds_unknown and s.label is None)), None)
     if row.holds_boxes and unboxed is not None:
-        # An image without boxes would say "no tumour" there.
-        reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot say"
+        # In these formats, an image without boxes has no tumour.
+        reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot express"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
 

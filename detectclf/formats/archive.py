@@ -1,4 +1,4 @@
-"""Unpacking a zip from a stranger: bounded, and never outside its folder."""
+"""Unpacks an untrusted zip archive: within limits, and never outside the given folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from detectclf.files import resolve_inside
 
 _BLOCK = 1 << 20
 _ENCRYPTED = 0x1
-# What Roboflow and every common tool write; the rare methods report damage in ways of their own.
+# Roboflow and all common tools write these; for rarer methods, zipfile reports damage with other exceptions.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True, slots=True)
 class ZipLimits:
-    """What an archive may hold.
+    """Limits of an archive.
 
     Attributes:
         files: most entries.
         file_bytes: most bytes of one unpacked file.
         total_bytes: most bytes of all unpacked files together.
-        ratio: most unpacked bytes per packed byte of one file; deflate reaches 1032, text and labels stay under 100.
+        ratio: most unpacked bytes per packed byte of one file; deflate reaches 1032, label files stay under 100.
     """
 
     files: int = 1_000_000
@@ -37,8 +37,8 @@ class ZipLimits:
 def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     """Unpacks ``archive`` into ``folder``, which must exist and should be empty.
 
-    Sizes are judged as declared before anything is written, and counted again while writing, since a hostile archive
-    declares what it likes.
+    Declared sizes are checked before anything is written, and real sizes while writing, because a hostile archive may
+    declare wrong ones.
 
     Returns:
         The number of files written.
@@ -46,7 +46,7 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     Raises:
         UnsafeError: a bomb, too many or too large files, a path out of the folder, a symlink or other special file.
         DataError: not a zip, damaged, or encrypted.
-        OSError: the disk is full, or not writable.
+        OSError: the disk is full or not writable.
     """
     limits = limits or ZipLimits()
     try:
@@ -62,7 +62,9 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise DataError("not a whole zip archive", file=archive.name, remedy="download it again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UnsafeError("two entries claim one path", file=archive.name, remedy="do not use this archive") from error
+        raise UnsafeError(
+            "two entries have the same path", file=archive.name, remedy="do not use this archive"
+        ) from error
     return sum(not entry.is_dir() for entry in entries)
 
 
@@ -79,23 +81,25 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path, folder: Path, limits: 
         if entry.flag_bits & _ENCRYPTED:
             raise DataError(f"{entry.filename[:120]!r} is encrypted", file=archive.name, remedy="unpack it yourself")
         if entry.compress_type not in _METHODS:
-            raise DataError("packed by a rare method", file=archive.name, remedy="pack it again with deflate")
+            raise DataError("uses a rare compression method", file=archive.name, remedy="pack it again with deflate")
         if entry.file_size > limits.file_bytes:
             raise _unsafe(archive, f"{entry.filename[:120]!r} unpacks to {entry.file_size} bytes")
-        # Small files may shrink to nothing honestly; a bomb needs size.
+        # Small genuine files may be packed very tightly; a bomb needs size.
         if entry.file_size > _BLOCK and entry.file_size > limits.ratio * max(entry.compress_size, 1):
-            raise _unsafe(archive, f"{entry.filename[:120]!r} is packed more than {limits.ratio:g} times: a zip bomb")
+            raise _unsafe(
+                archive, f"{entry.filename[:120]!r} unpacks to more than {limits.ratio:g} times its size: a zip bomb"
+            )
     return [resolve_inside(folder, entry.filename.rstrip("/") or "..") for entry in entries]
 
 
 def _write(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, archive: Path) -> None:
     written = 0
-    # "x": an archive that names one file twice must not overwrite what was checked.
+    # "x", so that an entry cannot overwrite an earlier one of the same name.
     with pack.open(entry) as source, target.open("xb") as sink:
         while block := source.read(_BLOCK):
             written += len(block)
             if written > entry.file_size:
-                raise _unsafe(archive, f"{entry.filename[:120]!r} is larger than it claims")
+                raise _unsafe(archive, f"{entry.filename[:120]!r} is larger than it declares")
             sink.write(block)
     if written != entry.file_size:
         raise zipfile.BadZipFile(f"{entry.filename} is cut short")

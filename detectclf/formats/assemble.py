@@ -1,4 +1,4 @@
-"""From raw slices, as any format states them, to a checked :class:`~detectclf.types.Dataset`."""
+"""Turns the raw slices of any format into a checked :class:`~detectclf.types.Dataset`."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _SPLIT_ORDER = {"train": 0, "valid": 1, "test": 2}
 
 
 def is_negative(name: str) -> bool:
-    """Whether ``name`` is a spelling of "no tumour"."""
+    """Whether ``name`` is a spelling of the negative class, "no tumour"."""
     return canonical_class(name) == NEGATIVE_CLASS
 
 
 def negative_of(classes: Iterable[str]) -> str | None:
-    """The first of ``classes`` that means "no tumour", or ``None``."""
+    """The first of ``classes``, sorted, that means "no tumour", or ``None``."""
     return next((c for c in sorted(classes) if is_negative(c)), None)
 
 
 def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str | None) -> str | None:
-    """Class of a slice whose boxes are known.
+    """Returns the class of a slice whose boxes are known.
 
-    The class of its tumour boxes; with several classes, that of the largest box. Without a tumour box it is the
-    negative class: a head box says so, and an image without any box is Roboflow's "null" image, looked at and clean.
+    This is the class of its largest tumour box. A slice without a tumour box has the negative class: either its box
+    round the head says so, or it has no box at all (Roboflow's "null" image, which the annotator marked as clean).
 
     Args:
         boxes_xyxy: ``(N, 4)`` pixels.
-        box_labels: class name of each.
+        box_labels: class name of each box.
         negative: the data set's negative class.
     """
     tumors = [i for i, label in enumerate(box_labels) if label != negative and not is_negative(label)]
@@ -53,26 +53,27 @@ def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str
     return box_labels[max(tumors, key=lambda i: float(areas[i]))]
 
 
-def assemble(slices: Iterable[RawSlice], classes: Iterable[str], folder: Path, faults: Faults) -> Dataset:
-    """Checks every slice against its image and gives the data set of the usable ones.
+def assemble(slices: Sequence[RawSlice], classes: Iterable[str], folder: Path, faults: Faults) -> Dataset:
+    """Checks every slice against its image and returns the data set of the usable ones.
 
-    Only image headers are read. Slices whose image is missing, unreadable or unsafe are errors and left out.
+    Only image headers are read. A slice whose image is missing, unreadable or unsafe is an error and left out.
 
     Args:
-        slices: as the reader found them.
-        classes: class names that the data set declares.
-        folder: the data set, which becomes the samples' source.
-        faults: where faults go.
+        slices: the slices as annotated.
+        classes: class names that the export declares; those of the boxes are added.
+        folder: the export, which becomes the source of the samples.
+        faults: receives faults and changes.
     """
-    declared = list(classes)
+    boxes = [box for raw in slices for box in raw.boxes or ()]
+    declared = [*classes, *{box.label for box in boxes if box.label is not None}]
     negative = negative_of(declared)
     samples: dict[tuple[str, str], Sample] = {}
     places: set[tuple[str, str]] = set()
     for raw in slices:
-        # "./a.jpg" is the file of "a.jpg" too.
+        # "./a.jpg" is the same file as "a.jpg".
         place = raw.split, raw.name if raw.span is not None else os.path.normpath(raw.path)
         if (raw.split, raw.name) in samples or place in places:
-            _leave_out(raw, "duplicate_image", raw.stated_in, f"stated twice in split {raw.split}", faults)
+            _leave_out(raw, "duplicate_image", raw.stated_in, f"annotated twice in split {raw.split}", faults)
             continue
         sample = _sample(raw, negative or NEGATIVE_CLASS, folder, faults)
         if sample is not None:
@@ -94,7 +95,7 @@ def _sample(raw: RawSlice, negative: str, folder: Path, faults: Faults) -> Sampl
     if raw.boxes is not None:
         in_pixels = _in_pixels(raw, size, faults)
         boxes, labels = check_boxes(raw, in_pixels, size, faults)
-        # Every box faulty is not the same as an image without any: then nothing is known of it.
+        # If all its boxes are unusable, nothing is known about the slice; an image without boxes is a clean one.
         boxed = bool(labels) or not raw.boxes
         label = slice_label(boxes, labels, negative) if boxed else None
         _check_labels(raw, labels, label, faults)
@@ -114,7 +115,7 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
         code = error.code if isinstance(error, ImageError) else "unreadable"
         _leave_out(raw, code, raw.path, error.reason, faults)
     except UnsafeError as error:
-        # Never opened further; the rest of the data set can still be judged.
+        # The file is not opened again; the rest of the data set is still checked.
         _leave_out(raw, UNSAFE, raw.path, error.reason, faults)
     return None
 
@@ -127,7 +128,7 @@ def _leave_out(raw: RawSlice, code: str, file: Path, reason: str, faults: Faults
 
 
 def _in_pixels(raw: RawSlice, size: tuple[int, int], faults: Faults) -> list[RawBox]:
-    """Boxes in pixels of the image as it is read, whatever the annotation took its size for."""
+    """Converts the boxes to pixels of the image as it is read, also where the annotated size is wrong."""
     width, height = size
     boxes = raw.boxes or []
     if raw.relative:
@@ -138,7 +139,7 @@ def _in_pixels(raw: RawSlice, size: tuple[int, int], faults: Faults) -> list[Raw
     if stated == (height, width):
         orientation = _exif_orientation(raw)
         if orientation in _UPRIGHT:
-            # Annotated on the pixels as stored; the image is read upright, so its boxes turn with it.
+            # The boxes belong to the image as stored; it is read upright, so they are turned too.
             return [RawBox(_UPRIGHT[orientation](box.xyxy, *stated), box.label, box.line) for box in boxes]
     detail = f"{raw.name}: the annotation says {stated[0]} x {stated[1]}, the image is {width} x {height}"
     faults.error("size_mismatch", raw.stated_in, detail, raw.line)
@@ -167,7 +168,7 @@ def _anticlockwise(b: Corners, w: int, h: int) -> Corners:
     return b[1], w - b[2], b[3], w - b[0]
 
 
-# EXIF orientation tag -> what makes the stored picture (w x h) upright, for the four that swap the sides.
+# EXIF orientation -> turns a box of the stored image (w x h) upright, for the four orientations that swap the sides.
 _UPRIGHT = {5: _transpose, 6: _clockwise, 7: _transverse, 8: _anticlockwise}
 
 
@@ -191,10 +192,10 @@ def _check_labels(raw: RawSlice, labels: Sequence[str], label: str | None, fault
     tumors = sorted({name for name in labels if not is_negative(name)})
     canonical = {canonical_class(name) or name for name in tumors}
     if len(canonical) > 1:
-        detail = f"{raw.name}: tumour boxes of {' and '.join(tumors)}; the slice counts as {label} (its largest box)"
+        detail = f"{raw.name}: tumour boxes of {' and '.join(tumors)}; its largest box makes the slice {label}"
         faults.warning("two_tumor_classes", raw.stated_in, detail, raw.line)
     if tumors and len(tumors) < len(set(labels)):
-        detail = f"{raw.name}: has a box of the negative class and a {tumors[0]} box"
+        detail = f"{raw.name} has a box of the negative class and a {tumors[0]} box"
         faults.error("negative_with_tumor_box", raw.stated_in, detail, raw.line)
 
 

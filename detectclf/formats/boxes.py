@@ -1,18 +1,18 @@
-"""Checking the boxes of one slice, and mending what can be mended.
+"""Checks the boxes of one slice, and fixes those that can be fixed.
 
-The rules, in this order, for a box ``(x1, y1, x2, y2)`` in pixels:
+The rules for a box ``(x1, y1, x2, y2)`` in pixels, in the order in which they apply:
 
-=====================  ========  ==========================================================
-code                   severity  mended by
-=====================  ========  ==========================================================
-``box_not_finite``     error     leaving the box out (NaN, infinite, or no number at all)
-``box_inverted``       error     swapping the corners (also: negative width or height)
-``box_zero_area``      error     leaving it out
-``box_outside_image``  error     clipping; left out when nothing remains
-``box_over_edge``      warning   clipping: beyond the edge by at most 1 px, which is rounding
-``box_tiny``           warning   not at all (a side under 4 px)
-``box_duplicate``      warning   leaving the repeat out (same class, same corners)
-=====================  ========  ==========================================================
+=====================  ========  =========================================  ================================
+code                   severity  fault                                      fix
+=====================  ========  =========================================  ================================
+``box_not_finite``     error     a side is NaN, infinite or no number       drop the box
+``box_inverted``       error     corners swapped, negative width or height  swap the corners
+``box_zero_area``      error     no width or no height                      drop the box
+``box_outside_image``  error     outside the image by more than 1 px        clip; drop if nothing is left
+``box_over_edge``      warning   outside by at most 1 px: rounding          clip
+``box_tiny``           warning   a side under 4 px                          none
+``box_duplicate``      warning   same class and corners as another box      drop the second one
+=====================  ========  =========================================  ================================
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from detectclf.formats.raw import Corners, RawBox, RawSlice
 from detectclf.types import FloatArray, empty_boxes
 
 ROUNDING_PX = 1.0
-"""A box may leave the image by this much: annotation tools round to whole pixels."""
+"""A box may extend beyond the image by this much, because annotation tools round to whole pixels."""
 TINY_PX = 4.0
-"""A side shorter than this is hardly a tumour: at 640 px it is under 2 mm."""
+"""A tumour with a shorter side is implausible: in an image of 640 px, 4 px are under 2 mm."""
 _NOISE_PX = 0.01
-"""Beyond the edge by less than this is the rounding of a decimal, not worth a word."""
+"""A smaller overlap comes from rounded decimals and is not reported."""
 
 
 def check_boxes(
     raw: RawSlice, boxes: list[RawBox], size: tuple[int, int], faults: Faults
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    """The usable boxes of one slice; each change is noted in ``faults``.
+    """Returns the usable boxes of one slice and records each fault and change.
 
     Args:
-        raw: the slice, named in faults.
+        raw: the slice, for the name in messages.
         boxes: its boxes in pixels of the image.
         size: ``(width, height)`` of the image, pixels.
-        faults: where faults and changes go.
+        faults: receives faults and changes.
 
     Returns:
         ``(N, 4)`` float32 boxes inside the image, with positive sides, and their ``N`` class names.
     """
     kept: dict[tuple[str, Corners], None] = {}
     for box in boxes:
-        mended, code = _check_box(box, size, raw, faults)
-        if mended is None or box.label is None:
+        fixed, code = _check_box(box, size, raw, faults)
+        if fixed is None or box.label is None:
             before = _record(box.xyxy, box.label)
             faults.changes.append(Change("drop_box", code, raw.split, raw.name, before, None))
             continue
         if code:
-            before, after = _record(box.xyxy, box.label), _record(mended, box.label)
+            before, after = _record(box.xyxy, box.label), _record(fixed, box.label)
             faults.changes.append(Change("change_box", code, raw.split, raw.name, before, after))
-        x1, y1, x2, y2 = (float(np.float32(v)) for v in mended)
+        x1, y1, x2, y2 = (float(np.float32(v)) for v in fixed)
         key = (box.label, (x1, y1, x2, y2))
         if key in kept:
-            detail = f"{raw.name}: {box.label} box {_show(mended)} is there twice"
+            detail = f"{raw.name}: {box.label} box {_show(fixed)} is annotated twice"
             faults.warning("box_duplicate", raw.stated_in, detail, box.line)
             before = _record(box.xyxy, box.label)
             faults.changes.append(Change("drop_box", "box_duplicate", raw.split, raw.name, before, None))
@@ -72,7 +72,7 @@ def check_boxes(
 
 
 def _check_box(box: RawBox, size: tuple[int, int], raw: RawSlice, faults: Faults) -> tuple[Corners | None, str]:
-    """The mended corners, or ``None`` for a box that is of no use; and the fault that was mended, or ``""``."""
+    """The fixed corners, or ``None`` for an unusable box; and the code of the fault that was fixed, or ``""``."""
     if box.label is None:
         return None, "unusable_annotation"
     file, line, code = raw.stated_in, box.line or raw.line, ""
@@ -97,7 +97,7 @@ def _check_box(box: RawBox, size: tuple[int, int], raw: RawSlice, faults: Faults
         code = code or "box_over_edge"
         faults.warning("box_over_edge", file, f"{what} is over the edge of the image by {over:.2g} px", line)
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-    # float32 is what the box becomes: sides that vanish in it would make an area of 0 and a loss of NaN.
+    # The box becomes float32; a side that vanishes in it would give an area of 0 and a loss of NaN.
     if np.float32(x2) <= np.float32(x1) or np.float32(y2) <= np.float32(y1):
         if code != "box_outside_image":
             faults.error("box_zero_area", file, f"{what} has no area inside the image", line)
@@ -108,7 +108,7 @@ def _check_box(box: RawBox, size: tuple[int, int], raw: RawSlice, faults: Faults
 
 
 def _record(xyxy: Corners, label: str | None) -> dict[str, Any]:
-    # Text for what JSON cannot spell: it has no NaN and no infinity.
+    # As text where JSON has no number for it: NaN and infinity.
     return {"xyxy": [v if math.isfinite(v) else str(v) for v in xyxy], "class": label}
 
 

@@ -1,4 +1,4 @@
-"""From one export format to another."""
+"""Converts an export to another format."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from detectclf.types import Dataset
 def convert(
     folder: Path | str, out: Path | str, to: str, from_: str | None = None, *, drop_boxes: bool = False
 ) -> Dataset:
-    """Writes the data set in ``folder`` to ``out`` in another format; images go byte for byte.
+    """Writes the export in ``folder`` to ``out`` in another format; images are copied byte for byte.
 
     Args:
         folder: the export.
-        out: where the new one goes; must be empty or not there.
-        to: a row of :data:`detectclf.formats.FORMATS`.
-        from_: its format; by default found by looking.
-        drop_boxes: agree that a format without boxes loses them.
+        out: folder of the new export; must be empty or not exist.
+        to: name of the new format, a key of :data:`detectclf.formats.FORMATS`.
+        from_: name of the format of ``folder``; detected by default.
+        drop_boxes: allow a format that cannot hold boxes, which loses them.
 
     Returns:
         The data set that was written.
 
     Raises:
-        DataError: faulty annotations, or content that the format cannot hold.
+        DataError: the annotations have errors, or the format cannot hold the content.
         UnsafeError: a name leads out of the folder, or a file is a bomb, a device or too large.
     """
     source = Path(folder)
     faults = Faults(source)
     dataset = read(source, faults, from_)
-    faults.raise_first(f"write a mended copy first: detectclf data check {source} --fix --out DIR")
+    faults.raise_first(f"write a fixed copy first: detectclf data check {source} --fix --out DIR")
     if not dataset.samples:
-        raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
+        raise DataError("has no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
     if Path(out).resolve().is_relative_to(source.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     with atomic_folder(out) as partial:

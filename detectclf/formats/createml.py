@@ -8,53 +8,45 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_image, find_image, output_names, split_folders, write_bytes
+from detectclf.formats.files import by_split, copy_images, find_image, split_files, write_bytes
 from detectclf.formats.json_text import Record, objects_in, read_json
-from detectclf.formats.raw import RawBox, RawSlice, as_number, text_of
+from detectclf.formats.raw import RawBox, RawSlice, as_number, text_of, unusable_box
 from detectclf.types import Dataset
 
 MARKER = "_annotations.createml.json"
-HOLDS_BOXES = True
 
 
 def looks_like(folder: Path) -> bool:
     """Whether the folder is a CreateML export."""
-    return bool(_annotation_files(folder))
-
-
-def _annotation_files(folder: Path) -> list[tuple[str, Path]]:
-    return split_folders(folder, lambda sub: (sub / MARKER).is_file())
+    return bool(split_files(folder, MARKER))
 
 
 def read(folder: Path, faults: Faults) -> Dataset:
     """Reads a CreateML export; see :mod:`detectclf.formats`."""
     slices: list[RawSlice] = []
-    for split, sub in _annotation_files(folder):
-        file = sub / MARKER
+    for split, file in split_files(folder, MARKER):
         content = read_json(file, faults, folder)
         if not isinstance(content, list):
             raise DataError("is not a list of images", file=file, remedy="export the data set again")
         for record in objects_in(content, "images", file, faults):
             name = text_of(record, "image") or text_of(record, "imagefilename")
             if name is None:
-                faults.error("bad_record", file, f"{str(record)[:80]} names no image", record.line)
-                faults.drop("bad_record", file, record, record.line)
+                faults.reject("bad_record", file, f"{str(record)[:80]} names no image", record, record.line)
                 continue
             annotations = record.get("annotations", [])
             values = annotations if isinstance(annotations, list) else [annotations]
             boxes = [_box(a, name, file, faults) for a in objects_in(values, f"{name}: annotations", file, faults)]
-            slices.append(RawSlice(find_image(name, [sub]), name, split, file, boxes, line=record.line))
-    classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
-    return assemble(slices, classes, folder, faults)
+            slices.append(RawSlice(find_image(name, [file.parent]), name, split, file, boxes, line=record.line))
+    return assemble(slices, [], folder, faults)
 
 
 def _box(annotation: Record, name: str, file: Path, faults: Faults) -> RawBox:
     label = text_of(annotation, "label")
     place = annotation.get("coordinates")
     if label is None or not isinstance(place, dict):
-        faults.error("bad_record", file, f"{name}: an annotation without a label or coordinates", annotation.line)
-        faults.drop("bad_record", file, annotation, annotation.line)
-        return RawBox((0.0, 0.0, 0.0, 0.0), None, annotation.line)
+        detail = f"{name}: an annotation without a label or coordinates"
+        faults.reject("bad_record", file, detail, annotation, annotation.line)
+        return unusable_box(annotation.line)
     x, y, width, height = (as_number(place.get(key)) for key in ("x", "y", "width", "height"))
     return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label, annotation.line)
 
@@ -63,8 +55,7 @@ def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_annotations.createml.json`` in one folder per split."""
     for split, samples in by_split(dataset):
         records = []
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split):
             annotations = []
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 x1, y1, x2, y2 = (float(v) for v in box)
@@ -74,4 +65,4 @@ def write(dataset: Dataset, out: Path) -> None:
         write_bytes(out / split / MARKER, json.dumps(records))
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]

@@ -1,13 +1,11 @@
 """TensorFlow object detection CSV: ``_annotations.csv`` in each split folder, one row per box.
 
-``xmin,ymin,xmax,ymax`` are 0-based pixels with the far edge exclusive, rounded to whole ones; nothing is shifted. The
-table has no row for an image without boxes, so an image beside it that no row names is a slice without a tumour.
+``xmin,ymin,xmax,ymax`` are whole pixels, 0-based with the far edge exclusive, so nothing is shifted. The table has no
+row for an image without boxes, so an image in the folder that no row names is a slice without a tumour.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from detectclf.errors import DataError
@@ -16,66 +14,54 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     find_image,
     image_files,
-    output_names,
-    split_folders,
+    split_files,
     write_bytes,
 )
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size
-from detectclf.formats.table import read_table
+from detectclf.formats.table import complete_rows, read_table, table_text
 from detectclf.formats.whole_pixels import whole_pixels
 from detectclf.types import Dataset
 
 MARKER = "_annotations.csv"
 COLUMNS = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
-HOLDS_BOXES = True
 
 
 def looks_like(folder: Path) -> bool:
     """Whether the folder is a TensorFlow object detection CSV export."""
-    return bool(_annotation_files(folder))
-
-
-def _annotation_files(folder: Path) -> list[tuple[str, Path]]:
-    return split_folders(folder, lambda sub: (sub / MARKER).is_file())
+    return bool(split_files(folder, MARKER))
 
 
 def read(folder: Path, faults: Faults) -> Dataset:
     """Reads a TensorFlow object detection CSV export; see :mod:`detectclf.formats`."""
     slices: list[RawSlice] = []
-    for split, sub in _annotation_files(folder):
-        slices += _read_split(split, sub, folder, faults)
-    classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
-    return assemble(slices, classes, folder, faults)
+    for split, file in split_files(folder, MARKER):
+        slices += _read_split(split, file, folder, faults)
+    return assemble(slices, [], folder, faults)
 
 
-def _read_split(split: str, sub: Path, folder: Path, faults: Faults) -> list[RawSlice]:
-    file = sub / MARKER
+def _read_split(split: str, file: Path, folder: Path, faults: Faults) -> list[RawSlice]:
     header, rows = read_table(file, folder)
     missing = [column for column in COLUMNS if column not in header]
     if missing:
-        remedy = f"its first line is: {','.join(COLUMNS)}"
+        remedy = f"its first line must be: {','.join(COLUMNS)}"
         raise DataError(f"has no column {missing[0]!r}", file=file, line=1, remedy=remedy)
     by_name: dict[str, RawSlice] = {}
-    for line, row in rows:
-        if len(row) != len(header):
-            faults.error("bad_columns", file, f"{len(row)} columns, the first line has {len(header)}", line)
-            faults.drop("bad_columns", file, row, line)
-            continue
+    for line, row in complete_rows(header, rows, file, faults):
         cells = dict(zip(header, row, strict=True))
         name = cells["filename"]
         size = stated_size(parse_number(cells["width"]), parse_number(cells["height"]))
         raw = by_name.get(name)
         if raw is None:
-            raw = RawSlice(find_image(name, [sub]), name, split, file, [], stated_size=size, line=line)
+            raw = RawSlice(find_image(name, [file.parent]), name, split, file, [], stated_size=size, line=line)
             by_name[name] = raw
         elif raw.stated_size != size:
-            faults.error("size_mismatch", file, f"{name}: another size than in line {raw.line}", line)
+            faults.error("size_mismatch", file, f"{name}: the size differs from that in line {raw.line}", line)
         assert raw.boxes is not None
         raw.boxes.append(_box(cells, file, line, faults))
-    for path in image_files(sub):
+    for path in image_files(file.parent):
         if path.name not in by_name:
             by_name[path.name] = RawSlice(check_inside(folder, path), path.name, split, file, [])
     return list(by_name.values())
@@ -92,18 +78,12 @@ def _box(cells: dict[str, str], file: Path, line: int, faults: Faults) -> RawBox
 def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_annotations.csv`` in one folder per split; boxes are rounded to whole pixels."""
     for split, samples in by_split(dataset):
-        text = io.StringIO(newline="")
-        names = output_names(samples)
-        # A blank at the start of a name would be taken for the blank that some tools write after a comma.
-        blanks = any(name.startswith(" ") for name in (*names, *dataset.classes))
-        table = csv.writer(text, quoting=csv.QUOTE_ALL if blanks else csv.QUOTE_MINIMAL, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for sample, name in zip(samples, names, strict=True):
-            copy_image(sample, out / split / name)
+        rows: list[list[object]] = [[*COLUMNS]]
+        for sample, name in copy_images(samples, out / split):
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 corners = whole_pixels(box, sample.width, sample.height)
-                table.writerow([name, sample.width, sample.height, label, *corners])
-        write_bytes(out / split / MARKER, text.getvalue())
+                rows.append([name, sample.width, sample.height, label, *corners])
+        write_bytes(out / split / MARKER, table_text(rows))
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]

@@ -1,7 +1,7 @@
-"""Collecting the faults of a data set: one code path for the audit, which reports all, and for training, which stops.
+"""Collects the faults of a data set, for the audit, which reports them all, and for training, which may stop.
 
-Readers hand every fault to a :class:`Faults` and go on with a mended value (a clipped box, a slice left out), so what
-a reader returns is always usable; whether a fault is a reason to stop is the caller's to say.
+Readers report every fault to a :class:`Faults` and go on with a fixed value (a clipped box, a slice left out). So what
+they return is always usable, and the caller decides whether to stop.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from detectclf.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that a reader did differently from what the annotation says, with all that is needed to undo it.
+    """One difference between the annotation and what the reader returned, with all that is needed to undo it.
 
     Attributes:
         action: ``change_box``, ``drop_box``, ``scale_boxes``, ``leave_out`` (a slice), ``rename_class`` or
-            ``drop_record`` (of an annotation file, kept as it stands there).
-        code: the fault that it mends.
-        split, name: the slice, or ``None`` where it is about the whole data set.
-        before, after: the value as stated and as mended; ``None`` for none.
+            ``drop_record`` (a record of an annotation file, kept verbatim).
+        code: the fault that it fixes.
+        split, name: the slice, or ``None`` for a change of the whole data set.
+        before, after: the value as annotated and as fixed; ``None`` where there is none.
     """
 
     action: str
@@ -45,7 +45,7 @@ class Faults:
     """The faults found in one data set folder.
 
     Args:
-        root: folder of the data set; files inside it are named relative to it.
+        root: folder of the data set; the files in it are named relative to it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,42 +56,47 @@ class Faults:
     def add(
         self, severity: Literal["error", "warning"], code: str, file: Path | str, line: int | None, detail: str
     ) -> None:
-        """Notes one fault; see :class:`detectclf.types.Problem` for the fields."""
+        """Records one fault; see :class:`detectclf.types.Problem` for the fields."""
         self.problems.append(Problem(severity, code, self.relative(file), line, one_line(detail)))
 
     def error(self, code: str, file: Path | str, detail: str, line: int | None = None) -> None:
-        """Notes a fault that makes training go wrong."""
+        """Records a fault that would harm training."""
         self.add("error", code, file, line, detail)
 
     def warning(self, code: str, file: Path | str, detail: str, line: int | None = None) -> None:
-        """Notes a fault that is worth a look."""
+        """Records a fault that deserves a look."""
         self.add("warning", code, file, line, detail)
 
-    def drop(self, code: str, file: Path | str, stated: object, line: int | None = None) -> None:
-        """Notes that a record of an annotation file (text, or what its JSON says) is not in what the reader gives."""
-        text = stated if isinstance(stated, str) else json.dumps(stated)
+    def drop(self, code: str, file: Path | str, record: object, line: int | None = None) -> None:
+        """Records that the reader left out a record of an annotation file, given as its text or its JSON value."""
+        text = record if isinstance(record, str) else json.dumps(record)
         before = {"file": self.relative(file), "line": line, "stated": text}
         self.changes.append(Change("drop_record", code, None, None, before, None))
 
+    def reject(self, code: str, file: Path | str, detail: str, record: object, line: int | None = None) -> None:
+        """Records an error and that the reader left out the record that has it."""
+        self.error(code, file, detail, line)
+        self.drop(code, file, record, line)
+
     def relative(self, file: Path | str) -> str:
-        """``file`` relative to the data set where it lies inside, else as it is; always with ``/``."""
+        """``file`` relative to the data set if it lies inside, else unchanged; always with ``/``."""
         path = Path(file)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     @property
     def errors(self) -> list[Problem]:
-        """The faults of severity ``error``, in the order found."""
+        """The faults of severity ``error``, in the order in which they were found."""
         return [p for p in self.problems if p.severity == "error"]
 
     def raise_first(self, remedy: str | None = None) -> None:
-        """Stops at the first error, an unsafe file before all others, saying how many there are.
+        """Raises the first error, with the number of further ones; an unsafe file goes before all others.
 
         Args:
-            remedy: what to do about it; by default what helps before training.
+            remedy: what the user can do; by default, what helps before training.
 
         Raises:
-            DataError: there is an error.
-            UnsafeError: there is an unsafe file.
+            DataError: there are errors.
+            UnsafeError: one of them is an unsafe file.
         """
         errors = self.errors
         if not errors:
@@ -103,7 +108,7 @@ class Faults:
         raise kind(reason, file=self.root / first.file, line=first.line, remedy=remedy)
 
     def summary(self) -> str:
-        """Counts of the errors by code, such as ``2 box_outside_image, 1 orphan_annotation``."""
+        """Number of errors by code, such as ``2 box_outside_image, 1 orphan_annotation``."""
         return ", ".join(f"{n} {code}" for code, n in Counter(p.code for p in self.errors).most_common())
 
 

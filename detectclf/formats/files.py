@@ -1,4 +1,4 @@
-"""Finding the split folders, annotation files and images of an export, and copying images into a new one."""
+"""Finds the split folders, annotation files and images of an export, and writes the files of a new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectclf.files import check_inside, read_bytes, resolve_inside
 from detectclf.types import Dataset, Sample
 
 LIMIT_TEXT_BYTES = 64 * 2**20
-"""Largest annotation file of the formats that are plain text."""
+"""Largest annotation file of a plain-text format, bytes."""
 _LIMIT_IMAGE_BYTES = 2 * 2**30
 _SPLIT_NAMES = {
     "train": "train",
@@ -26,24 +26,24 @@ _SPLIT_NAMES = {
 
 
 def split_name(name: str) -> str:
-    """The usual name of a split for its spellings (``val`` is ``valid``); other names stay as they are."""
+    """The common name of a split (``valid`` for ``val``); other names are returned unchanged."""
     return _SPLIT_NAMES.get(name.casefold(), name)
 
 
 def is_split_name(name: str) -> bool:
-    """Whether ``name`` is one of the usual names of splits."""
+    """Whether ``name`` is a common name of a split."""
     return name.casefold() in _SPLIT_NAMES
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly inside ``folder``, sorted, hidden ones left out."""
+    """The folders directly inside ``folder``, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     return [folder / name for name in names]
 
 
 def split_folders(folder: Path, holds: Callable[[Path], bool]) -> list[tuple[str, Path]]:
-    """``(split, its folder)`` for each subfolder that ``holds`` takes; the folder itself is one split ``train``.
+    """``(split, its folder)`` for each subfolder that ``holds`` accepts; ``folder`` itself counts as split ``train``.
 
     Raises:
         UnsafeError: a split folder is a symlink that leads out of the data set.
@@ -53,8 +53,13 @@ def split_folders(folder: Path, holds: Callable[[Path], bool]) -> list[tuple[str
     return own + inside
 
 
+def split_files(folder: Path, name: str) -> list[tuple[str, Path]]:
+    """``(split, its annotation file)`` for each split folder that has a file ``name``."""
+    return [(split, sub / name) for split, sub in split_folders(folder, lambda sub: (sub / name).is_file())]
+
+
 def files_with(folder: Path, *suffixes: str) -> list[Path]:
-    """The files directly inside ``folder`` whose name ends in one of ``suffixes`` (any case), sorted."""
+    """The files directly inside ``folder`` whose names end in one of ``suffixes`` (in any case), sorted."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in entries if e.name.casefold().endswith(suffixes) and not e.is_dir())
@@ -64,23 +69,23 @@ def files_with(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly inside ``folder``, sorted; hidden files (``._a.jpg`` of macOS) are left out."""
+    """The images directly inside ``folder``, sorted, without hidden files (such as ``._a.jpg`` of macOS)."""
     from detectclf.imaging.images import IMAGE_SUFFIXES
 
     return [p for p in files_with(folder, *IMAGE_SUFFIXES) if not p.name.startswith(".")]
 
 
 def find_image(name: str, folders: Sequence[Path]) -> Path:
-    """The first of ``folders`` that has a file ``name``; where none has it, the place in the first.
+    """The path of ``name`` in the first of ``folders`` that has such a file, else in the first folder.
 
     Raises:
         UnsafeError: ``name`` leads out of the folder.
-        DataError: ``name`` is empty, or no file can have it.
+        DataError: ``name`` is empty, or not possible as a file name.
     """
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
-        reason = f"{name[:80]!r} is a name that no file can have"
+        reason = f"{name[:80]!r} cannot be a file name"
         raise DataError(reason, file=folders[0], remedy="correct the annotation") from None
     # Tools on Windows write "images\\a.jpg".
     spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
@@ -89,7 +94,7 @@ def find_image(name: str, folders: Sequence[Path]) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether ``path`` exists; ``False`` for a name that the file system cannot have."""
+    """Whether ``path`` exists; ``False`` for a name that the file system does not allow."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -97,30 +102,31 @@ def is_there(path: Path) -> bool:
 
 
 def read_text(path: Path, root: Path) -> str:
-    """The text of a small annotation file; bytes that are not UTF-8 are kept as Python keeps them in file names.
+    """Reads a plain-text annotation file; bytes that are not UTF-8 become surrogates, as in Python's file names.
 
     Raises:
-        DataError: cannot be read. UnsafeError: too large, or leads out of ``root``.
+        DataError: the file cannot be read.
+        UnsafeError: it is too large, or leads out of ``root``.
     """
     return read_bytes(path, limit_bytes=LIMIT_TEXT_BYTES, root=root).decode("utf-8-sig", "surrogateescape")
 
 
 def by_split(dataset: Dataset) -> list[tuple[str, list[Sample]]]:
-    """``(split, its samples)`` in the order of splits."""
+    """``(split, its samples)``, in the order of the splits."""
     return [(name, [s for s in dataset.samples if s.split == name]) for name in dataset.splits]
 
 
 def box_classes(dataset: Dataset) -> list[str]:
-    """Class names that a box format declares: all but a negative class that no box has."""
+    """The class names for a format of boxes: all, except a negative class without boxes."""
     used = {label for sample in dataset.samples for label in sample.box_labels}
     return [c for c in dataset.classes if c in used or c != dataset.negative]
 
 
 def output_names(samples: Sequence[Sample], *, unique_stems: bool = False) -> list[str]:
-    """A flat file name for each sample of one split, unique also where the file system ignores case.
+    """A file name without folder for each sample of one split, unique even if case is ignored.
 
-    ``glioma/a.jpg`` becomes ``a.jpg``; a name that is taken gets a number. With ``unique_stems`` also ``a.png`` beside
-    ``a.jpg`` gets one, for formats that keep one annotation file per image.
+    ``glioma/a.jpg`` becomes ``a.jpg``; a name that is already taken gets a number. With ``unique_stems``, so does
+    ``a.png`` after ``a.jpg``, for formats with one annotation file per image.
     """
     taken: set[str] = set()
     result = []
@@ -136,28 +142,33 @@ def output_names(samples: Sequence[Sample], *, unique_stems: bool = False) -> li
 
 
 def encoded_image(sample: Sample) -> bytes:
-    """The image of ``sample`` byte for byte, from its file or its container.
+    """Reads the encoded image of ``sample`` from its file or its container.
 
     Raises:
-        DataError: cannot be read.
+        DataError: it cannot be read.
     """
     return read_bytes(sample.path, limit_bytes=_LIMIT_IMAGE_BYTES, span=sample.span)
 
 
-def copy_image(sample: Sample, target: Path) -> None:
-    """Writes the image of ``sample`` byte for byte to ``target``, whose folder is made.
+def copy_images(samples: Sequence[Sample], folder: Path, *, unique_stems: bool = False) -> list[tuple[Sample, str]]:
+    """Copies the images of one split byte for byte into ``folder``; returns each sample with its new file name.
 
     Raises:
-        DataError: cannot be read or written.
+        DataError: an image cannot be read or written.
     """
-    write_bytes(target, encoded_image(sample))
+    named = list(zip(samples, output_names(samples, unique_stems=unique_stems), strict=True))
+    for sample, name in named:
+        write_bytes(folder / name, encoded_image(sample))
+    return named
 
 
 def write_bytes(target: Path, content: bytes | str) -> None:
-    """Writes a file of a new export (which becomes visible as a whole, so that no file needs to be atomic itself).
+    """Writes a file of a new export, and makes its folder.
+
+    The export as a whole is atomic (:func:`detectclf.files.atomic_folder`), so its files need not be.
 
     Raises:
-        DataError: cannot be written, such as on a full disk.
+        DataError: the file cannot be written, for example because the disk is full.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     try:
@@ -171,7 +182,7 @@ def write_bytes(target: Path, content: bytes | str) -> None:
 __all__ = [
     "box_classes",
     "by_split",
-    "copy_image",
+    "copy_images",
     "encoded_image",
     "files_with",
     "find_image",
@@ -180,6 +191,7 @@ __all__ = [
     "is_there",
     "output_names",
     "read_text",
+    "split_files",
     "split_folders",
     "split_name",
     "subfolders",

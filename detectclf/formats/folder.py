@@ -1,4 +1,4 @@
-"""Class folders: ``train/glioma/a.jpg``, or ``glioma/a.jpg`` for one split. Classes only, no boxes."""
+"""Class folders: ``train/glioma/a.jpg``, or ``glioma/a.jpg`` for a single split. Classes only, no boxes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     image_files,
     is_split_name,
-    output_names,
     split_name,
     subfolders,
 )
 from detectclf.formats.raw import RawSlice
 from detectclf.types import Dataset
 
-HOLDS_BOXES = False
 _NOT_CLASSES = frozenset({"images", "labels", "annotations", "jpegimages", "imagesets"})
 
 
@@ -30,10 +28,10 @@ def looks_like(folder: Path) -> bool:
 
 
 def _class_folders(folder: Path) -> list[tuple[str, Path]]:
-    """``(split, class folder)``, empty class folders included when others hold images."""
+    """``(split, class folder)``, also for an empty class folder if another one has images."""
     splits = [sub for sub in subfolders(folder) if is_split_name(sub.name)]
     named = [(split_name(split.name), sub) for split in splits for sub in subfolders(split)]
-    # A split folder whose images lie in it without a class folder is no class called "valid".
+    # A split folder with images directly in it is not a class called "valid".
     named = named or [("train", sub) for sub in subfolders(folder) if not is_split_name(sub.name)]
     named = [(split, sub) for split, sub in named if sub.name.casefold() not in _NOT_CLASSES]
     return named if any(image_files(sub) for _, sub in named) else []
@@ -52,22 +50,20 @@ def read(folder: Path, faults: Faults) -> Dataset:
 
 
 def write(dataset: Dataset, out: Path) -> None:
-    """Writes one folder per split and class; boxes are not held.
+    """Writes one folder per split and class, without boxes.
 
     Raises:
-        DataError: a slice without a class, or a class name that no folder can have.
+        DataError: a slice has no class, or a class name is not possible as a folder name.
     """
     for name in dataset.classes:
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise DataError(f"class {name!r} cannot be a folder's name", remedy="choose the format classes-csv")
+            raise DataError(f"class {name!r} cannot be a folder name", remedy="choose the format classes-csv")
     for split, samples in by_split(dataset):
         for label in dataset.classes:
-            chosen = [s for s in samples if s.label == label]
-            for sample, name in zip(chosen, output_names(chosen), strict=True):
-                copy_image(sample, out / split / label / name)
+            copy_images([s for s in samples if s.label == label], out / split / label)
         unknown = next((s for s in samples if s.label is None), None)
         if unknown is not None:
-            raise DataError(f"{unknown.name}: has no class", remedy="choose the format classes-csv")
+            raise DataError(f"{unknown.name} has no class", remedy="choose the format classes-csv")
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]

@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded, with its repeated keys found, and the line of each object known."""
+"""Reads untrusted JSON: within limits, with repeated keys reported, and with the line of each object."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from detectclf.files import read_bytes
 from detectclf.formats.faults import Faults
 
 LIMIT_BYTES = 256 * 2**20
-"""Largest annotation file: a COCO export of about 500,000 slices."""
+"""Largest annotation file, bytes: a COCO export of about 500,000 slices."""
 _LIMIT_ITEMS = 16_000_000
-"""Most values in one file. Python needs up to 72 bytes for one, so that 16 million stay well under 2 GiB."""
+"""Most values in one file. Python needs up to 72 bytes for each, so 16 million stay well under 2 GiB."""
 _LINES_BYTES = 16 * 2**20
-"""Largest file whose lines are counted: up to two seconds."""
+"""Largest file whose lines are counted, bytes: that takes up to two seconds."""
 _REMEDY = "export the data set again"
-# In a string a brace is none; the backslash takes the next character with it.
+# Braces inside strings do not count; a backslash escapes the next character.
 _TOKEN = re.compile(r'\\.|["{}\n]')
 
 
@@ -29,26 +29,26 @@ class Record(dict[str, Any]):
     """An object of a JSON file.
 
     Attributes:
-        line: where it starts, from 1; ``None`` where lines were not counted.
+        line: the line in which it starts, from 1; ``None`` if lines were not counted.
     """
 
-    __slots__ = ("line",)  # a dictionary of its own would make millions of small objects four times as large
+    __slots__ = ("line",)  # a __dict__ would make millions of small objects four times as large
     line: int | None
 
 
 def read_json(path: Path, faults: Faults, root: Path) -> Any:
-    """The content of a JSON file, its objects as :class:`Record`.
+    """Reads a JSON file; its objects become :class:`Record`.
 
-    ``NaN`` and ``1e999`` come as floats, for the checks of boxes to find.
+    ``NaN`` and ``1e999`` become floats, which the checks of boxes report.
 
     Args:
         path: the file.
-        faults: gets ``duplicate_key`` for objects that say something twice.
-        root: folder that the file may not lead out of.
+        faults: receives ``duplicate_key`` for objects that have a key twice.
+        root: folder in which the file must lie, with symlinks followed.
 
     Raises:
-        DataError: not JSON, nested too deep, or a number of thousands of digits.
-        UnsafeError: larger than :data:`LIMIT_BYTES`, or of so many values that they would fill the memory.
+        DataError: the file is not JSON, is nested too deeply, or has a number with thousands of digits.
+        UnsafeError: it is larger than :data:`LIMIT_BYTES`, or has so many values that they would fill the memory.
     """
     data = read_bytes(path, limit_bytes=LIMIT_BYTES, root=root)
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _LIMIT_ITEMS:
@@ -74,16 +74,16 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
     except UnicodeDecodeError:
         raise DataError("not JSON (not UTF-8 text)", file=path, remedy=_REMEDY) from None
     except RecursionError:
-        raise DataError("JSON nested too deep", file=path, remedy=_REMEDY) from None
+        raise DataError("JSON nested too deeply", file=path, remedy=_REMEDY) from None
     except ValueError:
         raise DataError("a number with thousands of digits", file=path, remedy=_REMEDY) from None
     for key in repeated:
-        faults.error("duplicate_key", path, f"an object has the key {key[:80]!r} twice; the last one counts")
+        faults.error("duplicate_key", path, f"an object has the key {key[:80]!r} twice; the last value is used")
     return content
 
 
 def _lines_of_objects(text: str) -> Iterator[int | None]:
-    """The line that each object of valid JSON starts in, in the order in which the objects end, as a parser does."""
+    """The line in which each object of valid JSON starts, ordered by where the objects end, as a parser meets them."""
     line, in_string, open_objects = 1, False, []
     for found in _TOKEN.finditer(text):
         token = found[0]
@@ -98,10 +98,10 @@ def _lines_of_objects(text: str) -> Iterator[int | None]:
 
 
 def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[Record]:
-    """The list of objects under ``key``; what is no object is a ``bad_record`` and left out.
+    """The objects in the list ``content[key]``; other values are left out as ``bad_record``.
 
     Raises:
-        DataError: ``content`` is no object, or has no such list.
+        DataError: ``content`` is not an object, or has no such list.
     """
     value = content.get(key) if isinstance(content, dict) else None
     if not isinstance(value, list):
@@ -110,11 +110,10 @@ def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[Recor
 
 
 def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[Record]:
-    """The objects among ``values``; each other value is a ``bad_record``."""
+    """The objects among ``values``; other values are left out as ``bad_record``."""
     for index, value in enumerate(values):
         if not isinstance(value, Record):
-            faults.error("bad_record", path, f"{what}[{index}] is not an object")
-            faults.drop("bad_record", path, value)
+            faults.reject("bad_record", path, f"{what}[{index}] is not an object", value)
     return [value for value in values if isinstance(value, Record)]
 
 

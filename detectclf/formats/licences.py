@@ -1,4 +1,4 @@
-"""The licences that an export states of itself, for the model card; nothing is guessed."""
+"""The licences that an export states in its own files, for the model card."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LINE = re.compile(r"^\s*licen[sc]e\s*:\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTI
 
 
 def stated_licences(sources: Iterable[str | Path]) -> dict[str, str]:
-    """Last name of each source folder -> the licences in its COCO files, ``data.yaml`` or Roboflow's READMEs.
+    """Name of each source folder -> the licences in its COCO files, ``data.yaml`` or Roboflow's READMEs.
 
-    A folder that states none, or is gone, is left out.
+    Folders that state none, or do not exist any more, are left out.
     """
     found: dict[str, dict[str, None]] = {}
     for source in sources:

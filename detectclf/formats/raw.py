@@ -1,4 +1,4 @@
-"""What a format's reader hands on: slices as the annotation file states them, nothing checked yet."""
+"""What the reader of a format returns: slices as annotated, not checked yet."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(slots=True)
 class RawBox:
-    """One box as stated: ``xyxy`` pixels (0-based, the far edge exclusive), or shares of the image size if relative.
+    """One box as annotated: ``xyxy`` in pixels (0-based, the far edge exclusive), or in fractions of the image size.
 
-    ``label`` is ``None`` where the reader has already noted that the annotation is unusable. Such a box is kept until
-    here, because a slice whose only box is unusable is not a slice without a tumour.
+    ``label`` is ``None`` where the reader has already reported the annotation as unusable. Such a box is kept for now,
+    because a slice whose only box is unusable is not a slice without a tumour.
     """
 
     xyxy: Corners
@@ -27,19 +27,19 @@ class RawBox:
 
 @dataclass(slots=True)
 class RawSlice:
-    """One image as stated by an annotation file.
+    """One image as annotated.
 
     Attributes:
-        path: where the image lies (it may be missing).
-        name: file name as the export gives it.
+        path: the image file, which may be missing.
+        name: its name in the export.
         split: name of the split.
-        stated_in: the annotation file, named when something is wrong.
+        stated_in: the annotation file, for messages.
         boxes: ``None`` where the boxes are not known.
-        label: class of the slice where the format gives it without boxes.
-        stated_size: ``(width, height)`` as the annotation says, or ``None``.
-        relative: whether the boxes are shares of the image size.
-        span: where the image lies inside a container.
-        line: line of ``stated_in``.
+        label: class of the slice, where the format gives it without boxes.
+        stated_size: annotated ``(width, height)``, or ``None``.
+        relative: whether the boxes are fractions of the image size.
+        span: position of the image inside a container file.
+        line: line of the annotation in ``stated_in``.
     """
 
     path: Path
@@ -54,8 +54,13 @@ class RawSlice:
     line: int | None = None
 
 
+def unusable_box(line: int | None = None) -> RawBox:
+    """The box for an annotation that the reader has reported as unusable."""
+    return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
+
+
 def as_number(value: object) -> float:
-    """``value`` as a float; NaN where it is no number, so that one check finds both."""
+    """``value`` as a float; NaN if it is not a number, so that one check finds both."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return float("nan")
     try:
@@ -65,16 +70,16 @@ def as_number(value: object) -> float:
 
 
 def parse_number(text: str | None) -> float:
-    """The number that ``text`` spells; NaN where it spells none."""
+    """``text`` as a float; NaN if it is not a number."""
     try:
-        # float() also takes "1_0", which no annotation tool writes.
+        # float() accepts "1_0" too, which no annotation tool writes.
         return float("nan") if text is None or "_" in text else float(text)
     except ValueError:
         return float("nan")
 
 
 def stated_size(width: object, height: object) -> tuple[int, int] | None:
-    """``(width, height)`` where both are positive whole numbers of a believable size."""
+    """``(width, height)`` if both are positive integers of a plausible size, else ``None``."""
     w, h = as_number(width), as_number(height)
     if 1 <= w <= 2**24 and 1 <= h <= 2**24 and w == int(w) and h == int(h):
         return int(w), int(h)
@@ -82,9 +87,9 @@ def stated_size(width: object, height: object) -> tuple[int, int] | None:
 
 
 def text_of(record: Mapping[str, object], key: str) -> str | None:
-    """``record[key]`` where it is text that is not empty."""
+    """``record[key]`` if it is a string that is not blank, else ``None``."""
     value = record.get(key)
     return value if isinstance(value, str) and value.strip() else None
 
 
-__all__ = ["Corners", "RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of"]
+__all__ = ["Corners", "RawBox", "RawSlice", "as_number", "parse_number", "stated_size", "text_of", "unusable_box"]

@@ -1,12 +1,11 @@
-"""Download of a data set version by Roboflow's REST API.
+"""Downloads a data set version by Roboflow's REST API.
 
-``GET {api}/{workspace}/{project}/{version}/{format}?api_key=KEY`` answers 202 with ``{"progress": 0.4}`` while the
-export is being made, then 200 with ``{"export": {"link": URL}}``; the zip behind the link is fetched without the key.
-(Roboflow documentation, "Exporting data"; the same calls as in Roboflow's own Python package.)
+``GET {api}/{workspace}/{project}/{version}/{format}?api_key=KEY`` answers 202 with ``{"progress": 0.4}`` while Roboflow
+prepares the export, then 200 with ``{"export": {"link": URL}}``; the zip at the link is downloaded without the key.
+(Roboflow documentation, "Exporting data"; Roboflow's own Python package makes the same calls.)
 
-The key comes from the environment variable ``ROBOFLOW_API_KEY`` alone. It is in the URL, as the API wants it, so no
-URL is ever printed, logged or put into an error. ``DETECTCLF_ROBOFLOW_URL`` names another server, for tests and
-mirrors.
+The key comes only from the environment variable ``ROBOFLOW_API_KEY``. The API takes it in the URL, so no URL is ever
+printed, logged or put into an error. ``DETECTCLF_ROBOFLOW_URL`` sets another server, for tests and mirrors.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ KEY_VARIABLE = "ROBOFLOW_API_KEY"
 URL_VARIABLE = "DETECTCLF_ROBOFLOW_URL"
 
 Progress = Callable[[str, float], Any]
-"""Called with the stage (``export``, ``download`` or ``unpack``) and its share done, 0 to 1."""
+"""Called with the stage (``export``, ``download`` or ``unpack``) and its progress, 0 to 1."""
 
 _BLOCK = 1 << 18
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -47,15 +46,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class DownloadLimits:
-    """How much and how long.
+    """Limits of a download.
 
     Attributes:
         archive_bytes: most bytes of the zip.
-        archive: what the zip may unpack to.
-        tries: attempts in a row that bring nothing new before giving up.
-        timeout: seconds without an answer.
-        export_wait: seconds to wait for an export that is being made.
-        pause: seconds between two looks at the export, and before another try.
+        archive: limits of its content.
+        tries: failed attempts in a row, without any new bytes, before giving up.
+        timeout: seconds to wait for an answer.
+        export_wait: seconds to wait until Roboflow has prepared the export.
+        pause: seconds between two requests for the export, and before another attempt.
     """
 
     archive_bytes: int = 32 * 2**30
@@ -71,29 +70,27 @@ def download(
     out: str | Path,
     *,
     format: str = "coco",
-    api_base: str | None = None,
     progress: Progress | None = None,
     limits: DownloadLimits | None = None,
 ) -> Path:
     """Downloads a data set version and unpacks it into the new folder ``out``.
 
-    It is unpacked into a temporary folder beside ``out``, which becomes ``out`` in one rename; on failure nothing is
-    left. A cut connection is resumed where the server allows it, and started over where it does not.
+    The archive is unpacked into a temporary folder beside ``out``, which is then renamed; a failure leaves nothing.
+    After a lost connection, the download resumes where the server allows it, and else starts again.
 
     Args:
         spec: ``WORKSPACE/PROJECT/VERSION``.
         out: folder to make; must not exist, or be empty.
         format: Roboflow's name of an export format.
-        api_base: another server; by default that of ``DETECTCLF_ROBOFLOW_URL``, else Roboflow's.
-        progress: told how far it is.
-        limits: sizes and patience.
+        progress: called with the progress.
+        limits: sizes and times.
 
     Returns:
         ``out`` as a path.
 
     Raises:
-        DataError: no key, refused key, no such version, export not ready in time, connection lost, damaged archive,
-            disk full, or ``out`` is taken.
+        DataError: no key, key refused, no such version, export not ready in time, connection lost, damaged archive,
+            disk full, or ``out`` is not an empty folder.
         UnsafeError: an archive that is too large or hostile.
     """
     limits, target = limits or DownloadLimits(), Path(out)
@@ -103,9 +100,9 @@ def download(
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         raise DataError(f"{KEY_VARIABLE} is not set", remedy="put your Roboflow API key into this variable")
-    base = (api_base or os.environ.get(URL_VARIABLE) or API_BASE).rstrip("/")
+    base = (os.environ.get(URL_VARIABLE) or API_BASE).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
-        raise DataError("the server's address is not http or https", remedy=f"correct {URL_VARIABLE}")
+        raise DataError("the address of the server is not http or https", remedy=f"correct {URL_VARIABLE}")
     report = progress or (lambda stage, share: None)
     try:
         with atomic_folder(target) as folder, TemporaryDirectory(prefix=".download.", dir=target.parent) as packed:
@@ -116,7 +113,7 @@ def download(
             unpack(archive, folder, limits.archive)
             report("unpack", 1.0)
     except OSError as error:
-        raise DataError(_disk_reason(error), file=target, remedy="make room or name another folder") from None
+        raise DataError(_disk_reason(error), file=target, remedy="free some space or choose another folder") from None
     return target
 
 
@@ -127,7 +124,7 @@ def _disk_reason(error: OSError) -> str:
 
 
 def _export_link(base: str, parts: list[str], key: str, limits: DownloadLimits, report: Progress) -> str:
-    """Asks for the export until it is made, and returns the link to the zip."""
+    """Requests the export until it is ready, and returns the link to the zip."""
     url = f"{base}/{'/'.join(quote(part) for part in parts)}?{urlencode({'api_key': key})}"
     name = "/".join(parts[:3])
     deadline = time.monotonic() + limits.export_wait
@@ -138,16 +135,16 @@ def _export_link(base: str, parts: list[str], key: str, limits: DownloadLimits, 
         if status == 200 and isinstance(link, str):
             scheme = urlsplit(link).scheme
             if scheme not in ("http", "https") or (scheme == "http" and base.startswith("https:")):
-                raise UnsafeError(f"{name}: the link to the export is no safe web address", remedy="check the network")
+                raise UnsafeError(
+                    f"{name}: the link to the export is not a safe web address", remedy="check the network"
+                )
             return link
         if status == 200 and answer.get("progress") is None:
-            raise DataError(f"{name}: the server gave no link to the export", remedy="try again later")
+            raise DataError(f"{name}: the server sent no link to the export", remedy="try again later")
         share = answer.get("progress")
         report("export", float(share) if isinstance(share, (int, float)) and math.isfinite(share) else 0.0)
         if time.monotonic() >= deadline:
-            raise DataError(
-                f"{name}: the export is still being made after {limits.export_wait:g} s", remedy="try again later"
-            )
+            raise DataError(f"{name}: the export is not ready after {limits.export_wait:g} s", remedy="try again later")
         time.sleep(limits.pause)
 
 
@@ -160,12 +157,12 @@ def _ask(url: str, name: str, limits: DownloadLimits) -> tuple[int, dict[str, An
             with _opener().open(Request(url), timeout=limits.timeout) as response:
                 answer = json.loads(response.read(_BLOCK))
                 return int(response.status), answer if isinstance(answer, dict) else {}
-        # The causes are not chained: their text or their URL may hold the key.
+        # Causes are not chained, because their text or URL may contain the key.
         except HTTPError as error:
             error.close()
             if error.code in (401, 403):
                 raise DataError(
-                    f"Roboflow refuses the key for {name}", remedy=f"check {KEY_VARIABLE} and the rights it has"
+                    f"Roboflow refuses the key for {name}", remedy=f"check {KEY_VARIABLE} and its permissions"
                 ) from None
             if error.code == 404:
                 raise DataError(
@@ -177,12 +174,12 @@ def _ask(url: str, name: str, limits: DownloadLimits) -> tuple[int, dict[str, An
         except (OSError, HTTPException):
             reason = "no connection"
         except (ValueError, RecursionError):
-            reason = "the answer is no JSON"
-    raise DataError(f"{name}: {reason} in {limits.tries} tries", remedy="check the network, or try again later")
+            reason = "the answer is not JSON"
+    raise DataError(f"{name}: {reason} after {limits.tries} attempts", remedy="check the network, or try again later")
 
 
 class _SameKindRedirects(HTTPRedirectHandler):
-    """Follows redirects, but never to a file, to FTP, or from https to http."""
+    """Follows redirects, except to files, to FTP, and from https to http."""
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -198,7 +195,7 @@ def _opener() -> OpenerDirector:
 
 
 class _Fetch:
-    """One file over HTTP with resume, size limit and checksum."""
+    """Downloads one file over HTTP, with resume, size limit and checksum."""
 
     def __init__(self, url: str, file: Path, limits: DownloadLimits, report: Progress) -> None:
         self.url, self.file, self.limits, self.report = url, file, limits, report
@@ -219,13 +216,13 @@ class _Fetch:
                     return
             except HTTPError as error:
                 error.close()
-                if error.code == 416:  # the server has nothing from here on: start over
+                if error.code == 416:  # the server has no bytes after these: start again
                     self.file.unlink(missing_ok=True)
                 elif error.code < 500 and error.code != 429:
-                    reason = f"the export's storage answers {error.code}"
+                    reason = f"the storage of the export answers {error.code}"
                     raise DataError(reason, remedy="start the download again") from None
             except (OSError, HTTPException):
-                pass  # the network; trouble with the disk is a DataError by now
+                pass  # only the network: a failure of the disk is a DataError already
             failures = 0 if self._size() > before else failures + 1
         raise DataError("connection lost", remedy="start the download again")
 
@@ -235,12 +232,12 @@ class _Fetch:
     def _attempt(self, have: int) -> None:
         headers = {"Range": f"bytes={have}-"} if have else {}
         if have and self.tag:
-            headers["If-Range"] = self.tag  # a file that changed meanwhile is sent whole
+            headers["If-Range"] = self.tag  # a file that has changed since is sent from its start
         with _opener().open(Request(self.url, headers=headers), timeout=self.limits.timeout) as response:
             resumed = response.status == 206 and _range_start(response.headers.get("Content-Range")) == have
             if response.status == 206 and not resumed:
                 self.file.unlink(missing_ok=True)
-                raise ConnectionError("another part than asked for")
+                raise ConnectionError("the server sent a part that was not requested")
             self._note(response.headers, have if resumed else 0)
             size = have if resumed else 0
             self._store(b"", "ab" if resumed else "wb")
@@ -256,7 +253,7 @@ class _Fetch:
                 sink.write(block)
         except OSError as error:
             raise DataError(
-                _disk_reason(error), file=self.file.parent.parent, remedy="make room or name another folder"
+                _disk_reason(error), file=self.file.parent.parent, remedy="free some space or choose another folder"
             ) from None
 
     def _note(self, headers: HTTPMessage, start: int) -> None:
@@ -264,7 +261,7 @@ class _Fetch:
         self.total = start + int(length) if length.isdigit() else None
         self._limit(self.total or 0)
         tag = headers.get("ETag", "")
-        # Weak tags do not promise equal bytes, so they are no use for resuming.
+        # Weak tags do not guarantee equal bytes, so they cannot be used to resume.
         self.tag = tag if tag and not tag.startswith("W/") else None
         self.md5 = _md5(headers)
 
@@ -281,7 +278,7 @@ class _Fetch:
             while block := file.read(_BLOCK):
                 digest.update(block)
         if digest.hexdigest() != self.md5:
-            raise DataError("checksum of the export is wrong", remedy="start the download again")
+            raise DataError("the export has a wrong checksum", remedy="start the download again")
 
 
 def _range_start(value: str | None) -> int | None:
@@ -290,7 +287,7 @@ def _range_start(value: str | None) -> int | None:
 
 
 def _md5(headers: HTTPMessage) -> str | None:
-    """The MD5 that Google's storage (``x-goog-hash``) or ``Content-MD5`` states, in hex."""
+    """The MD5 in the header of Google's storage (``x-goog-hash``) or in ``Content-MD5``, in hex."""
     stated = re.search(r"md5=([A-Za-z0-9+/=]{24})", ",".join(headers.get_all("x-goog-hash") or []))
     value = stated[1] if stated else headers.get("Content-MD5", "")
     try:

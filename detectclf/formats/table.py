@@ -1,23 +1,29 @@
-"""Comma-separated tables from strangers."""
+"""Reads untrusted comma-separated tables, and writes them."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectclf.errors import DataError
+from detectclf.formats.faults import Faults
 from detectclf.formats.files import read_text
 
+Rows = list[tuple[int, list[str]]]
+"""``(line, cells)`` of each row."""
 
-def read_table(path: Path, root: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and ``(line, row)`` of a table; blanks after commas and empty lines are left out.
+
+def read_table(path: Path, root: Path) -> tuple[list[str], Rows]:
+    """Reads the header and the other rows of a table, without empty lines and the blanks after commas.
 
     Raises:
-        DataError: no header, or not a table at all. UnsafeError: too large, or leads out of ``root``.
+        DataError: the file is empty or not a table.
+        UnsafeError: it is too large, or leads out of ``root``.
     """
     reader = csv.reader(io.StringIO(read_text(path, root), newline=""), skipinitialspace=True)
-    rows: list[tuple[int, list[str]]] = []
+    rows: Rows = []
     try:
         rows.extend((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
     except csv.Error as error:
@@ -27,4 +33,23 @@ def read_table(path: Path, root: Path) -> tuple[list[str], list[tuple[int, list[
     return [cell.strip() for cell in rows[0][1]], rows[1:]
 
 
-__all__ = ["read_table"]
+def complete_rows(header: list[str], rows: Rows, path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """The rows with as many cells as the header; the others are left out as ``bad_columns``."""
+    for line, row in rows:
+        if len(row) == len(header):
+            yield line, row
+        else:
+            detail = f"{len(row)} columns, the first line has {len(header)}"
+            faults.reject("bad_columns", path, detail, row, line)
+
+
+def table_text(rows: Sequence[Sequence[object]]) -> str:
+    """The text of a table."""
+    # Readers skip a blank after a comma, so a cell that starts with one needs quotes.
+    blanks = any(isinstance(cell, str) and cell.startswith(" ") for row in rows for cell in row)
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL if blanks else csv.QUOTE_MINIMAL, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+__all__ = ["complete_rows", "read_table", "table_text"]

@@ -1,4 +1,4 @@
-"""``tf.train.Example`` on the wire, without TensorFlow.
+"""Parses and writes ``tf.train.Example`` messages without TensorFlow.
 
 The message is ``Example{1: Features{1: map entry{1: key, 2: Feature}}}`` with
 ``Feature{1: BytesList | 2: FloatList | 3: Int64List}``, each a list in field 1 (tensorflow/core/example/feature.proto,
@@ -16,14 +16,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class WireError(ValueError):
-    """The bytes are no ``tf.train.Example``."""
+    """The bytes are not a ``tf.train.Example``."""
 
 
 def parse_example(record: bytes) -> tuple[dict[str, Feature], dict[str, int]]:
-    """The features of a record, and for those of bytes the offset of the first value in it.
+    """The features of a record, and the offset in it of the first value of each feature of bytes.
 
     Raises:
-        WireError: not a valid message.
+        WireError: the record is not a valid message.
     """
     features: dict[str, Feature] = {}
     offsets: dict[str, int] = {}
@@ -96,7 +96,7 @@ def _varint(record: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def write_example(features: Mapping[str, Sequence[bytes] | Sequence[float] | Sequence[int]]) -> bytes:
-    """The message of ``features``; an empty list becomes a feature without a kind, which TensorFlow takes for any."""
+    """Encodes ``features``; an empty list becomes a feature without a type, which TensorFlow accepts as any type."""
     entries = b""
     for name in sorted(features):
         values = features[name]

@@ -1,7 +1,7 @@
 """TFRecord with the features of the TF Object Detection API, and ``NAME_label_map.pbtxt`` beside it.
 
-A record is ``length (uint64), its masked CRC, data, its masked CRC``, little-endian. Boxes are shares of the image
-size. Images stay in the record: :attr:`~detectclf.types.Sample.span` says where.
+A record is ``length (uint64), its masked CRC, data, its masked CRC``, little-endian. Boxes are fractions of the image
+size. Images are not unpacked; :attr:`~detectclf.types.Sample.span` gives their position in the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detectclf.files import ByteSpan, open_regular
 from detectclf.formats.assemble import assemble
-from detectclf.formats.crc32c import masked_crc32c
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     box_classes,
@@ -26,11 +25,10 @@ from detectclf.formats.files import (
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, stated_size
+from detectclf.formats.raw import RawBox, RawSlice, stated_size, unusable_box
 from detectclf.formats.tf_example import Feature, WireError, parse_example, write_example
 from detectclf.types import Dataset, Sample
 
-HOLDS_BOXES = True
 _NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?$")
 _LIMIT_BYTES = 2**40
 _LIMIT_RECORD_BYTES = 2**29
@@ -50,7 +48,7 @@ def _records_in(folder: Path) -> list[Path]:
 
 
 def _record_files(folder: Path) -> list[tuple[str, Path]]:
-    """``(split, file)``; a file beside the split folders belongs to the split that its name starts with."""
+    """``(split, file)``; a file outside the split folders belongs to the split with which its name starts."""
     result = []
     for split, sub in split_folders(folder, lambda sub: bool(_records_in(sub))):
         for path in _records_in(sub):
@@ -76,9 +74,7 @@ def read(folder: Path, faults: Faults) -> Dataset:
                 faults.error("bad_record", file, f"record {index}: {error}")
                 continue
             slices.append(_slice(features, offsets, offset, index, split, file, names, faults))
-    slices = [raw for raw in slices if raw.span is not None]
-    classes.update({box.label: None for raw in slices for box in raw.boxes or () if box.label is not None})
-    return assemble(slices, classes, folder, faults)
+    return assemble([raw for raw in slices if raw.span is not None], classes, folder, faults)
 
 
 def _label_map(text: str) -> dict[int, str]:
@@ -91,27 +87,37 @@ def _label_map(text: str) -> dict[int, str]:
 
 
 def _records(file: Path, folder: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
-    """``(offset of the data in the file, data)`` of each sound record."""
+    """``(offset of the data in the file, data)`` of each intact record."""
     with open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream:
         size = file.stat().st_size
         index = offset = 0
         while offset < size:
             header = stream.read(12)
             if len(header) < 12 or masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
-                what = "is cut short" if len(header) < 12 else "has a length whose checksum is wrong"
+                what = "is cut short" if len(header) < 12 else "has a wrong checksum of its length"
                 faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
                 return
             (length,) = struct.unpack("<Q", header[:8])
             if length > size - offset - 16 or length > _LIMIT_RECORD_BYTES:
-                what = "is cut short" if length <= _LIMIT_RECORD_BYTES else f"claims {length} bytes"
+                what = "is cut short" if length <= _LIMIT_RECORD_BYTES else f"declares {length} bytes"
                 faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
                 return
             data, checksum = stream.read(length), struct.unpack("<I", stream.read(4))[0]
             if masked_crc32c(data) == checksum:
                 yield offset + 12, data
             else:
-                faults.error("bad_crc", file, f"record {index} at byte {offset}: its checksum is wrong")
+                faults.error("bad_crc", file, f"record {index} at byte {offset} has a wrong checksum")
             index, offset = index + 1, offset + length + 16
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The CRC-32C of ``data`` as TFRecord stores it: rotated and shifted (tensorflow/core/lib/hash/crc32c.h)."""
+    # Imported here because google_crc32c warns on import where its C extension is missing: only users of TFRecord
+    # should see that.
+    import google_crc32c
+
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _slice(
@@ -131,13 +137,14 @@ def _slice(
     if isinstance(image, bytes) and image:
         span = ByteSpan(start + offsets["image/encoded"], len(image))
     else:
-        faults.error("bad_record", file, f"{name}: the record holds no image")
+        faults.error("bad_record", file, f"{name}: the record has no image")
     sides = [_numbers(features, f"image/object/bbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
     labels = _labels(features, names, name, file, faults)
     if len({len(labels), *map(len, sides)}) > 1:
-        faults.error("bad_record", file, f"{name}: lists of boxes and classes of different lengths")
-        labels, sides = [None], [[0.0]] * 4
-    boxes = [RawBox((x1, y1, x2, y2), label) for x1, y1, x2, y2, label in zip(*sides, labels, strict=True)]
+        faults.error("bad_record", file, f"{name}: its lists of boxes and classes have different lengths")
+        boxes = [unusable_box()]
+    else:
+        boxes = [RawBox((x1, y1, x2, y2), label) for x1, y1, x2, y2, label in zip(*sides, labels, strict=True)]
     width, height = (next(iter(_numbers(features, f"image/{key}")), 0) for key in ("width", "height"))
     return RawSlice(file, name, split, file, boxes, stated_size=stated_size(width, height), relative=True, span=span)
 
@@ -150,7 +157,7 @@ def _labels(
         return list(texts)
     labels = [names.get(int(n)) for n in _numbers(features, "image/object/class/label")]
     if None in labels:
-        faults.error("unknown_class", file, f"{name}: a class id that the label map does not name")
+        faults.error("unknown_class", file, f"{name}: has a class id that is not in the label map")
     return list(labels)
 
 
@@ -163,7 +170,7 @@ def _numbers(features: dict[str, Feature], key: str) -> list[float]:
 
 
 def write(dataset: Dataset, out: Path) -> None:
-    """Writes ``SPLIT/slices-00000-of-0000N.tfrecord`` and a label map; images go in byte for byte."""
+    """Writes ``SPLIT/slices-00000-of-0000N.tfrecord`` and a label map; images are copied byte for byte."""
     classes = box_classes(dataset)
     for split, samples in by_split(dataset):
         items = [f"item {{\n  name: {_quoted(c)}\n  id: {i}\n}}\n" for i, c in enumerate(classes, 1)]
@@ -212,4 +219,4 @@ def _example(sample: Sample, name: str, classes: list[str]) -> bytes:
     )
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "masked_crc32c", "read", "write"]

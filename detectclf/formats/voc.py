@@ -1,8 +1,8 @@
 """Pascal VOC: one XML file per image, beside it (Roboflow), or in ``Annotations/`` with ``JPEGImages/`` (VOC itself).
 
-VOC counts pixels from 1 and includes the last one: pixels ``xmin .. xmax`` of it are ``[xmin - 1, xmax)`` here. So
-reading takes 1 off ``xmin`` and ``ymin`` and leaves ``xmax`` and ``ymax``, and writing undoes it. A tool that counts
-from 0 is off by at most that one pixel, which is clipped as rounding where it leaves the image.
+VOC counts pixels from 1 and includes the last one: its pixels ``xmin`` to ``xmax`` are ``[xmin - 1, xmax)`` here. So
+reading subtracts 1 from ``xmin`` and ``ymin``, and writing adds it again; ``xmax`` and ``ymax`` stay. The boxes of a
+tool that counts from 0 are then off by one pixel; outside the image, that is clipped as rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as Tree  # for writing only; strangers' XML is parsed by defusedxml
+from xml.etree import ElementTree as Tree  # for writing only; untrusted XML is parsed by defusedxml
 
 from detectclf.errors import UnsafeError
 from detectclf.files import check_inside, read_bytes
@@ -18,17 +18,16 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     by_split,
-    copy_image,
+    copy_images,
     files_with,
     find_image,
     image_files,
-    output_names,
     read_text,
     split_folders,
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size
+from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size, unusable_box
 from detectclf.formats.whole_pixels import whole_pixels
 from detectclf.types import Dataset, Sample
 
@@ -37,24 +36,23 @@ if TYPE_CHECKING:
 
     from defusedxml.ElementTree import DefusedXMLParser
 
-HOLDS_BOXES = True
 _LIMIT_BYTES = 8 * 2**20
 _LIMIT_DEPTH = 50
 _NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class _Element(Tree.Element):
-    """An element that knows the line it starts in."""
+    """An element with the line in which it starts."""
 
     line: int | None = None
 
 
 class _TooDeepError(Exception):
-    """More elements inside one another than any annotation has."""
+    """Elements are nested more deeply than in any annotation."""
 
 
 class _Builder(Tree.TreeBuilder):
-    """Makes the elements of what ``parser`` reads."""
+    """Builds the elements that ``parser`` reads."""
 
     parser: DefusedXMLParser
 
@@ -94,12 +92,11 @@ def read(folder: Path, faults: Faults) -> Dataset:
     else:
         for split, sub in _xml_folders(folder):
             slices += _read_folder(sub, sub, {}, split, folder, faults)
-    classes = {box.label: None for raw in slices for box in raw.boxes or () if box.label is not None}
-    return assemble(slices, classes, folder, faults)
+    return assemble(slices, [], folder, faults)
 
 
 def _listed_splits(folder: Path) -> dict[str, str]:
-    """Stem -> split, from ``ImageSets/Main/train.txt`` and so on; files of one class (``cat_train``) do not count."""
+    """Stem -> split, from ``ImageSets/Main/train.txt`` and so on; lists of one class (``cat_train``) are ignored."""
     splits: dict[str, str] = {}
     for file in files_with(folder / "ImageSets" / "Main", "train.txt", "val.txt", "valid.txt", "test.txt"):
         if "_" not in file.stem and file.stem != "trainval":
@@ -126,7 +123,7 @@ def _read_folder(
             slices.append(RawSlice(picture, picture.name, where, file, boxes, stated_size=_size(root)))
         left.discard(picture)
     for picture in sorted(left):
-        faults.warning("missing_label_file", picture, "has no XML file, so that nothing is known of it")
+        faults.warning("missing_label_file", picture, "has no XML file, so its boxes are not known")
         check_inside(folder, picture)
         slices.append(RawSlice(picture, picture.name, splits.get(picture.stem, split), picture))
     return slices
@@ -150,15 +147,15 @@ def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
         root: Element = builder.parser.close()
     except DefusedXmlException:
         remedy = "remove the declarations at its top"
-        raise UnsafeError("XML that declares a document type or entities", file=file, remedy=remedy) from None
+        raise UnsafeError("XML declares a document type or entities", file=file, remedy=remedy) from None
     except ParseError as error:
         faults.error("unreadable_annotation", file, "not XML", error.position[0])
         return None
     except _TooDeepError:
-        faults.error("unreadable_annotation", file, "XML nested too deep", builder.parser.parser.CurrentLineNumber)
+        faults.error("unreadable_annotation", file, "XML nested too deeply", builder.parser.parser.CurrentLineNumber)
         return None
-    except (ValueError, LookupError):  # an encoding that nobody knows
-        faults.error("unreadable_annotation", file, "not XML of a known encoding")
+    except (ValueError, LookupError):
+        faults.error("unreadable_annotation", file, "XML in an unknown encoding")
         return None
     if root.tag != "annotation":
         faults.error("unreadable_annotation", file, "not a VOC annotation")
@@ -170,18 +167,17 @@ def _box(item: Element, file: Path, faults: Faults) -> RawBox:
     label = (item.findtext("name") or "").strip() or None
     box, line = item.find("bndbox"), item.line if isinstance(item, _Element) else None
     if label is None or box is None:
-        faults.error("bad_record", file, "an object without a name or bndbox", line)
-        faults.drop("bad_record", file, Tree.tostring(item, encoding="unicode"), line)
-        return RawBox((0.0, 0.0, 0.0, 0.0), None, line)
+        text = Tree.tostring(item, encoding="unicode")
+        faults.reject("bad_record", file, "an object without a name or bndbox", text, line)
+        return unusable_box(line)
     x1, y1, x2, y2 = (parse_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
     return RawBox((x1 - 1, y1 - 1, x2, y2), label, line)
 
 
 def write(dataset: Dataset, out: Path) -> None:
-    """Writes images and one XML file each in one folder per split; boxes are rounded to whole pixels."""
+    """Writes images, each with an XML file, in one folder per split; boxes are rounded to whole pixels."""
     for split, samples in by_split(dataset):
-        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
-            copy_image(sample, out / split / name)
+        for sample, name in copy_images(samples, out / split, unique_stems=True):
             if sample.boxed:
                 write_bytes(out / split / f"{Path(name).stem}.xml", _document(sample, name))
 
@@ -205,8 +201,8 @@ def _document(sample: Sample, name: str) -> bytes:
 
 
 def _add(parent: Element, tag: str, text: str) -> None:
-    # What XML cannot spell is left to the file's own name, by which the reader finds the image then.
+    # XML does not allow some characters of file names; the reader then finds the image by the XML file's own name.
     Tree.SubElement(parent, tag).text = _NOT_XML.sub("?", text)
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]

@@ -1,4 +1,4 @@
-"""Boxes for the formats that know whole pixels only."""
+"""Rounds boxes for formats that store integers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from detectclf.types import FloatArray
 
 
 def whole_pixels(box: FloatArray, width: int, height: int) -> tuple[int, int, int, int]:
-    """``box`` rounded to whole pixels, at least one pixel wide and high and inside the image.
+    """Rounds ``box`` to whole pixels; it stays inside the image and at least one pixel wide and high.
 
     Args:
         box: ``(4,)`` ``xyxy`` pixels.

@@ -1,4 +1,4 @@
-"""YAML from strangers: every scalar is text, and nothing in it is run, built or expanded."""
+"""Reads untrusted YAML: every scalar stays text, and no tag or alias in it is executed or expanded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LIMIT_DEPTH = 20
 
 
 def read_yaml(path: Path, root: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, its scalars as the text that stands there: ``no`` stays ``"no"``.
+    """Reads the mapping in a YAML file; its scalars stay text: ``no`` becomes ``"no"``.
 
     Raises:
-        DataError: not YAML, or no mapping.
-        UnsafeError: too large, an alias (which can multiply itself into a bomb), or a Python object.
+        DataError: the file is not YAML, or not a mapping.
+        UnsafeError: it is too large, or has an alias (which can expand into a bomb) or a Python object.
     """
     data = read_bytes(path, limit_bytes=_LIMIT_BYTES, root=root)
     try:
@@ -27,10 +27,10 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             _refuse_unsafe(event, path)
-            # Stopped as it is read: the parser's time grows with the square of the depth.
+            # Checked while parsing, because the parser's time grows with the square of the depth.
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _LIMIT_DEPTH:
-                raise DataError("YAML nested too deep", file=path, remedy="export the data set again")
+                raise DataError("YAML nested too deeply", file=path, remedy="export the data set again")
         content = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -39,7 +39,7 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
     except (RecursionError, UnicodeDecodeError, ValueError, TypeError):
         raise DataError("not YAML", file=path, remedy="export the data set again") from None
     if not isinstance(content, dict):
-        raise DataError("is not a mapping of settings", file=path, remedy="export the data set again")
+        raise DataError("is not a YAML mapping", file=path, remedy="export the data set again")
     return content
 
 

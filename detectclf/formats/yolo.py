@@ -1,8 +1,8 @@
 """YOLO v5 to v11: ``data.yaml``, ``images/`` and, for each image, ``labels/STEM.txt`` with one box per line.
 
-A line is ``class x_centre y_centre width height`` as shares of the image size, or ``class x1 y1 x2 y2 x3 y3 ...``, a
-polygon, of which its box is taken. An empty label file says "no tumour here"; a missing one says nothing, and its
-slice is left out of training. ``download:`` in ``data.yaml`` is never run.
+A line is ``class x_centre y_centre width height``, in fractions of the image size, or the polygon ``class x1 y1 x2 y2
+x3 y3 ...``, which becomes its bounding box. An empty label file means that the slice has no tumour. Without a label
+file, nothing is known about the slice, and training leaves it out. ``download:`` in ``data.yaml`` is never executed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
     box_classes,
     by_split,
-    copy_image,
+    copy_images,
     files_with,
     image_files,
-    output_names,
     read_text,
     split_name,
     write_bytes,
 )
-from detectclf.formats.raw import RawBox, RawSlice, parse_number
+from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
 from detectclf.formats.yaml_text import read_yaml
 from detectclf.types import Dataset, Sample
 
-HOLDS_BOXES = True
 _MARKERS = ("data.yaml", "data.yml", "dataset.yaml")
-_NOT_A_BOX = (0.0, 0.0, 0.0, 0.0)
 
 
 def looks_like(folder: Path) -> bool:
@@ -53,7 +50,7 @@ def read(folder: Path, faults: Faults) -> Dataset:
             images = _images_folder(root, place, file)
             if not images.is_dir():
                 # Roboflow names a test folder even where the export has none.
-                faults.warning("missing_split", file, f"{key}: there is no folder {place}")
+                faults.warning("missing_split", file, f"{key}: the folder {place} does not exist")
                 continue
             slices += _read_split(split_name(key), check_inside(folder, images), folder, names, faults)
     return assemble(slices, names, folder, faults)
@@ -64,20 +61,20 @@ def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[st
     if isinstance(names, dict):
         numbers = {parse_number(key): value for key, value in names.items()}
         if set(numbers) != set(range(len(names))):
-            raise DataError("names: the keys are not 0, 1, 2, ...", file=file, remedy="correct data.yaml")
+            raise DataError("names: its keys are not 0, 1, 2, ...", file=file, remedy="correct data.yaml")
         names = [numbers[i] for i in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
         raise DataError("names: is not a list of class names", file=file, remedy="correct data.yaml")
     if len(set(names)) < len(names):
-        faults.error("duplicate_class", file, f"names: the same class twice in {', '.join(names)}")
+        faults.error("duplicate_class", file, f"names: has a class twice: {', '.join(names)}")
     if "nc" in content and content["nc"] != str(len(names)):
-        faults.error("class_count", file, f"nc says {str(content['nc'])[:20]} classes, names has {len(names)}")
+        faults.error("class_count", file, f"nc is {str(content['nc'])[:20]}, but names has {len(names)} classes")
     return names
 
 
 def _images_folder(root: Path, place: object, file: Path) -> Path:
     if not isinstance(place, str) or place.endswith(".txt"):
-        raise DataError("a list of image files is not read", file=file, remedy="name folders in data.yaml")
+        raise DataError("a list of image files is not supported", file=file, remedy="name folders in data.yaml")
     # Roboflow writes ../train/images and means the folder of data.yaml itself.
     return _inside(root, place.removeprefix("../"))
 
@@ -87,14 +84,10 @@ def _inside(root: Path, place: str) -> Path:
 
 
 def _labels_folder(images: Path) -> Path:
-    return images.parent / "labels" if images.name == "images" else _swap_images(images)
-
-
-def _swap_images(images: Path) -> Path:
-    # images/train beside labels/train, as Ultralytics writes it
-    if images.parent.name == "images":
-        return images.parent.parent / "labels" / images.name
-    return images
+    if images.name == "images":
+        return images.parent / "labels"
+    # Ultralytics: images/train beside labels/train.
+    return images.parent.parent / "labels" / images.name if images.parent.name == "images" else images
 
 
 def _read_split(split: str, images: Path, folder: Path, names: list[str], faults: Faults) -> list[RawSlice]:
@@ -109,12 +102,15 @@ def _read_split(split: str, images: Path, folder: Path, names: list[str], faults
         if file.exists():
             boxes = _read_boxes(file, folder, names, faults)
         else:
-            faults.warning("missing_label_file", path, "has no label file, which says nothing; an empty one says clean")
+            faults.warning(
+                "missing_label_file",
+                path,
+                "has no label file, so its boxes are not known; an empty file would mean none",
+            )
         slices.append(RawSlice(path, path.name, split, file, boxes, relative=True))
     for file in files_with(labels, ".txt"):
         if file.stem not in stems and file.name != "classes.txt":
-            faults.error("orphan_annotation", file, "there is no image of that name")
-            faults.drop("orphan_annotation", file, read_text(file, folder))
+            faults.reject("orphan_annotation", file, "no image has this name", read_text(file, folder))
     return slices
 
 
@@ -128,20 +124,24 @@ def _read_boxes(file: Path, folder: Path, names: list[str], faults: Faults) -> l
         numbers = [parse_number(column) for column in columns[1:]]
         corners = _corners(numbers)
         if corners is None:
-            faults.error("yolo_columns", file, f"{len(columns)} columns; a box has 5, a polygon 7, 9, 11, ...", line)
+            faults.error(
+                "yolo_columns", file, f"{len(columns)} columns; a box has 5, a polygon has 7, 9, 11, ...", line
+            )
         if corners is None or label is None:
             faults.drop("unusable_annotation", file, text, line)
-        boxes.append(RawBox(corners or _NOT_A_BOX, label if corners else None, line))
+        boxes.append(RawBox(corners, label, line) if corners else unusable_box(line))
     return boxes
 
 
 def _class_name(text: str, names: list[str], file: Path, line: int, faults: Faults) -> str | None:
     number = parse_number(text)
     if not number.is_integer():  # also of NaN and infinity
-        faults.error("class_not_integer", file, f"class {text[:20]!r} is not a whole number", line)
+        faults.error("class_not_integer", file, f"class {text[:20]!r} is not an integer", line)
         return None
     if not 0 <= number < len(names):
-        faults.error("class_out_of_range", file, f"class {text[:20]} of {len(names)}", line)
+        faults.error(
+            "class_out_of_range", file, f"class {text[:20]} does not exist; there are {len(names)}, from 0", line
+        )
         return None
     return names[int(number)]
 
@@ -152,7 +152,7 @@ def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float] | No
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs, ys = numbers[::2], numbers[1::2]
-        # min() and max() may pass over a NaN; a sum does not.
+        # min() and max() may skip a NaN; a sum does not.
         lost = 0.0 * sum(numbers)
         return min(xs) + lost, min(ys) + lost, max(xs) + lost, max(ys) + lost
     return None
@@ -167,10 +167,9 @@ def write(dataset: Dataset, out: Path) -> None:
     content: dict[str, Any] = {}
     for split, samples in by_split(dataset):
         if split not in keys:
-            raise DataError(f"split {split!r} has no place in data.yaml", remedy="use train, valid and test")
+            raise DataError(f"data.yaml has no key for split {split!r}", remedy="use train, valid and test")
         content[keys[split]] = f"{split}/images"
-        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
-            copy_image(sample, out / split / "images" / name)
+        for sample, name in copy_images(samples, out / split / "images", unique_stems=True):
             if sample.boxed:
                 label = out / split / "labels" / f"{Path(name).stem}.txt"
                 write_bytes(label, "".join(_lines(sample, classes)))
@@ -192,4 +191,4 @@ def _lines(sample: Sample, classes: list[str]) -> list[str]:
     return lines
 
 
-__all__ = ["HOLDS_BOXES", "looks_like", "read", "write"]
+__all__ = ["looks_like", "read", "write"]

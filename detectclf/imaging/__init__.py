@@ -1,1 +1,1 @@
-"""Bytes to pixels: pictures, DICOM and NIfTI as upright grey slices, and how they are resized."""
+"""Reads images, DICOM and NIfTI files as upright grey slices, and resizes them."""

@@ -1,6 +1,6 @@
-"""DICOM to grey slices, by pydicom.
+"""Reads grey slices from DICOM files with pydicom.
 
-Only the tags that the picture needs are parsed; see :mod:`detectclf.imaging.medical` about the rest of the header.
+Only the tags that the image needs are parsed; :mod:`detectclf.imaging.medical` explains why.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ def dicom_size(content: bytes, file: str | Path) -> tuple[int, int]:
 
 
 def dicom_frames(content: bytes, file: str | Path) -> int:
-    """How many frames the header declares."""
+    """Number of frames that the header declares."""
     with decoding(file, "DICOM file"):
         return _frames(_read_dicom_file(content, file, pixels=False))
 
 
 def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pixels:
-    """One frame of a DICOM file as grey levels: rescale, window or VOI LUT, then MONOCHROME1 turned round.
+    """Reads one frame as grey levels: rescaled, then windowed or by VOI LUT, and inverted if MONOCHROME1.
 
     Raises:
-        DataError: broken, no picture in it, an encoding that no plugin decodes; several frames and none chosen.
-        UnsafeError: unpacks to, or declares, too much.
+        DataError: broken, without an image, encoded so that no plugin can decode it, or several frames and none chosen.
+        UnsafeError: too large as declared or when unpacked.
     """
     pixels = import_medical("pydicom.pixels", file)
-    # All of it inside: pydicom converts a value, and may quote it in an exception, when it is first looked at.
+    # All inside, because pydicom converts a value when it is first accessed, and may quote it in an exception.
     with decoding(file, "DICOM image"):
         data = _read_dicom_file(content, file, pixels=True)
         frames = _frames(data)
@@ -90,24 +90,24 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
 
 
 def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
-    """The data set with the tags that the picture needs and no others, its declared size checked."""
+    """Parses the tags that the image needs, and checks its declared size."""
     pydicom = import_medical("pydicom", file)
     stream = io.BytesIO(_undeflated(content, file))
-    bare = content[128:132] != b"DICM"  # the caller knows it for a data set without the preamble
+    bare = content[128:132] != b"DICM"  # the caller has recognised a data set without the preamble
     data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels, force=bare)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
         uids = pydicom.uid
         data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
     if "Rows" not in data or "Columns" not in data:
-        raise ImageError("unreadable", "DICOM without a picture in it", file=file)
+        raise ImageError("unreadable", "DICOM without an image", file=file)
     check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
     return data
 
 
 def _undeflated(content: bytes, file: str | Path) -> bytes:
-    """Unpacks a deflated data set under a limit, because pydicom would unpack it without one."""
-    # PS3.10: 128 bytes, "DICM", then group 2, whose first element (12 bytes) gives the length of the rest of it.
+    """Unpacks a deflated data set with a limit, because pydicom has none."""
+    # PS3.10: 128 bytes, "DICM", then group 2, whose first element (12 bytes) gives the length of the rest of the group.
     start = 144 + int.from_bytes(content[140:144], "little")
     meta = content[:start]
     if content[132:138] != b"\x02\0\0\0UL" or _DEFLATED not in meta:
@@ -128,34 +128,32 @@ def _frames(data: Any) -> int:
 
 
 def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None:
-    """Refuses a frame whose own header (JPEG family) or length (RLE) does not fit the size that DICOM declares."""
+    """Refuses a frame whose JPEG header, or length in RLE, does not match the size that DICOM declares."""
     if not any(tag in data for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise ImageError("unreadable", "DICOM without a picture in it", file=file)
+        raise ImageError("unreadable", "DICOM without an image", file=file)
     syntax = data.file_meta.TransferSyntaxUID
     raw = int(data.Rows) * int(data.Columns) * int(data.get("SamplesPerPixel", 1)) * int(data.BitsAllocated) // 8
     if not syntax.is_compressed or syntax.is_deflated:
         if data.get("PhotometricInterpretation") == "YBR_FULL_422":
-            raw = raw * 2 // 3  # two pixels share their colour
+            raw = raw * 2 // 3  # two pixels share one colour
         if "PixelData" in data and len(data.PixelData) < raw * frames:
-            raise ImageError("truncated", "DICOM picture is cut short", file=file, remedy="copy it again")
+            raise ImageError("truncated", "DICOM image is cut short", file=file, remedy="copy it again")
         return
     if not import_medical("pydicom.pixels", file).get_decoder(syntax).is_available:
-        remedy = "install the extra 'medical' if it is not there, or store it uncompressed (gdcmconv --raw, dcmdjpeg)"
+        remedy = "install the extra 'medical' if it is missing, or store it uncompressed (gdcmconv --raw, dcmdjpeg)"
         raise ImageError("unreadable", f"no decoder for DICOM of {syntax.name}", file=file, remedy=remedy)
     encaps = import_medical("pydicom.encaps", file)
     encoded = encaps.get_frame(data.PixelData, index, number_of_frames=frames)
     size = _codestream_size(encoded)
     if size not in (None, (int(data.Columns), int(data.Rows))):
-        raise UnsafeError(
-            "compressed picture is of another size than its DICOM header says", file=file, remedy="replace it"
-        )
-    # No encoder makes data twice its raw size; decoders of RLE make up to 64 times of what they are given.
+        raise UnsafeError("the compressed image has another size than its DICOM header", file=file, remedy="replace it")
+    # No encoder doubles the raw size, but an RLE decoder can make 64 times the bytes that it gets.
     if len(encoded) > 2 * raw + 2**16:
-        raise UnsafeError("compressed picture is larger than the picture itself", file=file, remedy="replace it")
+        raise UnsafeError("the compressed image is larger than the raw one", file=file, remedy="replace it")
 
 
 def _codestream_size(encoded: bytes) -> tuple[int, int] | None:
-    """``(width, height)`` that a JPEG, JPEG-LS or JPEG 2000 codestream declares; ``None`` for anything else."""
+    """``(width, height)`` in the header of a JPEG, JPEG-LS or JPEG 2000 codestream; ``None`` for other data."""
     if encoded[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: SOC, then SIZ
         x1, y1, x0, y0 = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
         return x1 - x0, y1 - y0
@@ -176,7 +174,7 @@ def _dicom_grey(values: Values, data: Any, index: int, pixels: ModuleType) -> Pi
     if photometric == "PALETTE COLOR":
         values = pixels.apply_color_lut(values, data)
         values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
-    if values.ndim == 3:  # pydicom has turned YBR to RGB
+    if values.ndim == 3:  # pydicom has converted YBR to RGB
         luma: Pixels = np.rint(to_grey(values) @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
         return luma
     values = pixels.apply_modality_lut(values, _frame_item(data, index, "PixelValueTransformationSequence"))
@@ -185,7 +183,7 @@ def _dicom_grey(values: Values, data: Any, index: int, pixels: ModuleType) -> Pi
 
 
 def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixels:
-    """PS3.3 C.11.2: the VOI LUT where there is one, else the first window, else the rule for values without one."""
+    """PS3.3 C.11.2: applies the VOI LUT, else the first window, else the rule for values without a window."""
     if item.get("VOILUTSequence"):
         looked_up = pixels.apply_voi(values.astype(np.int64), item)
         return to_grey(looked_up, window=(0, 2 ** int(item.VOILUTSequence[0].LUTDescriptor[2]) - 1))
@@ -198,7 +196,7 @@ def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixel
         return to_grey(share, window=(0, 1))
     if function == "LINEAR_EXACT":
         return to_grey(values, window=(center - width / 2, center + width / 2))
-    # LINEAR counts the window's own end values; a window of width 1 is a threshold.
+    # In LINEAR, both ends belong to the window; a window of width 1 is a threshold.
     low = center - 0.5 - (width - 1) / 2
     return to_grey(values, window=(low, low + max(width - 1, 1e-6)))
 
@@ -211,7 +209,7 @@ def _first(value: Any) -> float | None:
 
 
 def _frame_item(data: Any, index: int, sequence: str) -> Any:
-    """Where the transform of one frame stands: its own or the shared functional group, else the data set itself."""
+    """The item with the transform of one frame: in its own or the shared functional group, else the data set itself."""
     per_frame = data.get("PerFrameFunctionalGroupsSequence") or []
     for group in [*per_frame[index : index + 1], *(data.get("SharedFunctionalGroupsSequence") or [])]:
         if group.get(sequence):

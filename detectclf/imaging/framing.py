@@ -1,4 +1,4 @@
-"""Slices in the middle of a much longer picture, such as a screen or a presentation's page."""
+"""Finds the slice in a much longer image, such as a screenshot or a page of a presentation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from detectclf.types import Pixels
 Number = TypeVar("Number", np.uint8, np.float32)
 
 LONGEST_SLICE = 1.5
-"""Longer over shorter side up to which a picture is left as it is: slices are about as wide as high."""
+"""Aspect ratio (longer over shorter side) up to which an image is kept whole: slices are about as wide as high."""
 _FLAT = 8
-"""Grey levels that a flat line may span, and differ from the outermost one: JPEG leaves ripples."""
+"""Most grey levels that a flat line may span, or differ from the outermost line, because JPEG adds ripples."""
 
 
 class Part(NamedTuple):
-    """A rectangle of a picture, pixels."""
+    """A rectangle in an image, pixels."""
 
     left: int
     top: int
@@ -26,15 +26,15 @@ class Part(NamedTuple):
     height: int
 
     def of(self, picture: npt.NDArray[Number]) -> npt.NDArray[Number]:
-        """Its pixels, a view."""
+        """The pixels of the rectangle, as a view."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def shown_part(pixels: Pixels) -> Part:
-    """The part of a picture that is looked at: all of it but flat strips at the ends of one that is very long.
+    """The part of an image that models see: the whole of it, or a very long image without the flat strips at its ends.
 
-    A strip of one grey level on both sides would make the slice between small and far from the slices that models know.
-    As much is cut as makes the picture a square, or as is flat; what is left is centred on what is not.
+    With strips of one grey level at both ends, the slice between them would become small and unlike the training data.
+    The flat strips are cut, but no more than makes the image square; the rest is centred on the part that is not flat.
 
     Args:
         pixels: ``(H, W)`` uint8.
@@ -47,7 +47,7 @@ def shown_part(pixels: Pixels) -> Part:
     lines = pixels if height > width else pixels.T
     before, after = _flat_lines(lines), _flat_lines(lines[::-1])
     if before == longer:
-        return whole  # nothing is shown
+        return whole  # all of it is flat
     length = max(shorter, longer - before - after)
     middle = (before + longer - after) / 2
     start = min(max(0, round(middle - length / 2)), longer - length)
@@ -55,7 +55,7 @@ def shown_part(pixels: Pixels) -> Part:
 
 
 def _flat_lines(lines: npt.NDArray[np.uint8]) -> int:
-    """How many of the ``(N, L)`` lines from the first on are of its one grey level."""
+    """How many of the ``(N, L)`` lines, counted from the first, have the same single grey level."""
     least, most = lines.min(axis=1).astype(int), lines.max(axis=1).astype(int)
     level = int(np.median(lines[0]))
     uneven = (most - least > _FLAT) | (abs(least - level) > _FLAT) | (abs(most - level) > _FLAT)

@@ -1,8 +1,8 @@
-"""Bytes to pixels: any image file becomes an upright uint8 grey slice, bounded and safe.
+"""Reads any image file as an upright uint8 grey slice, within limits.
 
-What a file is, is told from its first bytes and never from its name. Pictures go to :mod:`detectclf.imaging.raster`,
-medical files to :mod:`detectclf.imaging.dicom` and :mod:`detectclf.imaging.nifti`; all follow the one rule of
-:mod:`detectclf.imaging.intensity`. Sizes are checked as the header declares them, before memory is taken.
+The first bytes of a file tell its type, never its name. :mod:`detectclf.imaging.raster` reads ordinary images,
+:mod:`detectclf.imaging.dicom` and :mod:`detectclf.imaging.nifti` read medical files; all map values to grey levels by
+the rule of :mod:`detectclf.imaging.intensity`. Declared sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _RIPPLE = 3
 _HEAD_BYTES = 132
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
-# A NIfTI header begins with its own length, 348 or (version 2) 540, in the byte order of the file.
+# A NIfTI header begins with its own length, 348 or (version 2) 540, in the file's byte order.
 _NIFTI_STARTS = tuple(struct.pack(order + "i", length) for order in "<>" for length in (348, 540))
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     [suffix for suffixes in SUFFIXES_BY_FORMAT.values() for suffix in suffixes] + [*_DICOM_SUFFIXES, *_NIFTI_SUFFIXES]
 )
-"""Lower-case suffixes of files that :func:`read_image` may know; ``.nii.gz`` is one, so ask :func:`image_suffix`."""
+"""Lower-case suffixes of image files. One is ``.nii.gz``, so use :func:`image_suffix` and not ``Path.suffix``."""
 
 
 def image_suffix(path: str | Path) -> str | None:
-    """The suffix of an image's file name as in ``IMAGE_SUFFIXES``, or ``None`` where the name is not an image's."""
+    """The suffix of a file name if it is in ``IMAGE_SUFFIXES``, else ``None``."""
     name = Path(path).name.lower()
     suffix = ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
     return suffix if suffix in IMAGE_SUFFIXES else None
@@ -51,23 +51,23 @@ def read_image(
     axis: str | None = None,
     root: str | Path | None = None,
 ) -> Pixels:
-    """The slice in ``path`` as grey levels.
+    """Reads the slice in ``path`` as grey levels.
 
     Args:
-        path: file of any kind in ``IMAGE_SUFFIXES``; the name does not matter.
-        span: where the encoded image lies in ``path``, for an image inside a container.
-        frame: which picture of an animated, multi-page or multi-frame file, from 0; needed where there are several.
-            In a NIfTI volume: which slice along ``axis``, counted from left, posterior or inferior, going on
-            through the volumes of a 4-D file; by default the middle slice of the first, with a line in the log.
+        path: an image file of any supported type; its name does not matter.
+        span: position of the encoded image in ``path``, for an image inside a container file.
+        frame: the frame or page to read, from 0; required if there are several. In a NIfTI volume, the slice along
+            ``axis``, counted from left, posterior or inferior, and on through the volumes of a 4-D file; by default the
+            middle slice of the first volume, with a warning in the log.
         axis: ``axial`` (default), ``coronal`` or ``sagittal`` slices of a NIfTI volume.
-        root: folder that the file must lie in, with symlinks followed.
+        root: folder in which the file must lie, with symlinks followed.
 
     Returns:
         ``(H, W)`` uint8, upright (EXIF orientation applied), writable.
 
     Raises:
-        DataError: not there, no known image, broken, truncated; several frames and none chosen.
-        UnsafeError: too large by its size or its header, outside ``root``, or no regular file.
+        DataError: missing, of an unknown type, broken or truncated, or several frames and none chosen.
+        UnsafeError: too large in bytes or declared pixels, outside ``root``, or not a regular file.
     """
     return _decode(_content(path, span, root), path, frame, axis)
 
@@ -88,13 +88,13 @@ def read_pixels(sample: Sample) -> Pixels:
 def image_size(
     path: str | Path, *, span: ByteSpan | None = None, axis: str | None = None, root: str | Path | None = None
 ) -> tuple[int, int]:
-    """``(width, height)`` of what :func:`read_image` gives, in pixels, from the header alone.
+    """``(width, height)`` of the result of :func:`read_image`, in pixels, from the header alone.
 
     Raises:
-        DataError, UnsafeError: as :func:`read_image`; a fault behind the header goes unseen.
+        DataError, UnsafeError: as :func:`read_image`, but faults after the header are not noticed.
     """
     if span is None:
-        # Not the whole file: a header is a few hundred bytes of perhaps many megabytes.
+        # Not the whole file, which may have many megabytes.
         with open_regular(path, limit_bytes=MAX_FILE_BYTES, root=root) as stream:
             head = stream.read(_HEAD_BYTES)
             stream.seek(0)
@@ -142,7 +142,7 @@ def examine_image(path: str | Path, *, span: ByteSpan | None = None, root: str |
         sha256 = hashlib.sha256(content).digest()
         kind, frames = _kind_and_frames(content, path)
         if frames > 1:
-            faults.append(("multi_frame", f"{kind} with {frames} frames, where one slice is wanted"))
+            faults.append(("multi_frame", f"{kind} with {frames} frames instead of one slice"))
         faults += _wrong_extension(path, kind, span)
         first = frames > 1 and kind != "NIfTI"  # of a NIfTI volume the middle slice is read
         pixels = _decode(content, path, 0 if first else None, None)
@@ -153,30 +153,22 @@ def examine_image(path: str | Path, *, span: ByteSpan | None = None, root: str |
     return Examined(pixels, faults if pixels is None else faults + _blank(pixels), readable, sha256)
 
 
-def inspect_image(
-    path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None
-) -> list[tuple[str, str]]:
-    """The faults of :func:`examine_image` alone."""
-    return examine_image(path, span=span, root=root).faults
-
-
 def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int]]:
-    """Resizes so that the longer side is ``size``, and pads right and bottom with black to a square.
+    """Resizes the longer side to ``size``, and pads with black on the right and at the bottom to a square.
 
     Args:
         pixels: ``(H, W)`` uint8.
         size: side of the result, pixels.
 
     Returns:
-        ``(size, size)`` uint8; the scale (input pixels times scale are result pixels); ``(width, height)`` of the
-        picture inside.
+        ``(size, size)`` uint8; the scale, result pixels per input pixel; ``(width, height)`` without the padding.
     """
     import cv2
 
     height, width = pixels.shape
     scale = size / max(height, width)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Area averaging keeps thin bright rims when shrinking; it is blocky when enlarging.
+    # Area averaging keeps thin bright rims when shrinking, but looks blocky when enlarging.
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     padded = np.zeros((size, size), dtype=np.uint8)
     padded[: inner[1], : inner[0]] = pixels if scale == 1 else cv2.resize(pixels, inner, interpolation=method)
@@ -206,7 +198,7 @@ def _decode(content: bytes, path: str | Path, frame: int | None, axis: str | Non
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether a file that can be read begins as DICOM slices do, whatever its name; their index, DICOMDIR, is none."""
+    """Whether a file is a DICOM slice by its first bytes; ``False`` for an unreadable file and for ``DICOMDIR``."""
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
             return _kind(file.read(_HEAD_BYTES)) == "DICOM" and Path(path).name.upper() != "DICOMDIR"
@@ -215,15 +207,15 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
-    """The slice that :func:`read_image` takes of a NIfTI volume where none is named; ``None`` for other files.
+    """The slice of a NIfTI volume that :func:`read_image` reads by default; ``None`` for other files.
 
-    A broken file is one of these: what is wrong with it is for :func:`read_image` to say.
+    ``None`` for a broken file too, which :func:`read_image` reports.
     """
     from detectclf.imaging.nifti import nifti_middle
 
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
-            head = file.read(2**16)  # of which a packed header is the beginning
+            head = file.read(2**16)  # enough for a compressed header
         return nifti_middle(head, path, axis) if _kind(head) == "NIfTI" else None
     except (DataError, UnsafeError, OSError):
         return None
@@ -232,18 +224,18 @@ def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
 def _kind(head: bytes) -> str:
     if head[128:132] == b"DICM" or _is_bare_dicom(head):
         return "DICOM"
-    # Of what is read here only NIfTI comes gzipped.
+    # NIfTI is the only supported type that is gzipped.
     if head[:2] == b"\x1f\x8b" or head[:4] in _NIFTI_STARTS:
         return "NIfTI"
     return "picture"
 
 
 def _is_bare_dicom(head: bytes) -> bool:
-    """Whether a file begins with the first element of a DICOM data set: older archives leave the preamble out."""
+    """Whether a file begins with the first element of a DICOM data set: older archives omit the preamble."""
     group, element = struct.unpack("<HH", head[:4].ljust(4, b"\xff"))
     if group not in (2, 8) or element > 0x18:
         return False
-    length = int.from_bytes(head[4:8], "little")  # of the value, where its kind is not named
+    length = int.from_bytes(head[4:8], "little")  # of the value, if its type (VR) is implicit
     return (head[4:6].isalpha() and head[4:6].isupper()) or (group == 8 and 0 < length <= 64)
 
 
@@ -266,14 +258,14 @@ def _wrong_extension(path: str | Path, kind: str, span: ByteSpan | None) -> list
     if span is not None or suffix is None:
         return []
     known = {**SUFFIXES_BY_FORMAT, "DICOM": _DICOM_SUFFIXES, "NIfTI": _NIFTI_SUFFIXES}[kind]
-    return [] if suffix in known else [("wrong_extension", f"named {suffix} but is {kind}")]
+    return [] if suffix in known else [("wrong_extension", f"is {kind}, but named {suffix}")]
 
 
 def _blank(pixels: Pixels) -> list[tuple[str, str]]:
     if pixels.size == 1:
-        return [("one_pixel", "image of one pixel")]
+        return [("one_pixel", "has only one pixel")]
     least, most = int(pixels.min()), int(pixels.max())
-    # JPEG leaves ripples of a level or two on an empty picture.
+    # JPEG adds ripples of one or two levels to an empty image.
     if most <= _RIPPLE:
         return [("all_black", "every pixel is black")]
     if most - least <= _RIPPLE:
@@ -290,7 +282,6 @@ __all__ = [
     "examine_image",
     "image_size",
     "image_suffix",
-    "inspect_image",
     "is_dicom",
     "middle_slice",
     "read_image",

@@ -1,19 +1,19 @@
-"""The one rule by which any pixel value becomes one of 256 grey levels, and what every decoder shares.
+"""The rule that maps pixel values of any type to 256 grey levels, and what all decoders share.
 
-The rule, first match wins:
+The first rule that applies decides:
 
-1. **A window that the file states** (DICOM window or VOI LUT, NIfTI ``cal_min``/``cal_max``) maps linearly to 0..255.
-2. **8-bit content passes unchanged**, also when it comes widened in a deeper file: integers 0..255, all multiples
-   of 257, 256 or 16 (how writers widen 8 bits to 16 and 12), or floats that are all ``v / 255``.
-3. **A white that the file format states**: 65535 in a 16-bit PNG or TIFF, unless no value exceeds 4095: such a file
-   holds the raw 12-bit numbers of a scanner and falls to rule 4. Bit masks (1 to 7 bits stored): their full scale.
-4. **Otherwise min-max, robustly**: black is 0 (the least value where there are negative ones), white the greatest
-   value, but neither further out than twice the 99.5th percentile says, so that a hot pixel does not darken the
-   slice. White within 10 % of a usual full scale (1 for floats, ``2**b - 1`` for 8 to 16 bits) is that full scale.
+1. **The file states a window** (DICOM window or VOI LUT, NIfTI ``cal_min``/``cal_max``): it maps linearly to 0..255.
+2. **The content is 8-bit**, perhaps stored with more bits: integers 0..255, integers that are all multiples of 257, 256
+   or 16 (as programs widen 8 bits to 16 and 12), or floats that are all ``v / 255``. It stays unchanged.
+3. **The file format defines white**: 65535 in a 16-bit PNG or TIFF, unless no value exceeds 4095; such a file has the
+   raw 12-bit values of a scanner, and rule 4 applies. With 1 to 7 bits stored, white is their full scale.
+4. **Otherwise robust min-max**: black is 0, or the minimum if there are negative values; white is the maximum. Both are
+   limited to twice the range of the percentiles 0.5 to 99.5, so that a hot pixel does not darken the slice. White
+   within 10 % of a common full scale (1 for floats, ``2**b - 1`` for 8 to 16 bits) becomes that full scale.
 
-Why these numbers: slices published as 8 bit (figshare 1512427 and the Roboflow set made from it) are min-max scaled:
-in 260 of them the greatest value was at least 236 in 99 %, and at most twice the 99.5th percentile in 98 %. Deep
-data so mapped looks like what the models learn from, and a slice and its 16-bit twin agree within 1 grey level.
+Reason for these numbers: slices published with 8 bits (figshare 1512427 and the Roboflow set made from it) are min-max
+scaled. Of 260 such slices, 99 % have a maximum of at least 236, and 98 % one of at most twice the 99.5th percentile.
+Deep data mapped like this resembles the training data, and a slice and its 16-bit copy agree within 1 grey level.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from detectclf.errors import DataError, DetectclfError, UnsafeError
 from detectclf.types import Pixels
 
 MAX_PIXELS = 64 * 2**20
-"""Most pixels of one picture; larger ones are refused before memory is taken (an 8192 x 8192 scan passes)."""
+"""Most pixels of one image; larger ones are refused before memory is allocated (8192 x 8192 is accepted)."""
 
 _SAMPLE = 2**20
-"""Most values that percentiles are taken from."""
+"""Most values from which percentiles are computed."""
 
 UNSAFE = "unsafe"
-"""Code of an image that is refused, not only faulty: a bomb, a device, more than the limits."""
+"""Code of an image that is refused for safety: a decompression bomb, a device, or beyond the limits."""
 
 Values = npt.NDArray[Any]
 
 
 class ImageError(DataError):
-    """An image that cannot be used as it is.
+    """An image that cannot be used.
 
     Attributes:
-        code: stable identifier for the audit: ``unreadable``, ``truncated``, ``zero_byte`` or ``multi_frame``.
+        code: stable identifier of the fault: ``unreadable``, ``truncated``, ``zero_byte`` or ``multi_frame``.
     """
 
     def __init__(self, code: str, reason: str, *, file: str | Path, remedy: str = "replace or remove it") -> None:
@@ -57,11 +57,11 @@ class ImageError(DataError):
 
 
 def check_pixels(width: int, height: int, file: str | Path) -> None:
-    """Refuses a picture by its declared size, before anything is decoded.
+    """Checks the declared size of an image before it is decoded.
 
     Raises:
-        UnsafeError: more than ``MAX_PIXELS``.
-        ImageError: a side without pixels.
+        UnsafeError: it has more than ``MAX_PIXELS`` pixels.
+        ImageError: it has no pixels.
     """
     if width < 1 or height < 1:
         raise ImageError("unreadable", f"declares {width} x {height} pixels", file=file)
@@ -74,23 +74,23 @@ def check_pixels(width: int, height: int, file: str | Path) -> None:
 
 
 def check_frame(frame: int, frames: int, file: str | Path, kind: str = "frames") -> None:
-    """Raises an ImageError where ``frame`` is not one of ``frames``."""
+    """Raises an :class:`ImageError` unless ``frame`` is in 0 to ``frames - 1``."""
     if not 0 <= frame < frames:
         raise ImageError("multi_frame", f"no frame {frame} among {frames} {kind}", file=file, remedy="choose another")
 
 
 def ask_for_frame(frames: int, file: str | Path, what: str) -> ImageError:
-    """The fault of a file with several pictures, none of them chosen."""
+    """The error for a file of several frames if none is chosen."""
     return ImageError(
         "multi_frame", f"{what} of {frames} frames", file=file, remedy=f"choose a frame from 0 to {frames - 1}"
     )
 
 
 class _Quiet:
-    """Silences decoders' warnings while any thread decodes.
+    """Silences the warnings of decoders while any thread decodes.
 
-    ``warnings.catch_warnings`` alone is not for threads: the last to leave would put back what another had set. So
-    the first thread in sets the filter and the last one out restores what was there.
+    ``warnings.catch_warnings`` is not thread-safe: a thread would restore the filters that another one has set. So the
+    first thread to enter sets the filter, and the last one to leave restores the previous filters.
     """
 
     def __init__(self) -> None:
@@ -102,9 +102,10 @@ class _Quiet:
             if self._inside == 1:
                 self._before = warnings.catch_warnings()
                 self._before.__enter__()
-                # By module, ours too as pydicom blames its caller; not all: the host program may warn meanwhile.
+                # Only these modules, because the host program may warn meanwhile; ours, because pydicom's warnings
+                # name its caller.
                 warnings.filterwarnings(
-                    "ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg|detectclf\.data)\b"
+                    "ignore", module=r"(PIL|pydicom|nibabel|pylibjpeg|openjpeg|libjpeg|detectclf\.imaging)\b"
                 )
 
     def __exit__(self, *_: object) -> None:
@@ -119,10 +120,10 @@ _QUIET = _Quiet()
 
 @contextmanager
 def decoding(file: str | Path, what: str) -> Iterator[None]:
-    """Turns whatever a decoder raises into an ImageError and keeps its warnings to itself.
+    """Turns any exception of a decoder into an :class:`ImageError`, and silences its warnings.
 
-    Decoders raise almost anything on broken bytes, and their words may quote a header with a patient's name, so
-    neither the words nor the cause are passed on.
+    Decoders raise exceptions of many types on broken bytes. Their messages may quote a header with the name of a
+    patient, so neither the message nor the cause is passed on.
     """
     try:
         with _QUIET:
@@ -132,7 +133,7 @@ def decoding(file: str | Path, what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, EOFError) or re.search(r"truncated|unexpected end|end of file", str(error), re.I):
             raise ImageError("truncated", f"{what} is cut short", file=file, remedy="copy it again") from None
-        # Pillow's own refusals: by declared size, and ("... too large") of comments that unpack to megabytes.
+        # Pillow refuses large declared sizes and (as "... data too large") comments that unpack to megabytes.
         if type(error).__name__ == "DecompressionBombError" or "data too large" in str(error):
             raise UnsafeError("decompression bomb", file=file, remedy="make it smaller if it is genuine") from None
         raise ImageError("unreadable", f"{what} cannot be decoded", file=file) from None
@@ -145,13 +146,13 @@ def to_grey(
     format_white: int | None = None,
     bits: int = 16,
 ) -> Pixels:
-    """Grey levels by the rule above.
+    """Maps values to grey levels by the rule of this module.
 
     Args:
-        values: ``(H, W)`` of any real dtype; NaN counts as black.
-        window: values that the file wants to see black and white.
-        format_white: what the file format calls white.
-        bits: bits stored per value; only 1 to 7 matter.
+        values: ``(H, W)`` of any real dtype; NaN becomes black.
+        window: the values that the file maps to black and white.
+        format_white: the value that the file format defines as white.
+        bits: bits stored per value; only 1 to 7 make a difference.
 
     Returns:
         ``(H, W)`` uint8, writable.
@@ -187,7 +188,7 @@ def _finite(values: Values) -> Values:
 
 
 def _eight_bit(values: Values, most: float) -> Pixels | None:
-    """Rule 2: the 8-bit content of ``values`` (none of them negative), or None where there is more in it."""
+    """Rule 2: the 8-bit content of ``values`` (none negative), or ``None`` if they have more levels."""
     if values.dtype.kind == "f":
         scale = 255.0 if most <= 1 else 1.0
         levels = values * scale
@@ -210,7 +211,7 @@ def _robust_range(values: Values, least: float, most: float) -> tuple[float, flo
         low = black = 0.0
     else:
         black = max(least, low - (high - low))
-    # A nearly empty slice has no spread to go by; its few bright pixels are all there is to see.
+    # In a nearly empty slice both percentiles are equal; its few bright pixels then set the range.
     white = min(most, high + (high - low)) if high > low else most
     scales = [float(2**bits - 1) for bits in range(8, 17)] + ([1.0] if values.dtype.kind == "f" else [])
     if black == 0:
@@ -221,7 +222,7 @@ def _robust_range(values: Values, least: float, most: float) -> tuple[float, flo
 def _linear(values: Values, black: float, white: float) -> Pixels:
     if not white > black:
         return np.zeros(values.shape, dtype=np.uint8)
-    if values.dtype == np.uint16:  # the common deep case, by table: no float copy of the picture
+    if values.dtype == np.uint16:  # the usual deep data: a table avoids a float copy of the image
         table = (np.arange(2**16, dtype=np.float64) - black) * (255.0 / (white - black))
         grey: Pixels = np.rint(np.clip(table, 0, 255)).astype(np.uint8)[values]
         return grey

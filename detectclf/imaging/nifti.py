@@ -1,8 +1,8 @@
-"""NIfTI to grey slices, by nibabel.
+"""Reads grey slices from NIfTI volumes with nibabel.
 
-Slices are shown in the radiological convention after turning the volume to canonical axes: axial and coronal slices
-have the patient's right on the left of the picture, sagittal ones the front; the front (axial) or the head (coronal,
-sagittal) is up. Voxels become pixels one to one, also where they are not square.
+The volume is turned to canonical axes and shown in the radiological convention: axial and coronal slices have the
+patient's right on the left side of the image, sagittal slices have the front there; up is the front (axial) or the head
+(coronal, sagittal). Each voxel becomes one pixel, even if voxels are not square.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def nifti_size(content: bytes, file: str | Path, axis: str | None = None) -> tup
 
 
 def nifti_frames(content: bytes, file: str | Path) -> int:
-    """How many axial slices there are, in all volumes together."""
+    """Number of axial slices in all volumes together."""
     header = _nifti_header(content, file)
     with decoding(file, "NIfTI file"):
         shape, turns = _geometry(header, file)
@@ -43,7 +43,7 @@ def nifti_frames(content: bytes, file: str | Path) -> int:
 
 
 def nifti_middle(content: bytes, file: str | Path, axis: str | None = None) -> int | None:
-    """The slice along ``axis`` that is read where none is named, from the header; ``None`` where there is but one."""
+    """The slice along ``axis`` that is read by default, from the header; ``None`` if there is only one slice."""
     header = _nifti_header(content, file)
     with decoding(file, "NIfTI file"):
         shape, turns = _geometry(header, file)
@@ -55,8 +55,8 @@ def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis:
     """One slice of a NIfTI volume as grey levels; see the module and :func:`detectclf.imaging.images.read_image`.
 
     Raises:
-        DataError: broken, truncated, not numbers, no such slice or axis.
-        UnsafeError: declares, or unpacks to, too much.
+        DataError: broken, truncated, without grey values, or no such slice or axis.
+        UnsafeError: too large as declared or when unpacked.
     """
     nibabel = import_medical("nibabel", file)
     header = _nifti_header(content, file)
@@ -76,7 +76,7 @@ def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis:
         body = _nifti_body(content, header, file)
         if not chosen and slices * math.prod(shape[3:]) > 1:
             logging.getLogger(__name__).warning(
-                "%s: a volume; only slice %d of %d is read", one_line(file), frame, slices
+                "%s: a volume, of which only slice %d of %d is read", one_line(file), frame, slices
             )
         proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(body), kind.from_header(header))
         plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
@@ -97,12 +97,12 @@ def _nifti_header(content: bytes, file: str | Path) -> Any:
         kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
         header = kind.from_fileobj(io.BytesIO(head), check=False)
         if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
-            raise ImageError("unreadable", "not a NIfTI file in one piece (.nii)", file=file)
+            raise ImageError("unreadable", "not a single-file NIfTI (.nii)", file=file)
         return header
 
 
 def _geometry(header: Any, file: str | Path) -> tuple[tuple[int, ...], Any]:
-    """Shape with at least three axes, and for each of the first three its canonical axis and direction (3, 2)."""
+    """The shape, with at least three axes, and the canonical axis and direction of the first three, ``(3, 2)``."""
     orientations = import_medical("nibabel.orientations", file)
     shape = tuple(int(n) for n in header.get_data_shape())
     shape += (1,) * (3 - len(shape))
@@ -110,7 +110,9 @@ def _geometry(header: Any, file: str | Path) -> tuple[tuple[int, ...], Any]:
         raise ImageError("unreadable", "NIfTI without grey values", file=file)
     if math.prod(shape) * header.get_data_dtype().itemsize > MAX_UNPACKED_BYTES:
         raise UnsafeError(
-            f"NIfTI header declares more than {MAX_UNPACKED_BYTES // 2**20} MiB", file=file, remedy="cut it into parts"
+            f"NIfTI header declares more than {MAX_UNPACKED_BYTES // 2**20} MiB",
+            file=file,
+            remedy="split it into smaller files",
         )
     turns = orientations.io_orientation(header.get_best_affine())
     if not np.isfinite(turns).all():
@@ -119,7 +121,7 @@ def _geometry(header: Any, file: str | Path) -> tuple[tuple[int, ...], Any]:
 
 
 def _display_axes(turns: Any, axis: str | None, file: str | Path) -> tuple[int, int, int]:
-    """Voxel axes to step along, to show as columns and to show as rows."""
+    """The voxel axes along which slices follow, along the columns and along the rows of a slice."""
     if axis is not None and axis not in _AXES:
         raise DataError(f"no axis {axis!r}", file=file, remedy=f"choose one of {', '.join(_AXES)}")
     world = _AXES[axis or "axial"]
@@ -129,7 +131,7 @@ def _display_axes(turns: Any, axis: str | None, file: str | Path) -> tuple[int, 
 
 
 def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:
-    """The file unpacked, as long as its header declares and not much longer."""
+    """The unpacked file, which must be about as long as its header declares."""
     needed = int(header.get_data_offset()) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
     body = content
     if content[:2] == b"\x1f\x8b":

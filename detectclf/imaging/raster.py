@@ -1,7 +1,8 @@
-"""Picture files (JPEG, PNG, BMP, TIFF, GIF, WebP, PNM, JPEG 2000) by Pillow, bounded by their declared size.
+"""Reads image files (JPEG, PNG, BMP, TIFF, GIF, WebP, PNM, JPEG 2000) with Pillow, up to a declared size.
 
-Pillow and not OpenCV: it raises on truncated files (OpenCV gives a grey half), tells the frames and the depth, and
-with libjpeg's own grey output (``draft``) is the faster of the two on JPEG (0.9 ms against 1.4 ms at 640 x 640).
+Why Pillow and not OpenCV: it raises on truncated files, where OpenCV returns a half-grey image; it tells the number of
+frames and the bit depth; and with libjpeg's own grey output (``draft``) it decodes JPEG faster (0.9 ms against 1.4 ms
+at 640 x 640).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from PIL import ExifTags, Image, ImageFile
 from detectclf.imaging.intensity import ask_for_frame, check_frame, check_pixels, decoding, to_grey
 from detectclf.types import Pixels
 
-# Only these decoders are tried: Pillow has others that start programs (EPS) or were never meant for strangers' files.
-# MPO is a JPEG with further pictures behind it, as cameras write them; Pillow's JPEG decoder finds out by itself.
+# Only these decoders are used: others in Pillow start programs (EPS) or are not made for untrusted files.
+# MPO is a JPEG followed by further images, as cameras write it; Pillow's JPEG decoder recognises it.
 SUFFIXES_BY_FORMAT: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -42,11 +43,11 @@ _PHOTOMETRIC = 262
 
 
 def open_raster(stream: BinaryIO, file: str | Path) -> ImageFile.ImageFile:
-    """Reads the header only.
+    """Opens an image and reads only its header.
 
     Raises:
-        ImageError: no picture of a known format.
-        UnsafeError: declares more pixels than are allowed.
+        ImageError: not an image of a known format.
+        UnsafeError: the image declares too many pixels.
     """
     with decoding(file, "image"):
         image = Image.open(stream, formats=[name for name in SUFFIXES_BY_FORMAT if name != "MPO"])
@@ -62,19 +63,19 @@ def raster_size(image: ImageFile.ImageFile, file: str | Path) -> tuple[int, int]
 
 
 def raster_frames(image: ImageFile.ImageFile, file: str | Path) -> int:
-    """How many frames or pages the file has; the extra pictures that a camera adds to a JPEG do not count."""
+    """Number of frames or pages, without the extra images that cameras add to a JPEG."""
     with decoding(file, f"{image.format} image"):
         return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
 
 
 def read_raster(image: ImageFile.ImageFile, file: str | Path, frame: int | None) -> Pixels:
-    """Decodes an opened picture to ``(H, W)`` uint8, upright.
+    """Decodes an opened image to ``(H, W)`` uint8, upright.
 
-    Colour becomes luma (ITU-R BT.601), what is transparent becomes black, deeper values follow
+    Colour becomes luma (ITU-R BT.601), transparent pixels become black, and deeper values are mapped by
     :mod:`detectclf.imaging.intensity`.
 
     Raises:
-        ImageError: truncated or broken; several frames and none chosen.
+        ImageError: truncated or broken, or several frames and none chosen.
         UnsafeError: the chosen frame is too large.
     """
     frames = raster_frames(image, file)
@@ -94,7 +95,7 @@ def read_raster(image: ImageFile.ImageFile, file: str | Path, frame: int | None)
         upright = image.transpose(turn) if turn is not None else image
         if deep or upright.mode in ("I", "F"):
             grey = to_grey(_native(np.asarray(upright)), format_white=65535 if _unsigned_16(upright) else None)
-            # Pillow turns WhiteIsZero round itself at 1 and 8 bits only.
+            # Pillow inverts WhiteIsZero only at 1 and 8 bits.
             return 255 - grey if inverted and deep else grey
         return np.array(_luma(upright))
 
@@ -118,10 +119,10 @@ def _luma(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF orientation 1 to 8 that is still to be applied; Pillow turns TIFF itself."""
+    """The EXIF orientation, 1 to 8, that remains to be applied; Pillow applies that of TIFF itself."""
     if image.format == "TIFF":
         return 1
-    # The base class's getexif: that of PNG decodes the whole picture to look for an EXIF chunk behind it.
+    # The getexif of the base class, because that of PNG decodes the whole image to find an EXIF chunk after it.
     value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -1,10 +1,6 @@
-"""What drawn heads are made of: grey levels of contrast T1, smooth noise, outlines, and a folded cortex."""
+"""What drawn heads are made of: smooth regions, smooth noise, and the textures of tissue."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,205 +8,114 @@ import numpy.typing as npt
 from detectclf.types import FloatArray
 
 Mask = npt.NDArray[np.bool_]
-Points = Sequence[tuple[float, float]]
+Points = npt.NDArray[np.float64]
 
 SIZE = 256
-"""Side of the canvas, pixels; 1 pixel is about 0.9 mm of a head."""
+"""Side of the canvas, pixels; one pixel is about 0.9 mm of a head."""
 
-# Grey levels of a T1 slice after contrast, 0 to 1. Fat is suppressed, so that what takes up contrast is brightest:
-# a small model has to learn this from few slices in minutes.
-AIR, BONE, CSF, MARROW, MUSCLE = 0.015, 0.06, 0.11, 0.28, 0.28
-GREY, WHITE, GLAND, FAT, VESSEL = 0.35, 0.45, 0.50, 0.60, 0.62
+# T1 after contrast, 0 to 1. Fat is suppressed, so that enhancing tumours are brightest: a small model has to learn this
+# from few slices in minutes.
+LEVELS = {
+    "air": 0.015, "bone": 0.06, "csf": 0.11, "fissure": 0.11, "ventricle": 0.11, "humor": 0.14, "muscle": 0.31,
+    "grey": 0.35, "nucleus": 0.39, "falx": 0.4, "mucosa": 0.4, "white": 0.41, "orbit": 0.48, "gland": 0.5,
+    "callosum": 0.52, "marrow": 0.53, "fat": 0.6, "vessel": 0.6,
+}  # fmt: skip
+"""Tissue -> grey level."""
+
+GRID_Y, GRID_X = np.mgrid[:SIZE, :SIZE].astype(np.float32) + np.float32(0.5)
+"""y and x of the centre of each pixel."""
 
 
-_Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float32) + np.float32(0.5)
-_GRID: tuple[FloatArray, FloatArray] = (_X, _Y)
+def region(points: Points, width: float = 0.0) -> Mask:
+    """The inside of the closed Catmull-Rom spline through ``points``; given a ``width``, a line along the open one.
 
-
-@dataclass(slots=True, eq=False)
-class Head:
-    """A drawn slice without a tumour, before the scanner's blur and noise.
-
-    Attributes:
-        levels: ``(SIZE, SIZE)`` float32 grey levels, 0 to 1.
-        head: everything that is not air outside.
-        brain: cerebrum, where tumours of brain and meninges grow.
-        sella: ``(x, y)`` of the pituitary gland, pixels; ``None`` where the slice does not meet it.
-        upright: whether up in the picture is up in the head (coronal, sagittal).
+    Args:
+        points: ``(N, 2)`` x and y, pixels; one point and a ``width`` give a disc.
+        width: thickness of the line, pixels.
     """
+    import cv2
+    from scipy.interpolate import CubicHermiteSpline
 
-    levels: FloatArray
-    head: Mask
-    brain: Mask
-    sella: tuple[float, float] | None = None
-    upright: bool = False
-
-
-def grid() -> tuple[FloatArray, FloatArray]:
-    """x and y of each pixel's middle, each ``(SIZE, SIZE)``."""
-    return _GRID
+    around = np.pad(points, ((2, 2), (0, 0)), mode="edge" if width else "wrap")
+    spline = CubicHermiteSpline(np.arange(len(around)), around, np.gradient(around, axis=0))
+    curve = spline(np.linspace(2, len(points) + (1 if width else 2), 12 * len(points)))
+    sixteenths = np.rint(16 * (curve - 0.5)).astype(np.int32)
+    canvas = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    if width:
+        cv2.polylines(canvas, [sixteenths], isClosed=False, color=1, thickness=round(width), shift=4)
+    else:
+        cv2.fillPoly(canvas, [sixteenths], color=1, shift=4)
+    return canvas.astype(bool)
 
 
 def smooth_noise(rng: np.random.Generator, wavelength: float) -> FloatArray:
     """Random field of about unit variance, ``(SIZE, SIZE)``, that varies over ``wavelength`` pixels."""
-    weights = _cubic_weights(wavelength / 2)
-    knots = rng.standard_normal((weights.shape[1], weights.shape[1]), dtype=np.float32)
-    return np.asarray(weights @ knots @ weights.T * np.float32(1.3), dtype=np.float32)
+    import cv2
 
-
-@lru_cache(maxsize=32)
-def _cubic_weights(step: float) -> FloatArray:
-    """``(SIZE, knots)`` weights of random knots ``step`` pixels apart, by the cubic kernel of Keys (1981)."""
-    count = int(np.ceil(SIZE / step)) + 3
-    place = 1 + (np.arange(SIZE) + 0.5) / step
-    t = np.abs(place[:, None] - np.arange(count))
-    near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-    return np.where(t < 1, near, np.where(t < 2, far, 0)).astype(np.float32)
-
-
-def outline(points: Points, rng: np.random.Generator, jitter: float = 2.0) -> Mask:
-    """The inside of a smooth closed curve through ``points`` (``x``, ``y`` in pixels), each moved by ``jitter``."""
-    from PIL import Image, ImageDraw
-
-    knots = np.asarray(points, dtype=np.float64)
-    knots = knots + rng.uniform(-jitter, jitter, knots.shape)
-    canvas = Image.new("1", (SIZE, SIZE))
-    curve = _catmull_rom(np.roll(knots, 1, 0), knots, np.roll(knots, -1, 0), np.roll(knots, -2, 0))
-    ImageDraw.Draw(canvas).polygon(curve, fill=1)
-    return np.array(canvas, dtype=bool)
-
-
-def stroke(points: Points, width: float, rng: np.random.Generator, jitter: float = 1.5) -> Mask:
-    """A smooth open line through ``points``, ``width`` pixels thick."""
-    from PIL import Image, ImageDraw
-
-    knots = np.asarray(points, dtype=np.float64)
-    knots = knots + rng.uniform(-jitter, jitter, knots.shape)
-    ends = np.vstack([knots[:1], knots, knots[-1:]])
-    canvas = Image.new("1", (SIZE, SIZE))
-    curve = _catmull_rom(ends[:-3], ends[1:-2], ends[2:-1], ends[3:])
-    ImageDraw.Draw(canvas).line(curve, fill=1, width=max(1, round(width)), joint="curve")
-    return np.array(canvas, dtype=bool)
-
-
-def _catmull_rom(
-    before: npt.NDArray[np.float64],
-    start: npt.NDArray[np.float64],
-    end: npt.NDArray[np.float64],
-    after: npt.NDArray[np.float64],
-) -> list[tuple[float, float]]:
-    """Points of the curve from each ``start`` to its ``end``, both ends included (Catmull & Rom 1974)."""
-    t = np.linspace(0, 1, 12)[None, :, None]
-    p0, p1, p2, p3 = (p[:, None, :] for p in (before, start, end, after))
-    cubic = (3 * p1 - p0 - 3 * p2 + p3) * t**3 + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (p2 - p0) * t + 2 * p1
-    return [(float(x), float(y)) for x, y in 0.5 * cubic.reshape(-1, 2)]
-
-
-def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Mask:
-    """The inside of an ellipse with half-axes ``rx`` and ``ry``, turned by ``degrees``."""
-    inside = np.zeros((SIZE, SIZE), dtype=bool)
-    reach = max(rx, ry) + 1  # only the window that it can touch is looked at: slices have many small ellipses
-    rows = slice(max(0, int(y - reach)), max(0, int(y + reach) + 1))
-    columns = slice(max(0, int(x - reach)), max(0, int(x + reach) + 1))
-    px, py = (axis[rows, columns] for axis in grid())
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    u, v = (px - x) * c + (py - y) * s, (py - y) * c - (px - x) * s
-    inside[rows, columns] = (u / rx) ** 2 + (v / ry) ** 2 <= 1
-    return inside
-
-
-def mirrored(points: Points) -> list[tuple[float, float]]:
-    """The same points on the other side of the mid-line."""
-    return [(SIZE - x, y) for x, y in points]
+    knots = rng.standard_normal((int(2 * SIZE / wavelength) + 3,) * 2, dtype=np.float32)
+    return np.asarray(1.3 * cv2.resize(knots, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def depth_inside(mask: Mask) -> FloatArray:
-    """Distance of each inside pixel from the edge of ``mask``, pixels; 0 outside."""
+    """Distance of each pixel in ``mask`` from its edge, pixels; 0 outside."""
     import cv2
 
-    # OpenCV's exact transform is ten times faster than SciPy's
+    # ten times faster than SciPy's
     return np.asarray(
         cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float32
     )
 
 
-def cortex(brain: Mask, rng: np.random.Generator, *, deepest: float = 26.0, spacing: float = 17.0) -> FloatArray:
-    """Grey levels of a folded brain inside ``brain``: dark sulci, a grey ribbon along them, white matter within.
+def skin(head: Mask) -> FloatArray:
+    """The highest grey level at each pixel: skin fades into air."""
+    return np.asarray(np.interp(depth_inside(head), [0, 1, 2.5], [LEVELS["air"], 0.5, 1]), dtype=np.float32)
+
+
+def skull_and_scalp(head: Mask, cavity: Mask, rng: np.random.Generator) -> FloatArray:
+    """Grey levels from ``cavity`` outwards: fluid, inner table, marrow, outer table, scalp."""
+    out = depth_inside(~cavity) / np.clip(1 + 0.12 * smooth_noise(rng, 70), 0.75, 1.35)
+    csf, bone, fat, marrow = LEVELS["csf"], LEVELS["bone"], LEVELS["fat"], rng.uniform(0.14, 0.28)
+    layers = [csf, bone, bone, marrow, marrow, bone, bone, fat]
+    shell = np.interp(out, [2.5, 3.5, 4.7, 5.7, 7.5, 8.5, 10, 11], layers) * (1 + 0.07 * smooth_noise(rng, 12))
+    return np.asarray(np.minimum(shell, skin(head)), dtype=np.float32)
+
+
+def cortex(brain: Mask, rng: np.random.Generator, deepest: float) -> FloatArray:
+    """A folded brain: sulci down to ``deepest`` pixels, a grey ribbon along them, white matter within.
 
     Sulci are the zero lines of a smooth random field. The field is read part way between each pixel and the nearest
     point of the surface, so that its lines leave the surface at a right angle and then wander, as gyri do.
-
-    Args:
-        brain: where the tissue is; its edge is pia, so fissures are cut out of it before.
-        rng: source of the folds.
-        deepest: the deepest sulci end here, pixels under the surface.
-        spacing: distance from sulcus to sulcus, pixels.
     """
-    from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+    import cv2
+    from scipy.ndimage import distance_transform_edt
 
-    depth, (near_y, near_x) = distance_transform_edt(brain, return_indices=True)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    inward = 0.35
-    wander = [2.2 * smooth_noise(rng, 22) for _ in range(2)]
-    at = [near_y + inward * (y - near_y) + wander[0], near_x + inward * (x - near_x) + wander[1]]
-    field = map_coordinates(smooth_noise(rng, spacing), at, order=1, mode="nearest")
-    slope = np.hypot(*np.gradient(field)) + 0.02
-    from_line = np.abs(field) / slope
+    depth, near = distance_transform_edt(brain, return_indices=True)
+    here = np.stack([GRID_Y, GRID_X])
+    wander = 2.2 * np.stack([smooth_noise(rng, 22), smooth_noise(rng, 22)])
+    y, x = (near + 0.35 * (here - near) + wander).astype(np.float32)
+    field = cv2.remap(smooth_noise(rng, 17), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    from_line = np.abs(field) / (np.hypot(*np.gradient(field)) + 0.02)
     reach = deepest * np.clip(0.65 + 0.3 * smooth_noise(rng, 30), 0.15, 1)
-    sulcus = brain & (from_line < 0.75 + 0.5 * (1 - depth / deepest)) & (depth < reach)
-    ribbon = depth_inside(brain & ~sulcus)
-    thick = 3.6 + 0.6 * smooth_noise(rng, 25)
-    white = np.clip((ribbon - thick) / 1.6 + 0.5, 0, 1)
-    levels = GREY + (WHITE - GREY) * white
-    levels = np.where(sulcus, CSF + 0.06, levels) * (1 + 0.025 * smooth_noise(rng, 9))
-    return np.asarray(gaussian_filter(levels, 0.5), dtype=np.float32)
+    sulcus = brain & (from_line < 1.25 - 0.5 * depth / deepest) & (depth < reach)
+    white = np.clip((depth_inside(brain & ~sulcus) - 2.8 + 0.6 * smooth_noise(rng, 25)) / 1.6, 0, 1)
+    levels = np.where(sulcus, LEVELS["csf"] + 0.06, LEVELS["grey"] + 0.1 * white) * (1 + 0.025 * smooth_noise(rng, 9))
+    return np.asarray(cv2.GaussianBlur(levels, (0, 0), 0.5), dtype=np.float32)
 
 
-def skull_and_scalp(head: Mask, brain: Mask, rng: np.random.Generator, csf: float = 2.5) -> FloatArray:
-    """Grey levels round ``brain``: fluid, inner table, marrow, outer table, then scalp up to the edge of ``head``."""
-    out = depth_inside(~brain) / np.clip(1 + 0.12 * smooth_noise(rng, 70), 0.75, 1.35)
-    marrow = float(rng.uniform(0.14, MARROW))
-    shell = np.interp(
-        out,
-        [0, csf, csf + 1, csf + 2.2, csf + 3.2, csf + 5, csf + 6, csf + 7.5, csf + 8.5],
-        [CSF, CSF, BONE, BONE, marrow, marrow, BONE, BONE, FAT],
-    )
-    shell *= 1 + 0.07 * smooth_noise(rng, 12)
-    return np.asarray(np.where(head, np.minimum(shell, skin(head)), AIR), dtype=np.float32)
-
-
-def soft_tissue(rng: np.random.Generator, *, symmetric: bool) -> FloatArray:
-    """Grey levels of muscles with seams of fat between them, the same on both sides where ``symmetric``."""
-    bundles, fine = smooth_noise(rng, 34), smooth_noise(rng, 8)
-    if symmetric:
-        bundles = 0.7 * (bundles + bundles[:, ::-1]) + 0.2 * smooth_noise(rng, 14)
-    slope = np.hypot(*np.gradient(bundles)) + 0.03
-    seam = np.exp(-((bundles / slope / 2.6) ** 2)) * np.clip(0.7 + 0.4 * smooth_noise(rng, 20), 0, 1)
-    pads = 1 / (1 + np.exp(-7 * (bundles + 0.2 * fine - 1.15)))
-    levels = MUSCLE * (0.95 + 0.10 * fine + 0.12 * smooth_noise(rng, 18))
-    levels += (FAT - 0.1 - MUSCLE) * np.maximum(0.75 * seam, pads)
-    return np.asarray(np.clip(levels, BONE, 1), dtype=np.float32)
-
-
-def same(points: Points) -> list[tuple[float, float]]:
-    """The points as they are, beside :func:`mirrored`."""
-    return list(points)
-
-
-def fill(levels: FloatArray, mask: Mask, level: float) -> None:
-    """Paints one grey level, in place."""
-    levels[mask] = level
-
-
-def skin(head: Mask) -> FloatArray:
-    """Largest grey level at each pixel of a head: skin fades into air."""
-    return np.asarray(np.interp(depth_inside(head), [0, 1, 2.5], [AIR, 0.5, 1.0]), dtype=np.float32)
-
-
-def folia(rng: np.random.Generator, centre: tuple[float, float]) -> FloatArray:
-    """Cerebellum: thin leaves round a white core."""
-    x, y = grid()
-    distance = np.hypot(x - centre[0], y - centre[1]) + 3 * smooth_noise(rng, 24)
-    leaves = GREY + 0.05 + 0.07 * np.sin(distance * (2 * np.pi / 5.2))
+def folia(rng: np.random.Generator, x: float, y: float) -> FloatArray:
+    """A cerebellum: thin leaves round a white core at ``(x, y)``."""
+    distance = np.hypot(GRID_X - x, GRID_Y - y) + 3 * smooth_noise(rng, 24)
     core = np.clip((20 + 5 * smooth_noise(rng, 12) - distance) / 6, 0, 1)
-    return np.asarray(leaves * (1 - core) + (WHITE - 0.02) * core, dtype=np.float32)
+    leaves = LEVELS["grey"] + 0.05 + 0.07 * np.sin(distance * (2 * np.pi / 5.2))
+    return np.asarray(leaves * (1 - core) + LEVELS["white"] * core, dtype=np.float32)
+
+
+def soft_tissue(rng: np.random.Generator) -> FloatArray:
+    """Muscles with seams and pads of fat between them, much alike on both sides."""
+    one_side = smooth_noise(rng, 34)
+    bundles = 0.7 * (one_side + one_side[:, ::-1]) + 0.2 * smooth_noise(rng, 14)
+    seams = 0.75 * np.exp(-((bundles / (np.hypot(*np.gradient(bundles)) + 0.03) / 2.6) ** 2))
+    pads = 1 / (1 + np.exp(-7 * (bundles + 0.2 * smooth_noise(rng, 8) - 1.15)))
+    muscle = 0.27 + 0.028 * smooth_noise(rng, 8) + 0.034 * smooth_noise(rng, 18)
+    fat = np.maximum(seams * np.clip(0.7 + 0.4 * smooth_noise(rng, 20), 0, 1), pads)
+    return np.asarray(np.clip(muscle + 0.22 * fat, LEVELS["bone"], 1), dtype=np.float32)

@@ -1,118 +1,99 @@
 """Drawn tumours of three kinds, each where it grows and as it looks on T1 after contrast.
 
-The mask that a tumour's box is taken from is its visible lesion: what takes up contrast and what that encloses.
-Oedema round it is drawn and does not count, as in the boxes of the real data set.
+A tumour's box is drawn round its mask: the part that takes up contrast and what that encloses. As in the boxes of the
+real data set, the oedema round it does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from detectclf.sample_data.tissue import CSF, GREY, Head, Mask, depth_inside, ellipse, grid, smooth_noise
+from detectclf.sample_data.heads import Head
+from detectclf.sample_data.tissue import GRID_X, GRID_Y, LEVELS, Mask, depth_inside, smooth_noise
 from detectclf.types import FloatArray
+
+_CLEFT = 0.16
+"""Grey level of the thin layer of fluid between brain and tumour."""
 
 
 def glioma(head: Head, rng: np.random.Generator) -> Mask:
-    """Draws an irregular ring of contrast round a dark core, in white matter, with oedema; gives its mask."""
+    """Paints a ragged bright ring round a dark core into white matter, with oedema; returns its mask."""
     depth = depth_inside(head.brain)
-    radius = float(rng.uniform(14, 27))
-    x, y = _place(depth > min(radius + 5, 0.75 * float(depth.max())), rng)
+    radius = rng.uniform(14, 27)
+    x, y = _site(depth > min(radius + 5, 0.75 * depth.max()), rng)
     across = _lobed(x, y, radius, rng, roughness=0.22) - 0.05 * smooth_noise(rng, 7)
-    lesion = _piece_at(head.brain & (across < 1) & (depth > 1.5), x, y)
-
-    oedema = np.clip(1.9 + 0.35 * smooth_noise(rng, 24) - across, 0, 0.5) / 0.5
-    oedema *= np.clip((head.levels - GREY) / 0.05, 0, 1)  # it spreads in white matter and spares the cortex
-    head.levels -= np.where(head.brain, 0.15 * oedema, 0).astype(np.float32)
-
-    core = float(rng.uniform(0.35, 0.8)) + 0.12 * smooth_noise(rng, 10)
-    bright = float(rng.uniform(0.82, 1.0)) * (1 + 0.1 * smooth_noise(rng, 8))
-    dark = 0.2 + 0.05 * smooth_noise(rng, 9)
-    ring = np.clip((across - core) * radius / 2.0 + 0.5, 0, 1)
-    head.levels[lesion] = (dark * (1 - ring) + bright * ring)[lesion]
+    lesion = _connected(head.brain & (across < 1) & (depth > 1.5), x, y)
+    # Oedema spreads in white matter and spares the cortex.
+    oedema = np.clip(3.8 + 0.7 * smooth_noise(rng, 24) - 2 * across, 0, 1)
+    head.levels -= 0.15 * head.brain * oedema * np.clip((head.levels - LEVELS["grey"]) / 0.05, 0, 1)
+    ring = np.clip((across - rng.uniform(0.35, 0.8) - 0.12 * smooth_noise(rng, 10)) * radius / 2 + 0.5, 0, 1)
+    dark, bright = 0.2 + 0.05 * smooth_noise(rng, 9), rng.uniform(0.82, 1) * (1 + 0.1 * smooth_noise(rng, 8))
+    head.levels[lesion] = (dark + (bright - dark) * ring)[lesion]
     return lesion
 
 
 def meningioma(head: Head, rng: np.random.Generator) -> Mask:
-    """Draws a round, even, bright mass on the rim of the brain with a dural tail; gives its mask."""
-    depth = depth_inside(head.brain)
-    radius = float(rng.uniform(14, 27))
-    sunk = float(rng.uniform(0.35, 0.75)) * radius
-    allowed = np.abs(depth - sunk) < 1
-    if head.sella is not None:  # a mass at the sella would pass for a pituitary tumour
-        px, py = grid()
-        allowed &= np.hypot(px - head.sella[0], py - head.sella[1]) > radius + 22
-    x, y = _place(allowed, rng)
+    """Paints a round, even, bright mass on the surface of the brain, with a dural tail; returns its mask."""
+    outside = depth_inside(~head.brain)
+    radius = rng.uniform(14, 27)
+    allowed = np.abs(depth_inside(head.brain) - rng.uniform(0.35, 0.75) * radius) < 1
+    if head.sella is not None:  # a mass at the sella would look like a pituitary tumour
+        allowed &= _distance(*head.sella) > radius + 22
+    x, y = _site(allowed, rng)
     across = _lobed(x, y, radius, rng, roughness=0.09)
-    near = head.brain | (depth_inside(~head.brain) < 2.0)
-    lesion = _piece_at(near & (across < 1), x, y)
-
-    cleft = near & (across >= 1) & (across < 1 + 1.8 / radius)
-    head.levels[cleft] = CSF + 0.05
-    tail = (depth_inside(~head.brain) <= 1.6) & ~head.brain & (across < 1.55)
-    bright = float(rng.uniform(0.82, 1.0))
-    head.levels[tail & (rng.random() < 0.7)] = bright - 0.2
+    lesion = _connected((outside < 2) & (across < 1), x, y)
+    bright = rng.uniform(0.82, 1)
+    head.levels[(outside < 2) & (across >= 1) & (across < 1 + 1.8 / radius)] = _CLEFT
+    if rng.random() < 0.7:
+        head.levels[(outside > 0) & (outside <= 1.6) & (across >= 1) & (across < 1.25)] = bright - 0.2
     head.levels[lesion] = (bright * (1 + 0.03 * smooth_noise(rng, 10)))[lesion]
     return lesion
 
 
 def pituitary(head: Head, rng: np.random.Generator) -> Mask:
-    """Draws a small bright mass in the sella, growing upwards where it is larger; gives its mask.
+    """Paints a small bright mass of two lobes, in the sella and above it; returns its mask.
 
     Raises:
-        ValueError: the slice does not meet the sella.
+        ValueError: the slice does not show the sella.
     """
     if head.sella is None:
-        raise ValueError("this slice does not meet the sella")
+        raise ValueError("this slice does not show the sella")
     x, y = head.sella
-    radius = float(rng.uniform(9, 14))
+    radius = rng.uniform(9, 14)
     lesion = _lobed(x, y - 0.25 * radius, radius, rng, roughness=0.08) < 1
-    if head.upright and radius > 9:  # past the diaphragm of the sella: the snowman of the textbooks
-        above = ellipse(x, y - 1.25 * radius, 0.8 * radius, 0.75 * radius, float(rng.uniform(-15, 15)))
-        lesion = lesion | above
-    lesion = _piece_at(lesion, x, y - 0.25 * radius)
-    rim = depth_inside(~lesion) * ~lesion
-    head.levels[(rim > 0) & (rim <= 1.5)] = CSF + 0.05
-    bright = float(rng.uniform(0.82, 1.0))
-    head.levels[lesion] = (bright * (1 + 0.06 * smooth_noise(rng, 8)))[lesion]
+    lesion |= _lobed(x, y - 1.2 * radius, 0.78 * radius, rng, roughness=0.05) < 1
+    around = depth_inside(~lesion)
+    head.levels[(around > 0) & (around <= 1.5)] = _CLEFT
+    head.levels[lesion] = (rng.uniform(0.82, 1) * (1 + 0.06 * smooth_noise(rng, 8)))[lesion]
     return lesion
 
 
-TUMORS: dict[str, Callable[[Head, np.random.Generator], Mask]] = {
-    "glioma": glioma,
-    "meningioma": meningioma,
-    "pituitary": pituitary,
-}
-"""Class -> the function that draws one into a head, in place."""
+TUMORS = {"glioma": glioma, "meningioma": meningioma, "pituitary": pituitary}
+"""Class -> the function that paints such a tumour into a head."""
 
 
-def _place(allowed: Mask, rng: np.random.Generator) -> tuple[float, float]:
-    """The middle of a random pixel of ``allowed``."""
-    rows, columns = np.nonzero(allowed)
-    chosen = int(rng.integers(len(rows)))
-    return float(columns[chosen]) + 0.5, float(rows[chosen]) + 0.5
+def _distance(x: float, y: float) -> FloatArray:
+    return np.asarray(np.hypot(GRID_X - x, GRID_Y - y), dtype=np.float32)
+
+
+def _site(allowed: Mask, rng: np.random.Generator) -> tuple[float, float]:
+    """``(x, y)`` of a random pixel of ``allowed``."""
+    y, x = rng.choice(np.argwhere(allowed)) + 0.5
+    return float(x), float(y)
 
 
 def _lobed(x: float, y: float, radius: float, rng: np.random.Generator, roughness: float) -> FloatArray:
-    """Distance from ``(x, y)`` in units of a radius that wobbles with the direction; under 1 is inside."""
-    px, py = grid()
-    angle = np.arctan2(py - y, px - x)
-    stretch, turn = float(rng.uniform(0.8, 1.0)), float(rng.uniform(0, np.pi))
-    edge = np.sqrt(stretch) / np.sqrt((stretch * np.cos(angle - turn)) ** 2 + np.sin(angle - turn) ** 2)
+    """Distance from ``(x, y)`` in units of a radius that varies with the direction; under 1 is inside."""
+    angle = np.arctan2(GRID_Y - y, GRID_X - x)
+    edge = 1 + 0.1 * np.cos(2 * angle - rng.uniform(0, 2 * np.pi))
     for waves in (2, 3, 5, 7):
         edge += roughness / np.sqrt(waves) * rng.uniform(-1, 1) * np.cos(waves * angle + rng.uniform(0, 2 * np.pi))
-    return np.asarray(np.hypot(px - x, py - y) / (radius * edge), dtype=np.float32)
+    return np.asarray(_distance(x, y) / (radius * edge), dtype=np.float32)
 
 
-def _piece_at(mask: Mask, x: float, y: float) -> Mask:
-    """The connected piece of ``mask`` nearest to ``(x, y)``: a box must not reach out to a stray speck."""
+def _connected(mask: Mask, x: float, y: float) -> Mask:
+    """The connected part of ``mask`` nearest to ``(x, y)``, so that no stray pixel widens the box."""
     from scipy.ndimage import label
 
-    pieces, count = label(mask)
-    if count <= 1:
-        return mask
-    px, py = grid()
-    nearest = np.argmin(np.where(mask, np.hypot(px - x, py - y), np.inf))
-    piece: Mask = pieces == pieces.flat[nearest]
-    return piece
+    parts, _ = label(mask)
+    return np.asarray(parts == parts.flat[np.argmin(np.where(mask, _distance(x, y), np.inf))])

@@ -18,7 +18,7 @@ from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.errors import DetectclfError
 from detectclf.formats import write
-from detectclf.formats.crc32c import masked_crc32c
+from detectclf.formats.tfrecord import masked_crc32c
 
 
 def _coco_text(text: str) -> Callable[[Path], object]:
@@ -151,7 +151,7 @@ HOSTILE: list[tuple[str, int, str, Callable[[Path], object]]] = [
     ("drive-name", 3, "absolute", _coco_name("C:\\a.png")),
     ("nul-name", 3, "NUL", _coco_name("a\0.png")),
     ("very-long-name", 2, "not there", _coco_name("a" * 5000 + ".png")),
-    ("lone-surrogate-name", 2, "no file can have", _coco_name("\ud800.png")),
+    ("lone-surrogate-name", 2, "cannot be a file name", _coco_name("\ud800.png")),
     ("image-symlink-out", 3, "leads out", _symlink),
     ("split-symlink-out", 3, "leads out", _linked_split),
     ("images-symlink-out", 3, "leads out", _plain_coco("instances_train", "images")),
@@ -166,7 +166,7 @@ HOSTILE: list[tuple[str, int, str, Callable[[Path], object]]] = [
     ("huge-classes-csv", 3, "larger than", _huge("_classes.csv")),
     ("huge-xml", 3, "larger than", _huge("a.xml")),
     ("many-values", 3, "values", _many_values),
-    ("nested-json", 2, "too deep", _coco_text("[" * 200_000 + "]" * 200_000)),
+    ("nested-json", 2, "too deeply", _coco_text("[" * 200_000 + "]" * 200_000)),
     ("nested-json-objects", 2, "too deep", _coco_text('{"a":' * 200_000 + "1" + "}" * 200_000)),
     ("long-integer", 2, "digits", _whole("[1, 2, 3, 4]", "9" * 5000)),
     ("large-integer", 2, "not a finite number", _whole(f"[{'9' * 4000}, 2, 3, 4]")),
@@ -197,7 +197,7 @@ HOSTILE: list[tuple[str, int, str, Callable[[Path], object]]] = [
     ("xml-nested-object", 2, "too deep", _voc(f"<annotation><object>{'<a>' * 10**5}{'</a>' * 10**5}</object>")),
     ("many-empty-objects", 2, "no list", _coco_text("[" + "{}," * 1_500_000 + "{}]")),
     ("not-xml", 2, "not XML", _voc("{}")),
-    ("record-of-2^63", 2, "claims", _record(_length(2**63))),
+    ("record-of-2^63", 2, "declares", _record(_length(2**63))),
     ("record-of-2^62-without-crc", 2, "checksum", _record(lambda data: struct.pack("<Q", 2**62) + data[8:])),
     ("record-bad-crc", 2, "checksum", _record(lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:])),
     ("record-cut-short", 2, "cut short", _record(lambda data: data[:-50])),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from detectclf.errors import DataError, DetectclfError, UnsafeError
 from detectclf.files import ByteSpan, atomic_folder, atomic_write, check_inside, read_bytes, resolve_inside
-from detectclf.imaging.images import inspect_image
+from detectclf.imaging.images import examine_image
 
 GIB = 2**30
 
@@ -282,7 +282,7 @@ def test_refused_with_its_code_in_time_and_memory(
 
 def test_inspection_goes_on_after_an_unsafe_file(tmp_path: Path) -> None:
     png_bomb(tmp_path / "a.png")
-    assert [code for code, _ in inspect_image(tmp_path / "a.png")] == ["unsafe"]
+    assert [code for code, _ in examine_image(tmp_path / "a.png").faults] == ["unsafe"]
 
 
 def test_the_largest_picture_allowed_is_read_in_memory(tmp_path: Path) -> None:

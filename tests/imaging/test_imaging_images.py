@@ -22,7 +22,6 @@ from detectclf.imaging.images import (
     examine_image,
     image_size,
     image_suffix,
-    inspect_image,
     read_image,
     resize_pad,
 )
@@ -148,7 +147,7 @@ def test_several_frames_ask_for_one(kind: str, tmp_path: Path) -> None:
     assert np.abs(read_image(path, frame=1).astype(int) - SLICE[::-1]).max() <= 2
     with pytest.raises(DataError, match="no frame 3"):
         read_image(path, frame=3)
-    assert [code for code, _ in inspect_image(path)] == ["multi_frame"]
+    assert [code for code, _ in examine_image(path).faults] == ["multi_frame"]
 
 
 def test_a_single_picture_has_frame_0_only(tmp_path: Path) -> None:
@@ -213,7 +212,8 @@ FAULTS: list[tuple[str, Callable[[Path], object], list[str]]] = [
 def test_faults_have_their_codes(name: str, write: Callable[[Path], object], codes: list[str], tmp_path: Path) -> None:
     path = tmp_path / name
     write(path)
-    pixels, faults = examine_image(path)
+    examined = examine_image(path)
+    pixels, faults = examined.pixels, examined.faults
     assert [code for code, _ in faults] == codes
     assert all("\n" not in detail and detail for _, detail in faults)
     fatal = {"zero_byte", "unreadable", "truncated"} & set(codes)
@@ -241,7 +241,7 @@ def test_image_suffix(name: str, suffix: str | None) -> None:
 def test_odd_names_work_and_stay_on_one_line_in_errors(name: bytes, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(name)
     _png(SLICE)(path)
-    assert (read_image(path, root=tmp_path) == SLICE).all() and inspect_image(path) == []
+    assert (read_image(path, root=tmp_path) == SLICE).all() and examine_image(path).faults == []
     path.write_bytes(b"no picture")
     with pytest.raises(DataError) as caught:
         read_image(path)
@@ -304,4 +304,4 @@ def test_real_slices_read_fast_and_as_pillow_reads_them(shared: Path) -> None:
     for file, pixels in zip(files, slices, strict=True):
         with Image.open(file) as image:
             assert np.abs(np.asarray(image.convert("L")).astype(int) - pixels).max() <= 1
-        assert image_size(file) == (640, 640) and inspect_image(file) == []
+        assert image_size(file) == (640, 640) and examine_image(file).faults == []

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from detectclf.errors import DataError, DetectclfError
-from detectclf.imaging.images import examine_image, image_size, inspect_image, is_dicom, read_image
+from detectclf.imaging.images import examine_image, image_size, is_dicom, read_image
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -101,7 +101,7 @@ def test_dicom_becomes_the_same_slice(name: str, tmp_path: Path) -> None:
     pixels = read_image(path)
     assert pixels.dtype == np.uint8 and pixels.shape == SLICE.shape and pixels.flags.writeable
     assert np.abs(pixels.astype(int) - SLICE).max() <= slack
-    assert image_size(path) == (64, 48) and inspect_image(path) == []
+    assert image_size(path) == (64, 48) and examine_image(path).faults == []
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,8 @@ def test_multi_frame_asks_and_uses_the_window_of_its_frame(tmp_path: Path) -> No
         read_image(path)
     assert np.abs(read_image(path, frame=1).astype(int) - SLICE[::-1]).max() <= 1
     assert np.abs(read_image(path, frame=2).astype(int) - SLICE[:, ::-1]).max() <= 1
-    pixels, faults = examine_image(path)
+    examined = examine_image(path)
+    pixels, faults = examined.pixels, examined.faults
     assert pixels is not None and [code for code, _ in faults] == ["multi_frame"]
 
 
@@ -238,7 +239,7 @@ def test_broken_dicom_is_one_line_without_the_patient(
     # --verbose prints the causes too
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
-    faults = inspect_image(path)
+    faults = examine_image(path).faults
     assert len(faults) == 1 and faults[0][0] in ("unreadable", "truncated")
     said = str(caught.value) + faults[0][1] + caplog.text + "".join(capfd.readouterr())
     assert not any(secret in said for secret in (NAME, PATIENT, BORN, "Geheim", "Erika"))
@@ -321,7 +322,7 @@ def test_nifti_default_is_the_middle_axial_slice_and_says_so(tmp_path: Path, cap
     oriented("LPS").to_filename(tmp_path / "a.nii.gz")
     assert (read_image(tmp_path / "a.nii.gz") == shown("axial", 3)).all()
     assert "only slice 3 of 7 is read" in caplog.text
-    assert [code for code, _ in inspect_image(tmp_path / "a.nii.gz")] == ["multi_frame"]
+    assert [code for code, _ in examine_image(tmp_path / "a.nii.gz").faults] == ["multi_frame"]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ def test_nifti_follows_the_same_intensity_rule(values: np.ndarray, slack: int, t
     # columns of a NIfTI run to the patient's right and front: store so that the slice comes out as it is
     nibabel.Nifti1Image(values[::-1, ::-1].T[..., None], np.eye(4)).to_filename(tmp_path / "a.nii")
     assert np.abs(read_image(tmp_path / "a.nii").astype(int) - SLICE).max() <= slack
-    assert inspect_image(tmp_path / "a.nii") == []
+    assert examine_image(tmp_path / "a.nii").faults == []
 
 
 def test_nifti_window_scaling_and_further_volumes(tmp_path: Path) -> None:
@@ -371,6 +372,6 @@ def test_nifti_faults(tmp_path: Path) -> None:
     packed = (tmp_path / "b.nii.gz").read_bytes()
     for content, code in ((whole[:-9], "truncated"), (whole[:100], "truncated"), (packed[:-40], "truncated")):
         path.write_bytes(content)
-        assert inspect_image(path)[-1][0] == code
+        assert examine_image(path).faults[-1][0] == code
         with pytest.raises(DataError, match="cut short"):
             read_image(path)

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from detectclf.errors import DataError
-from detectclf.sample_data.export import PLANES, sample_slice, write_sample_data
-from detectclf.sample_data.heads import HEADS
-from detectclf.sample_data.tissue import SIZE, depth_inside
+from detectclf.sample_data.export import write_sample_data
+from detectclf.sample_data.heads import PLANES, draw_head
+from detectclf.sample_data.slices import sample_slice
+from detectclf.sample_data.tissue import LEVELS, SIZE, depth_inside
 from detectclf.sample_data.tumors import TUMORS, pituitary
 from detectclf.types import CANONICAL_CLASSES, canonical_class
 
@@ -98,11 +99,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_slices_of_every_kind_and_plane(kind: str, plane: str) -> None:
     for seed in range(3):
         drawn = sample_slice(seed, kind, plane)
-        assert drawn.pixels.shape == (SIZE, SIZE) and drawn.pixels.dtype == np.uint8 and drawn.plane == plane
-        assert (drawn.box_xyxy is None) == (kind == "no_tumor")
+        assert drawn.pixels.shape == (SIZE, SIZE) and drawn.pixels.dtype == np.uint8
+        assert (drawn.tumor_xyxy is None) == (kind == "no_tumor")
         assert np.median(drawn.pixels[:20, :20]) < 20, "air round the head"
-        if drawn.box_xyxy is not None:
-            head, box = drawn.head_xyxy, drawn.box_xyxy
+        if drawn.tumor_xyxy is not None:
+            head, box = drawn.head_xyxy, drawn.tumor_xyxy
             assert np.all(box[:2] >= head[:2]) and np.all(box[2:] <= head[2:]), "tumours are inside the head"
 
 
@@ -110,8 +111,8 @@ def test_slices_of_every_kind_and_plane(kind: str, plane: str) -> None:
 @pytest.mark.parametrize("plane", PLANES)
 def test_the_box_is_the_extent_of_what_the_tumor_changed(kind: str, plane: str) -> None:
     # an undisturbed head, drawn twice from one seed; the visible lesion is what differs by more than oedema does
-    draw = HEADS[plane][-1]  # the axial level with the sella
-    before, head = draw(np.random.default_rng(1)), draw(np.random.default_rng(1))
+    table = PLANES[plane][-1]  # the level with the sella
+    before, head = (draw_head(table, np.random.default_rng(1)) for _ in range(2))
     lesion = TUMORS[kind](head, np.random.default_rng(2))
     changed = head.levels != before.levels
     assert changed[lesion].mean() > 0.98
@@ -130,13 +131,13 @@ def test_the_box_in_the_picture_is_tight(kind: str, plane: str) -> None:
         brighter = drawn.pixels.astype(int) - healthy.pixels > 25
         rows, columns = np.flatnonzero(brighter.sum(1) > 3), np.flatnonzero(brighter.sum(0) > 3)
         seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        assert drawn.box_xyxy is not None
-        np.testing.assert_allclose(seen, drawn.box_xyxy, atol=4)
+        assert drawn.tumor_xyxy is not None
+        np.testing.assert_allclose(seen, drawn.tumor_xyxy, atol=4)
 
 
 def test_tumors_grow_where_they_belong() -> None:
     for seed in range(6):
-        head = HEADS["coronal"][0](np.random.default_rng(seed))
+        head = draw_head(PLANES["coronal"][0], np.random.default_rng(seed))
         assert head.sella is not None
         inside = TUMORS["glioma"](head, np.random.default_rng(seed))
         assert (inside & head.brain).sum() == inside.sum(), "gliomas grow in the brain"
@@ -150,7 +151,7 @@ def test_tumors_grow_where_they_belong() -> None:
 
 
 def test_a_pituitary_tumor_needs_a_slice_with_the_sella() -> None:
-    high = HEADS["axial"][0](np.random.default_rng(0))
+    high = draw_head(PLANES["axial"][0], np.random.default_rng(0))
     with pytest.raises(ValueError, match="sella"):
         pituitary(high, np.random.default_rng(0))
 
@@ -179,7 +180,19 @@ def test_refusals(tmp_path: Path, n: int, prepare, reason: str) -> None:
         write_sample_data(out, n)
 
 
-@pytest.mark.parametrize(("kind", "plane"), [("cyst", None), ("glioma", "oblique")])
-def test_unknown_kind_or_plane(kind: str, plane: str | None) -> None:
-    with pytest.raises(DataError, match="cannot draw"):
-        sample_slice(0, kind, plane)
+@pytest.mark.parametrize(
+    ("plane", "number"), [(plane, i) for plane, tables in PLANES.items() for i in range(len(tables))]
+)
+def test_every_level_shows_a_whole_head(plane: str, number: int) -> None:
+    for seed in range(3):
+        head = draw_head(PLANES[plane][number], np.random.default_rng(seed))
+        assert head.brain.sum() > 0.15 * head.head.sum() and (head.brain & ~head.head).sum() == 0
+        assert np.median(head.levels[head.brain]) > LEVELS["grey"] - 0.05, "mostly grey and white matter"
+        assert np.all(head.levels[~head.head] <= LEVELS["air"]), "nothing is drawn outside the skin"
+        assert (head.sella is not None) == (plane != "axial" or number == 2)
+
+
+def test_both_hemispheres_are_alike() -> None:
+    for plane, number in (("axial", 0), ("axial", 1), ("axial", 2), ("coronal", 0)):
+        brain = draw_head(PLANES[plane][number], np.random.default_rng(0)).brain
+        assert (brain & brain[:, ::-1]).sum() > 0.9 * brain.sum()
