@@ -1,4 +1,5 @@
-"""What the API pages need beside the docstrings: links for Sphinx roles, and a table of each group of settings.
+"""What the API pages need beside the docstrings: links for Sphinx roles, entries for each of several parameters that
+are documented together, and a table of each group of settings.
 
 A griffe extension, named in mkdocs.yml. It reads source text and imports nothing of the package.
 """
@@ -12,6 +13,8 @@ from typing import Any
 import griffe
 
 ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`(~?)([\w.]+)`")
+SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):\s*$")
+ENTRY = re.compile(r"( +)(\w+(?:, \w+)+)(: .*)$")
 SETTINGS_MODULE = "detectclf.config"
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
 
@@ -20,9 +23,9 @@ class Docstrings(griffe.Extension):
     """Rewrites docstrings before they are rendered."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Turns Sphinx roles into links."""
+        """Turns Sphinx roles into links, and brings sections to the form that the parser of Google style expects."""
         if obj.docstring is not None:
-            obj.docstring.value = ROLE.sub(_link, obj.docstring.value)
+            obj.docstring.value = ROLE.sub(_link, "\n".join(_sections(obj.docstring.value.split("\n"))))
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Appends a table of its settings to the docstring of every class of the settings module."""
@@ -32,6 +35,31 @@ class Docstrings(griffe.Extension):
         if rows:
             head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
             cls.docstring.value += "\n\n" + "\n".join([*head, *rows])
+
+
+def _sections(lines: list[str]) -> list[str]:
+    """The lines with ``a, b: text`` as two entries, and no colon that would make a type of prose under Returns."""
+    result: list[str] = []
+    section = ""
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line and not line.startswith(" "):
+            section = found[1] if (found := SECTION.match(line)) else ""
+        entry = ENTRY.match(line) if section in ("Args", "Attributes", "Raises") else None
+        if entry is not None:
+            more = at
+            while more < len(lines) and lines[more].startswith(f"{entry[1]} "):
+                more += 1
+            for name in entry[2].split(", "):
+                result += [f"{entry[1]}{name}{entry[3]}", *lines[at:more]]
+            at = more
+        elif section in ("Returns", "Yields") and line.startswith(" "):
+            result.append(line.replace(": ", "&#58; "))
+        else:
+            result.append(line)
+    return result
 
 
 def _link(match: re.Match[str]) -> str:
