@@ -48,7 +48,7 @@ def _version(
 
 
 def main() -> NoReturn:
-    """Entry point: runs the command and turns typed errors into one line and an exit code (INTERFACE.md)."""
+    """Entry point: runs the command and turns typed errors into one line and an exit code (docs/interface.md)."""
     # Verbosity belongs to each command, but an error may come before or after it is parsed.
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     _open_missing_streams()

@@ -1,4 +1,4 @@
-"""``detectclf data ...``: look at data, check, convert, split, download it. The source is never changed."""
+"""``detectclf data ...``: check, draw, count, convert, split and download data sets. The source is never changed."""
 
 # No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
@@ -11,12 +11,12 @@ from detectclf.cli import options, output
 from detectclf.errors import DataError, UnsafeError
 
 app = typer.Typer(
-    help="Look at data sets, check, convert and split them. The source is never changed.",
+    help="Check, draw, count, convert, split and download data sets. The source is never changed.",
     rich_markup_mode=None,
 )
 
 Folder = Annotated[Path, typer.Argument(help="Folder with an export.", metavar="DIR")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist or be empty.")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must be empty or not exist.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="Picture to write, such as sheet.png.")]
 FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
 
@@ -25,14 +25,14 @@ FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
 def check(
     folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR")],
     json: options.Json = False,
-    sheet: Annotated[Path | None, typer.Option(help="Picture of the groups of copies to write.")] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Write a mended copy to --out, each change logged.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the mended copy (with --fix).")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Picture to write of the groups of copies.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write a fixed copy to --out and log each change.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the fixed copy (with --fix).")] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Bundle that judges the labels ('default': the packaged one): lists suspect classes and boxes; with "
-            "--sheet they are drawn beside it, as NAME.suspects.png [default: labels are not judged].",
+            help="Bundle that checks the labels ('default': the packaged one) and lists the suspect ones; with --sheet "
+            "it also draws them, to NAME.suspects.png [default: labels are not checked].",
             metavar="BUNDLE",
         ),
     ] = None,
@@ -41,8 +41,8 @@ def check(
 ) -> None:
     """Find faults in labels and images, and copies of slices across splits.
 
-    Exit code 0 with at most warnings and copies, 2 with errors, 3 when one of them is a file refused as unsafe (a
-    bomb, a device, over the limits); the rest is looked at all the same.
+    The exit code is 0 with warnings and copies at most, 2 with errors, 3 when a file is refused as unsafe (a
+    decompression bomb, a device, a file over the limits). The rest is checked all the same.
 
     Example: detectclf data check export/ --sheet copies.png
     """
@@ -67,7 +67,7 @@ def check(
 def show(
     folder: Folder,
     out: OutFile,
-    augmented: Annotated[bool, typer.Option("--augmented", help="16 slices as training sees them.")] = False,
+    augmented: Annotated[bool, typer.Option("--augmented", help="Draw slices as training sees them.")] = False,
     split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
@@ -75,7 +75,7 @@ def show(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Draw a contact sheet with boxes.
+    """Draw a contact sheet of slices with their boxes.
 
     Example: detectclf data show export/ --augmented --out augmented.png
     """
@@ -88,7 +88,7 @@ def show(
 @app.command()
 def stats(
     folder: Folder,
-    plot: Annotated[Path | None, typer.Option(help="Figure to write.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write of the counts.", metavar="FILE")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -115,7 +115,9 @@ def convert(
     from_: Annotated[
         str | None, typer.Option("--from", help="Format of DIR [default: found by looking].", metavar="FORMAT")
     ] = None,
-    drop_boxes: Annotated[bool, typer.Option("--drop-boxes", help="Allow a target that holds no boxes.")] = False,
+    drop_boxes: Annotated[
+        bool, typer.Option("--drop-boxes", help="Agree that a format without boxes loses them.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -134,13 +136,13 @@ def convert(
 def split(
     folder: Folder,
     out: OutFolder,
-    ratios: Annotated[str, typer.Option(help="Shares of train, valid, test.")] = "0.7,0.2,0.1",
+    ratios: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.7,0.2,0.1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Split anew, copies of one source slice kept together, classes balanced.
+    """Split anew: copies of a source slice stay together, classes are balanced.
 
     Example: detectclf data split export/ --out clean/ --ratios 0.7,0.2,0.1
     """
@@ -154,7 +156,7 @@ def split(
 def sample(
     out: OutFolder,
     n: Annotated[int, typer.Option("--n", min=12, help="Slices to draw.")] = 240,
-    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed draws the same slices.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same one draws the same slices.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -171,7 +173,9 @@ def sample(
 
 @app.command()
 def download(
-    version: Annotated[str, typer.Argument(help="Version on Roboflow.", metavar="WORKSPACE/PROJECT/VERSION")],
+    version: Annotated[
+        str, typer.Argument(help="Version of a project on Roboflow.", metavar="WORKSPACE/PROJECT/VERSION")
+    ],
     out: OutFolder,
     format: Annotated[str, typer.Option(help="Export format.")] = "coco",
     json: options.Json = False,

@@ -11,27 +11,31 @@ from detectclf.cli import options, output
 
 
 def bundle(
-    detector: Annotated[Path, typer.Option(help="Run of the box stage.", metavar="RUN")],
-    classifier: Annotated[Path, typer.Option(help="Run of the class stage.", metavar="RUN")],
+    detector: Annotated[Path, typer.Option(help="Run directory of the detector.", metavar="RUN")],
+    classifier: Annotated[Path, typer.Option(help="Run directory of the classifier.", metavar="RUN")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.", metavar="DIR")],
-    refiner: Annotated[Path | None, typer.Option(help="Run of the refining stage.", metavar="RUN")] = None,
+    refiner: Annotated[Path | None, typer.Option(help="Run directory of the refiner.", metavar="RUN")] = None,
     split: options.Split = "valid",
     folds: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of runs with folds held out: fit on out-of-fold predictions of all data instead of a split.",
+            help="Folder of runs that each held some folds out: fit on their out-of-fold predictions of all the data, "
+            "not on a split.",
             metavar="DIR",
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write the report on the slices fitted on here.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder for the report on the slices that the bundle is fitted on.", metavar="DIR"),
     ] = None,
     sensitivity: Annotated[
         float | None,
-        typer.Option(help="Tumour sensitivity (0 to 1) that the operating point is set for on the split."),
+        typer.Option(help="Set the operating point for this tumour sensitivity (0 to 1) on the split."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name that predictions carry [default: detectclf].")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the bundle, which predictions carry [default: detectclf].")
+    ] = None,
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
@@ -40,7 +44,7 @@ def bundle(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Join two runs: fit calibration, fusion and thresholds on a split, and write one bundle.
+    """Join a detector run and a classifier run: fit calibration, fusion and thresholds on a split, write a bundle.
 
     Example: detectclf bundle --detector runs/detector --classifier runs/resnet50 --data export/ --out bundle/
     """
@@ -71,11 +75,14 @@ def evaluate(
     model: options.Model = None,
     detector: options.DetectorRun = None,
     classifier: options.ClassifierRun = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report and figures.", metavar="DIR")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the report and its figures.", metavar="DIR")
+    ] = Path("evaluation"),
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add class-activation maps: their share in the true box, and pictures.")
+        bool,
+        typer.Option(
+            "--explain", help="Add class-activation maps: pictures, and the share of each map inside the true boxes."
+        ),
     ] = False,
     device: options.Device = None,
     limit: options.Limit = None,
@@ -119,29 +126,33 @@ def predict(
     model: options.Model = None,
     detector: options.DetectorRun = None,
     classifier: options.ClassifierRun = None,
-    visualize: Annotated[bool, typer.Option("--visualize", help="Write <stem>.pred.png for each image.")] = False,
+    visualize: Annotated[
+        bool, typer.Option("--visualize", help="Write a picture <stem>.pred.png for each image.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Add a class-activation map to the pictures.")] = False,
     frame: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Which picture of multi-frame and multi-page files, which slice of volumes, from 0 [default for "
+            help="Picture of a multi-frame or multi-page file, or slice of a volume, counted from 0 [default for "
             "volumes: the middle one].",
         ),
     ] = None,
     axis: Annotated[
         Literal["axial", "coronal", "sagittal"] | None,
-        typer.Option(help="Slices of NIfTI volumes along this axis [default: axial]."),
+        typer.Option(help="Axis along which NIfTI volumes are sliced [default: axial]."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")] = Path("predictions"),
-    format: Annotated[str, typer.Option(help="File of predictions: json, jsonl, csv or coco.")] = "jsonl",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for records and pictures.", metavar="DIR")] = Path(
+        "predictions"
+    ),
+    format: Annotated[str, typer.Option(help="Format of the predictions file: json, jsonl, csv or coco.")] = "jsonl",
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
     json: options.JsonLines = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Classify and box slices.
+    """Classify slices and box their tumours.
 
     Example: detectclf predict image.jpg --model bundle/ --visualize
     """
@@ -172,13 +183,17 @@ def predict(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders written by `evaluate`, or runs.", metavar="RUN")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the leader board page here.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that `evaluate` wrote, or run directories.", metavar="RUN")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the leader board as a page and as JSON.")
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Leader board of runs, with paired tests; a tie is called a tie.
+    """Rank evaluations and runs on a leader board, with paired tests; a tie is called a tie.
 
     Example: detectclf compare evaluation-a/ evaluation-b/ --out board/
     """
@@ -193,7 +208,7 @@ def compare(
 
 
 def models(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
-    """List the architectures with input sizes, parameters and weights.
+    """List the architectures with their input size, parameters and weights.
 
     Example: detectclf models
     """
@@ -208,7 +223,7 @@ def models(json: options.Json = False, quiet: options.Quiet = False, verbose: op
 
 
 def doctor(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
-    """Check the installation: versions, device, that box operations really run, the weights cache.
+    """Check the installation: versions, device, whether box operations really run, weights cache.
 
     Example: detectclf doctor
     """

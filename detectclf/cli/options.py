@@ -7,19 +7,21 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="One JSON record per image on stdout, nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More on stderr, tracebacks too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print one JSON record per image on stdout and nothing else there.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr, tracebacks included.")]
 
 Data = Annotated[
     list[Path],
-    typer.Option("--data", "-d", help="Folder with an export; give it several times to merge sources.", metavar="DIR"),
+    typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
 ]
-Split = Annotated[str, typer.Option(help="Split to use: train, valid, test or a name of the data's own.")]
+Split = Annotated[str, typer.Option(help="Split to use: train, valid, test or any other split of the data.")]
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="Name of a shipped recipe or path of a YAML file.", metavar="NAME_OR_PATH"),
+    typer.Option("--config", "-c", help="Name of a shipped recipe, or path of a YAML file.", metavar="NAME_OR_PATH"),
 ]
 Assign = Annotated[
     list[str] | None,
@@ -28,22 +30,22 @@ Assign = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Starting weights: default (the library's, downloaded once), none, or a safetensors or state-dict file "
-        "[default: default].",
+        help="Starting weights: default (the library's, downloaded once), none, a safetensors or state-dict file, "
+        "or a run directory [default: default].",
         metavar="default|none|PATH",
     ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the training slices [default: the recipe's, else 12]."),
+    typer.Option(min=1, help="Passes over the training slices [default: the recipe's, else 12, for a refiner 20]."),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="Where to compute [default: auto].", metavar="auto|cpu|cuda|mps"),
+    typer.Option(help="Device to compute on [default: auto].", metavar="auto|cpu|cuda|mps"),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, help="Seed of all randomness [default: 0]."),
+    typer.Option(min=0, help="Seed of everything random [default: 0]."),
 ]
 Limit = Annotated[
     int | None,
@@ -53,16 +55,20 @@ RunOut = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH].", metavar="DIR"),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
 Model = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Bundle to use [default: the packaged one].", metavar="BUNDLE"),
 ]
 DetectorRun = Annotated[
     Path | None,
-    typer.Option("--detector", help="Run of the box stage, instead of a bundle.", metavar="RUN"),
+    typer.Option(
+        "--detector", help="Run directory of a detector; with --classifier, instead of a bundle.", metavar="RUN"
+    ),
 ]
 ClassifierRun = Annotated[
     Path | None,
-    typer.Option("--classifier", help="Run of the class stage, instead of a bundle.", metavar="RUN"),
+    typer.Option(
+        "--classifier", help="Run directory of a classifier; with --detector, instead of a bundle.", metavar="RUN"
+    ),
 ]

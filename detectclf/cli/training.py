@@ -34,7 +34,8 @@ def train_detector(
     data: options.Data,
     config: options.Config = None,
     arch: Annotated[
-        str | None, typer.Option(help="Detector, a row of `detectclf models` [default: fasterrcnn_mobilenet_v2_fpn].")
+        str | None,
+        typer.Option(help="Architecture, as `detectclf models` lists it [default: fasterrcnn_mobilenet_v2_fpn]."),
     ] = None,
     weights: options.Weights = None,
     epochs: options.Epochs = None,
@@ -48,7 +49,7 @@ def train_detector(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train the Faster R-CNN that boxes tumours.
+    """Train the detector, a Faster R-CNN that boxes tumours.
 
     Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
     """
@@ -64,7 +65,7 @@ def train_detector(
 def train_classifier(
     data: options.Data,
     arch: Annotated[
-        str | None, typer.Option(help="Classifier, a row of `detectclf models` [default: mobilenet_v2].")
+        str | None, typer.Option(help="Architecture, as `detectclf models` lists it [default: mobilenet_v2].")
     ] = None,
     config: options.Config = None,
     weights: options.Weights = None,
@@ -79,7 +80,7 @@ def train_classifier(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a classifier of whole slices.
+    """Train the classifier of whole slices.
 
     Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
     """
@@ -98,9 +99,11 @@ def train_refiner(
     data: options.Data,
     detector: Annotated[
         Path | None,
-        typer.Option(help="Run of the box stage, whose false boxes the refiner learns to tell.", metavar="RUN"),
+        typer.Option(help="Run directory of a detector, whose false positives the refiner learns from.", metavar="RUN"),
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="mobilenet_v2 or timm:NAME [default: mobilenet_v2].")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture: mobilenet_v2 or timm:NAME [default: mobilenet_v2].")
+    ] = None,
     config: options.Config = None,
     weights: options.Weights = None,
     epochs: options.Epochs = None,
@@ -114,7 +117,7 @@ def train_refiner(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train the optional third stage, which reads a crop round each box again: closer boxes, fewer false ones.
+    """Train the refiner, an optional third stage that reads a crop round each box: tighter boxes, fewer false ones.
 
     Example: detectclf train-refiner --data export/ --detector runs/detector --out runs/refiner
     """
@@ -143,12 +146,12 @@ def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("detectclf-demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample data and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample data and of the training.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """See it all work on embedded sample data: train both models, bundle, evaluate, predict with pictures.
+    """Run everything once on the embedded sample data: train both stages, bundle, evaluate, predict with pictures.
 
     Example: detectclf demo --out demo/ (a few minutes on two CPU cores; no downloads)
     """
