@@ -102,7 +102,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
-        raise ConfigError("not a readable YAML file", file=path, line=line, remedy="mend or replace it") from error
+        raise ConfigError("not a readable YAML file", file=path, line=line, remedy="correct or replace it") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
