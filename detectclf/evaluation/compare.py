@@ -15,27 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, boxes_of
-from detectclf.evaluation.bootstrap import (
-    Family,
-    bootstrap,
-    interval,
-    least_p,
-    map_family,
-    mcnemar_exact,
-    on_slices,
-    paired_p,
-    ratio,
-)
+from detectclf.evaluation.bootstrap import bootstrap
+from detectclf.evaluation.caveats import RESEARCH_USE
+from detectclf.evaluation.detection import map_figures
 from detectclf.evaluation.entries import Entry, load_entry
 from detectclf.evaluation.headlines import show
-from detectclf.evaluation.matching import ClassMatches, Floats, class_matches, evaluate_coco
-from detectclf.evaluation.randomisation import randomisation_p
+from detectclf.evaluation.intervals import interval
+from detectclf.evaluation.matching import Matches, match_by_class
+from detectclf.evaluation.paired_tests import least_p, mcnemar_exact, paired_p, randomisation_p
+from detectclf.evaluation.rendering import environment
 from detectclf.evaluation.tables import text_table
+from detectclf.evaluation.weighted import (
+    Bools,
+    Floats,
+    Ints,
+    Values,
+    WeightedFigures,
+    joined,
+    on_slices,
+    published,
+    ratio,
+)
 from detectclf.files import atomic_write
 from detectclf.types import Prediction
 
@@ -132,46 +136,39 @@ def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[
     common = sorted(set.intersection(*(set(table) for table in tables)))
     if not common:
         return [], ["the evaluations share no slice with the same truth: they cannot be compared"]
-    data = [entry.take([table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
-    groups = np.array([entries[0].groups[tables[0][key]] for key in common], dtype=np.int64)
     notes = [
         f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(entries, tables, strict=True)
         if len(table) > len(common)
     ]
+    data = [entry.take([table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
+    groups = np.array([entries[0].groups[tables[0][key]] for key in common], dtype=np.int64)
     matches = [_matches(d) for d in data]
-    families = [family for k, d in enumerate(data) for family in _families(d, matches[k], str(k))]
-    drawn = bootstrap(families, groups, count=max(config.bootstrap, 1), seed=config.seed)
-    whole: dict[str, Floats] = {}
-    for family in families:
-        whole.update(family(np.ones((1, len(common)))))
-    rows = [
-        _pair((entries[a].name, entries[b].name), (a, b), (data[a], data[b]), groups, drawn, whole)
-        for a, b in combinations(range(len(entries)), 2)
-    ]
-    for row, (a, b) in zip(rows, combinations(range(len(entries)), 2), strict=True):
+    figures = joined([_figures(d, matches[k], str(k)) for k, d in enumerate(data)])
+    drawn = bootstrap(figures, groups, count=max(config.bootstrap, 1), seed=config.seed)
+    values = published(figures, len(common))
+    rows = []
+    for a, b in combinations(range(len(entries)), 2):
+        row = _pair((entries[a].name, entries[b].name), (a, b), (data[a], data[b]), groups, drawn, values)
         # A pair that the bootstrap calls a tie stays one.
         if row["mAP"]["p"] is not None and row["mAP"]["p"] < LEVEL:
             row["mAP"]["p_randomisation"] = randomisation_p(
                 matches[a], matches[b], groups[data[a].boxed], count=max(config.bootstrap, 1), seed=config.seed
             )
+        rows.append(row)
     for figure in ("accuracy", "mAP"):
         _judge([row[figure] for row in rows], [(row["first"], row["second"]) for row in rows])
     return rows, notes
 
 
-def _matches(data: Aligned) -> dict[str, ClassMatches]:
+def _matches(data: Aligned) -> dict[str, Matches]:
     """Of the slices whose boxes are known, per class that has a true box."""
-    boxes = boxes_of(data.take(data.boxed.tolist()), fused=True)
-    evaluation = evaluate_coco(boxes, data.tumor_classes)
-    return {} if evaluation is None else class_matches(evaluation, len(boxes), data.tumor_classes)
+    return match_by_class(boxes_of(data.take(data.boxed.tolist()), fused=True), data.tumor_classes)
 
 
-def _families(data: Aligned, matches: dict[str, ClassMatches], prefix: str) -> list[Family]:
-    families = [ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")]
-    if matches:
-        families.append(on_slices(map_family(matches, prefix, "per_class"), data.boxed))
-    return families
+def _figures(data: Aligned, matches: dict[str, Matches], prefix: str) -> WeightedFigures:
+    accuracy = ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")
+    return joined([accuracy, on_slices(map_figures(matches, prefix, "per_class"), data.boxed)])
 
 
 def _right(data: Aligned) -> list[bool]:
@@ -182,9 +179,9 @@ def _pair(
     names: tuple[str, str],
     numbers: tuple[int, int],
     data: tuple[Aligned, Aligned],
-    groups: npt.NDArray[np.int64],
+    groups: Ints,
     drawn: dict[str, Floats],
-    whole: dict[str, Floats],
+    values: Values,
 ) -> dict[str, Any]:
     right = [np.array(_right(d), dtype=np.bool_) for d in data]
     differ = {"accuracy": right[0] != right[1], "mAP": _boxes_differ(*data)}
@@ -192,13 +189,14 @@ def _pair(
     for figure in ("accuracy", "mAP"):
         a, b = (f"{number}.{figure}" for number in numbers)
         sources = len(np.unique(groups[differ[figure]]))
-        if a not in drawn or b not in drawn or not np.isfinite(whole[a][0] - whole[b][0]):
+        first, second = values.get(a), values.get(b)
+        if first is None or second is None:
             out[figure] = {"difference": None, "interval": None, "p": None, "sources_differ": sources}
             continue
         differences = drawn[a] - drawn[b]
         p = paired_p(differences)
         out[figure] = {
-            "difference": float(whole[a][0] - whole[b][0]),
+            "difference": first - second,
             "interval": interval(differences),
             "p": None if p is None else max(p, least_p(sources)),
             "sources_differ": sources,
@@ -207,7 +205,7 @@ def _pair(
     return out
 
 
-def _boxes_differ(first: Aligned, second: Aligned) -> npt.NDArray[np.bool_]:
+def _boxes_differ(first: Aligned, second: Aligned) -> Bools:
     """``(I,)`` whether the runs give other boxes to a slice whose boxes are known."""
 
     def said(p: Prediction) -> tuple[Any, ...]:
@@ -241,8 +239,6 @@ def write_board(board: Board, out: str | Path) -> dict[str, Path]:
         DataError: ``out`` cannot be written to.
     """
     from detectclf.drawing.plots import LeaderPoint, as_svg, leader_figure
-    from detectclf.evaluation.report import RESEARCH_USE
-    from detectclf.evaluation.report_html import environment
 
     folder = Path(out)
     plots = {}

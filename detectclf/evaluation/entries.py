@@ -89,7 +89,7 @@ def _evaluation(folder: Path, place: Path) -> Entry:
     record = _read(place / "report.json")
     if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
         raise DataError("not a report", file=place / "report.json", remedy="run `detectclf evaluate` again")
-    data, groups = read_slices(place / "slices.jsonl")
+    data, groups = read_slices(place)
     intervals = record.get("intervals") or {}
     return Entry(
         folder,

@@ -1,6 +1,6 @@
 """MODEL_CARD.md of a bundle: the sections of Mitchell et al. 2019 and the CLAIM items (Mongan et al. 2020) that apply.
 
-Filled in from facts only; what is not recorded is said to be not recorded.
+Filled in from recorded metadata only; the card says "not recorded" of everything else.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detectclf.evaluation.caveats import LIMITS, RESEARCH_USE, split_unit
 from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
-from detectclf.evaluation.report import LIMITS, RESEARCH_USE, split_unit
-from detectclf.evaluation.report_html import environment, flat
+from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
 
 CARD_FILE = "MODEL_CARD.md"

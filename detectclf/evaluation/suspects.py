@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detectclf.evaluation.joint import iou_matrix
+from detectclf.evaluation.matching import iou_matrix
 from detectclf.types import FloatArray, Sample
 
 SURE_BOX = 0.5

@@ -16,7 +16,7 @@ from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.types import Dataset, Prediction, StageOutputs
 
 if TYPE_CHECKING:
-    from detectclf.evaluation.report import Report
+    from detectclf.evaluation.report_types import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
@@ -116,7 +116,7 @@ def bundle(
         version=recipe.bundle.version,
         fusion=fusion,
         facts=facts,
-        ood=_ood(unseen, predictor, made.origins.groups.tolist(), folds is not None),
+        ood=_ood(unseen, predictor, made.provenance.groups.tolist(), folds is not None),
         out_of_fold=_out_of_fold_predictions(dataset, judged, unseen.names) if folds is not None else None,
     )
     if folds is not None:

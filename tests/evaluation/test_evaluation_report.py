@@ -19,8 +19,11 @@ from detectclf.config import EvaluateConfig
 from detectclf.duplicates.fingerprints import fingerprint_samples
 from detectclf.errors import DataError
 from detectclf.evaluation.headlines import HEADLINES, figure_at
-from detectclf.evaluation.report import Report, build_report, write_report
-from detectclf.evaluation.report_html import markdown_text, render_html, render_markdown, report_plots
+from detectclf.evaluation.rendering import markdown_text
+from detectclf.evaluation.report import build_report, write_report
+from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
+from detectclf.evaluation.report_types import Report
+from detectclf.evaluation.sections import Speed
 from detectclf.evaluation.tables import report_table
 from detectclf.types import Dataset, Prediction, Sample, empty_boxes
 
@@ -78,7 +81,7 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
     (
         "no tumour slice",
         only("no_tumor"),
-        "sensitivity has no meaning",
+        "sensitivity is undefined",
         ["combined.sensitivity"],
         ["combined.specificity"],
     ),
@@ -169,7 +172,7 @@ def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null:
 
 def test_contract_keys_and_agreement_of_intervals() -> None:
     predictions, dataset = example(60, 2)
-    record = report_of(predictions, dataset, speed={"images_per_second": 3.0, "device": "cpu"}).record
+    record = report_of(predictions, dataset, speed=Speed(3.0, "cpu")).record
     assert list(record)[:8] == [
         "data", "detection", "classification", "combined", "stages", "intervals", "clean", "speed",
     ]  # fmt: skip

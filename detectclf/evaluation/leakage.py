@@ -1,8 +1,8 @@
-"""Source groups of the evaluated slices, and which of them the model has seen in training.
+"""Leakage: which evaluated slices are copies of training slices, and which stem from the same source slice.
 
-Found by content (:mod:`detectclf.duplicates.copies`): file names prove nothing. "Source" is the slice that copies,
-mirrored and re-encoded ones stem from; which patient a slice is of is not known in these data sets, so neither groups
-nor splits are patient-level.
+Both are found by content (:mod:`detectclf.duplicates.copies`), since file names prove nothing. A source slice is the
+original of exact, mirrored and re-encoded copies. These data sets do not say which patient a slice shows, so neither
+groups nor splits are patient-level.
 """
 
 from __future__ import annotations
@@ -12,38 +12,43 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from detectclf.evaluation.weighted import Bools, Ints
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
     from detectclf.duplicates.fingerprints import Fingerprints
 
+_NOT_CHECKED = (
+    "the model has no fingerprints of its training slices, so copies of them in this split were not looked for"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origins:
-    """Where the slices of a split come from; both ``(I,)``.
+class Provenance:
+    """Where the slices of a split come from; both arrays ``(I,)``.
 
     Attributes:
         groups: number of each slice's source group.
         seen: whether it is a copy of a training slice; ``None`` where the training slices are not known.
-        notes: what could not be found out, a line each.
+        notes: what could not be checked, a line each.
     """
 
-    groups: npt.NDArray[np.int64]
-    seen: npt.NDArray[np.bool_] | None
+    groups: Ints
+    seen: Bools | None
     notes: tuple[str, ...] = ()
 
 
-def find_origins(
+def find_provenance(
     dataset: Dataset, train_fingerprints: Fingerprints | None, groups: Sequence[int] | None = None
-) -> Origins:
+) -> Provenance:
     """Groups the slices of ``dataset`` by source and compares them with the training slices.
 
     Args:
         dataset: the evaluated split.
-        train_fingerprints: of the slices trained on, as the run recorded them.
-        groups: source group of each slice where already known; the pictures are then read only to find leaks.
+        train_fingerprints: of the training slices, as the run recorded them.
+        groups: source group of each slice where already known; the image files are then read only to find copies of
+            training slices.
 
     Raises:
         ValueError: ``groups`` is not one number per slice.
@@ -56,23 +61,17 @@ def find_origins(
         raise ValueError(f"{len(groups)} groups for {count} slices")
     known = None if groups is None else np.asarray(groups, dtype=np.int64)
     if known is not None and train_fingerprints is None:
-        return Origins(known, None, (_UNKNOWN,))
+        return Provenance(known, None, (_NOT_CHECKED,))
     prints = fingerprint_samples(dataset.samples)
     unread = count - int(prints.readable.sum())
-    notes = [f"{unread} pictures could not be read again: whether they are copies is not known"] if unread else []
+    notes = [f"{unread} images could not be read again, so copies among them were not looked for"] if unread else []
     if known is None:
         known = np.arange(count, dtype=np.int64)
         for group in find_copies(prints):
             known[list(group.members)] = group.members[0]
     if train_fingerprints is None:
-        return Origins(known, None, (*notes, _UNKNOWN))
+        return Provenance(known, None, (*notes, _NOT_CHECKED))
     seen = np.zeros(count, dtype=np.bool_)
     seen[np.asarray(copies_between(train_fingerprints, prints), dtype=np.intp)] = True
-    # A copy of a copy is seen too.
-    return Origins(known, np.isin(known, known[seen]), tuple(notes))
-
-
-_UNKNOWN = (
-    "the model keeps no fingerprints of the slices trained on: whether this split holds changed copies of them was not "
-    "checked"
-)
+    # A copy of a copy leaks too.
+    return Provenance(known, np.isin(known, known[seen]), tuple(notes))

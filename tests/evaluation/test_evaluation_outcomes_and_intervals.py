@@ -1,4 +1,4 @@
-"""Joint outcomes, referral, explanation mass, bootstrap and paired tests."""
+"""Outcomes of slices, explanation, bootstrap, intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.mask import iou as coco_iou
 
 from detectclf.evaluation.aligned import align
-from detectclf.evaluation.bootstrap import (
-    bias_corrected_interval,
-    bootstrap,
-    exact_interval,
-    interval,
-    mcnemar_exact,
-    paired_p,
-    ratio,
-    resamples,
-)
-from detectclf.evaluation.joint import iou_matrix, map_inside_boxes, risk_coverage, slice_outcomes
+from detectclf.evaluation.bootstrap import bootstrap, resamples
+from detectclf.evaluation.explanation import map_inside_boxes
+from detectclf.evaluation.intervals import bias_corrected_interval, exact_interval, interval
+from detectclf.evaluation.matching import iou_matrix
+from detectclf.evaluation.outcomes import slice_outcomes
+from detectclf.evaluation.paired_tests import mcnemar_exact, paired_p
+from detectclf.evaluation.weighted import ratio
 from detectclf.types import Dataset, Prediction, Sample, empty_boxes
 
 TRUTH = np.array([[10, 10, 30, 30]], dtype=np.float32)
@@ -82,19 +79,6 @@ def test_contradiction_is_between_the_stages() -> None:
     assert slice_outcomes(data).contradicts.tolist() == [True]
 
 
-def test_risk_coverage_by_hand() -> None:
-    curve = risk_coverage(np.array([0.9, 0.8, 0.8, 0.3]), np.array([True, True, False, True]))
-    assert curve.coverage == (0.25, 0.75, 1.0), "equal confidences are kept or referred together"
-    assert curve.risk == pytest.approx((0.0, 1 / 3, 0.25))
-    assert curve.referred(0.1) == 0.75
-    assert curve.referred(0.3) == 0.0
-    assert risk_coverage(np.zeros(0), np.zeros(0, dtype=bool)).referred(0.1) is None
-
-
-def test_nothing_can_be_kept_at_that_risk() -> None:
-    assert risk_coverage(np.array([0.9, 0.5]), np.array([False, False])).referred(0.1) == 1.0
-
-
 def test_map_mass_inside_the_box() -> None:
     heat = np.zeros((100, 100), dtype=np.float32)
     heat[10:30, 10:30] = 1.0  # 400 pixels inside the box
@@ -120,6 +104,11 @@ def test_iou_is_symmetric_and_bounded(first: list[tuple[int, ...]], second: list
     assert there == pytest.approx(back.T)
     assert ((there >= 0) & (there <= 1)).all()
     assert np.diag(iou_matrix(a, a)) == pytest.approx(np.ones(len(a)))
+    assert there == pytest.approx(coco_iou(xywh(a), xywh(b), [0] * len(b)), abs=1e-12)
+
+
+def xywh(xyxy: np.ndarray) -> np.ndarray:
+    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).astype(np.float64)
 
 
 def test_whole_groups_are_drawn_and_the_chunk_changes_nothing() -> None:
@@ -134,9 +123,10 @@ def test_whole_groups_are_drawn_and_the_chunk_changes_nothing() -> None:
 def test_groups_widen_the_interval_by_as_much_as_theory_says() -> None:
     random = np.random.default_rng(0)
     sources = (random.random(100) < 0.8).astype(float)
-    right = np.repeat(sources, 4)  # every slice four times: the doubt is that of 100, not of 400
-    family = [ratio(right, np.ones(400), "accuracy")]
-    grouped = bootstrap(family, np.repeat(np.arange(100), 4), count=2000, seed=0)["accuracy"]
+    right = np.repeat(sources, 4)  # every slice four times: the uncertainty is that of 100, not of 400
+    grouped = bootstrap(ratio(right, np.ones(400), "accuracy"), np.repeat(np.arange(100), 4), count=2000, seed=0)[
+        "accuracy"
+    ]
     share = sources.mean()
     assert grouped.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.08)
     low, high = interval(grouped)  # type: ignore[misc]
