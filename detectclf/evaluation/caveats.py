@@ -8,8 +8,7 @@ from typing import Any
 
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import HEADLINES
-from detectclf.evaluation.sections import Intervals
-from detectclf.evaluation.weighted import Values
+from detectclf.evaluation.weighted import Intervals, Values
 from detectclf.types import Dataset
 
 RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."

@@ -38,12 +38,12 @@ from detectclf.evaluation.sections import (
     DetectorAlone,
     Explanation,
     Gain,
-    Intervals,
     Stages,
 )
 from detectclf.evaluation.weighted import (
     Bools,
     Floats,
+    Intervals,
     Ints,
     Values,
     WeightedFigures,

@@ -14,8 +14,7 @@ import numpy as np
 
 from detectclf.evaluation.bootstrap import bootstrap
 from detectclf.evaluation.caveats import why_no_interval
-from detectclf.evaluation.sections import Intervals
-from detectclf.evaluation.weighted import Bools, Floats, Ints, Values, WeightedFigures
+from detectclf.evaluation.weighted import Bools, Floats, Intervals, Ints, Values, WeightedFigures
 
 AVERAGE_PRECISIONS = frozenset({"mAP", "mAP50", "mAP75", "AP", "AP50", "AP75"})
 FALSE_ALARMS = tuple(f"{stage}.false_alarms_per_healthy_slice" for stage in ("detection", "combined"))

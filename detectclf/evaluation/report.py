@@ -19,21 +19,20 @@ from detectclf.evaluation.caveats import LIMITS, RESEARCH_USE, fitted_here, fitt
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
-from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
-from detectclf.evaluation.report_types import Report
-from detectclf.evaluation.sections import (
+from detectclf.evaluation.record import (
     Bootstrap,
     Clean,
     Data,
-    Intervals,
     Leaks,
     OperatingPoint,
     ReportRecord,
     Speed,
     plain,
 )
+from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
+from detectclf.evaluation.report_types import Report
 from detectclf.evaluation.slices import slice_lines
-from detectclf.evaluation.weighted import Bools, Floats, Ints
+from detectclf.evaluation.weighted import Bools, Floats, Intervals, Ints
 from detectclf.files import atomic_write
 from detectclf.types import Dataset, Prediction, Sample
 from detectclf.version import __version__

@@ -11,9 +11,9 @@ from detectclf.errors import DetectclfError, one_line
 from detectclf.evaluation.froc import FROC_RATES
 from detectclf.evaluation.headlines import HEADLINES, figure_at, operating_point_text, show, show_interval
 from detectclf.evaluation.mistakes import Mistake
+from detectclf.evaluation.record import plain
 from detectclf.evaluation.rendering import environment, flat
 from detectclf.evaluation.report_types import Report
-from detectclf.evaluation.sections import plain
 from detectclf.evaluation.weighted import Floats
 
 _PICTURE_WIDTH = 900

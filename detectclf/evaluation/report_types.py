@@ -10,7 +10,7 @@ from typing import Any
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.leakage import Provenance
 from detectclf.evaluation.mistakes import Mistake
-from detectclf.evaluation.sections import ReportRecord
+from detectclf.evaluation.record import ReportRecord
 from detectclf.evaluation.weighted import Floats
 from detectclf.types import Prediction
 

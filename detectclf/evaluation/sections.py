@@ -1,52 +1,15 @@
-"""The report as a typed record: one frozen class per section of report.json, field names as its keys.
+"""The sections of report.json that hold figures, one frozen class each, with field names as keys.
 
 A figure that is undefined on the evaluated slices is ``None``, in report.json ``null``, never 0 or NaN.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
-
-Intervals = Mapping[str, list[float] | None]
-"""Dotted key of a figure -> its 95 % interval, ``None`` where it has none."""
-
-_INLINE: Mapping[str, bool] = {"inline": True}
+INLINE: Mapping[str, bool] = {"inline": True}
 """Marks a field whose own fields stand directly in the section, without a key of their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What was evaluated.
-
-    Attributes:
-        split: name of the split.
-        samples, boxed, evaluated: slices of the split, those with known boxes, those with a usable prediction.
-        source_groups: groups of evaluated slices that stem from one source slice.
-        classes: slices of each class.
-        boxes: true boxes.
-        sources: folders of the data set.
-        sha256: digest over names, labels, boxes and image files.
-        split_unit: what the split keeps apart.
-        fitted_here: whether the bundle was fitted on this split, ``None`` where that is not recorded.
-    """
-
-    split: str | None
-    samples: int
-    boxed: int
-    evaluated: int
-    source_groups: int
-    classes: Mapping[str, int]
-    boxes: int
-    sources: tuple[str, ...]
-    sha256: str
-    split_unit: str
-    fitted_here: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +78,7 @@ class Detection:
     boxes: int
     per_class: Mapping[str, ClassAP]
     by_size: Mapping[str, SizeThird | None]
-    figures: BoxFigures = field(metadata=_INLINE)
+    figures: BoxFigures = field(metadata=INLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +127,7 @@ class Classification:
     """The classifier alone, calibrated."""
 
     samples: int
-    figures: ClassFigures = field(metadata=_INLINE)
+    figures: ClassFigures = field(metadata=INLINE)
     ece_bins: int
 
 
@@ -203,10 +166,10 @@ class Gain:
 class Combined:
     """The fused prediction, which is what ``predict`` returns."""
 
-    classification: ClassFigures = field(metadata=_INLINE)
-    boxes: BoxFigures = field(metadata=_INLINE)
+    classification: ClassFigures = field(metadata=INLINE)
+    boxes: BoxFigures = field(metadata=INLINE)
     AP_per_class: Mapping[str, ClassAP]
-    agreement: Agreement = field(metadata=_INLINE)
+    agreement: Agreement = field(metadata=INLINE)
     gain: Gain
 
 
@@ -243,111 +206,3 @@ class Explanation:
     mass_inside_box: float | None
     area_inside_box: float | None
     slices: int
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """The figures on the slices that are no copies of training slices; all ``None`` where that was not checked."""
-
-    samples: int | None
-    combined: Combined | None
-    detection: Detection | None
-    classification: Classification | None
-    stages: Stages | None
-    explanation: Explanation | None
-    intervals: Intervals
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Slices per second; ``explained`` says whether the time includes class-activation maps."""
-
-    images_per_second: float | None = None
-    device: str | None = None
-    explained: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Leaks:
-    """Evaluated slices that are copies of training slices: how many, and their names; ``None`` if not checked."""
-
-    samples: int | None
-    files: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """The operating point that the bundle was asked for (``set``), and what it reaches on these slices."""
-
-    set: Mapping[str, Any] | None
-    sensitivity: float | None
-    sensitivity_interval: list[float] | None
-    specificity: float | None
-    specificity_interval: list[float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How the intervals were made."""
-
-    resamples: int
-    seed: int
-    unit: str = "source group"
-    level: float = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRecord:
-    """All that report.json holds.
-
-    Attributes:
-        facts: metadata of the model, as its bundle records it.
-        command: the exact command line.
-        versions: of the libraries that figures depend on.
-        limits: what these figures cannot show, a sentence each.
-        notes: what a reader must know about this evaluation, a line each.
-        use: what the model may be used for.
-    """
-
-    data: Data
-    detection: Detection
-    classification: Classification
-    combined: Combined
-    stages: Stages
-    intervals: Intervals
-    clean: Clean
-    speed: Speed
-    leaks: Leaks
-    explanation: Explanation
-    operating_point: OperatingPoint
-    bootstrap: Bootstrap
-    facts: Mapping[str, Any]
-    command: str | None
-    versions: Mapping[str, str]
-    limits: tuple[str, ...]
-    notes: tuple[str, ...]
-    use: str
-
-    def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md, keys in its order."""
-        record: dict[str, Any] = plain(self)
-        return record
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON holds it: sections as objects, NaN and infinities as ``None``, paths as text."""
-    if is_dataclass(value):
-        record: dict[str, Any] = {}
-        for f in fields(value):
-            inner = plain(getattr(value, f.name))
-            record |= inner if f.metadata.get("inline") else {f.name: inner}
-        return record
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value

@@ -23,6 +23,9 @@ WeightedFigures = Callable[[Floats], dict[str, Floats]]
 Values = Mapping[str, float | None]
 """Dotted key in report.json -> published value, ``None`` where it is undefined."""
 
+Intervals = Mapping[str, list[float] | None]
+"""Dotted key of a figure -> its 95 % interval, ``None`` where it has none."""
+
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:
     """``numerator / denominator``, NaN where the denominator is 0."""

@@ -49,8 +49,8 @@ def evaluate(
         explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
         command: the command line, for the report.
     """
+    from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
-    from detectclf.evaluation.sections import Speed
     from detectclf.evaluation.tables import report_table
     from detectclf.pipelines.metadata import model_facts
     from detectclf.pipelines.provenance import training_fingerprints

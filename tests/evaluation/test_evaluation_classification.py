@@ -15,7 +15,8 @@ from detectclf.evaluation.classification import (
     class_section,
     classification_figures,
 )
-from detectclf.evaluation.sections import ClassFigures, plain
+from detectclf.evaluation.record import plain
+from detectclf.evaluation.sections import ClassFigures
 from detectclf.evaluation.weighted import joined, published
 
 

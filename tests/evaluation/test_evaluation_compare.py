@@ -20,9 +20,9 @@ from detectclf.evaluation.detection import coco_figures
 from detectclf.evaluation.matching import Boxes, Matches, match_by_class
 from detectclf.evaluation.model_card import CardFacts, write_model_card
 from detectclf.evaluation.paired_tests import randomisation_p
+from detectclf.evaluation.record import Speed
 from detectclf.evaluation.report import build_report, prediction_lines
 from detectclf.evaluation.report_types import Report
-from detectclf.evaluation.sections import Speed
 from detectclf.evaluation.slices import read_slices, slice_lines
 from detectclf.types import empty_boxes
 

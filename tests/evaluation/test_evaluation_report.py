@@ -19,11 +19,11 @@ from detectclf.config import EvaluateConfig
 from detectclf.duplicates.fingerprints import fingerprint_samples
 from detectclf.errors import DataError
 from detectclf.evaluation.headlines import HEADLINES, figure_at
+from detectclf.evaluation.record import Speed
 from detectclf.evaluation.rendering import markdown_text
 from detectclf.evaluation.report import build_report, write_report
 from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
 from detectclf.evaluation.report_types import Report
-from detectclf.evaluation.sections import Speed
 from detectclf.evaluation.tables import report_table
 from detectclf.types import Dataset, Prediction, Sample, empty_boxes
 
