@@ -25,7 +25,7 @@ class Aligned:
     Attributes:
         samples, predictions: of the same length ``I``.
         rows: ``(I,)`` position of each slice among the samples of the data set.
-        classes: the data set's classes and those of the model, in canonical order.
+        classes: those of the data set and of the model, in canonical order.
         negative: the class that means "no tumour", if any.
     """
 
@@ -98,11 +98,11 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         dataset.negative,
     )
     return aligned, [
-        *_note(missing, "slices have no prediction and are in no figure"),
-        *_note(foreign, "predictions are of images that are not in this split; left out"),
-        *_note(repeated, "predictions repeat an image; the first one counts"),
-        *_note(unreadable, "images could not be read and are in no figure"),
-        *_note(broken, "predictions hold a value that is not finite and are in no figure"),
+        *_note(missing, "slices have no prediction and are left out"),
+        *_note(foreign, "predictions are of images that are not in this split and are left out"),
+        *_note(repeated, "predictions repeat an image; only the first of each counts"),
+        *_note(unreadable, "images could not be read and are left out"),
+        *_note(broken, "predictions hold a value that is not finite and are left out"),
     ]
 
 
@@ -125,11 +125,11 @@ class _Table:
                 self._rows[key].append(i)
 
     def find(self, prediction: Prediction, taken: dict[int, Prediction]) -> int | None:
-        """The slice of ``prediction``: one not taken yet where several fit, a taken one where all are."""
+        """The slice of ``prediction``, if possible one that no other prediction has taken."""
         path = [] if prediction.path is None else [str(prediction.path)]
         for key in (*path, prediction.image, _last(prediction.image)):
             fits = self._rows.get(key, [])
-            # A path or name that fits one slice only is that slice, also for the second time (a repeat).
+            # Where all are taken, the prediction repeats one of them.
             if fits:
                 return next((i for i in fits if i not in taken), fits[0])
         return None

@@ -84,14 +84,14 @@ class Entry:
         return rows
 
     def take(self, keep: Sequence[int]) -> Aligned:
-        """Its slices at positions ``keep``."""
+        """Its slices at positions ``keep``, with predictions."""
         if self.data is None:
             raise ValueError(f"{self.name} keeps no slices")
         return self.data.take(keep)
 
 
 def load_entry(folder: Path) -> Entry:
-    """Reads an evaluation's or a run's folder.
+    """Reads the folder of an evaluation or of a training run.
 
     Raises:
         DataError: neither, or damaged.
@@ -102,7 +102,7 @@ def load_entry(folder: Path) -> Entry:
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     raise DataError(
-        "neither an evaluation nor a run", file=folder, remedy="give folders that `evaluate` or `train-...` wrote"
+        "neither an evaluation nor a run", file=folder, remedy="name folders written by `evaluate` or `train-...`"
     )
 
 

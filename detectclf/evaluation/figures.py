@@ -186,8 +186,8 @@ def _weighted(measured: _Measured) -> WeightedFigures:
         risk_figures(*confidence_and_right(data), measured.risk, labelled),
         *_detector_accuracy(data),
     ]
-    for prefix, said in (("combined", measured.combined), ("classification", measured.classifier)):
-        functions += [classification_figures(said, labelled, prefix), auroc_figures(said, labelled, prefix)]
+    for prefix, predicted in (("combined", measured.combined), ("classification", measured.classifier)):
+        functions += [make(predicted, labelled, prefix) for make in (classification_figures, auroc_figures)]
     for boxes in (measured.detector_boxes, measured.fused_boxes):
         alarms = measured.false_alarms[boxes.prefix]
         functions.append(on_slices(joined(box_figures(boxes)), data.boxed))
@@ -264,9 +264,9 @@ def _proportions(measured: _Measured) -> dict[str, Bools]:
 
 def _curves(measured: _Measured) -> dict[str, tuple[Floats, Floats]]:
     curves = box_curves(measured.detector_boxes) | box_curves(measured.fused_boxes)
-    for section, said in (("combined", measured.combined), ("classification", measured.classifier)):
-        for k, name in enumerate(said.classes):
-            positive = np.asarray(said.true == k)
+    for section, predicted in (("combined", measured.combined), ("classification", measured.classifier)):
+        for k, name in enumerate(predicted.classes):
+            positive = np.asarray(predicted.true == k)
             if positive.any() and not positive.all():
-                curves[f"{section}.roc.{name}"] = roc_curve(positive, said.probabilities[:, k])
+                curves[f"{section}.roc.{name}"] = roc_curve(positive, predicted.probabilities[:, k])
     return curves

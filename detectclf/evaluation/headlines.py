@@ -1,4 +1,4 @@
-"""The headline figures: which, in what order, what each is called and what it means. One table for every output."""
+"""The headline figures in the order of every table, with their names and meanings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Headline:
 
     Attributes:
         key: dotted path in report.json, also the key of its interval.
-        name: as a table shows it.
+        name: as tables show it.
         meaning: one line for the reader.
         percent: shown as a percentage.
     """
@@ -79,7 +79,9 @@ STAGES = (
     Headline(
         "detection.false_alarms_per_healthy_slice", "False alarms per healthy slice", "boxes drawn on a healthy slice"
     ),
-    Headline("explanation.mass_inside_box", "Map inside the box", "share of the activation map in the true box", True),
+    Headline(
+        "explanation.mass_inside_box", "Map inside the box", "share of the class-activation map in the true box", True
+    ),
 )
 HEADLINES = COMBINED + GAINS + STAGES
 _TARGETS = {"sensitivity": "sensitivity {:g} or more", "max_false_alarm_rate": "false-alarm rate {:g} or less"}
@@ -107,7 +109,7 @@ def operating_point_text(record: Mapping[str, Any]) -> str | None:
     for name in ("sensitivity", "specificity"):
         limits = show_interval(point[f"{name}_interval"], percent=True)
         here.append(f"{name} {show(point[name], percent=True)}" + (f" (95 % interval {limits})" if limits else ""))
-    return f"{', '.join(asked)}, frozen in the bundle; here {', '.join(here)}"
+    return f"{', '.join(asked)}, fixed in the bundle; here {', '.join(here)}"
 
 
 def show(value: float | None, *, percent: bool = False) -> str:

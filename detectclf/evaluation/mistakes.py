@@ -25,7 +25,7 @@ KINDS: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mistake:
-    """One slice that went wrong; ``kind`` is a key of :data:`KINDS`."""
+    """One wrong slice; ``kind`` is a key of :data:`KINDS`."""
 
     sample: Sample
     prediction: Prediction

@@ -361,8 +361,8 @@ def test_mistakes_come_by_cost() -> None:
 @pytest.mark.parametrize(
     ("why", "asked", "text"),
     [
-        ("a sensitivity", {"sensitivity": 0.95, "max_false_alarm_rate": None}, "sensitivity 0.95 or more, frozen"),
-        ("a rate", {"sensitivity": None, "max_false_alarm_rate": 0.1}, "false-alarm rate 0.1 or less, frozen"),
+        ("a sensitivity", {"sensitivity": 0.95, "max_false_alarm_rate": None}, "sensitivity 0.95 or more, fixed"),
+        ("a rate", {"sensitivity": None, "max_false_alarm_rate": 0.1}, "false-alarm rate 0.1 or less, fixed"),
         ("none asked", {"sensitivity": None, "max_false_alarm_rate": None}, None),
         ("two runs, no bundle", None, None),
     ],
@@ -374,7 +374,7 @@ def test_the_operating_point_is_told_everywhere(why: str, asked: dict[str, Any] 
     assert low <= point["sensitivity"] <= high
     for told in (report_table(report), render_html(report, {}), render_markdown(report)):
         if text is None:
-            assert "frozen in the bundle" not in told, why
+            assert "fixed in the bundle" not in told, why
         else:
             reached = f"here sensitivity {100 * point['sensitivity']:.1f} % (95 % interval {100 * low:.1f} to "
             assert text in told and reached in told and "specificity" in told, why
