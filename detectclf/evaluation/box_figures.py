@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectclf.evaluation.detection import ap_figures, map_figures, precision_recall, recalls
+from detectclf.evaluation.detection import ap_figures, ap_per_class, map_figures, precision_recall
 from detectclf.evaluation.froc import FROC_RATES, froc_curve, froc_figures, froc_points, rate_name
 from detectclf.evaluation.matching import (
     COCO_THRESHOLDS,
@@ -52,8 +52,12 @@ class StageBoxes:
 
     @property
     def ap_table(self) -> str:
-        """Key of the per-class table; ``combined.per_class`` already holds the classification's."""
+        """Key of the per-class table in its section; ``combined.per_class`` already holds the classification's."""
         return "per_class" if self.prefix == "detection" else "AP_per_class"
+
+    def ap_per_class(self, values: Values) -> dict[str, ClassAP]:
+        """AP and recall of each tumour class, from the published ``values`` of :func:`box_figures`."""
+        return ap_per_class(self.by_class, self.tumors, values, f"{self.prefix}.{self.ap_table}")
 
     @property
     def classes_with_negative(self) -> tuple[str, ...]:
@@ -156,19 +160,6 @@ def box_section(stage: StageBoxes, values: Values, *, healthy: int, box_threshol
 def _froc_points(stage: StageBoxes, key: str) -> dict[str, float | None]:
     points = froc_points(stage.froc, list(FROC_IOUS).index(key), np.ones((1, len(stage.boxes))))[0]
     return {rate_name(rate): known(point) for rate, point in zip(FROC_RATES, points, strict=True)}
-
-
-def ap_per_class(stage: StageBoxes, values: Values) -> dict[str, ClassAP]:
-    """AP of each tumour class from the published ``values``, and its recall."""
-    ones = np.ones((1, len(stage.boxes)))
-    return {
-        name: ClassAP(
-            values.get(f"{stage.prefix}.{stage.ap_table}.{name}.AP"),
-            values.get(f"{stage.prefix}.{stage.ap_table}.{name}.AP50"),
-            known(recalls(stage.by_class[name], ones)[0]) if name in stage.by_class else None,
-        )
-        for name in stage.tumors
-    }
 
 
 def ap_by_size(stage: StageBoxes) -> dict[str, SizeThird | None]:

@@ -11,17 +11,6 @@ from detectclf.evaluation.headlines import HEADLINES
 from detectclf.evaluation.weighted import Intervals, Values
 from detectclf.types import Dataset
 
-RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
-
-LIMITS: tuple[str, ...] = (
-    "Copies are looked for by source slice, not by patient: the data do not say which patient a slice shows.",
-    "Slices are judged one by one, without their neighbours in the volume.",
-    "Labels are taken as published; true boxes that are a few pixels off limit mAP at high IoU.",
-    "mAP of a few hundred slices is biased slightly upwards, because its precision envelope takes maxima of noise.",
-    "If healthy and tumour slices differ in sequence or scanner, a model can exploit that and do worse elsewhere.",
-    "Intervals cover the choice of slices, not retraining and not other hospitals.",
-)
-
 
 def why_missing(data: Aligned) -> list[str]:
     """Why figures of these slices are null."""

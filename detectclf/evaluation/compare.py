@@ -10,11 +10,10 @@ from typing import Any
 
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
-from detectclf.evaluation.caveats import RESEARCH_USE
 from detectclf.evaluation.entries import BoardRow, Entry, load_entry
 from detectclf.evaluation.headlines import show
 from detectclf.evaluation.pairs import Pair, compare_pairs
-from detectclf.evaluation.record import plain
+from detectclf.evaluation.record import RESEARCH_USE, plain
 from detectclf.evaluation.rendering import environment
 from detectclf.evaluation.tables import text_table
 from detectclf.files import atomic_write

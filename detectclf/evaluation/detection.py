@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectclf.evaluation.matching import Boxes, Matches, match_by_class
-from detectclf.evaluation.weighted import Floats, WeightedFigures, divide, known, mean_of_known
+from detectclf.evaluation.sections import ClassAP
+from detectclf.evaluation.weighted import Floats, Values, WeightedFigures, divide, known, mean_of_known, published
 from detectclf.types import FloatArray
 
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
@@ -27,13 +28,13 @@ class MeanAveragePrecision:
     Attributes:
         mAP: mean over classes and IoU .50:.05:.95.
         mAP50, mAP75: mean over classes at that IoU.
-        per_class: class -> ``AP``, ``AP50`` and ``recall`` (at IoU .5, at most 100 boxes per slice).
+        per_class: of each class; recall at IoU .5, at most 100 boxes per slice.
     """
 
     mAP: float | None  # noqa: N815 - the name of the figure everywhere in the field
     mAP50: float | None  # noqa: N815
     mAP75: float | None  # noqa: N815
-    per_class: dict[str, dict[str, float | None]]
+    per_class: dict[str, ClassAP]
 
 
 def mean_average_precision(
@@ -56,23 +57,36 @@ def mean_average_precision(
     Raises:
         ValueError: the lists are of different lengths.
     """
-    return coco_figures(Boxes(truth_boxes, truth_labels, boxes, labels, scores), classes)
+    sides = Boxes(truth_boxes, truth_labels, boxes, labels, scores)
+    matches = match_by_class(sides, classes)
+    values = published(map_figures(matches, "all", "per_class"), len(sides))
+    return MeanAveragePrecision(
+        values.get("all.mAP"),
+        values.get("all.mAP50"),
+        values.get("all.mAP75"),
+        ap_per_class(matches, classes, values, "all.per_class"),
+    )
 
 
-def coco_figures(boxes: Boxes, classes: Sequence[str]) -> MeanAveragePrecision:
-    """:func:`mean_average_precision` of :class:`Boxes`."""
-    matches = match_by_class(boxes, classes)
-    ones = np.ones((1, len(boxes)))
-    values = {name: known(found[0]) for name, found in map_figures(matches, "all", "per_class")(ones).items()}
-    per_class = {
-        name: {
-            "AP": values.get(f"all.per_class.{name}.AP"),
-            "AP50": values.get(f"all.per_class.{name}.AP50"),
-            "recall": known(recalls(matches[name], ones)[0]) if name in matches else None,
-        }
+def ap_per_class(
+    matches: Mapping[str, Matches], classes: Sequence[str], values: Values, table: str
+) -> dict[str, ClassAP]:
+    """AP and recall of each class; all ``None`` for a class without a true box.
+
+    Args:
+        matches: of the classes that have a true box, at the COCO thresholds.
+        classes: all classes.
+        values: published values of :func:`map_figures`.
+        table: its dotted key of the per-class table.
+    """
+    return {
+        name: ClassAP(
+            values.get(f"{table}.{name}.AP"),
+            values.get(f"{table}.{name}.AP50"),
+            known(recalls(matches[name], np.ones((1, len(matches[name].truths))))[0]) if name in matches else None,
+        )
         for name in classes
     }
-    return MeanAveragePrecision(values.get("all.mAP"), values.get("all.mAP50"), values.get("all.mAP75"), per_class)
 
 
 def average_precisions(matches: Matches, weights: Floats) -> Floats:

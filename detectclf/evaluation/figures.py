@@ -15,7 +15,6 @@ from detectclf.evaluation.auroc import auroc_figures, roc_curve
 from detectclf.evaluation.box_figures import (
     StageBoxes,
     ap_by_size,
-    ap_per_class,
     box_curves,
     box_figures,
     box_section,
@@ -124,7 +123,7 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
         detection=Detection(
             slices=len(boxes.boxes),
             boxes=int(boxes.agnostic.truths.sum()),
-            per_class=ap_per_class(boxes, values),
+            per_class=boxes.ap_per_class(values),
             by_size=ap_by_size(boxes),
             figures=detection,
         ),
@@ -225,7 +224,7 @@ def _combined(measured: _Measured, values: Values) -> Combined:
     return Combined(
         classification=class_section(measured.combined, values, "combined"),
         boxes=_box_section(measured, measured.fused_boxes, values),
-        AP_per_class=ap_per_class(measured.fused_boxes, values),
+        AP_per_class=measured.fused_boxes.ap_per_class(values),
         agreement=Agreement(
             joint_accuracy=values["combined.joint_accuracy"],
             joint_slices=int(measured.outcomes.known.sum()),

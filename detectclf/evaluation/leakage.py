@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detectclf.evaluation.weighted import Bools, Ints
+from detectclf.evaluation.weighted import Bools, Indices, Ints
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Provenance:
     groups: Ints
     seen: Bools | None
     notes: tuple[str, ...] = ()
+
+    def take(self, rows: Indices) -> Provenance:
+        """That of the slices at positions ``rows`` only."""
+        return Provenance(self.groups[rows], None if self.seen is None else self.seen[rows], self.notes)
 
 
 def find_provenance(

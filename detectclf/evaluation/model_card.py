@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectclf.evaluation.caveats import LIMITS, RESEARCH_USE, split_unit
+from detectclf.evaluation.caveats import split_unit
 from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
+from detectclf.evaluation.record import LIMITS, RESEARCH_USE
 from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
 

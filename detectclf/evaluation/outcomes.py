@@ -9,7 +9,7 @@ import numpy as np
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.box_figures import HIT_IOU
 from detectclf.evaluation.matching import iou_matrix
-from detectclf.evaluation.weighted import Bools, Floats, Ints, WeightedFigures, ratio
+from detectclf.evaluation.weighted import Bools, Floats, WeightedFigures, ratio
 from detectclf.types import FloatArray, Prediction, Sample
 
 
@@ -22,25 +22,22 @@ class SliceOutcomes:
         right: the class is right and, for a tumour, a drawn box has an IoU of at least 0.5 with a true one.
         located: a drawn box has an IoU of at least 0.5 with a true box (slices with true boxes).
         contradicts: the two stages name different classes.
-        false_boxes: boxes drawn on a slice that is known to be healthy.
     """
 
     known: Bools
     right: Bools
     located: Bools
     contradicts: Bools
-    false_boxes: Ints
 
 
 def slice_outcomes(data: Aligned) -> SliceOutcomes:
     """The outcome of every slice; only boxes that score at least the prediction's ``box_threshold`` are drawn."""
     rows = [_outcome(s, p, data.negative) for s, p in zip(data.samples, data.predictions, strict=True)]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 5
-    known, right, located, contradicts = (np.array(c, dtype=np.bool_) for c in columns[:4])
-    return SliceOutcomes(known, right, located, contradicts, np.array(columns[4], dtype=np.int64))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 4
+    return SliceOutcomes(*(np.array(column, dtype=np.bool_) for column in columns))
 
 
-def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tuple[bool, bool, bool, bool, int]:
+def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tuple[bool, bool, bool, bool]:
     healthy = negative is not None and sample.label == negative
     tumor = np.array([label != negative for label in sample.box_labels], dtype=np.bool_)
     drawn = drawn_boxes(prediction, negative)
@@ -53,7 +50,7 @@ def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tu
         and max(alone, key=lambda name: alone[name]) != prediction.detector_label
     )
     known = sample.label is not None and (healthy or (sample.boxed and bool(tumor.any())))
-    return known, known and named and (healthy or located), located, contradicts, len(drawn) if healthy else 0
+    return known, known and named and (healthy or located), located, contradicts
 
 
 def drawn_boxes(prediction: Prediction, negative: str | None) -> FloatArray:

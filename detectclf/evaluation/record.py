@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,17 @@ import numpy as np
 
 from detectclf.evaluation.sections import Classification, Combined, Detection, Explanation, Stages
 from detectclf.evaluation.weighted import Intervals
+
+RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
+
+LIMITS: tuple[str, ...] = (
+    "Copies are looked for by source slice, not by patient: the data do not say which patient a slice shows.",
+    "Slices are judged one by one, without their neighbours in the volume.",
+    "Labels are taken as published; true boxes that are a few pixels off limit mAP at high IoU.",
+    "mAP of a few hundred slices is biased slightly upwards, because its precision envelope takes maxima of noise.",
+    "If healthy and tumour slices differ in sequence or scanner, a model can exploit that and do worse elsewhere.",
+    "Intervals cover the choice of slices, not retraining and not other hospitals.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ class Bootstrap:
     level: float = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRecord:
     """All that report.json holds.
 
@@ -122,9 +133,9 @@ class ReportRecord:
     facts: Mapping[str, Any]
     command: str | None
     versions: Mapping[str, str]
-    limits: tuple[str, ...]
+    limits: tuple[str, ...] = field(default=LIMITS, init=False)
     notes: tuple[str, ...]
-    use: str
+    use: str = field(default=RESEARCH_USE, init=False)
 
     def to_record(self) -> dict[str, Any]:
         """The JSON object of INTERFACE.md, keys in its order."""

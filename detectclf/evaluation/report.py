@@ -15,7 +15,7 @@ import numpy as np
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
-from detectclf.evaluation.caveats import LIMITS, RESEARCH_USE, fitted_here, fitted_note, split_unit
+from detectclf.evaluation.caveats import fitted_here, fitted_note, split_unit
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
@@ -32,7 +32,7 @@ from detectclf.evaluation.record import (
 from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
 from detectclf.evaluation.report_types import Report
 from detectclf.evaluation.slices import slice_lines
-from detectclf.evaluation.weighted import Bools, Floats, Intervals, Ints
+from detectclf.evaluation.weighted import Floats, Intervals
 from detectclf.files import atomic_write
 from detectclf.types import Dataset, Prediction, Sample
 from detectclf.version import __version__
@@ -77,17 +77,15 @@ def build_report(
     provenance = find_provenance(dataset, train_fingerprints, groups)
     if held_out:
         provenance = Provenance(provenance.groups, np.zeros(len(dataset.samples), dtype=np.bool_))
+    here = provenance.take(aligned.rows)
     shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
     figures = compute_figures(aligned, risk=config.risk, map_shares=shares[aligned.rows])
-    here = provenance.groups[aligned.rows]
-    intervals, no_interval = figures.intervals(here, count=config.bootstrap, seed=config.seed)
-    seen = None if provenance.seen is None else provenance.seen[aligned.rows]
-    metadata_of_model = dict(facts or {})
+    intervals, no_interval = figures.intervals(here.groups, count=config.bootstrap, seed=config.seed)
     told = (*figures.notes, *no_interval)
-    clean, clean_notes = _clean(figures, intervals, told, aligned, provenance, config, shares)
-    fitted = fitted_note(metadata_of_model, dataset)
+    clean, clean_notes = _clean(figures, intervals, told, aligned, here, config, shares)
+    recorded = dict(facts or {})
     content = ReportRecord(
-        data=_data(dataset, aligned, here, seen, metadata_of_model),
+        data=_data(dataset, aligned, here, recorded),
         detection=figures.detection,
         classification=figures.classification,
         combined=figures.combined,
@@ -95,16 +93,14 @@ def build_report(
         intervals=intervals,
         clean=clean,
         speed=speed or Speed(),
-        leaks=_leaks(aligned, seen),
+        leaks=_leaks(aligned, here),
         explanation=figures.explanation,
-        operating_point=_operating_point(metadata_of_model, figures, intervals),
+        operating_point=_operating_point(recorded, figures, intervals),
         bootstrap=Bootstrap(config.bootstrap, config.seed),
-        facts=metadata_of_model,
+        facts=recorded,
         command=command,
         versions=versions(),
-        limits=LIMITS,
-        notes=(*notes, *left_out, *fitted, *provenance.notes, *told, *clean_notes),
-        use=RESEARCH_USE,
+        notes=(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *told, *clean_notes),
     )
     mistakes = worst_mistakes(aligned)
     shown = tuple(mistakes[: config.worst])
@@ -116,59 +112,55 @@ def _clean(
     intervals: Intervals,
     told: Sequence[str],
     aligned: Aligned,
-    provenance: Provenance,
+    here: Provenance,
     config: EvaluateConfig,
     map_shares: Floats,
 ) -> tuple[Clean, list[str]]:
     """The figures on slices that are no copies of training slices, and notes on them beyond those already ``told``."""
-    if provenance.seen is None:
+    if here.seen is None:
         return Clean(None, None, None, None, None, None, {}), []
-    keep = np.flatnonzero(~provenance.seen[aligned.rows])
+    keep = np.flatnonzero(~here.seen)
     notes: list[str] = []
     if len(keep) < len(aligned):
         subset = aligned.take(keep.tolist())
         figures = compute_figures(subset, risk=config.risk, map_shares=map_shares[subset.rows])
-        intervals, no_interval = figures.intervals(
-            provenance.groups[subset.rows], count=config.bootstrap, seed=config.seed
-        )
+        intervals, no_interval = figures.intervals(here.groups[keep], count=config.bootstrap, seed=config.seed)
         notes = [f"clean slices: {n}" for n in (*figures.notes, *no_interval) if n not in told]
         if not len(keep):
             notes = ["every slice is a copy of a training slice: figures on clean slices are null"]
-    return (
-        Clean(
-            samples=len(keep),
-            combined=figures.combined,
-            detection=figures.detection,
-            classification=figures.classification,
-            stages=figures.stages,
-            explanation=figures.explanation,
-            intervals=intervals,
-        ),
-        notes,
+    clean = Clean(
+        samples=len(keep),
+        combined=figures.combined,
+        detection=figures.detection,
+        classification=figures.classification,
+        stages=figures.stages,
+        explanation=figures.explanation,
+        intervals=intervals,
     )
+    return clean, notes
 
 
-def _data(dataset: Dataset, aligned: Aligned, groups: Ints, seen: Bools | None, facts: Mapping[str, Any]) -> Data:
+def _data(dataset: Dataset, aligned: Aligned, here: Provenance, facts: Mapping[str, Any]) -> Data:
     labels = [s.label for s in dataset.samples]
     return Data(
         split=", ".join(dataset.splits) or None,
         samples=len(dataset.samples),
         boxed=sum(s.boxed for s in dataset.samples),
         evaluated=len(aligned),
-        source_groups=len(np.unique(groups)),
+        source_groups=len(np.unique(here.groups)),
         classes={name: labels.count(name) for name in dataset.classes},
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(dataset),
-        split_unit=split_unit(None if seen is None else int(seen.sum())),
+        split_unit=split_unit(None if here.seen is None else int(here.seen.sum())),
         fitted_here=fitted_here(facts, dataset),
     )
 
 
-def _leaks(aligned: Aligned, seen: Bools | None) -> Leaks:
-    if seen is None:
+def _leaks(aligned: Aligned, here: Provenance) -> Leaks:
+    if here.seen is None:
         return Leaks(None, None)
-    return Leaks(int(seen.sum()), tuple(aligned.samples[i].name for i in np.flatnonzero(seen)))
+    return Leaks(int(here.seen.sum()), tuple(aligned.samples[i].name for i in np.flatnonzero(here.seen)))
 
 
 def _digest(dataset: Dataset) -> str:

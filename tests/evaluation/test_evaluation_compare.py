@@ -16,7 +16,7 @@ from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.compare import compare_runs, write_board
-from detectclf.evaluation.detection import coco_figures
+from detectclf.evaluation.detection import mean_average_precision
 from detectclf.evaluation.matching import Boxes, Matches, match_by_class
 from detectclf.evaluation.model_card import CardFacts, write_model_card
 from detectclf.evaluation.paired_tests import randomisation_p
@@ -136,7 +136,7 @@ def test_randomisation_is_that_of_swapped_slices() -> None:
                 [b.found_labels[i] for b, i in rows],
                 [b.scores[i] for b, i in rows],
             )
-            means.append(coco_figures(Boxes(first.truth, first.truth_labels, *found), TUMORS).mAP)
+            means.append(mean_average_precision(first.truth, first.truth_labels, *found, TUMORS).mAP)
         return abs(means[0] - means[1])  # type: ignore[operator]
 
     found = difference((False,) * 8)

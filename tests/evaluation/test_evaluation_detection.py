@@ -16,10 +16,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detectclf.evaluation.aligned import align, boxes_of
-from detectclf.evaluation.box_figures import ap_by_size, ap_per_class, box_figures, false_alarms, stage_boxes
-from detectclf.evaluation.detection import average_precisions, coco_figures, map_figures, mean_average_precision
+from detectclf.evaluation.box_figures import ap_by_size, box_figures, false_alarms, stage_boxes
+from detectclf.evaluation.detection import MeanAveragePrecision, average_precisions, map_figures, mean_average_precision
 from detectclf.evaluation.froc import FROC_RATES, froc_curve, froc_points
 from detectclf.evaluation.matching import EVERY_SIZE, Boxes, match_any_class, match_by_class
+from detectclf.evaluation.sections import ClassAP
 from detectclf.evaluation.weighted import joined, published
 
 BOX = np.array([[10, 10, 50, 60]], dtype=np.float32)
@@ -79,17 +80,25 @@ def example_boxes(count: int, seed: int, *, fused: bool = False) -> Boxes:
     return boxes_of(data.take(data.boxed.tolist()), fused=fused)
 
 
+def boxes_columns(boxes: Boxes) -> tuple[Any, ...]:
+    return boxes.truth, boxes.truth_labels, boxes.found, boxes.found_labels, boxes.scores
+
+
+def coco_map(boxes: Boxes, classes: Sequence[str]) -> MeanAveragePrecision:
+    return mean_average_precision(*boxes_columns(boxes), classes)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_map_agrees_with_a_second_implementation(seed: int) -> None:
     boxes = example_boxes(60, seed)
-    figures = coco_figures(boxes, TUMORS)
+    figures = coco_map(boxes, TUMORS)
     thresholds = np.linspace(0.5, 0.95, 10)
     table = np.array([[plain_average_precision(boxes, c, t) for t in thresholds] for c in TUMORS])
     assert figures.mAP == pytest.approx(table.mean(), abs=1e-6)
     assert figures.mAP50 == pytest.approx(table[:, 0].mean(), abs=1e-6)
     assert figures.mAP75 == pytest.approx(table[:, 5].mean(), abs=1e-6)
     for row, name in zip(table, TUMORS, strict=True):
-        assert figures.per_class[name]["AP"] == pytest.approx(row.mean(), abs=1e-6)
+        assert pytest.approx(row.mean(), abs=1e-6) == figures.per_class[name].AP
 
 
 coordinate = st.integers(0, 60)
@@ -120,10 +129,10 @@ def some_boxes(draw: st.DrawFn) -> Boxes:
 @settings(max_examples=40, deadline=None)
 @given(some_boxes())
 def test_any_boxes_give_the_plain_figure_or_none(boxes: Boxes) -> None:
-    figures = coco_figures(boxes, ("a", "b"))
+    figures = coco_map(boxes, ("a", "b"))
     for name in ("a", "b"):
         plain = plain_average_precision(boxes, name, 0.5)
-        got = figures.per_class[name]["AP50"]
+        got = figures.per_class[name].AP50
         # One hit can have two equal IoUs; the definition leaves open which truth it takes, so only bounds hold then.
         assert (got is None) == (plain is None)
         if got is not None:
@@ -138,7 +147,7 @@ def test_truth_as_prediction_is_perfect(boxes: Boxes) -> None:
     perfect = Boxes(
         boxes.truth, boxes.truth_labels, boxes.truth, boxes.truth_labels, [np.ones(len(t)) for t in boxes.truth]
     )
-    figures = coco_figures(perfect, ("a", "b"))
+    figures = coco_map(perfect, ("a", "b"))
     assert figures.mAP is None or figures.mAP == pytest.approx(1.0)
 
 
@@ -164,13 +173,9 @@ def test_only_the_hundred_best_boxes_of_a_slice_count_as_in_pycocotools() -> Non
     assert_as_pycocotools(Boxes([truth], [("a", "b", "b")], [many], [labels], [scores]), ("a", "b"))
 
 
-def boxes_columns(boxes: Boxes) -> tuple[Any, ...]:
-    return boxes.truth, boxes.truth_labels, boxes.found, boxes.found_labels, boxes.scores
-
-
 def assert_as_pycocotools(boxes: Boxes, classes: tuple[str, ...]) -> None:
     """AP and recall per class, class-agnostic AP in three ranges of area, and matches at an IoU of 0.1."""
-    figures, ones = coco_figures(boxes, classes), np.ones((1, len(boxes)))
+    figures, ones = coco_map(boxes, classes), np.ones((1, len(boxes)))
     oracle = pycocotools_evaluation(boxes, classes)
     if oracle is None:
         assert (figures.mAP, figures.mAP50, figures.mAP75) == (None, None, None)
@@ -181,7 +186,9 @@ def assert_as_pycocotools(boxes: Boxes, classes: tuple[str, ...]) -> None:
     for k, name in enumerate(classes):
         row = figures.per_class[name]
         expected = [mean_known(precision[:, :, k]), mean_known(precision[0, :, k]), mean_known(recall[0, k])]
-        assert list(row.values()) == (pytest.approx(expected, abs=1e-9) if expected[0] is not None else expected)
+        assert [row.AP, row.AP50, row.recall] == (
+            pytest.approx(expected, abs=1e-9) if expected[0] is not None else expected
+        )
     areas = [EVERY_SIZE, (0.0, 400.0), (400.0, 1e10)]
     agnostic = pycocotools_evaluation(boxes, classes, by_class=False, areas=areas)
     for k, area in enumerate(areas):
@@ -258,7 +265,7 @@ def test_multiplicities_are_repeated_slices() -> None:
     columns = (boxes.truth, boxes.truth_labels, boxes.found, boxes.found_labels, boxes.scores)
     repeated = Boxes(*([column[i] for i in at] for column in columns))
     values = map_figures(match_by_class(boxes, TUMORS), "x", "per_class")(weights[None])
-    expected = coco_figures(repeated, TUMORS)
+    expected = coco_map(repeated, TUMORS)
     # Equal scores of repeated slices stand between hits and misses in another order than all copies at once.
     assert values["x.mAP"][0] == pytest.approx(expected.mAP, abs=0.01)
     assert values["x.mAP50"][0] == pytest.approx(expected.mAP50, abs=0.01)
@@ -278,7 +285,7 @@ def test_corner_cases_of_map(truth: np.ndarray, found: np.ndarray, expected: flo
     labels, said = [("a",) * len(truth)], [("a",) * len(found)]
     figures = mean_average_precision([truth], labels, [found], said, [np.full(len(found), 0.9)], ("a", "absent"))
     assert figures.mAP == pytest.approx(expected), why
-    assert figures.per_class["absent"] == {"AP": None, "AP50": None, "recall": None}
+    assert figures.per_class["absent"] == ClassAP(None, None, None)
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
@@ -323,9 +330,9 @@ def test_a_stage_has_every_headline_figure(seed: int) -> None:
     ]
     whole = Boxes(*map(list, zip(*kept, strict=True)))
     values = values_of(whole)
-    expected = coco_figures(whole, (*TUMORS, "no_tumor"))
+    expected = coco_map(whole, (*TUMORS, "no_tumor"))
     assert values["detection.four_class_mAP.mAP"] == pytest.approx(expected.mAP)
-    assert values["detection.mAP"] == pytest.approx(coco_figures(whole, TUMORS).mAP)
+    assert values["detection.mAP"] == pytest.approx(coco_map(whole, TUMORS).mAP)
     assert not any("four_class_mAP.row" in name for name in values)
     for name in ("localisation.AP", "froc_mean", "froc_iou10_mean", "recall_one_box", "mean_iou_of_hits"):
         assert 0 < values[f"detection.{name}"] <= 1, name  # type: ignore[operator]
@@ -369,7 +376,7 @@ def test_head_boxes_count_only_in_the_four_class_figure() -> None:
     stage = stage_boxes(boxes, TUMORS, "detection", "no_tumor")
     values = values_of(boxes)
     assert stage.agnostic.truths.sum() == 1
-    assert set(ap_per_class(stage, values)) == set(TUMORS)
+    assert set(stage.ap_per_class(values)) == set(TUMORS)
     assert values["detection.mAP"] == pytest.approx(1.0)
     assert stage.classes_with_negative == (*TUMORS, "no_tumor")
     assert values["detection.four_class_mAP.mAP"] == pytest.approx(1.0)
