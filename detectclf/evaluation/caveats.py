@@ -81,7 +81,7 @@ def fitted_note(facts: Mapping[str, Any], dataset: Dataset) -> list[str]:
 def split_unit(seen: int | None) -> str:
     """What the split keeps apart, as far as it was checked; ``seen`` slices are copies of training slices."""
     if seen is None:
-        return "not checked whether it is a source-level split; patients are not known"
+        return "source-level split: not checked; patients are not known"
     if seen:
-        return f"no source-level split: {seen} slices are copies of training slices; patients are not known"
+        return f"not a source-level split: {seen} slices are copies of training slices; patients are not known"
     return "source-level split: no copies of training slices; patients are not known"

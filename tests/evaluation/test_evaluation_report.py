@@ -194,6 +194,37 @@ def test_contract_keys_and_agreement_of_intervals() -> None:
     assert record["intervals"]["detection.false_alarms_per_healthy_slice"][1] > 0
 
 
+BOX_KEYS = (
+    "mAP mAP50 mAP75 localisation four_class_mAP froc froc_mean froc_iou10 froc_iou10_mean recall_one_box "
+    "mean_iou_of_hits false_alarms_per_healthy_slice healthy_slices box_threshold"
+)
+CLASS_KEYS = (
+    "accuracy balanced_accuracy macro_f1 sensitivity specificity per_class classes confusion_matrix auroc nll brier "
+    "ece reliability"
+)
+SECTION_KEYS = {
+    "data": "split samples boxed evaluated source_groups classes boxes sources sha256 split_unit fitted_here",
+    "detection": f"slices boxes per_class by_size {BOX_KEYS}",
+    "classification": f"samples ece_bins {CLASS_KEYS}",
+    "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "
+    "referred_at_risk risk_coverage gain",
+    "stages": "classifier_alone detector_alone",
+    "clean": "samples combined detection classification stages explanation intervals",
+    "speed": "images_per_second device explained",
+    "leaks": "samples files",
+    "explanation": "mass_inside_box area_inside_box slices",
+    "operating_point": "set sensitivity sensitivity_interval specificity specificity_interval",
+    "bootstrap": "resamples seed unit level",
+}
+
+
+def test_the_keys_of_every_section_are_frozen() -> None:
+    record = report_of(*example(30, 2)).record
+    assert {name: set(record[name]) for name in SECTION_KEYS} == {k: set(v.split()) for k, v in SECTION_KEYS.items()}
+    others = {"intervals", "facts", "command", "versions", "limits", "notes", "use"}
+    assert set(record) == {*SECTION_KEYS, *others}
+
+
 def test_two_healthy_slices_do_not_prove_specificity() -> None:
     predictions, dataset = example(30, 2)
     healthy = [i for i, s in enumerate(dataset.samples) if s.label == "no_tumor"]
