@@ -1,4 +1,4 @@
-"""Predictions and true slices side by side: one row per slice that both know, and a line on every other."""
+"""Predictions and true slices side by side: one row per slice that has both, and a note on what is left out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.errors import one_line
 from detectclf.evaluation.classification import Classified
 from detectclf.evaluation.matching import Boxes
+from detectclf.evaluation.weighted import Indices
 from detectclf.prediction import Prediction
 from detectclf.types import Dataset, FloatArray, Sample, empty_boxes, order_classes
 
-Indices = npt.NDArray[np.intp]
-Opinion = Literal["combined", "classifier"]
+Stage = Literal["combined", "classifier"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +26,7 @@ class Aligned:
     Attributes:
         samples, predictions: of the same length ``I``.
         rows: ``(I,)`` position of each slice among the samples of the data set.
-        classes: the data set's classes and those of the model, in canonical order.
+        classes: those of the data set and of the model, in canonical order.
         negative: the class that means "no tumour", if any.
     """
 
@@ -71,8 +70,8 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
     """Matches predictions to slices by file, then by name; their order does not matter.
 
     Returns:
-        The matched slices, and one line for each kind of thing left out: slices without prediction, predictions of
-        other images, second predictions of one image, inputs that could not be read, figures that are not finite.
+        The matched slices, and a note on each kind of omission: slices without prediction, predictions of other images,
+        second predictions of one image, unreadable inputs, values that are not finite.
     """
     table = _Table(dataset.samples)
     found: dict[int, Prediction] = {}
@@ -100,11 +99,11 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         dataset.negative,
     )
     return aligned, [
-        *_note(missing, "slices have no prediction and are in no figure"),
-        *_note(foreign, "predictions are of images that are not in this split; left out"),
-        *_note(repeated, "predictions repeat an image; the first one counts"),
-        *_note(unreadable, "images could not be read and are in no figure"),
-        *_note(broken, "predictions hold a value that is not finite and are in no figure"),
+        *_note(missing, "slices have no prediction and are left out"),
+        *_note(foreign, "predictions are of images that are not in this split and are left out"),
+        *_note(repeated, "predictions repeat an image; only the first of each counts"),
+        *_note(unreadable, "images could not be read and are left out"),
+        *_note(broken, "predictions hold a value that is not finite and are left out"),
     ]
 
 
@@ -127,11 +126,11 @@ class _Table:
                 self._rows[key].append(i)
 
     def find(self, prediction: Prediction, taken: dict[int, Prediction]) -> int | None:
-        """The slice of ``prediction``: one not taken yet where several fit, a taken one where all are."""
+        """The slice of ``prediction``, if possible one that no other prediction has taken."""
         path = [] if prediction.path is None else [str(prediction.path)]
         for key in (*path, prediction.image, _last(prediction.image)):
             fits = self._rows.get(key, [])
-            # A path or name that fits one slice only is that slice, also for the second time (a repeat).
+            # Where all are taken, the prediction repeats one of them.
             if fits:
                 return next((i for i in fits if i not in taken), fits[0])
         return None
@@ -147,22 +146,22 @@ def _note(names: Sequence[str], what: str) -> list[str]:
     return [one_line(f"{len(names)} {what} (the first: {names[0]})")]
 
 
-def classified(data: Aligned, opinion: Opinion) -> Classified:
-    """What ``opinion`` says of the class of the slices whose class is known.
+def classified(data: Aligned, stage: Stage) -> Classified:
+    """What ``stage`` predicts for the slices whose class is known.
 
     Args:
         data: the slices.
-        opinion: ``combined`` (what ``predict`` says) or ``classifier`` (that stage alone, calibrated).
+        stage: ``combined`` (the fused prediction) or ``classifier`` (that stage alone, calibrated).
     """
     position = {name: k for k, name in enumerate(data.classes)}
     true, predicted = [], []
     table = np.zeros((len(data.labelled), len(data.classes)))
     for row, i in enumerate(data.labelled):
         prediction, label = data.predictions[i], data.samples[i].label
-        probabilities = prediction.probabilities if opinion == "combined" else prediction.classifier_probabilities
+        probabilities = prediction.probabilities if stage == "combined" else prediction.classifier_probabilities
         for name, value in probabilities.items():
             table[row, position[name]] = value
-        best = prediction.label if opinion == "combined" else data.classes[int(table[row].argmax())]
+        best = prediction.label if stage == "combined" else data.classes[int(table[row].argmax())]
         true.append(position[str(label)])
         predicted.append(position[str(best)])
     return Classified(
@@ -171,18 +170,18 @@ def classified(data: Aligned, opinion: Opinion) -> Classified:
 
 
 def boxes_of(data: Aligned, *, fused: bool) -> Boxes:
-    """True and predicted boxes of all slices of ``data``; the detector's own, or (``fused``) what ``predict`` says."""
-    said = [_said(p, fused=fused) for p in data.predictions]
+    """True and predicted boxes of all slices of ``data``; the detector's own, or (``fused``) the final ones."""
+    found = [_found(p, fused=fused) for p in data.predictions]
     return Boxes(
         [s.boxes_xyxy for s in data.samples],
         [s.box_labels for s in data.samples],
-        [s[0] for s in said],
-        [s[1] for s in said],
-        [s[2] for s in said],
+        [f[0] for f in found],
+        [f[1] for f in found],
+        [f[2] for f in found],
     )
 
 
-def _said(prediction: Prediction, *, fused: bool) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+def _found(prediction: Prediction, *, fused: bool) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
     if fused:
         return prediction.boxes_xyxy, prediction.box_labels, prediction.scores
     if prediction.stages is None:

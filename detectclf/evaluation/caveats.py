@@ -1,13 +1,14 @@
-"""What a reader must know beside the figures, a line each: why one is missing, and what flatters them."""
+"""What a reader must know beside the figures, a line each: why one is missing, and what makes them look too good."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from detectclf.evaluation.aligned import Aligned
-from detectclf.evaluation.headlines import HEADLINES, figure_at
+from detectclf.evaluation.headlines import HEADLINES
+from detectclf.evaluation.weighted import Intervals, Values
 from detectclf.types import Dataset
 
 
@@ -22,49 +23,41 @@ def why_missing(data: Aligned) -> list[str]:
     tumors = any(label != data.negative for s in boxed for label in s.box_labels)
     checks = (
         (not labels, "no slice has a known class: classification figures are null"),
-        (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC has no meaning"),
-        (
-            bool(labels) and bool(absent),
-            f"no slice is {' or '.join(absent)}: recall, AUROC and box AP of it have no meaning",
-        ),
-        (data.negative is None, "the data set has no negative class: specificity and false alarms have no meaning"),
+        (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC is undefined"),
+        (bool(labels) and bool(absent), f"no slice is {' or '.join(absent)}: its recall, AUROC and AP are undefined"),
+        (data.negative is None, "the data set has no negative class: specificity and false alarms are undefined"),
         (
             data.negative is not None and bool(labels) and data.negative not in labels,
-            "no healthy slice: specificity and false alarms per healthy slice have no meaning",
+            "no healthy slice: specificity and false alarms per healthy slice are undefined",
         ),
-        (
-            bool(labels) and labels == {data.negative},
-            "no tumour slice: sensitivity has no meaning",
-        ),
+        (bool(labels) and labels == {data.negative}, "no tumour slice: sensitivity is undefined"),
         (not boxed, "no slice has known boxes: detection figures are null"),
-        (bool(boxed) and not tumors, "no true tumour box: mAP and FROC have no meaning"),
-        (boxless > 0, f"{boxless} tumour slices without known box: not in detection and joint accuracy"),
+        (bool(boxed) and not tumors, "no true tumour box: mAP and FROC are undefined"),
+        (boxless > 0, f"{boxless} tumour slices have no known box: detection and joint accuracy leave them out"),
     )
-    return [text for wrong, text in checks if wrong]
+    return [text for applies, text in checks if applies]
 
 
-def why_no_interval(
-    record: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None], rare: Collection[str]
-) -> list[str]:
+def why_no_interval(values: Values, intervals: Intervals, rare: Collection[str]) -> list[str]:
     """Why headline figures that are known have no interval.
 
     Args:
-        record: the figures.
+        values: the published figures.
         intervals: those found, ``None`` where there is none.
-        rare: figures that a tenth or more of the resamples do not have.
+        rare: figures that are undefined in a tenth or more of the resamples.
     """
-    bare = [h for h in HEADLINES if figure_at(record, h.key) is not None and intervals.get(h.key) is None]
+    bare = [h for h in HEADLINES if values.get(h.key) is not None and intervals.get(h.key) is None]
     reasons = (
-        ([h.name for h in bare if h.key in rare], "a tenth or more of the resamples have no slice that it is about"),
-        ([h.name for h in bare if h.key not in rare], "the same in every resample, which says nothing of its doubt"),
+        ([h.name for h in bare if h.key in rare], "undefined in a tenth or more of the resamples, for want of slices"),
+        ([h.name for h in bare if h.key not in rare], "all resamples agree, so they do not measure its uncertainty"),
     )
     return [f"no interval of {'; '.join(names)}: {why}" for names, why in reasons if names]
 
 
 def fitted_here(facts: Mapping[str, Any], dataset: Dataset) -> bool | None:
-    """Whether calibration, fusion and thresholds were fitted on the split that is evaluated, by the names of both.
+    """Whether calibration, fusion and thresholds were fitted on the evaluated split, judged by the names of both.
 
-    ``None`` where nothing is recorded of a fit, as of two runs without a bundle.
+    ``None`` where no fit is recorded, as with two runs without a bundle.
     """
     fitted = facts.get("fitted_on") or {}
     if not fitted.get("split"):
@@ -81,5 +74,14 @@ def fitted_note(facts: Mapping[str, Any], dataset: Dataset) -> list[str]:
     if not fitted_here(facts, dataset):
         return []
     split = facts["fitted_on"]["split"]
-    what = "what both stages say together, calibration and the operating point look better here than on other slices"
+    what = "combined figures, calibration and the operating point look better here than on other slices"
     return [f"calibration, fusion and thresholds were fitted on this split ({split}): {what}"]
+
+
+def split_unit(seen: int | None) -> str:
+    """What the split keeps apart, as far as it was checked; ``seen`` slices are copies of training slices."""
+    if seen is None:
+        return "source-level split: not checked; patients are not known"
+    if seen:
+        return f"not a source-level split: {seen} slices are copies of training slices; patients are not known"
+    return "source-level split: no copies of training slices; patients are not known"

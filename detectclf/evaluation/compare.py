@@ -1,52 +1,37 @@
-"""Leader board of runs: accuracy and mAP against speed and size, with paired tests on the slices all have in common.
-
-Two runs differ in accuracy where exact McNemar (1947) and the paired bootstrap over source groups both say so, and in
-mAP where a randomisation test and the bootstrap do; no p is smaller than an exact test of as many sources as differ
-could give, and p values are adjusted for the number of pairs (Holm 1979). Else they tie.
-"""
+"""Leader board of runs: accuracy and mAP against speed and size, with paired tests of the evaluations."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
-from detectclf.evaluation.aligned import Aligned, boxes_of
-from detectclf.evaluation.bootstrap import (
-    Family,
-    bootstrap,
-    interval,
-    least_p,
-    map_family,
-    mcnemar_exact,
-    on_slices,
-    paired_p,
-    ratio,
-)
-from detectclf.evaluation.entries import Entry, load_entry
+from detectclf.evaluation.entries import BoardRow, Entry, load_entry
 from detectclf.evaluation.headlines import show
-from detectclf.evaluation.matching import ClassMatches, Floats, class_matches, evaluate_coco
-from detectclf.evaluation.randomisation import randomisation_p
+from detectclf.evaluation.pairs import Pair, compare_pairs
+from detectclf.evaluation.record import RESEARCH_USE, plain
+from detectclf.evaluation.rendering import environment
 from detectclf.evaluation.tables import text_table
 from detectclf.files import atomic_write
-from detectclf.prediction import Prediction
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The leader board: ``record`` is what ``compare --json`` gives."""
+    """The leader board: its runs, the best first, every pair of evaluations, and notes, a line each."""
 
-    record: dict[str, Any]
+    runs: tuple[BoardRow, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``compare --json`` prints."""
+        record: dict[str, Any] = plain(self)
+        return record
 
     def to_json(self) -> str:
         """Valid JSON without NaN."""
@@ -57,27 +42,24 @@ class Board:
         """Runs and verdicts as plain text."""
         rows = [
             [
-                run["run"],
-                show(run["accuracy"], percent=True),
-                show(run["mAP"]),
-                show(run["mAP50"]),
-                show(run["joint_accuracy"], percent=True),
-                "–" if run["images_per_second"] is None else f"{run['images_per_second']:.1f}",
-                "–" if run["parameters"] is None else f"{run['parameters'] / 1e6:.1f} M",
-                str(run["slices"] or "–"),
+                run.run,
+                show(run.accuracy, percent=True),
+                show(run.mAP),
+                show(run.mAP50),
+                show(run.joint_accuracy, percent=True),
+                "–" if run.images_per_second is None else f"{run.images_per_second:.1f}",
+                "–" if run.parameters is None else f"{run.parameters / 1e6:.1f} M",
+                str(run.slices or "–"),
             ]
-            for run in self.record["runs"]
+            for run in self.runs
         ]
         names = ("run", "accuracy", "mAP", "mAP50", "joint", "slices/s", "parameters", "slices")
-        pairs = "".join(f"{verdict(pair)}\n" for pair in self.record["pairs"])
-        notes = "".join(f"note: {note}\n" for note in self.record["notes"])
+        pairs = "".join(
+            f"{pair.first} against {pair.second}: accuracy {pair.accuracy.verdict}, mAP {pair.mAP.verdict}\n"
+            for pair in self.pairs
+        )
+        notes = "".join(f"note: {note}\n" for note in self.notes)
         return text_table("leader board", names, rows) + pairs + notes
-
-
-def verdict(pair: dict[str, Any]) -> str:
-    """One pair in words."""
-    accuracy, mean_ap = pair["accuracy"]["verdict"], pair["mAP"]["verdict"]
-    return f"{pair['first']} against {pair['second']}: accuracy {accuracy}, mAP {mean_ap}"
 
 
 def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> Board:
@@ -88,150 +70,39 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
         config: resamples and seed.
 
     Raises:
-        DataError: a folder is neither, or two have one name and place.
+        DataError: a folder is neither, or is damaged.
     """
-    settings = config or EvaluateConfig()
     entries = _named([load_entry(Path(run)) for run in runs])
-    paired = [entry for entry in entries if entry.data is not None]
-    notes = [f"{e.name}: a training run; figures are of its own valid split, not paired" for e in entries if not e.data]
-    notes += [f"{e.name}: its speed includes class-activation maps" for e in entries if e.row["explained"]]
-    notes += [_copies(entry.row) for entry in entries if entry.row["copies"]]
-    pairs: list[dict[str, Any]] = []
-    if len(paired) > 1:
-        pairs, more = _pairs(paired, settings)
-        notes.extend(more)
-    rows = sorted((entry.row for entry in entries), key=_merit)
-    return Board({"runs": rows, "pairs": pairs, "notes": notes})
+    pairs, pair_notes = compare_pairs(entries, config or EvaluateConfig())
+    notes = (
+        *(
+            f"{e.name}: a training run; its figures are of its own valid split, not paired"
+            for e in entries
+            if not e.data
+        ),
+        *(f"{e.name}: its speed includes class-activation maps" for e in entries if e.row.explained),
+        *(_copies_note(e.row) for e in entries if e.row.copies),
+        *pair_notes,
+    )
+    return Board(tuple(sorted((entry.row for entry in entries), key=_merit)), pairs, notes)
 
 
-def _copies(row: dict[str, Any]) -> str:
-    clean = f"accuracy {show(row['clean_accuracy'], percent=True)}, mAP {show(row['clean_mAP'])} without them"
-    return f"{row['run']}: {row['copies']:.0f} of its slices are copies of its training slices; {clean}"
+def _copies_note(row: BoardRow) -> str:
+    clean = f"accuracy {show(row.clean_accuracy, percent=True)}, mAP {show(row.clean_mAP)} without them"
+    return f"{row.run}: {row.copies:.0f} of its slices are copies of its training slices; {clean}"
 
 
-def _merit(row: dict[str, Any]) -> tuple[float, str]:
-    known = [value for value in (row["accuracy"], row["mAP"]) if value is not None]
-    return (-sum(known), row["run"])
+def _merit(row: BoardRow) -> tuple[float, str]:
+    return (-((row.accuracy or 0.0) + (row.mAP or 0.0)), row.run)
 
 
 def _named(entries: Sequence[Entry]) -> list[Entry]:
-    """Runs of one name get their parent's too."""
+    """Adds the name of the parent folder where runs share a name, and a number where that does not tell them apart."""
     names = [entry.name for entry in entries]
-    for entry in entries:
-        if names.count(entry.name) > 1:
-            entry.row["run"] = f"{entry.folder.resolve().parent.name}/{entry.folder.resolve().name}"
-    again = [entry.name for entry in entries]
-    for number, entry in enumerate(entries):
-        if again.count(again[number]) > 1:
-            entry.row["run"] = f"{again[number]} ({number + 1})"
-    return list(entries)
-
-
-def _pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[list[dict[str, Any]], list[str]]:
-    tables = [entry.table() for entry in entries]
-    common = sorted(set.intersection(*(set(table) for table in tables)))
-    if not common:
-        return [], ["the evaluations share no slice with the same truth: they cannot be compared"]
-    data = [entry.take([table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
-    groups = np.array([entries[0].groups[tables[0][key]] for key in common], dtype=np.int64)
-    notes = [
-        f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
-        for entry, table in zip(entries, tables, strict=True)
-        if len(table) > len(common)
-    ]
-    matches = [_matches(d) for d in data]
-    families = [family for k, d in enumerate(data) for family in _families(d, matches[k], str(k))]
-    drawn = bootstrap(families, groups, count=max(config.bootstrap, 1), seed=config.seed)
-    whole: dict[str, Floats] = {}
-    for family in families:
-        whole.update(family(np.ones((1, len(common)))))
-    rows = [
-        _pair((entries[a].name, entries[b].name), (a, b), (data[a], data[b]), groups, drawn, whole)
-        for a, b in combinations(range(len(entries)), 2)
-    ]
-    for row, (a, b) in zip(rows, combinations(range(len(entries)), 2), strict=True):
-        # A pair that the bootstrap calls a tie stays one.
-        if row["mAP"]["p"] is not None and row["mAP"]["p"] < LEVEL:
-            row["mAP"]["p_randomisation"] = randomisation_p(
-                matches[a], matches[b], groups[data[a].boxed], count=max(config.bootstrap, 1), seed=config.seed
-            )
-    for figure in ("accuracy", "mAP"):
-        _judge([row[figure] for row in rows], [(row["first"], row["second"]) for row in rows])
-    return rows, notes
-
-
-def _matches(data: Aligned) -> dict[str, ClassMatches]:
-    """Of the slices whose boxes are known, per class that has a true box."""
-    boxes = boxes_of(data.take(data.boxed.tolist()), fused=True)
-    evaluation = evaluate_coco(boxes, data.tumor_classes)
-    return {} if evaluation is None else class_matches(evaluation, len(boxes), data.tumor_classes)
-
-
-def _families(data: Aligned, matches: dict[str, ClassMatches], prefix: str) -> list[Family]:
-    families = [ratio(_right(data), [s.label is not None for s in data.samples], f"{prefix}.accuracy")]
-    if matches:
-        families.append(on_slices(map_family(matches, prefix, "per_class"), data.boxed))
-    return families
-
-
-def _right(data: Aligned) -> list[bool]:
-    return [s.label is not None and s.label == p.label for s, p in zip(data.samples, data.predictions, strict=True)]
-
-
-def _pair(
-    names: tuple[str, str],
-    numbers: tuple[int, int],
-    data: tuple[Aligned, Aligned],
-    groups: npt.NDArray[np.int64],
-    drawn: dict[str, Floats],
-    whole: dict[str, Floats],
-) -> dict[str, Any]:
-    right = [np.array(_right(d), dtype=np.bool_) for d in data]
-    differ = {"accuracy": right[0] != right[1], "mAP": _boxes_differ(*data)}
-    out: dict[str, Any] = {"first": names[0], "second": names[1], "slices": len(data[0])}
-    for figure in ("accuracy", "mAP"):
-        a, b = (f"{number}.{figure}" for number in numbers)
-        sources = len(np.unique(groups[differ[figure]]))
-        if a not in drawn or b not in drawn or not np.isfinite(whole[a][0] - whole[b][0]):
-            out[figure] = {"difference": None, "interval": None, "p": None, "sources_differ": sources}
-            continue
-        differences = drawn[a] - drawn[b]
-        p = paired_p(differences)
-        out[figure] = {
-            "difference": float(whole[a][0] - whole[b][0]),
-            "interval": interval(differences),
-            "p": None if p is None else max(p, least_p(sources)),
-            "sources_differ": sources,
-        }
-    out["accuracy"]["p_mcnemar"] = mcnemar_exact(right[0], right[1])
-    return out
-
-
-def _boxes_differ(first: Aligned, second: Aligned) -> npt.NDArray[np.bool_]:
-    """``(I,)`` whether the runs give other boxes to a slice whose boxes are known."""
-
-    def said(p: Prediction) -> tuple[Any, ...]:
-        return p.boxes_xyxy.tolist(), p.box_labels, p.scores.tolist()
-
-    pairs = zip(first.samples, first.predictions, second.predictions, strict=True)
-    return np.array([s.boxed and said(p) != said(q) for s, p, q in pairs], dtype=np.bool_)
-
-
-def _judge(rows: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]]) -> None:
-    """Adjusts the p values by Holm and names the better run of each pair, or a tie."""
-    known = [row for row in rows if row["p"] is not None]
-    worst = [max(row["p"], row.get("p_mcnemar", 0.0), row.get("p_randomisation", 0.0)) for row in known]
-    highest = 0.0
-    for rank, k in enumerate(np.argsort(worst, kind="stable").tolist()):
-        highest = max(highest, min(1.0, worst[k] * (len(known) - rank)))
-        known[k]["p_holm"] = highest
-    for row, (first, second) in zip(rows, names, strict=True):
-        if row["p"] is None:
-            row.update(p_holm=None, verdict="not comparable")
-        elif row["p_holm"] >= LEVEL or row["difference"] == 0:
-            row["verdict"] = "tie"
-        else:
-            row["verdict"] = f"{first if row['difference'] > 0 else second} is better"
+    folders = [entry.folder.resolve() for entry in entries]
+    longer = [f"{f.parent.name}/{f.name}" if names.count(n) > 1 else n for n, f in zip(names, folders, strict=True)]
+    unique = [f"{name} ({k})" if longer.count(name) > 1 else name for k, name in enumerate(longer, start=1)]
+    return [replace(e, row=replace(e.row, run=name)) for e, name in zip(entries, unique, strict=True)]
 
 
 def write_board(board: Board, out: str | Path) -> dict[str, Path]:
@@ -241,19 +112,17 @@ def write_board(board: Board, out: str | Path) -> dict[str, Path]:
         DataError: ``out`` cannot be written to.
     """
     from detectclf.drawing.plots import LeaderPoint, as_svg, leader_figure
-    from detectclf.evaluation.report import RESEARCH_USE
-    from detectclf.evaluation.report_html import environment
 
     folder = Path(out)
     plots = {}
-    for key, title, label, unit in (
-        ("images_per_second", "Against speed", "Slices per second", 1.0),
-        ("parameters", "Against size", "Parameters, millions", 1e6),
+    for title, label, costs in (
+        ("Against speed", "Slices per second", [run.images_per_second for run in board.runs]),
+        ("Against size", "Parameters, millions", [run.parameters and run.parameters / 1e6 for run in board.runs]),
     ):
         points = [
-            LeaderPoint(run["run"], run[key] / unit, run["accuracy"], run["mAP"])
-            for run in board.record["runs"]
-            if run[key] is not None
+            LeaderPoint(run.run, cost, run.accuracy, run.mAP)
+            for run, cost in zip(board.runs, costs, strict=True)
+            if cost is not None
         ]
         if points:
             plots[title] = as_svg(leader_figure(points, label))

@@ -1,4 +1,4 @@
-"""What a leader board is made of: folders of ``evaluate``, and training runs."""
+"""What the leader board compares: folders written by ``evaluate``, and training runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
@@ -15,30 +15,62 @@ from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.slices import read_slices
 
 Key = tuple[str, str, str, int]
-"""Source, image, the truth as text (slices are only paired where both runs were measured against the same truth), and
-which one of that description it is: sources whose folders have one name may hold slices of one name."""
+"""Source, image, truth as text, and a number that tells slices apart that agree in all of these.
+
+The truth is part of the key because slices are paired only where both runs were measured against the same truth.
+Folders of one name may hold slices of one name, hence the number.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One line of the leader board, field names as ``compare --json`` has them.
+
+    Attributes:
+        run: name on the board.
+        kind: ``evaluation``, or ``run`` for a training run.
+        explained: whether the speed includes class-activation maps.
+        copies: slices that are copies of training slices; ``clean_...`` are the figures without them.
+    """
+
+    run: str
+    kind: Literal["evaluation", "run"]
+    accuracy: float | None
+    mAP: float | None  # noqa: N815 - the name of the figure everywhere in the field
+    mAP50: float | None  # noqa: N815
+    accuracy_interval: list[float] | None = None
+    mAP_interval: list[float] | None = None  # noqa: N815
+    joint_accuracy: float | None = None
+    images_per_second: float | None = None
+    device: str | None = None
+    explained: bool = False
+    parameters: float | None = None
+    slices: int | None = None
+    copies: float | None = None
+    clean_accuracy: float | None = None
+    clean_mAP: float | None = None  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the board.
+    """One run to be compared.
 
     Attributes:
         folder: where it was read from.
-        row: its figures.
-        data: slices with predictions; ``None`` for a training run, which keeps none.
+        row: its line of the board.
+        data: its slices with predictions; ``None`` for a training run, which keeps none.
         groups: source group of each slice.
     """
 
     folder: Path
-    row: dict[str, Any]
+    row: BoardRow
     data: Aligned | None
     groups: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """Its name on the board."""
-        return str(self.row["run"])
+        return self.row.run
 
     def table(self) -> dict[Key, int]:
         """Position of each slice."""
@@ -52,14 +84,14 @@ class Entry:
         return rows
 
     def take(self, keep: Sequence[int]) -> Aligned:
-        """Its slices at positions ``keep``."""
+        """Its slices at positions ``keep``, with predictions."""
         if self.data is None:
             raise ValueError(f"{self.name} keeps no slices")
         return self.data.take(keep)
 
 
 def load_entry(folder: Path) -> Entry:
-    """Reads an evaluation's or a run's folder.
+    """Reads the folder of an evaluation or of a training run.
 
     Raises:
         DataError: neither, or damaged.
@@ -70,7 +102,7 @@ def load_entry(folder: Path) -> Entry:
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     raise DataError(
-        "neither an evaluation nor a run", file=folder, remedy="give folders that `evaluate` or `train-...` wrote"
+        "neither an evaluation nor a run", file=folder, remedy="name folders written by `evaluate` or `train-...`"
     )
 
 
@@ -89,34 +121,31 @@ def _evaluation(folder: Path, place: Path) -> Entry:
     record = _read(place / "report.json")
     if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
         raise DataError("not a report", file=place / "report.json", remedy="run `detectclf evaluate` again")
-    data, groups = read_slices(place / "slices.jsonl")
-    intervals = record.get("intervals") or {}
-    return Entry(
-        folder,
-        {
-            "run": _name(folder),
-            "kind": "evaluation",
-            "accuracy": figure_at(record, "combined.accuracy"),
-            "accuracy_interval": intervals.get("combined.accuracy"),
-            "mAP": figure_at(record, "combined.mAP"),
-            "mAP_interval": intervals.get("combined.mAP"),
-            "mAP50": figure_at(record, "combined.mAP50"),
-            "joint_accuracy": figure_at(record, "combined.joint_accuracy"),
-            "images_per_second": figure_at(record, "speed.images_per_second"),
-            "device": (record.get("speed") or {}).get("device"),
-            "explained": bool((record.get("speed") or {}).get("explained")),
-            "parameters": figure_at(record, "facts.model.parameters"),
-            "slices": len(data),
-            "copies": figure_at(record, "leaks.samples"),
-            "clean_accuracy": figure_at(record, "clean.combined.accuracy"),
-            "clean_mAP": figure_at(record, "clean.combined.mAP"),
-        },
-        data,
-        groups,
+    data, groups = read_slices(place)
+    intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
+    row = BoardRow(
+        run=_name(folder),
+        kind="evaluation",
+        accuracy=figure_at(record, "combined.accuracy"),
+        mAP=figure_at(record, "combined.mAP"),
+        mAP50=figure_at(record, "combined.mAP50"),
+        accuracy_interval=intervals.get("combined.accuracy"),
+        mAP_interval=intervals.get("combined.mAP"),
+        joint_accuracy=figure_at(record, "combined.joint_accuracy"),
+        images_per_second=figure_at(record, "speed.images_per_second"),
+        device=speed.get("device"),
+        explained=bool(speed.get("explained")),
+        parameters=figure_at(record, "facts.model.parameters"),
+        slices=len(data),
+        copies=figure_at(record, "leaks.samples"),
+        clean_accuracy=figure_at(record, "clean.combined.accuracy"),
+        clean_mAP=figure_at(record, "clean.combined.mAP"),
     )
+    return Entry(folder, row, data, groups)
 
 
 def _run(folder: Path) -> Entry:
+    """A training run, represented by its best epoch."""
     try:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         metrics = [dict(line["metrics"]) for line in lines]
@@ -124,18 +153,5 @@ def _run(folder: Path) -> Entry:
         raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error
     chosen = "mAP" if any("mAP" in row for row in metrics) else "accuracy"
     best = max(metrics, key=lambda row: -1.0 if row.get(chosen) is None else row[chosen], default={})
-    nothing = ("accuracy_interval", "mAP_interval", "joint_accuracy", "images_per_second", "device", "parameters")
-    row = {
-        "run": _name(folder),
-        "kind": "run",
-        "accuracy": best.get("accuracy"),
-        "mAP": best.get("mAP"),
-        "mAP50": best.get("mAP50"),
-        "slices": None,
-        "explained": False,
-        "copies": None,
-        "clean_accuracy": None,
-        "clean_mAP": None,
-        **dict.fromkeys(nothing),
-    }
+    row = BoardRow(_name(folder), "run", best.get("accuracy"), best.get("mAP"), best.get("mAP50"))
     return Entry(folder, row, None, ())

@@ -1,15 +1,15 @@
-"""FROC: sensitivity against false positives per slice, as lesion-detection challenges give it.
+"""FROC: sensitivity against false positives per slice, as lesion-detection challenges report it.
 
-Class-agnostic: a hit is a tumour found, whatever it is called; the class has its own figures. Sources: Bandos et al.
-2009; the seven operating points and their mean follow LUNA16 (Setio et al. 2017).
+Class-agnostic: a tumour counts as found whatever class the box names. Sources: Bandos et al. 2009; the seven operating
+points and their mean follow LUNA16 (Setio et al. 2017).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from detectclf.evaluation.matching import ClassMatches, Floats
+from detectclf.evaluation.matching import Matches
+from detectclf.evaluation.weighted import Floats, Indices, WeightedFigures, divide
 
 FROC_RATES: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per slice at which sensitivity is read."""
@@ -20,22 +20,20 @@ def rate_name(rate: float) -> str:
     return f"{rate:g}"
 
 
-def froc_points(matches: ClassMatches, threshold: int, weights: Floats | None = None) -> Floats:
+def froc_points(matches: Matches, threshold: int, weights: Floats) -> Floats:
     """Sensitivity at each of :data:`FROC_RATES`.
 
-    Where the detector gives fewer boxes than a rate allows, all that it gives count: the sensitivity reached. Boxes of
-    one score come all or none, since no threshold parts them.
+    Where the detector gives fewer boxes than a rate allows, all its boxes count. Boxes of one score are taken together,
+    since no threshold separates them.
 
     Args:
         matches: class-agnostic matches.
         threshold: row of ``matches.hits``.
-        weights: ``(B, I)`` how often each slice counts in each resample; once each by default.
+        weights: ``(B, I)`` how often each slice counts in each resample.
 
     Returns:
         ``(B, 7)``; NaN where a resample has no true box.
     """
-    if weights is None:
-        weights = np.ones((1, len(matches.truths)))
     hits, last = matches.hits[threshold], _last_of_score(matches.scores)
     each = weights[:, matches.slices]
     found = np.cumsum(each * hits, axis=1)[:, last]
@@ -46,13 +44,17 @@ def froc_points(matches: ClassMatches, threshold: int, weights: Floats | None = 
     for row in range(len(weights)):
         reached = np.searchsorted(wrong[row], allowed[row], side="right") - 1
         result[row] = np.where(reached >= 0, found[row, reached] if found.shape[1] else 0.0, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(truths[:, None] > 0, result / truths[:, None], np.nan))
+    return divide(result, np.broadcast_to(truths[:, None], result.shape))
 
 
-def froc_curve(matches: ClassMatches, threshold: int) -> tuple[Floats, Floats]:
+def froc_figures(matches: Matches, threshold: int, name: str) -> WeightedFigures:
+    """The mean FROC sensitivity, under ``name``."""
+    return lambda weights: {name: froc_points(matches, threshold, weights).mean(axis=1)}
+
+
+def froc_curve(matches: Matches, threshold: int) -> tuple[Floats, Floats]:
     """False positives per slice and sensitivity after each distinct score, falling."""
-    hits: npt.NDArray[np.bool_] = matches.hits[threshold]
+    hits = matches.hits[threshold]
     last = _last_of_score(matches.scores)
     slices, truths = max(len(matches.truths), 1), max(int(matches.truths.sum()), 1)
     return (
@@ -61,6 +63,6 @@ def froc_curve(matches: ClassMatches, threshold: int) -> tuple[Floats, Floats]:
     )
 
 
-def _last_of_score(scores: Floats) -> npt.NDArray[np.intp]:
-    """Position of the last detection of each distinct score; ``scores`` are falling."""
+def _last_of_score(scores: Floats) -> Indices:
+    """Position of the last box of each distinct score; ``scores`` are falling."""
     return np.flatnonzero(np.append(np.diff(scores) != 0, True)) if len(scores) else np.zeros(0, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""The headline figures: which, in what order, what each is called and what it means. One table for every output."""
+"""The headline figures in the order of every table, with their names and meanings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Headline:
 
     Attributes:
         key: dotted path in report.json, also the key of its interval.
-        name: as a table shows it.
+        name: as tables show it.
         meaning: one line for the reader.
         percent: shown as a percentage.
     """
@@ -29,8 +29,8 @@ COMBINED = (
     Headline("combined.balanced_accuracy", "Balanced accuracy", "mean recall over classes", True),
     Headline("combined.macro_f1", "Macro-F1", "mean F1 over classes"),
     Headline("combined.auroc.macro", "AUROC", "area under the ROC curve, mean over classes against the others"),
-    Headline("combined.sensitivity", "Sensitivity", "tumour slices called tumour", True),
-    Headline("combined.specificity", "Specificity", "healthy slices called healthy", True),
+    Headline("combined.sensitivity", "Sensitivity", "tumour slices predicted as tumour", True),
+    Headline("combined.specificity", "Specificity", "healthy slices predicted as healthy", True),
     Headline("combined.ece", "ECE", "calibration error, 15 equal bins; lower is better"),
     Headline("combined.mAP", "mAP@[.50:.95]", "COCO mean average precision over tumour classes"),
     Headline("combined.mAP50", "mAP50", "the same at IoU 0.5"),
@@ -41,24 +41,24 @@ COMBINED = (
     Headline(
         "combined.referred",
         "Referred",
-        "least sure slices to refer, so that of the others no more than accepted are wrong",
+        "least confident slices to refer to a human, so that the others stay within the accepted error rate",
         True,
     ),
 )
 GAINS = (
     Headline(
         "combined.gain.accuracy_over_classifier",
-        "Accuracy gained on the classifier",
-        "combined less classifier alone, paired",
+        "Accuracy gain over the classifier",
+        "combined minus classifier alone, paired",
         True,
     ),
     Headline(
         "combined.gain.accuracy_over_detector",
-        "Accuracy gained on the detector",
-        "combined less detector alone, paired",
+        "Accuracy gain over the detector",
+        "combined minus detector alone, paired",
         True,
     ),
-    Headline("combined.gain.mAP_over_detector", "mAP gained on the detector", "combined less detector alone, paired"),
+    Headline("combined.gain.mAP_over_detector", "mAP gain over the detector", "combined minus detector alone, paired"),
 )
 STAGES = (
     Headline("classification.accuracy", "Accuracy, classifier alone", "slices with the right class", True),
@@ -69,15 +69,19 @@ STAGES = (
     Headline("detection.mAP", "mAP@[.50:.95], detector alone", "COCO mean average precision over tumour classes"),
     Headline("detection.mAP50", "mAP50, detector alone", "the same at IoU 0.5"),
     Headline("detection.mAP75", "mAP75, detector alone", "the same at IoU 0.75"),
-    Headline("detection.localisation.AP", "AP@[.50:.95], whatever the class", "of the detector's boxes, as one class"),
-    Headline("detection.recall_one_box", "Recall at one box", "tumours hit by the best box of the slice", True),
-    Headline("detection.mean_iou_of_hits", "Mean IoU of hits", "overlap of those hits with the truth"),
-    Headline("detection.froc_mean", "FROC mean, IoU 0.5", "mean sensitivity at 1/8 to 8 false positives per slice"),
-    Headline("detection.froc_iou10_mean", "FROC mean, IoU 0.1", "the same, where a tenth of overlap is a hit"),
     Headline(
-        "detection.false_alarms_per_healthy_slice", "False alarms per healthy slice", "boxes drawn where there is none"
+        "detection.localisation.AP", "AP@[.50:.95], class-agnostic", "of the detector's boxes, all tumours as one class"
     ),
-    Headline("explanation.mass_inside_box", "Map inside the box", "share of the activation map in the true box", True),
+    Headline("detection.recall_one_box", "Recall at one box", "tumours hit by the best box of the slice", True),
+    Headline("detection.mean_iou_of_hits", "Mean IoU of hits", "IoU of those hits with the true box"),
+    Headline("detection.froc_mean", "FROC mean, IoU 0.5", "mean sensitivity at 1/8 to 8 false positives per slice"),
+    Headline("detection.froc_iou10_mean", "FROC mean, IoU 0.1", "the same, where an IoU of 0.1 is a hit"),
+    Headline(
+        "detection.false_alarms_per_healthy_slice", "False alarms per healthy slice", "boxes drawn on a healthy slice"
+    ),
+    Headline(
+        "explanation.mass_inside_box", "Map inside the box", "share of the class-activation map in the true box", True
+    ),
 )
 HEADLINES = COMBINED + GAINS + STAGES
 _TARGETS = {"sensitivity": "sensitivity {:g} or more", "max_false_alarm_rate": "false-alarm rate {:g} or less"}
@@ -94,7 +98,7 @@ def figure_at(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def operating_point_text(record: Mapping[str, Any]) -> str | None:
-    """What was asked for when the bundle was made, and what it turned out to be here; ``None`` if nothing was asked."""
+    """The operating point that the bundle was made for and what it reaches here; ``None`` if none was asked for."""
     point = record["operating_point"]
     asked = [
         text.format(point["set"][key]) for key, text in _TARGETS.items() if (point["set"] or {}).get(key) is not None
@@ -105,7 +109,7 @@ def operating_point_text(record: Mapping[str, Any]) -> str | None:
     for name in ("sensitivity", "specificity"):
         limits = show_interval(point[f"{name}_interval"], percent=True)
         here.append(f"{name} {show(point[name], percent=True)}" + (f" (95 % interval {limits})" if limits else ""))
-    return f"{', '.join(asked)}, frozen in the bundle; here {', '.join(here)}"
+    return f"{', '.join(asked)}, fixed in the bundle; here {', '.join(here)}"
 
 
 def show(value: float | None, *, percent: bool = False) -> str:

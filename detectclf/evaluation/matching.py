@@ -1,27 +1,25 @@
-"""Which box hits which truth: pycocotools' own matching, taken out of it as arrays.
+"""Which predicted box hits which true box, by the rules of the COCO evaluation code.
 
-The published figures are pycocotools' (:mod:`detectclf.evaluation.detection`). The arrays here are what the bootstrap,
-FROC and the curves need: pycocotools keeps them as nested lists of dicts and can only make one figure from them.
+Source: ``COCOeval.evaluateImg`` of pycocotools (Lin et al. 2014), which the tests compare every figure with. Its
+matches come as nested lists of dicts; bootstrap, FROC and curves need arrays.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.boxes import iou
+from detectclf.evaluation.weighted import Bools, Floats, Indices, Ints
 from detectclf.types import FloatArray
 
-Floats = npt.NDArray[np.float64]
-
 COCO_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
-RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 MAX_BOXES = 100
+EVERY_SIZE = (0.0, 1e10)
+"""COCO's range of areas that leaves no box out, square pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,130 +47,130 @@ class Boxes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClassMatches:
-    """Matches of one class over all slices; ``D`` detections in order of falling score, ``T`` IoU thresholds.
+class Matches:
+    """Matches over all slices; ``D`` predicted boxes in order of falling score, ``T`` IoU thresholds.
 
     Attributes:
-        slices: ``(D,)`` position of the slice that each detection lies on.
+        slices: ``(D,)`` position of the slice of each predicted box.
         scores: ``(D,)``, falling; ties in pycocotools' order.
-        hits: ``(T, D)`` whether the detection is matched to a true box.
-        truths: ``(I,)`` true boxes of the class on each slice.
+        hits: ``(T, D)`` whether the box is matched to a true one.
+        truths: ``(I,)`` number of true boxes on each slice.
+        ignored: ``(T, D)`` boxes that count neither as hit nor as false positive because they lie outside the range of
+            areas; ``None`` where there are none.
     """
 
-    slices: npt.NDArray[np.intp]
+    slices: Indices
     scores: Floats
-    hits: npt.NDArray[np.bool_]
-    truths: npt.NDArray[np.int64]
+    hits: Bools
+    truths: Ints
+    ignored: Bools | None = None
 
 
-def evaluate_coco(
+def iou_matrix(first: FloatArray, second: FloatArray) -> Floats:
+    """``(N, M)`` intersection over union of xyxy boxes."""
+    if not len(first) or not len(second):
+        return np.zeros((len(first), len(second)))
+    return np.stack([iou(box, second) for box in first])
+
+
+def match_by_class(boxes: Boxes, classes: Sequence[str]) -> dict[str, Matches]:
+    """Matches at the COCO thresholds of each of ``classes`` that has a true box."""
+    found = {name: match_any_class(boxes, [name]) for name in classes}
+    return {name: matches for name, matches in found.items() if matches.truths.any()}
+
+
+def match_any_class(
     boxes: Boxes,
     classes: Sequence[str],
     *,
     thresholds: Floats = COCO_THRESHOLDS,
-    by_class: bool = True,
-    areas: Sequence[tuple[float, float]] = ((0.0, 1e10),),
-) -> Any | None:
-    """Runs pycocotools' ``COCOeval`` (evaluate and accumulate) silently.
-
-    Boxes of classes outside ``classes`` are left out on both sides.
-
-    Returns:
-        The ``COCOeval``, or ``None`` where there is no true box (then no figure has a meaning).
-    """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    ids = {name: k + 1 for k, name in enumerate(classes)}
-    truths = [row for i in range(len(boxes)) for row in _rows(i, boxes.truth[i], boxes.truth_labels[i], ids)]
-    if not truths:
-        return None
-    found = [
-        row for i in range(len(boxes)) for row in _rows(i, boxes.found[i], boxes.found_labels[i], ids, boxes.scores[i])
-    ]
-    for number, row in enumerate(truths, start=1):  # from 1: pycocotools reads a match with id 0 as no match
-        row.update(id=number, iscrowd=0, area=row["bbox"][2] * row["bbox"][3])
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = {
-            "info": {},
-            "images": [{"id": i} for i in range(len(boxes))],
-            "categories": [{"id": k, "name": name} for name, k in ids.items()],
-            "annotations": truths,
-        }
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found) if found else _no_results(truth), "bbox")
-        evaluation.params.iouThrs = np.asarray(thresholds, dtype=np.float64)
-        evaluation.params.recThrs = RECALL_POINTS
-        evaluation.params.maxDets = [1, 10, MAX_BOXES]
-        evaluation.params.useCats = int(by_class)
-        evaluation.params.areaRng = [list(a) for a in areas]
-        evaluation.params.areaRngLbl = [str(k) for k in range(len(areas))]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-def _rows(
-    index: int, xyxy: FloatArray, labels: Sequence[str], ids: dict[str, int], scores: FloatArray | None = None
-) -> list[dict[str, Any]]:
-    corners = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4).tolist()
-    rows: list[dict[str, Any]] = []
-    for k, ((x0, y0, x1, y1), label) in enumerate(zip(corners, labels, strict=True)):
-        if label in ids:
-            row: dict[str, Any] = {"image_id": index, "category_id": ids[label], "bbox": [x0, y0, x1 - x0, y1 - y0]}
-            rows.append(row if scores is None else {**row, "score": float(scores[k])})
-    return rows
-
-
-def _no_results(truth: Any) -> Any:
-    """An empty result set: ``loadRes([])`` raises IndexError in pycocotools."""
-    from pycocotools.coco import COCO
-
-    empty = COCO()
-    empty.dataset = {
-        "info": {},
-        "images": truth.dataset["images"],
-        "categories": truth.dataset["categories"],
-        "annotations": [],
-    }
-    empty.createIndex()
-    return empty
-
-
-def class_matches(evaluation: Any, slices: int, classes: Sequence[str], *, area: int = 0) -> dict[str, ClassMatches]:
-    """The matches inside an evaluated ``COCOeval``, per class that has a true box (class-agnostic: one, ``*``).
+    area: tuple[float, float] = EVERY_SIZE,
+) -> Matches:
+    """Matches of the boxes of ``classes`` as if they were one class.
 
     Args:
-        evaluation: from :func:`evaluate_coco`.
-        slices: how many slices were evaluated.
-        classes: as given to :func:`evaluate_coco`.
-        area: index of the area range.
+        boxes: true and predicted boxes.
+        classes: boxes of other classes are left out on both sides.
+        thresholds: ``(T,)`` IoU thresholds.
+        area: smallest and largest area in square pixels of the true boxes that count, both included.
     """
-    names = list(classes) if evaluation.params.useCats else ["*"]
-    areas = len(evaluation.params.areaRng)
-    matches: dict[str, ClassMatches] = {}
-    for k, name in enumerate(names):
-        start = (k * areas + area) * slices
-        found = _gather(evaluation.evalImgs[start : start + slices], slices, len(evaluation.params.iouThrs))
-        if found.truths.any():
-            matches[name] = found
-    return matches
-
-
-def _gather(rows: Sequence[dict[str, Any] | None], slices: int, thresholds: int) -> ClassMatches:
-    truths = np.zeros(slices, dtype=np.int64)
-    where: list[npt.NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
-    scores: list[Floats] = [np.zeros(0)]
-    hits: list[npt.NDArray[np.bool_]] = [np.zeros((thresholds, 0), dtype=np.bool_)]
-    for i, row in enumerate(rows):
-        if row is None:
-            continue
-        truths[i] = int(np.count_nonzero(np.asarray(row["gtIgnore"]) == 0))
-        count = len(row["dtScores"])
-        where.append(np.full(count, i, dtype=np.intp))
-        scores.append(np.asarray(row["dtScores"], dtype=np.float64))
-        hits.append(np.asarray(row["dtMatches"]).reshape(thresholds, count) > 0)
+    ranks = {name: k for k, name in enumerate(classes)}
+    truths = np.zeros(len(boxes), dtype=np.int64)
+    scores, hits, ignored = [np.zeros(0)], [_no_boxes(thresholds)], [_no_boxes(thresholds)]
+    for i in range(len(boxes)):
+        truth, _ = _of_classes(boxes.truth[i], boxes.truth_labels[i], np.zeros(len(boxes.truth[i])), ranks)
+        found, found_scores = _of_classes(boxes.found[i], boxes.found_labels[i], boxes.scores[i], ranks)
+        outside = _outside(truth, area)
+        truths[i] = np.count_nonzero(~outside)
+        order = np.argsort(-found_scores, kind="stable")[:MAX_BOXES]
+        matched = _match(iou_matrix(found[order], truth), thresholds, outside)
+        on_ignored = (matched >= 0) & np.append(outside, False)[matched]
+        scores.append(found_scores[order])
+        hits.append((matched >= 0) & ~on_ignored)
+        ignored.append(on_ignored | ((matched < 0) & _outside(found[order], area)))
+    slices = np.repeat(np.arange(len(boxes)), np.array([len(s) for s in scores[1:]], dtype=np.intp))
     all_scores = np.concatenate(scores)
-    order = np.argsort(-all_scores, kind="mergesort")
-    return ClassMatches(np.concatenate(where)[order], all_scores[order], np.concatenate(hits, axis=1)[:, order], truths)
+    order = np.argsort(-all_scores, kind="stable")
+    left_out = np.concatenate(ignored, axis=1)[:, order]
+    return Matches(
+        slices[order],
+        all_scores[order],
+        np.concatenate(hits, axis=1)[:, order],
+        truths,
+        left_out if left_out.any() else None,
+    )
+
+
+def _no_boxes(thresholds: Floats) -> Bools:
+    return np.zeros((len(thresholds), 0), dtype=np.bool_)
+
+
+def _of_classes(
+    xyxy: FloatArray, labels: Sequence[str], scores: npt.ArrayLike, ranks: dict[str, int]
+) -> tuple[FloatArray, Floats]:
+    """The boxes and scores of the classes in ``ranks``, class by class: pycocotools breaks ties in that order."""
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(labels) == len(xyxy) == len(values):
+        raise ValueError(f"{len(xyxy)} boxes with {len(labels)} labels and {len(values)} scores")
+    keep = sorted((k for k, label in enumerate(labels) if label in ranks), key=lambda k: ranks[labels[k]])
+    return np.asarray(xyxy).reshape(-1, 4)[keep], values[keep]
+
+
+def _outside(xyxy: FloatArray, area: tuple[float, float]) -> Bools:
+    areas = box_areas(xyxy)
+    return np.asarray((areas < area[0]) | (areas > area[1]))
+
+
+def box_areas(xyxy: FloatArray) -> Floats:
+    """``(N,)`` areas in square pixels."""
+    corners = np.asarray(xyxy, dtype=np.float64)
+    return np.asarray((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]))
+
+
+def _match(overlaps: Floats, thresholds: Floats, outside: Bools) -> Indices:
+    """Greedy matching on one slice: each box in turn takes the free true box that it overlaps most.
+
+    Args:
+        overlaps: ``(D, G)`` IoU, the boxes in order of falling score.
+        thresholds: ``(T,)`` least IoU of a match.
+        outside: ``(G,)`` true boxes that are only taken where no other fits.
+
+    Returns:
+        ``(T, D)`` index of the true box, -1 where there is none.
+    """
+    count, truths = overlaps.shape
+    matched = np.full((len(thresholds), count), -1, dtype=np.intp)
+    if not truths:
+        return matched
+    least = np.minimum(thresholds, 1 - 1e-10)[:, None]  # rounding must not deny a perfect box
+    free = np.ones((len(thresholds), truths), dtype=np.bool_)
+    for k, row in enumerate(overlaps):
+        fits = free & (row >= least)
+        preferred = fits & ~outside
+        choice = np.where(preferred.any(axis=1, keepdims=True), preferred, fits)
+        # Of equal overlaps pycocotools takes the last.
+        best = truths - 1 - np.where(choice, row, -1.0)[:, ::-1].argmax(axis=1)
+        rows = np.flatnonzero(choice.any(axis=1))
+        matched[rows, k] = best[rows]
+        free[rows, best[rows]] = False
+    return matched

@@ -1,9 +1,9 @@
 """The worst mistakes, sorted by what they would cost.
 
 Cost: a missed tumour 5, a false alarm 4, a box drawn on a healthy slice that was called healthy 3, the wrong tumour 2,
-the right class without a box on the tumour 1; plus the probability of the class said, so that of two equal mistakes the
-surer one comes first. The order is the usual one in screening (a missed tumour is worst); the numbers serve sorting
-only.
+the right class without a box on the tumour 1; plus the probability of the predicted class, so that of two mistakes of
+one kind the more confident comes first. The order is that of screening, where a missed tumour is worst; the numbers
+serve only to sort.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detectclf.evaluation.aligned import Aligned
-from detectclf.evaluation.joint import drawn_boxes, slice_outcomes
+from detectclf.evaluation.outcomes import drawn_boxes, slice_outcomes
 from detectclf.prediction import Prediction
 from detectclf.types import Sample
 
@@ -26,7 +26,7 @@ KINDS: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mistake:
-    """One slice that went wrong; ``kind`` is a key of :data:`KINDS`."""
+    """One wrong slice; ``kind`` is a key of :data:`KINDS`."""
 
     sample: Sample
     prediction: Prediction
@@ -34,15 +34,15 @@ class Mistake:
     cost: float
 
 
-def worst_mistakes(data: Aligned, count: int) -> list[Mistake]:
-    """At most ``count`` mistakes, the most costly first, then by name."""
+def worst_mistakes(data: Aligned) -> list[Mistake]:
+    """All mistakes, the most costly first, then by name."""
     outcomes = slice_outcomes(data)
     mistakes = []
     for i, (sample, prediction) in enumerate(zip(data.samples, data.predictions, strict=True)):
         kind = _kind(sample, prediction, data.negative, bool(outcomes.located[i]))
         if kind is not None:
             mistakes.append(Mistake(sample, prediction, kind, KINDS[kind] + (prediction.confidence or 0.0)))
-    return sorted(mistakes, key=lambda m: (-m.cost, m.sample.name))[:count]
+    return sorted(mistakes, key=lambda m: (-m.cost, m.sample.name))
 
 
 def _kind(sample: Sample, prediction: Prediction, negative: str | None, located: bool) -> str | None:

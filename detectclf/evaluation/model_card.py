@@ -1,6 +1,6 @@
 """MODEL_CARD.md of a bundle: the sections of Mitchell et al. 2019 and the CLAIM items (Mongan et al. 2020) that apply.
 
-Filled in from facts only; what is not recorded is said to be not recorded.
+Filled in from recorded metadata only; the card says "not recorded" of everything else.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detectclf.evaluation.caveats import split_unit
 from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
-from detectclf.evaluation.report import LIMITS, RESEARCH_USE, split_unit
-from detectclf.evaluation.report_html import environment, flat
+from detectclf.evaluation.record import LIMITS, RESEARCH_USE
+from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
 
 CARD_FILE = "MODEL_CARD.md"
@@ -20,15 +21,15 @@ CARD_FILE = "MODEL_CARD.md"
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What is known of a bundle.
+    """What the card is filled in from.
 
     Attributes:
         name, version: of the bundle.
         classes: of a slice.
         negative: the class that means "no tumour".
-        stages: ``detector`` and ``classifier`` -> facts such as ``arch``, ``input_size``, ``parameters``, ``training``.
+        stages: ``detector`` and ``classifier`` -> its ``arch``, ``input_size``, ``parameters``, ``training``, ...
         fusion: its parameters.
-        facts: the bundle's own: ``training``, ``fitted_on``, ``operating_point``, ``licences``.
+        facts: metadata of the bundle: ``training``, ``fitted_on``, ``operating_point``, ``licences``.
         evaluation: a record of report.json, or ``None`` where the bundle was not evaluated.
     """
 
@@ -71,17 +72,17 @@ def write_model_card(folder: str | Path, card: CardFacts) -> Path:
     return path
 
 
-# Where somebody's files lie, and how the command was typed, is of no use to a reader and may name people.
+# Paths, host names and command lines may name people and do not help a reader.
 _PRIVATE = frozenset({"command", "argv", "hostname", "user", "cwd", "path", "run"})
 
 
-def _public(facts: Any) -> Any:
-    """``facts`` without what may name people or machines; folders by their last name only."""
-    if isinstance(facts, Mapping):
-        return {key: _public(_names(key, value)) for key, value in facts.items() if key not in _PRIVATE}
-    if isinstance(facts, (list, tuple)):
-        return [_public(item) for item in facts]
-    return facts
+def _public(metadata: Any) -> Any:
+    """``metadata`` without what may name people or machines; of each folder only the last part of its path."""
+    if isinstance(metadata, Mapping):
+        return {key: _public(_names(key, value)) for key, value in metadata.items() if key not in _PRIVATE}
+    if isinstance(metadata, (list, tuple)):
+        return [_public(item) for item in metadata]
+    return metadata
 
 
 def _names(key: str, value: Any) -> Any:
@@ -118,25 +119,25 @@ def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
             "Preprocessing",
             "slices are read as grey levels, resized and padded to a square; sizes under Model details",
         ),
-        (12, "De-identification", "as published by the data set; not checked by us"),
-        (14, "Reference standard", "class names and boxes as published by the data set; not checked by us"),
+        (12, "De-identification", "as published by the data set; not checked"),
+        (14, "Reference standard", "class names and boxes as published by the data set; not checked"),
         (16, "Source of annotations", "not recorded"),
         (18, "Rater variability", "not recorded"),
         (20, "Assignment to partitions", "as the data set gives it; counts under Training data and Evaluation data"),
         (21, "Level of disjoint partitions", _partitions(card.evaluation)),
         (22, "Model", staged),
-        (23, "Software", "under Evaluation data" if measured else "not recorded here"),
+        (23, "Software", "under Evaluation data" if measured else "not recorded"),
         (24, "Initialisation", f"weights: {staged}"),
         (26, "Selection of the final model", f"the epoch kept and its figures: {staged}"),
         (27, "Ensembling", "two stages, fused; parameters under Model details" if card.fusion else "not recorded"),
         (28, "Metrics", "accuracy, COCO mAP and the others under Metrics"),
         (29, "Uncertainty", "95 % bootstrap intervals over source slices" if measured else "not measured yet"),
         (30, "Robustness", "not measured"),
-        (31, "Explainability", "not recorded here; `detectclf evaluate --explain` measures class-activation maps"),
+        (31, "Explainability", "not measured; `detectclf evaluate --explain` measures class-activation maps"),
         (32, "External testing", "not recorded"),
-        (34, "Demographics", "not known: the data sets do not say"),
+        (34, "Demographics", "not recorded in the data sets"),
         (36, "Accuracy and precision", "under Quantitative analyses" if measured else "not measured yet"),
-        (37, "Failure analysis", "not recorded here; `detectclf evaluate` draws the worst mistakes in its report.html"),
+        (37, "Failure analysis", "not included; the report.html of `detectclf evaluate` shows the worst mistakes"),
         (38, "Limitations", "under Caveats and recommendations"),
     ]
 

@@ -1,72 +1,86 @@
-"""slices.jsonl: truth and prediction of every evaluated slice, enough to make and pair all figures again."""
+"""slices.jsonl: truth and provenance of every evaluated slice, beside its prediction in predictions.jsonl.
+
+Together the two files hold enough for ``compare`` to recompute and pair all figures without access to the data.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
+from detectclf.evaluation.report_types import Report
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, Sample, order_classes
 
-if TYPE_CHECKING:
-    from detectclf.evaluation.report import Report
+SLICES_FILE = "slices.jsonl"
+PREDICTIONS_FILE = "predictions.jsonl"
+_REMEDY = "run `detectclf evaluate` again"
 
 
 def slice_lines(report: Report) -> str:
-    """One JSON object per evaluated slice; pictures are not in it."""
-    data, origins = report.aligned, report.origins
+    """One JSON object per evaluated slice; ``line`` is the line of its prediction in predictions.jsonl, from 1."""
+    data, provenance = report.aligned, report.provenance
+    numbers: dict[int, int] = {}
+    for number, prediction in enumerate(report.predictions, start=1):
+        numbers.setdefault(id(prediction), number)
     lines = []
     for row, sample, prediction in zip(data.rows, data.samples, data.predictions, strict=True):
-        lines.append(
-            json.dumps(
-                {
-                    "image": sample.name,
-                    "source": Path(sample.source).name,
-                    "group": int(origins.groups[row]),
-                    "seen": None if origins.seen is None else bool(origins.seen[row]),
-                    "truth": {
-                        "class": sample.label,
-                        "boxed": sample.boxed,
-                        "boxes": [[float(v) for v in box] for box in sample.boxes_xyxy],
-                        "box_classes": list(sample.box_labels),
-                    },
-                    "class": prediction.label,
-                    "probabilities": prediction.probabilities,
-                    "boxes": [[float(v) for v in box] for box in prediction.boxes_xyxy],
-                    "box_classes": list(prediction.box_labels),
-                    "scores": [float(score) for score in prediction.scores],
-                    "box_threshold": prediction.box_threshold,
-                    "negative": data.negative,
-                },
-                ensure_ascii=False,
-            )
-        )
+        record = {
+            "image": sample.name,
+            "line": numbers[id(prediction)],
+            "source": Path(sample.source).name,
+            "group": int(provenance.groups[row]),
+            "seen": None if provenance.seen is None else bool(provenance.seen[row]),
+            "truth": {
+                "class": sample.label,
+                "boxed": sample.boxed,
+                "boxes": [[float(v) for v in box] for box in sample.boxes_xyxy],
+                "box_classes": list(sample.box_labels),
+            },
+            "negative": data.negative,
+            "box_threshold": prediction.box_threshold,
+        }
+        lines.append(json.dumps(record, ensure_ascii=False))
     return "".join(line + "\n" for line in lines)
 
 
-def read_slices(path: Path) -> tuple[Aligned, tuple[int, ...]]:
-    """What :func:`slice_lines` wrote, and the source group of each slice, in the same order.
+def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
+    """The evaluated slices with their predictions, and the source group of each, from the folder of an evaluation.
 
     Raises:
-        DataError: not such a file.
+        DataError: slices.jsonl or predictions.jsonl is missing or damaged.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("no slices of an evaluation", file=path, remedy="run `detectclf evaluate` again") from error
-    rows = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+    path = folder / SLICES_FILE
+    lines = _read_lines(path)
+    # Evaluations before 2026-11 repeat the predictions in slices.jsonl.
+    predictions = _read_lines(folder / PREDICTIONS_FILE) if lines and '"line":' in lines[0] else None
+    rows = [_parse(path, number, line, predictions) for number, line in enumerate(lines, start=1)]
     samples = tuple(row.sample for row in rows)
-    predictions = tuple(row.prediction for row in rows)
     negative = rows[0].negative if rows else None
-    names = [c for p in predictions for c in p.probabilities] + [s.label for s in samples if s.label is not None]
-    data = Aligned(samples, predictions, np.arange(len(rows), dtype=np.intp), order_classes(names), negative)
+    names = [c for row in rows for c in row.prediction.probabilities] + [
+        s.label for s in samples if s.label is not None
+    ]
+    data = Aligned(
+        samples,
+        tuple(row.prediction for row in rows),
+        np.arange(len(rows), dtype=np.intp),
+        order_classes(names),
+        negative,
+    )
     return data, tuple(row.group for row in rows)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("no slices of an evaluation", file=path, remedy=_REMEDY) from error
 
 
 class _Row(NamedTuple):
@@ -76,14 +90,23 @@ class _Row(NamedTuple):
     negative: str | None
 
 
-def _parse(path: Path, number: int, line: str) -> _Row:
+def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None) -> _Row:
     try:
         row = json.loads(line)
-        return _Row(_sample(row), _prediction(row), int(row["group"]), row["negative"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "not a slice of an evaluation", file=path, line=number, remedy="run `detectclf evaluate` again"
-        ) from error
+        threshold = float(row["box_threshold"])
+        if predictions is None:
+            prediction = _prediction_of_old_line(row, threshold)
+        else:
+            prediction = _prediction(json.loads(predictions[row["line"] - 1]), threshold)
+            if _last_part(prediction.image) != _last_part(row["image"]):
+                raise ValueError("the two files are of different evaluations")
+        return _Row(_sample(row), prediction, int(row["group"]), row["negative"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError("not a slice of an evaluation", file=path, line=number, remedy=_REMEDY) from error
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _boxes(rows: Sequence[Sequence[float]]) -> FloatArray:
@@ -104,13 +127,20 @@ def _sample(row: dict[str, Any]) -> Sample:
     )
 
 
-def _prediction(row: dict[str, Any]) -> Prediction:
+def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
+    boxes = record["boxes"]
     return Prediction(
-        image=row["image"],
-        label=row["class"],
-        probabilities=dict(row["probabilities"]),
-        boxes_xyxy=_boxes(row["boxes"]),
-        box_labels=tuple(row["box_classes"]),
-        scores=np.array(row["scores"], dtype=np.float32),
-        box_threshold=float(row["box_threshold"]),
+        image=record["image"],
+        label=record["class"],
+        probabilities=dict(record["probabilities"]),
+        boxes_xyxy=_boxes([box["xyxy"] for box in boxes]),
+        box_labels=tuple(box["class"] for box in boxes),
+        scores=np.array([box["score"] for box in boxes], dtype=np.float32),
+        box_threshold=box_threshold,
     )
+
+
+def _prediction_of_old_line(row: dict[str, Any], box_threshold: float) -> Prediction:
+    rows = zip(row["boxes"], row["box_classes"], row["scores"], strict=True)
+    boxes = [{"xyxy": box, "class": name, "score": score} for box, name, score in rows]
+    return _prediction({**row, "boxes": boxes}, box_threshold)

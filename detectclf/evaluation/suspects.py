@@ -1,8 +1,8 @@
-"""The label doctor: slices whose published class or box a model contradicts, most suspect first.
+"""Suspect labels: slices whose published class or box a model contradicts, the most suspect first.
 
-Ranked by how sure the contradiction is, as "confident learning" does (Northcutt, Jiang & Chuang, JAIR 2021): the
-probability that is left for the published class. What a model says of slices that it was trained on is worth less, as
-it may know their labels by heart; words of models that had not seen them are taken where there are any.
+Ranked as in confident learning (Northcutt, Jiang & Chuang, JAIR 2021) by how little probability the model gives to the
+published class. A prediction for a training slice is weak evidence, because the model may have memorised its label, so
+out-of-fold predictions are used where there are any.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detectclf.evaluation.joint import iou_matrix
+from detectclf.evaluation.matching import iou_matrix
 from detectclf.types import FloatArray, Sample
 
 SURE_BOX = 0.5
-"""Score from which a model's box counts as its word."""
+"""Boxes of a lower score contradict no label."""
 ELSEWHERE_IOU = 0.1
-"""A box that overlaps every published one less than this claims another place."""
+"""A box whose IoU with every published box is lower than this contradicts them."""
 SUSPICION = 0.5
-"""Slices of less suspicion than this are not listed."""
+"""Slices of lower suspicion are not listed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """What a model says of one slice.
+    """What a model predicts for one slice.
 
     Attributes:
         probabilities: class -> probability.
-        box_xyxy: ``(4,)`` float32 pixels, its best tumour box; ``None`` where there is none.
+        box_xyxy: ``(4,)`` float32 pixels, the best tumour box; ``None`` where there is none.
         score: of that box.
-        unseen: whether the model had not seen the slice in training, as far as is known.
+        unseen: whether the slice was left out of training, as far as is recorded.
     """
 
     probabilities: dict[str, float]
@@ -45,9 +45,9 @@ class Suspect:
 
     Attributes:
         index: of the slice in the list given.
-        kind: what is contradicted.
-        suspicion: 0 to 1, how sure.
-        detail: in words, with the figures.
+        kind: which label is contradicted.
+        suspicion: from 0 to 1.
+        detail: the contradiction in one line.
     """
 
     index: int
@@ -56,7 +56,7 @@ class Suspect:
     detail: str
 
     def to_record(self, sample: Sample, opinion: Opinion) -> dict[str, Any]:
-        """A JSON object; ``unseen`` tells whether the model had seen the slice in training."""
+        """A JSON object; ``unseen`` is true where the slice was left out of training."""
         return {
             "file": f"{sample.split}/{sample.name}" if sample.split else sample.name,
             "kind": self.kind,
@@ -73,32 +73,32 @@ def find_suspects(samples: Sequence[Sample], opinions: Sequence[Opinion], negati
 
     Args:
         samples: with canonical class names.
-        opinions: on each of them.
+        opinions: the prediction for each of them.
         negative: the class that means "no tumour".
     """
     found = [
         s
-        for i, (sample, said) in enumerate(zip(samples, opinions, strict=True))
-        if (s := _judge(i, sample, said, negative))
+        for i, (sample, opinion) in enumerate(zip(samples, opinions, strict=True))
+        if (s := _judge(i, sample, opinion, negative))
     ]
     return sorted(found, key=lambda s: (-s.suspicion, samples[s.index].name))
 
 
-def _judge(index: int, sample: Sample, said: Opinion, negative: str | None) -> Suspect | None:
-    if sample.label is None or sample.label not in said.probabilities:
+def _judge(index: int, sample: Sample, opinion: Opinion, negative: str | None) -> Suspect | None:
+    if sample.label is None or sample.label not in opinion.probabilities:
         return None
-    doubt = 1.0 - said.probabilities[sample.label]
-    likeliest = max(said.probabilities, key=lambda c: said.probabilities[c])
-    if doubt >= SUSPICION and likeliest != sample.label:
-        p = said.probabilities[likeliest]
-        return Suspect(index, "class", doubt, f"labelled {sample.label}, looks like {likeliest} ({p:.3f})")
+    suspicion = 1.0 - opinion.probabilities[sample.label]
+    likeliest = max(opinion.probabilities, key=lambda c: opinion.probabilities[c])
+    if suspicion >= SUSPICION and likeliest != sample.label:
+        p = opinion.probabilities[likeliest]
+        return Suspect(index, "class", suspicion, f"labelled {sample.label}, looks like {likeliest} ({p:.3f})")
     boxes = sample.boxes_xyxy[[name != negative for name in sample.box_labels]]
-    if said.box_xyxy is None or said.score < SURE_BOX or not sample.boxed or not len(boxes):
+    if opinion.box_xyxy is None or opinion.score < SURE_BOX or not sample.boxed or not len(boxes):
         return None
-    overlap = float(iou_matrix(said.box_xyxy[None], boxes).max())
+    overlap = float(iou_matrix(opinion.box_xyxy[None], boxes).max())
     if overlap >= ELSEWHERE_IOU:
         return None
-    place = ", ".join(f"{v:.0f}" for v in said.box_xyxy)
-    # A box elsewhere says less than another class: there may be two tumours.
-    suspicion = SUSPICION + 0.5 * (said.score - SURE_BOX)
+    place = ", ".join(f"{v:.0f}" for v in opinion.box_xyxy)
+    # A box elsewhere is weaker evidence than another class: there may be two tumours.
+    suspicion = SUSPICION + 0.5 * (opinion.score - SURE_BOX)
     return Suspect(index, "box", suspicion, f"the tumour looks to be at ({place}), IoU {overlap:.2f} with the label's")

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, operating_point_text, show, show_interval
+from detectclf.evaluation.report_types import Report
 
-if TYPE_CHECKING:
-    from detectclf.evaluation.report import Report
-
+_EXPLAINED = "explanation.mass_inside_box"
 _ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
-_WHERE_KNOWN = "explanation.mass_inside_box"
 
 
 def report_table(report: Report) -> str:
-    """mAP and accuracy together with their intervals; on clean slices too where some are copies of training ones."""
+    """mAP and accuracy with their intervals, and again without the copies of training slices where there are any."""
     record = report.record
     count, clean = record["data"]["evaluated"], record["clean"]["samples"]
     doubled = clean is not None and clean < count
     rows = []
-    explained = figure_at(record, _WHERE_KNOWN) is not None
-    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _WHERE_KNOWN))):
+    explained = figure_at(record, _EXPLAINED) is not None
+    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _EXPLAINED))):
         row = [
             headline.name,
             show(figure_at(record, headline.key), percent=headline.percent),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -13,13 +13,14 @@ import numpy as np
 
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
+from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import MapStatistics, is_out_of_distribution
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.refine import ProposalRefiner
 from detectclf.inference.sources import ImageSource
 from detectclf.prediction import Prediction
-from detectclf.types import FloatArray, FusedOutputs, Pixels, StageOutputs
+from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -117,7 +118,12 @@ class Predictor:
         return self._predict_batch([prepared], explain)[0]
 
     def predict_many(
-        self, inputs: Iterable[ImageSource], *, batch_size: int | None = None, explain: bool = False
+        self,
+        inputs: Iterable[ImageSource],
+        *,
+        batch_size: int | None = None,
+        explain: bool = False,
+        read: Callable[[Sample], Pixels] = read_pixels,
     ) -> Iterator[Prediction]:
         """The predictions of many pictures, in order; one that cannot be read gives a prediction with ``error`` set.
 
@@ -125,20 +131,27 @@ class Predictor:
             inputs: files, slices of files, samples, arrays or PIL images; read lazily.
             batch_size: pictures per forward pass; by default as configured.
             explain: whether to compute the Grad-CAM of each slice's class.
+            read: gives the pixels of a sample, such as the slice index's, which learns of the slice on the way.
 
         Raises:
             ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
         """
-        for batch in self._batches(inputs, batch_size or self.config.batch_size):
+        for batch in self._batches(inputs, batch_size or self.config.batch_size, read):
             yield from self._predict_batch(batch, explain)
 
-    def raw_many(self, samples: Iterable[ImageSource], *, batch_size: int | None = None) -> Iterator[StageOutputs]:
-        """The outputs of the stages for each picture, before fusion, in order.
+    def raw_many(
+        self,
+        samples: Iterable[ImageSource],
+        *,
+        batch_size: int | None = None,
+        read: Callable[[Sample], Pixels] = read_pixels,
+    ) -> Iterator[StageOutputs]:
+        """The outputs of the stages for each picture, before fusion, in order; arguments as of :meth:`predict_many`.
 
         Raises:
             DataError, UnsafeError: a picture cannot be read; a fit must not leave it out silently.
         """
-        for batch in self._readable(samples, batch_size or self.config.batch_size):
+        for batch in self._readable(samples, batch_size or self.config.batch_size, read):
             yield from self._run_stages(batch)
 
     def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
@@ -158,15 +171,19 @@ class Predictor:
             rows.append(statistics.rows())
         return np.concatenate(rows)
 
-    def _readable(self, samples: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput]]:
+    def _readable(
+        self, samples: Iterable[ImageSource], size: int, read: Callable[[Sample], Pixels] = read_pixels
+    ) -> Iterator[list[DecodedInput]]:
         """Batches of decoded pictures; raises the error of the first one that cannot be read."""
-        for batch in self._batches(samples, size):
+        for batch in self._batches(samples, size, read):
             for prepared in batch:
                 if isinstance(prepared, UndecodedInput):
                     raise prepared.error
             yield [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
 
-    def _batches(self, inputs: Iterable[ImageSource], size: int) -> Iterator[list[DecodedInput | UndecodedInput]]:
+    def _batches(
+        self, inputs: Iterable[ImageSource], size: int, read: Callable[[Sample], Pixels]
+    ) -> Iterator[list[DecodedInput | UndecodedInput]]:
         """Batches of preprocessed pictures, which threads decode while the networks run."""
         remaining = iter(inputs)
         pending: deque[Future[DecodedInput | UndecodedInput]] = deque()
@@ -175,16 +192,18 @@ class Predictor:
         try:
             while True:
                 for item in islice(remaining, max(0, 2 * size - len(pending))):
-                    pending.append(pool.submit(self._prepare, item))
+                    pending.append(pool.submit(self._prepare, item, read))
                 if not pending:
                     return
                 yield [pending.popleft().result() for _ in range(min(size, len(pending)))]
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, source: ImageSource) -> DecodedInput | UndecodedInput:
+    def _prepare(
+        self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels
+    ) -> DecodedInput | UndecodedInput:
         size = self.bundle.detector_meta.preprocessing.size
-        return prepare(source, size, self._classifier.input_size, self._refiner)
+        return prepare(source, size, self._classifier.input_size, self._refiner, read)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]

@@ -17,7 +17,7 @@ from detectclf.prediction import Origin, Prediction
 from detectclf.types import Dataset, FusedOutputs, StageOutputs
 
 if TYPE_CHECKING:
-    from detectclf.evaluation.report import Report
+    from detectclf.evaluation.report_types import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
@@ -117,7 +117,7 @@ def bundle(
         version=recipe.bundle.version,
         fusion=fusion,
         facts=facts,
-        ood=_ood(unseen, predictor, made.origins.groups.tolist(), folds is not None),
+        ood=_ood(unseen, predictor, made.provenance.groups.tolist(), folds is not None),
         out_of_fold=_out_of_fold_predictions(dataset, judged, unseen.names) if folds is not None else None,
     )
     if folds is not None:

@@ -87,13 +87,13 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     pictures = out / "predictions"
     inputs = _one_of_each(data)
     predict([str(p) for p in inputs], PredictConfig(), model=folder, out=pictures, visualize=True)
-    combined = done.report.record["combined"]
+    combined = done.report.content.combined
     return Demo(
         report=out / "evaluation" / "report.html",
         picture=pictures / f"{inputs[0].stem}.pred.png",
         table=done.table,
-        mAP50=combined["mAP50"],
-        accuracy=combined["accuracy"],
+        mAP50=combined.boxes.mAP50,
+        accuracy=combined.classification.accuracy,
         seconds=time.perf_counter() - began,
     )
 

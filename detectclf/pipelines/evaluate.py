@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from detectclf.config import EvaluateRecipe
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.prediction import Prediction
+from detectclf.progress import Progress
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
+    from detectclf.datasets.index import IndexedSlices, SliceIndex
     from detectclf.evaluation.mistakes import Mistake
-    from detectclf.evaluation.report import Report
+    from detectclf.evaluation.report_types import Report
     from detectclf.inference.predictor import Predictor
 
 
@@ -50,66 +52,73 @@ def evaluate(
         explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
         command: the command line, for the report.
     """
+    from detectclf.datasets.index import SliceIndex
+    from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
     from detectclf.pipelines.metadata import model_facts
     from detectclf.pipelines.provenance import training_fingerprints
 
-    dataset = split_of(recipe.data, split)
+    index = SliceIndex()
+    dataset = split_of(recipe.data, split, index)
     predictor = predictor_of(model, detector, classifier, recipe.predict)
     check_classes(dataset, predictor)
     began = time.perf_counter()
-    predictions, map_shares = _predicted(predictor, dataset, explain)
+    predictions, map_shares = _predicted(predictor, dataset, explain, index)
     seconds = time.perf_counter() - began
     report = build_report(
         predictions,
         dataset,
         config=recipe.evaluate,
         train_fingerprints=training_fingerprints(model, [run for run in (detector, classifier) if run is not None]),
-        speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device), "explained": explain},
+        speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
         facts=model_facts(predictor),
         command=command,
+        notes=_exact_copies(predictor, index.look_up(dataset.samples)),
+        index=index,
     )
-    report.record["notes"] = _exact_copies(predictor, dataset) + report.record["notes"]
     if explain:
-        report.mistakes = _with_maps(report.mistakes, predictor)
+        report = replace(report, mistakes=_with_maps(report.mistakes, predictor))
     files = write_report(report, out) if out is not None else {}
     return Evaluated(report, report_table(report), files.get("report.html"))
 
 
-def _exact_copies(predictor: Predictor, dataset: Dataset) -> list[str]:
-    """A note on slices that the bundle knows it was trained on, pixel for pixel."""
-    remembered = predictor.bundle.out_of_fold
-    if remembered is None:
+def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> list[str]:
+    """A note on slices that the bundle was trained on, found by the digests of their pixels."""
+    training = predictor.bundle.out_of_fold
+    if training is None:
         return []
-    from detectclf.duplicates.fingerprints import fingerprint_samples
-
-    known = {row.tobytes() for row in remembered.digests}
-    seen = sum(digest in known for digest in fingerprint_samples(dataset.samples).digests)
+    known = {row.tobytes() for row in training.digests}
+    seen = sum(digest in known for digest in indexed.fingerprints.digests)
     if not seen:
         return []
-    known_by_heart = (
-        f"{seen} of {len(dataset.samples)} slices are, pixel for pixel, slices that this model was trained on"
-    )
-    return [f"{known_by_heart}: what it says of them shows its memory"]
+    what = f"{seen} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
+    return [f"{what}: its predictions there do not show how it performs on new slices"]
 
 
-def _predicted(predictor: Predictor, dataset: Dataset, explain: bool) -> tuple[list[Prediction], list[float]]:
-    """What is said of each slice, and the share of its map inside the true boxes; no map outlives its slice."""
-    from detectclf.evaluation.joint import map_inside_boxes
+def _predicted(
+    predictor: Predictor, dataset: Dataset, explain: bool, index: SliceIndex
+) -> tuple[list[Prediction], list[float]]:
+    """The prediction of each slice, and the share of its class-activation map inside the true boxes.
+
+    Each map is dropped once its share is known: those of all slices would not fit into memory.
+    """
+    from detectclf.evaluation.explanation import map_inside_boxes
 
     predictions, shares = [], []
-    found = predictor.predict_many(dataset.samples, explain=explain)
-    for sample, prediction in zip(dataset.samples, found, strict=True):
-        shares.append(map_inside_boxes(prediction, sample, dataset.negative))
-        predictions.append(replace(prediction, heatmap=None))
+    found = predictor.predict_many(dataset.samples, explain=explain, read=index.read)
+    with Progress("predicting", len(dataset.samples)) as progress:
+        for sample, prediction in zip(dataset.samples, found, strict=True):
+            shares.append(map_inside_boxes(prediction, sample, dataset.negative))
+            predictions.append(replace(prediction, heatmap=None))
+            progress.advance()
     return predictions, shares
 
 
-def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> list[Mistake]:
-    """The few mistakes of the gallery, each with its map made again."""
+def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> tuple[Mistake, ...]:
+    """The few mistakes of the gallery, each with its class-activation map computed again."""
     again = predictor.predict_many([m.sample for m in mistakes], explain=True)
-    return [
+    return tuple(
         replace(m, prediction=replace(m.prediction, heatmap=p.heatmap)) for m, p in zip(mistakes, again, strict=True)
-    ]
+    )

@@ -10,6 +10,7 @@ from detectclf.errors import ConfigError, DataError
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
+    from detectclf.datasets.index import SliceIndex
     from detectclf.inference.predictor import Predictor
 
 
@@ -20,11 +21,11 @@ def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"]) -> Dat
     return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes))
 
 
-def split_of(config: DataConfig, name: str) -> Dataset:
+def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:
     """Split ``name`` of the data; raises DataError where there is none."""
     from detectclf.datasets.dataset import open_dataset, require_split
 
-    return require_split(open_dataset(config), name)
+    return require_split(open_dataset(config, index), name)
 
 
 def predictor_of(

@@ -16,12 +16,14 @@ from detectclf.config import EvaluateConfig
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.compare import compare_runs, write_board
-from detectclf.evaluation.detection import coco_figures
-from detectclf.evaluation.matching import Boxes, ClassMatches, class_matches, evaluate_coco
+from detectclf.evaluation.detection import mean_average_precision
+from detectclf.evaluation.matching import Boxes, Matches, match_by_class
 from detectclf.evaluation.model_card import CardFacts, write_model_card
-from detectclf.evaluation.randomisation import randomisation_p
-from detectclf.evaluation.report import Report, build_report
-from detectclf.evaluation.slices import slice_lines
+from detectclf.evaluation.paired_tests import randomisation_p
+from detectclf.evaluation.record import Speed
+from detectclf.evaluation.report import build_report, prediction_lines
+from detectclf.evaluation.report_types import Report
+from detectclf.evaluation.slices import read_slices, slice_lines
 from detectclf.prediction import Origin
 from detectclf.types import empty_boxes
 
@@ -33,6 +35,7 @@ def write_bare(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     (folder / "slices.jsonl").write_text(slice_lines(report), encoding="utf-8")
+    (folder / "predictions.jsonl").write_text(prediction_lines(report.predictions), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dataset,
             config=EvaluateConfig(bootstrap=20, worst=0),
             groups=range(60),
-            speed={"images_per_second": speed, "device": "cpu", "explained": name == "poor"},
+            speed=Speed(speed, "cpu", name == "poor"),
             facts={"model": {"parameters": 3_000_000}},
         )
         write_bare(report, folder / name / "evaluation")
@@ -112,12 +115,12 @@ def test_few_sources_prove_nothing(sources: int, verdict: str, why: str, tmp_pat
     assert pair["mAP"]["sources_differ"] <= sources
 
 
-def matches_of(boxes: Boxes) -> dict[str, ClassMatches]:
-    return class_matches(evaluate_coco(boxes, TUMORS), len(boxes), TUMORS)
+def matches_of(boxes: Boxes) -> dict[str, Matches]:
+    return match_by_class(boxes, TUMORS)
 
 
 def test_randomisation_is_that_of_swapped_slices() -> None:
-    # Eight slices: all 256 swaps can be counted by pycocotools itself.
+    # Eight slices: all 256 swaps can be counted one by one.
     data, other = (align(*example(8, 7, skill=skill))[0] for skill in (2.5, 2.5))
     first = boxes_of(data, fused=True)
     columns = [list(c) for c in (boxes_of(other, fused=True).found, first.found_labels, first.scores)]
@@ -134,7 +137,7 @@ def test_randomisation_is_that_of_swapped_slices() -> None:
                 [b.found_labels[i] for b, i in rows],
                 [b.scores[i] for b, i in rows],
             )
-            means.append(coco_figures(Boxes(first.truth, first.truth_labels, *found), TUMORS).mAP)
+            means.append(mean_average_precision(first.truth, first.truth_labels, *found, TUMORS).mAP)
         return abs(means[0] - means[1])  # type: ignore[operator]
 
     found = difference((False,) * 8)
@@ -152,6 +155,58 @@ def test_groups_change_hands_whole() -> None:
     pair = matches_of(boxes), matches_of(none)
     assert randomisation_p(*pair, np.arange(20), count=500, seed=0) < 0.01
     assert randomisation_p(*pair, np.zeros(20, dtype=np.int64), count=500, seed=0) == 1.0, "one source proves nothing"
+
+
+def test_predictions_are_read_back_from_their_records(tmp_path: Path) -> None:
+    predictions, dataset = example(12, 3)
+    foreign = replace(predictions[0], image="other.png", origin=Origin())
+    report = build_report([foreign, *predictions[::-1]], dataset, config=EvaluateConfig(bootstrap=0, worst=0))
+    write_bare(report, tmp_path / "new")
+    data, groups = read_slices(tmp_path / "new")
+    assert [s.name for s in data.samples] == [s.name for s in dataset.samples]
+    assert groups == tuple(report.provenance.groups.tolist())
+    for read, made, sample, true in zip(data.predictions, predictions, data.samples, dataset.samples, strict=True):
+        assert (read.image, read.label, read.probabilities) == (made.image, made.label, made.probabilities)
+        assert (read.box_labels, read.box_threshold) == (made.box_labels, made.box_threshold)
+        assert (read.scores == made.scores).all()
+        assert np.allclose(read.boxes_xyxy, made.boxes_xyxy, atol=0.00501)
+        assert (sample.label, sample.boxed, sample.box_labels) == (true.label, true.boxed, true.box_labels)
+        assert (sample.boxes_xyxy == true.boxes_xyxy).all()
+    line = json.loads((tmp_path / "new" / "slices.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert set(line) == {"image", "line", "source", "group", "seen", "truth", "negative", "box_threshold"}
+
+
+def test_old_evaluations_are_still_read(tmp_path: Path) -> None:
+    truth = {"class": "glioma", "boxed": True, "boxes": [[10, 10, 50, 60]], "box_classes": ["glioma"]}
+    old = {
+        "image": "a.png",
+        "source": "export",
+        "group": 4,
+        "seen": None,
+        "truth": truth,
+        "class": "pituitary",
+        "probabilities": {"glioma": 0.25, "pituitary": 0.75},
+        "boxes": [[11, 12, 51, 61.125]],
+        "box_classes": ["pituitary"],
+        "scores": [0.5],
+        "box_threshold": 0.25,
+        "negative": "no_tumor",
+    }
+    (tmp_path / "slices.jsonl").write_text(json.dumps(old) + "\n", encoding="utf-8")
+    data, groups = read_slices(tmp_path)
+    (read,) = data.predictions
+    assert (read.label, read.box_labels, read.box_threshold, groups) == ("pituitary", ("pituitary",), 0.25, (4,))
+    assert read.boxes_xyxy.tolist() == [[11, 12, 51, 61.125]]
+    assert read.scores.tolist() == [0.5]
+
+
+def test_predictions_of_another_evaluation_are_refused(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "good" / "evaluation", tmp_path / "mixed")
+    file = tmp_path / "mixed" / "predictions.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"slices\.jsonl:1: not a slice"):
+        read_slices(tmp_path / "mixed")
 
 
 def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path) -> None:
@@ -172,7 +227,8 @@ def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: P
     record["clean"]["combined"] = {"accuracy": 0.5, "mAP": 0.25}
     (tmp_path / "leaky").mkdir()
     (tmp_path / "leaky" / "report.json").write_text(json.dumps(record), encoding="utf-8")
-    shutil.copy(runs / "good" / "evaluation" / "slices.jsonl", tmp_path / "leaky")
+    for name in ("slices.jsonl", "predictions.jsonl"):
+        shutil.copy(runs / "good" / "evaluation" / name, tmp_path / "leaky")
     notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
     assert notes == [
         "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them"

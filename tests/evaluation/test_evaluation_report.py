@@ -16,11 +16,14 @@ from evaluation_examples import CLASSES, example
 from PIL import Image
 
 from detectclf.config import EvaluateConfig
-from detectclf.duplicates.fingerprints import fingerprint_samples
+from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.headlines import HEADLINES, figure_at
-from detectclf.evaluation.report import Report, build_report, write_report
-from detectclf.evaluation.report_html import markdown_text, render_html, render_markdown, report_plots
+from detectclf.evaluation.record import Speed
+from detectclf.evaluation.rendering import markdown_text
+from detectclf.evaluation.report import build_report, write_report
+from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
+from detectclf.evaluation.report_types import Report
 from detectclf.evaluation.tables import report_table
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import Dataset, Sample, empty_boxes
@@ -79,7 +82,7 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
     (
         "no tumour slice",
         only("no_tumor"),
-        "sensitivity has no meaning",
+        "sensitivity is undefined",
         ["combined.sensitivity"],
         ["combined.specificity"],
     ),
@@ -170,7 +173,7 @@ def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null:
 
 def test_contract_keys_and_agreement_of_intervals() -> None:
     predictions, dataset = example(60, 2)
-    record = report_of(predictions, dataset, speed={"images_per_second": 3.0, "device": "cpu"}).record
+    record = report_of(predictions, dataset, speed=Speed(3.0, "cpu")).record
     assert list(record)[:8] == [
         "data", "detection", "classification", "combined", "stages", "intervals", "clean", "speed",
     ]  # fmt: skip
@@ -190,6 +193,37 @@ def test_contract_keys_and_agreement_of_intervals() -> None:
         "combined.joint_accuracy",
     }
     assert record["intervals"]["detection.false_alarms_per_healthy_slice"][1] > 0
+
+
+BOX_KEYS = (
+    "mAP mAP50 mAP75 localisation four_class_mAP froc froc_mean froc_iou10 froc_iou10_mean recall_one_box "
+    "mean_iou_of_hits false_alarms_per_healthy_slice healthy_slices box_threshold"
+)
+CLASS_KEYS = (
+    "accuracy balanced_accuracy macro_f1 sensitivity specificity per_class classes confusion_matrix auroc nll brier "
+    "ece reliability"
+)
+SECTION_KEYS = {
+    "data": "split samples boxed evaluated source_groups classes boxes sources sha256 split_unit fitted_here",
+    "detection": f"slices boxes per_class by_size {BOX_KEYS}",
+    "classification": f"samples ece_bins {CLASS_KEYS}",
+    "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "
+    "referred_at_risk risk_coverage gain",
+    "stages": "classifier_alone detector_alone",
+    "clean": "samples combined detection classification stages explanation intervals",
+    "speed": "images_per_second device explained",
+    "leaks": "samples files",
+    "explanation": "mass_inside_box area_inside_box slices",
+    "operating_point": "set sensitivity sensitivity_interval specificity specificity_interval",
+    "bootstrap": "resamples seed unit level",
+}
+
+
+def test_the_keys_of_every_section_are_frozen() -> None:
+    record = report_of(*example(30, 2)).record
+    assert {name: set(record[name]) for name in SECTION_KEYS} == {k: set(v.split()) for k, v in SECTION_KEYS.items()}
+    others = {"intervals", "facts", "command", "versions", "limits", "notes", "use"}
+    assert set(record) == {*SECTION_KEYS, *others}
 
 
 def test_two_healthy_slices_do_not_prove_specificity() -> None:
@@ -263,14 +297,14 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Prediction],
     samples = []
     for sample, pixels in zip(dataset.samples, pictures, strict=True):
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / sample.name)
-        samples.append(replace(sample, path=folder / sample.name))
+        samples.append(replace(sample, path=folder / sample.name, source=str(folder)))
     return [replace(p, origin=Origin(folder / p.image)) for p in predictions], with_samples(dataset, samples)
 
 
 def test_leaks_are_found_by_content_and_left_out(on_disk: tuple[list[Prediction], Dataset]) -> None:
     predictions, dataset = on_disk
     # Trained on slices 0 to 4: their mirrored copies 10 to 14 have been seen as well.
-    train = fingerprint_samples(dataset.samples[:5])
+    train = SliceIndex().look_up(dataset.samples[:5]).fingerprints
     report = build_report(predictions, dataset, config=FAST, train_fingerprints=train)
     record = report.record
     assert (record["leaks"]["samples"], record["clean"]["samples"]) == (10, 30)
@@ -360,8 +394,8 @@ def test_mistakes_come_by_cost() -> None:
 @pytest.mark.parametrize(
     ("why", "asked", "text"),
     [
-        ("a sensitivity", {"sensitivity": 0.95, "max_false_alarm_rate": None}, "sensitivity 0.95 or more, frozen"),
-        ("a rate", {"sensitivity": None, "max_false_alarm_rate": 0.1}, "false-alarm rate 0.1 or less, frozen"),
+        ("a sensitivity", {"sensitivity": 0.95, "max_false_alarm_rate": None}, "sensitivity 0.95 or more, fixed"),
+        ("a rate", {"sensitivity": None, "max_false_alarm_rate": 0.1}, "false-alarm rate 0.1 or less, fixed"),
         ("none asked", {"sensitivity": None, "max_false_alarm_rate": None}, None),
         ("two runs, no bundle", None, None),
     ],
@@ -373,7 +407,7 @@ def test_the_operating_point_is_told_everywhere(why: str, asked: dict[str, Any] 
     assert low <= point["sensitivity"] <= high
     for told in (report_table(report), render_html(report, {}), render_markdown(report)):
         if text is None:
-            assert "frozen in the bundle" not in told, why
+            assert "fixed in the bundle" not in told, why
         else:
             reached = f"here sensitivity {100 * point['sensitivity']:.1f} % (95 % interval {100 * low:.1f} to "
             assert text in told and reached in told and "specificity" in told, why
@@ -469,7 +503,9 @@ def test_missing_figures_of_clean_slices_are_explained(on_disk: tuple[list[Predi
         ([s for s in dataset.samples if s.label == "no_tumor"], "clean slices: no healthy slice"),
         (dataset.samples, "every slice is a copy"),
     ):
-        report = build_report(predictions, dataset, config=FAST, train_fingerprints=fingerprint_samples(seen))
+        report = build_report(
+            predictions, dataset, config=FAST, train_fingerprints=SliceIndex().look_up(seen).fingerprints
+        )
         assert report.record["clean"]["combined"]["specificity"] is None
         assert any(note in line for line in report.record["notes"]), report.record["notes"]
         assert render_html(report, {})

@@ -1,4 +1,4 @@
-"""Joint outcomes, referral, explanation mass, bootstrap and paired tests."""
+"""Outcomes of slices, explanation, bootstrap, intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.mask import iou as coco_iou
 
 from detectclf.evaluation.aligned import align
-from detectclf.evaluation.bootstrap import (
-    bias_corrected_interval,
-    bootstrap,
-    exact_interval,
-    interval,
-    mcnemar_exact,
-    paired_p,
-    ratio,
-    resamples,
-)
-from detectclf.evaluation.joint import iou_matrix, map_inside_boxes, risk_coverage, slice_outcomes
+from detectclf.evaluation.bootstrap import bootstrap, resamples
+from detectclf.evaluation.explanation import map_inside_boxes
+from detectclf.evaluation.intervals import bias_corrected_interval, exact_interval, interval
+from detectclf.evaluation.matching import iou_matrix
+from detectclf.evaluation.outcomes import drawn_boxes, slice_outcomes
+from detectclf.evaluation.paired_tests import mcnemar_exact, paired_p
+from detectclf.evaluation.weighted import ratio
 from detectclf.prediction import Prediction
 from detectclf.types import Dataset, Sample, StageOutputs, StagePredictions, empty_boxes
 
@@ -71,29 +68,20 @@ def said(label: str, box: np.ndarray, score: float, **more: object) -> Predictio
 def test_outcomes(sample: Sample, prediction: Prediction, known: bool, right: bool, false_boxes: int, why: str) -> None:
     data, _ = align([prediction], Dataset((sample,), ("glioma", "no_tumor"), "no_tumor"))
     outcome = slice_outcomes(data)
-    got = (bool(outcome.known[0]), bool(outcome.right[0]), int(outcome.false_boxes[0]))
+    got = (
+        bool(outcome.known[0]),
+        bool(outcome.right[0]),
+        len(drawn_boxes(prediction, "no_tumor")) if sample.label == "no_tumor" else 0,
+    )
     assert got == (known, right, false_boxes), why
 
 
 def test_contradiction_is_between_the_stages() -> None:
-    outputs = StageOutputs(np.zeros(2, np.float32), empty_boxes(), (), np.zeros(0, np.float32))
+    outputs = StageOutputs(np.zeros(2, dtype=np.float32), empty_boxes(), (), np.zeros(0, dtype=np.float32))
     alone = StagePredictions(outputs, {"glioma": 0.7, "no_tumor": 0.3}, detector_label="no_tumor")
     prediction = said("glioma", TRUTH, 0.9, before_fusion=alone)
     data, _ = align([prediction], Dataset((a_slice("glioma"),), ("glioma", "no_tumor"), "no_tumor"))
     assert slice_outcomes(data).contradicts.tolist() == [True]
-
-
-def test_risk_coverage_by_hand() -> None:
-    curve = risk_coverage(np.array([0.9, 0.8, 0.8, 0.3]), np.array([True, True, False, True]))
-    assert curve.coverage == (0.25, 0.75, 1.0), "equal confidences are kept or referred together"
-    assert curve.risk == pytest.approx((0.0, 1 / 3, 0.25))
-    assert curve.referred(0.1) == 0.75
-    assert curve.referred(0.3) == 0.0
-    assert risk_coverage(np.zeros(0), np.zeros(0, dtype=bool)).referred(0.1) is None
-
-
-def test_nothing_can_be_kept_at_that_risk() -> None:
-    assert risk_coverage(np.array([0.9, 0.5]), np.array([False, False])).referred(0.1) == 1.0
 
 
 def test_map_mass_inside_the_box() -> None:
@@ -121,6 +109,11 @@ def test_iou_is_symmetric_and_bounded(first: list[tuple[int, ...]], second: list
     assert there == pytest.approx(back.T)
     assert ((there >= 0) & (there <= 1)).all()
     assert np.diag(iou_matrix(a, a)) == pytest.approx(np.ones(len(a)))
+    assert there == pytest.approx(coco_iou(xywh(a), xywh(b), [0] * len(b)), abs=1e-12)
+
+
+def xywh(xyxy: np.ndarray) -> np.ndarray:
+    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).astype(np.float64)
 
 
 def test_whole_groups_are_drawn_and_the_chunk_changes_nothing() -> None:
@@ -135,9 +128,10 @@ def test_whole_groups_are_drawn_and_the_chunk_changes_nothing() -> None:
 def test_groups_widen_the_interval_by_as_much_as_theory_says() -> None:
     random = np.random.default_rng(0)
     sources = (random.random(100) < 0.8).astype(float)
-    right = np.repeat(sources, 4)  # every slice four times: the doubt is that of 100, not of 400
-    family = [ratio(right, np.ones(400), "accuracy")]
-    grouped = bootstrap(family, np.repeat(np.arange(100), 4), count=2000, seed=0)["accuracy"]
+    right = np.repeat(sources, 4)  # every slice four times: the uncertainty is that of 100, not of 400
+    grouped = bootstrap(ratio(right, np.ones(400), "accuracy"), np.repeat(np.arange(100), 4), count=2000, seed=0)[
+        "accuracy"
+    ]
     share = sources.mean()
     assert grouped.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.08)
     low, high = interval(grouped)  # type: ignore[misc]

@@ -1,0 +1,162 @@
+"""The report as a typed record: one frozen class per section of report.json, field names as its keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectclf.evaluation.sections import Classification, Combined, Detection, Explanation, Stages
+from detectclf.evaluation.weighted import Intervals
+
+RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
+
+LIMITS: tuple[str, ...] = (
+    "Copies are looked for by source slice, not by patient: the data do not say which patient a slice shows.",
+    "Slices are judged one by one, without their neighbours in the volume.",
+    "Labels are taken as published; true boxes that are a few pixels off limit mAP at high IoU.",
+    "mAP of a few hundred slices is biased slightly upwards, because its precision envelope takes maxima of noise.",
+    "If healthy and tumour slices differ in sequence or scanner, a model can exploit that and do worse elsewhere.",
+    "Intervals cover the choice of slices, not retraining and not other hospitals.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What was evaluated.
+
+    Attributes:
+        split: name of the split.
+        samples, boxed, evaluated: slices of the split, those with known boxes, those with a usable prediction.
+        source_groups: groups of evaluated slices that stem from one source slice.
+        classes: slices of each class.
+        boxes: true boxes.
+        sources: folders of the data set.
+        sha256: digest over names, labels, boxes and image files.
+        split_unit: what the split keeps apart.
+        fitted_here: whether the bundle was fitted on this split, ``None`` where that is not recorded.
+    """
+
+    split: str | None
+    samples: int
+    boxed: int
+    evaluated: int
+    source_groups: int
+    classes: Mapping[str, int]
+    boxes: int
+    sources: tuple[str, ...]
+    sha256: str
+    split_unit: str
+    fitted_here: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """The figures on the slices that are no copies of training slices; all ``None`` where that was not checked."""
+
+    samples: int | None
+    combined: Combined | None
+    detection: Detection | None
+    classification: Classification | None
+    stages: Stages | None
+    explanation: Explanation | None
+    intervals: Intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Slices per second; ``explained`` says whether the time includes class-activation maps."""
+
+    images_per_second: float | None = None
+    device: str | None = None
+    explained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """Evaluated slices that are copies of training slices: how many, and their names; ``None`` if not checked."""
+
+    samples: int | None
+    files: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The operating point that the bundle was asked for (``set``), and what it reaches on these slices."""
+
+    set: Mapping[str, Any] | None
+    sensitivity: float | None
+    sensitivity_interval: list[float] | None
+    specificity: float | None
+    specificity_interval: list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How the intervals were made."""
+
+    resamples: int
+    seed: int
+    unit: str = "source group"
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRecord:
+    """All that report.json holds.
+
+    Attributes:
+        facts: metadata of the model, as its bundle records it.
+        command: the exact command line.
+        versions: of the libraries that figures depend on.
+        limits: what these figures cannot show, a sentence each.
+        notes: what a reader must know about this evaluation, a line each.
+        use: what the model may be used for.
+    """
+
+    data: Data
+    detection: Detection
+    classification: Classification
+    combined: Combined
+    stages: Stages
+    intervals: Intervals
+    clean: Clean
+    speed: Speed
+    leaks: Leaks
+    explanation: Explanation
+    operating_point: OperatingPoint
+    bootstrap: Bootstrap
+    facts: Mapping[str, Any]
+    command: str | None
+    versions: Mapping[str, str]
+    limits: tuple[str, ...] = field(default=LIMITS, init=False)
+    notes: tuple[str, ...]
+    use: str = field(default=RESEARCH_USE, init=False)
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON object of INTERFACE.md, keys in its order."""
+        record: dict[str, Any] = plain(self)
+        return record
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON holds it: sections as objects, NaN and infinities as ``None``, paths as text."""
+    if is_dataclass(value):
+        record: dict[str, Any] = {}
+        for f in fields(value):
+            inner = plain(getattr(value, f.name))
+            record |= inner if f.metadata.get("inline") else {f.name: inner}
+        return record
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

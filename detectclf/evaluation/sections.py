@@ -1,0 +1,208 @@
+"""The sections of report.json that hold figures, one frozen class each, with field names as keys.
+
+A figure that is undefined on the evaluated slices is ``None``, in report.json ``null``, never 0 or NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+INLINE: Mapping[str, bool] = {"inline": True}
+"""Marks a field whose own fields stand directly in the section, without a key of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAP:
+    """Average precision of one class, and its recall at IoU 0.5."""
+
+    AP: float | None
+    AP50: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Localisation:
+    """Average precision of all tumour boxes as one class."""
+
+    AP: float | None
+    AP50: float | None
+    AP75: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeThird:
+    """Average precision of one third of the true boxes by area; ``side_px`` is the range of the square roots."""
+
+    AP: float | None
+    AP50: float | None
+    boxes: int
+    side_px: tuple[float, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class FourClassMAP:
+    """mAP with the boxes of the negative class counted as objects."""
+
+    mAP: float | None  # noqa: N815 - the name of the figure everywhere in the field
+    mAP50: float | None  # noqa: N815
+    mAP75: float | None  # noqa: N815
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxFigures:
+    """The box figures that each stage and the fused prediction have."""
+
+    mAP: float | None  # noqa: N815
+    mAP50: float | None  # noqa: N815
+    mAP75: float | None  # noqa: N815
+    localisation: Localisation
+    four_class_mAP: FourClassMAP | None  # noqa: N815
+    froc_iou10: Mapping[str, float | None]
+    froc_iou10_mean: float | None
+    froc: Mapping[str, float | None]
+    froc_mean: float | None
+    recall_one_box: float | None
+    mean_iou_of_hits: float | None
+    false_alarms_per_healthy_slice: float | None
+    healthy_slices: int
+    box_threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The detector's own boxes."""
+
+    slices: int
+    boxes: int
+    per_class: Mapping[str, ClassAP]
+    by_size: Mapping[str, SizeThird | None]
+    figures: BoxFigures = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """Classification figures of one class; ``support`` is its number of slices."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+    auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Mean confidence and accuracy of the slices whose confidence is in ``(low, high]``."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """The classification figures that the classifier alone and the fused prediction have."""
+
+    accuracy: float | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    sensitivity: float | None
+    specificity: float | None
+    per_class: Mapping[str, ClassRow]
+    classes: tuple[str, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    auroc: Mapping[str, float | None]
+    nll: float | None
+    brier: float | None
+    ece: float | None
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The classifier alone, calibrated."""
+
+    samples: int
+    figures: ClassFigures = field(metadata=INLINE)
+    ece_bins: int
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """Error rate among the slices kept, by the share of slices kept, the most confident first; ``area`` is its mean."""
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How class and boxes of the fused prediction fit the truth and each other, and what is worth a human look."""
+
+    joint_accuracy: float | None
+    joint_slices: int
+    contradictions: float | None
+    flagged: float | None
+    referred: float | None
+    referred_at_risk: float
+    risk_coverage: RiskCoverage
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What fusion adds to each stage alone."""
+
+    accuracy_over_classifier: float | None
+    accuracy_over_detector: float | None
+    mAP_over_detector: float | None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """The fused prediction, which is what ``predict`` returns."""
+
+    classification: ClassFigures = field(metadata=INLINE)
+    boxes: BoxFigures = field(metadata=INLINE)
+    AP_per_class: Mapping[str, ClassAP]
+    agreement: Agreement = field(metadata=INLINE)
+    gain: Gain
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierAlone:
+    """The classifier's headline figures."""
+
+    accuracy: float | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorAlone:
+    """The detector's headline figures; accuracy is that of the class its boxes imply."""
+
+    accuracy: float | None
+    mAP: float | None  # noqa: N815
+    mAP50: float | None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Each stage alone, on the same slices."""
+
+    classifier_alone: ClassifierAlone
+    detector_alone: DetectorAlone
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Share of the class-activation maps, and of the slice area, inside the true boxes of ``slices`` slices."""
+
+    mass_inside_box: float | None
+    area_inside_box: float | None
+    slices: int
