@@ -28,7 +28,7 @@ from detectclf.duplicates.fingerprints import Fingerprints, fingerprint_samples
 from detectclf.imaging.images import read_image
 from detectclf.inference.fusion import fuse
 from detectclf.inference.loading import load, load_runs
-from detectclf.pipelines.provenance import fingerprints_of_run
+from detectclf.pipelines.provenance import run_provenance
 from detectclf.types import Pixels, Sample
 
 
@@ -44,7 +44,7 @@ def main(
     if dataset.negative is None:
         raise SystemExit("no class of the data means no tumour")
     negative = dataset.negative
-    seen = Fingerprints.merged([fingerprints_of_run(run) for run in (detector, classifier, refiner)])
+    seen = Fingerprints.merged([run_provenance(run) for run in (detector, classifier, refiner)])
     known = set(copies_between(seen, fingerprint_samples(dataset.samples)))
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.models.knowledge import OODStatistics
+from detectclf.models.bundle_arrays import OODStatistics
 from detectclf.types import FloatArray
 
 if TYPE_CHECKING:

@@ -51,8 +51,8 @@ def evaluate(
     """
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.metadata import model_facts
-    from detectclf.pipelines.provenance import training_fingerprints
+    from detectclf.pipelines.metadata import model_metadata
+    from detectclf.pipelines.provenance import model_provenance
 
     dataset = split_of(recipe.data, split)
     predictor = predictor_of(model, detector, classifier, recipe.predict)
@@ -64,10 +64,10 @@ def evaluate(
         predictions,
         dataset,
         config=recipe.evaluate,
-        train_fingerprints=training_fingerprints(model, [run for run in (detector, classifier) if run is not None]),
+        train_fingerprints=model_provenance(model, [run for run in (detector, classifier) if run is not None]),
         speed={"images_per_second": len(predictions) / seconds, "device": str(predictor.device), "explained": explain},
         map_shares=map_shares,
-        facts=model_facts(predictor),
+        facts=model_metadata(predictor),
         command=command,
     )
     report.record["notes"] = _exact_copies(predictor, dataset) + report.record["notes"]

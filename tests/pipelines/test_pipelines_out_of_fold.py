@@ -19,8 +19,8 @@ from detectclf.errors import ConfigError, ModelError
 from detectclf.imaging.images import read_image
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
-from detectclf.pipelines.bundle import Stages, bundle
-from detectclf.pipelines.out_of_fold import FoldRun, groups_and_seen, out_of_fold
+from detectclf.pipelines.bundle import bundle
+from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance, out_of_fold
 from detectclf.pipelines.provenance import FINGERPRINTS
 from detectclf.pipelines.suspect_labels import diagnose, write_suspect_sheet
 from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
@@ -87,8 +87,7 @@ def bundled(source: Path, runs: Path) -> Path:
     final = {kind: train(kind, source, source.parent / "final" / kind, ()) for kind in KINDS}
     out = source.parent / "bundle"
     recipe = BundleRecipe(data=DataConfig(sources=(source,)), predict=PredictConfig(device="cpu"))
-    stages = Stages(final["detector"], final["classifier"], final["refiner"])
-    summary = bundle(stages, recipe, "valid", out, folds=runs, report=source.parent / "report")
+    summary = bundle(final, recipe, "valid", out, folds=runs, report=source.parent / "report")
     assert summary["split"] == "out of fold" and summary["samples"] == 48
     return out
 
@@ -108,7 +107,7 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
 
 def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
     bundle = load_bundle(bundled)
-    assert bundle.refiner is not None and bundle.ood is not None and bundle.out_of_fold is not None
+    assert "refiner" in bundle.stages and bundle.ood is not None and bundle.out_of_fold is not None
     assert len(bundle.out_of_fold.digests) == 48
     assert sum(bundle.fusion.refined_score_weights) == pytest.approx(1)
     report = json.loads((bundled.parent / "report" / "report.json").read_text(encoding="utf-8"))
@@ -175,7 +174,7 @@ def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     shutil.copytree(runs / "classifier1", other)
     for run in (told, other):
         fingerprint_samples(first.dataset.samples).save(run / FINGERPRINTS)
-    with pytest.raises(ModelError, match="have seen all slices"):
+    with pytest.raises(ModelError, match="were trained on all slices"):
         out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
     (told / FINGERPRINTS).unlink()
     with pytest.raises(ModelError, match="keeps no record"):
@@ -196,8 +195,8 @@ def test_a_copy_by_way_of_a_slice_that_only_runs_know_is_seen(source: Path, tmp_
         for run, prints in ((knows_first, first), (knows_middle, middle)):
             run.path.mkdir()
             prints.save(run.path / FINGERPRINTS)
-        groups, seen = groups_and_seen(last, [knows_first, knows_middle])
-        seen_by_way += groups[0] in seen[knows_first.path]
+        groups, trained_on = groups_and_provenance(last, [knows_first, knows_middle])
+        seen_by_way += groups[0] in trained_on[knows_first.path]
     assert seen_by_way >= 3
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from training_helpers import classification_task, detection_task, train, training, write_samples
 
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
-from detectclf.models.rebuild import load_classifier, load_detector
+from detectclf.models.stage_files import load_stage
 from detectclf.training.progress import Lines, Silence, epoch_line
 from detectclf.training.runs import Run
 from detectclf.types import Sample
@@ -74,7 +74,8 @@ def test_classifier_learns_and_the_run_holds_everything(samples: list[Sample], t
         "last",
     }
     assert Run.open(tmp_path / "run").history() == history.records
-    model, meta = load_classifier(tmp_path / "run")
+    stage = load_stage(tmp_path / "run", "classifier")
+    model, meta = stage.network, stage.meta
     assert meta.training["epoch"] == history.best_epoch and meta.classes == ("glioma", "pituitary")
     image, target = classification_task(samples).valid[0]
     assert model(image[None]).argmax().item() == target["label"]
@@ -141,7 +142,7 @@ def test_detector_learns_and_goes_on_exactly(samples: list[Sample], tmp_path: Pa
     whole = train(detection_task(samples), config, tmp_path / "whole")
     assert set(whole.best["metrics"]) == {"mAP", "mAP50", "mAP75"}
     assert whole.records[1]["loss"] < whole.records[0]["loss"]
-    load_detector(tmp_path / "whole")
+    load_stage(tmp_path / "whole", "detector")
     watch = Watch(interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(detection_task(samples), config, tmp_path / "parts", progress=watch)
