@@ -135,13 +135,20 @@ class AugmentConfig(Settings):
         return self
 
 
-class DetectorConfig(Settings):
-    """The box stage: a torchvision Faster R-CNN."""
+class ModelConfig(Settings):
+    """What the settings of every stage have in common."""
+
+    arch: str
+    """Architecture."""
+    weights: str = "default"
+    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
+
+
+class DetectorConfig(ModelConfig):
+    """The detector: a torchvision Faster R-CNN."""
 
     arch: str = "fasterrcnn_mobilenet_v2_fpn"
     """A row of the DETECTORS table, or fasterrcnn_timm:NAME."""
-    weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=64, le=2048)] = 320
     """Longer side of the network's input, pixels."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
@@ -172,13 +179,11 @@ class DetectorConfig(Settings):
     """Loss of the box head's regression."""
 
 
-class ClassifierConfig(Settings):
-    """The class stage."""
+class ClassifierConfig(ModelConfig):
+    """The classifier of whole slices."""
 
     arch: str = "mobilenet_v2"
     """A row of the CLASSIFIERS table, or timm:NAME."""
-    weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=32, le=1024)] | None = None
     """Side of the square input, pixels; by default the architecture's own."""
     frozen: tuple[str, ...] = ()
@@ -191,13 +196,11 @@ class ClassifierConfig(Settings):
     """Weigh the loss by inverse class frequency."""
 
 
-class RefinerConfig(Settings):
-    """The refining stage, which reads a crop round each box again."""
+class RefinerConfig(ModelConfig):
+    """The refiner, which takes a crop around each proposed box."""
 
     arch: str = "mobilenet_v2"
     """mobilenet_v2, or timm:NAME."""
-    weights: str = "default"
-    """default (the library's pretrained weights), none, or a path to safetensors, a plain state dict, or a run."""
     image_size: Annotated[int, Field(ge=64, le=512, multiple_of=32)] = 128
     """Side of a crop, pixels of the network's input; a multiple of 32."""
     slice_size: Annotated[int, Field(ge=64, le=2048)] = 512
@@ -360,6 +363,7 @@ __all__ = [
     "DetectorRecipe",
     "EvaluateConfig",
     "EvaluateRecipe",
+    "ModelConfig",
     "PredictConfig",
     "RefinerConfig",
     "RefinerRecipe",

@@ -19,18 +19,18 @@ class Progress:
 
     Args:
         what: the work, such as ``reading slices``.
-        total: steps in all.
-        done: steps that were done before.
+        total: steps in all; may be set until the work begins.
+        done: steps that were done before; may be set until the work begins.
         show: whether anything is shown; by default where the package's log shows its ``INFO`` lines.
     """
 
-    def __init__(self, what: str, total: int, *, done: int = 0, show: bool | None = None) -> None:
+    def __init__(self, what: str, total: int = 0, *, done: int = 0, show: bool | None = None) -> None:
         self.what, self.total, self.done = what, total, done
         self.show = logging.getLogger("detectclf").isEnabledFor(logging.INFO) if show is None else show
-        self._first = done
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
+        self._first = self.done
         self._began = self._said = time.monotonic()
         if self.show and sys.stderr.isatty():
             from rich.console import Console

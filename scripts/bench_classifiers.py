@@ -27,7 +27,7 @@ from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.models.classifiers import Classifier
-from detectclf.models.rebuild import load_classifier
+from detectclf.models.stage_files import load_stage
 from detectclf.types import Sample
 
 ARCHS = (
@@ -103,7 +103,7 @@ def train(
 
 def judged(run: Path, slices: list[Sample]) -> tuple[np.ndarray[Any, Any], float]:
     """Class index of each slice, and milliseconds per slice one by one, decode included."""
-    model, _ = load_classifier(run)
+    model = load_stage(run, "classifier").network
     model = model.to(memory_format=torch.channels_last)
     said = [predict(model, slices[i : i + 16]) for i in range(0, len(slices), 16)]
     predict(model, slices[:1])
@@ -142,7 +142,7 @@ def resampled(values: np.ndarray[Any, Any], groups: np.ndarray[Any, Any]) -> np.
 def row_of(
     run: Path, arch: str, start: str, right: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], milliseconds: float
 ) -> dict[str, Any]:
-    model, _ = load_classifier(run)
+    model = load_stage(run, "classifier").network
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     low, high = np.quantile(resampled(right.astype(float), groups), [0.025, 0.975])
     return {

@@ -29,7 +29,7 @@ from detectclf.datasets.augment_mri import change_tone
 from detectclf.datasets.dataset import open_dataset
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.models.classifiers import Classifier
-from detectclf.models.rebuild import load_classifier
+from detectclf.models.stage_files import load_stage
 from detectclf.training.runs import Run
 from detectclf.types import Pixels, Sample
 
@@ -47,7 +47,7 @@ def main(
     held = tuple(settings["held_out"])
     config = DataConfig(sources=tuple(data), folds=settings["folds"], held_out=held, fold_seed=settings["fold_seed"])
     dataset = open_dataset(config)
-    model, _ = load_classifier(run)
+    model = load_stage(run, "classifier").network
     unseen, seen = (dataset.split(name).samples for name in ("valid", "train"))
     unseen = tuple(s for s in unseen if s.label is not None)[::every]
     truth = np.array([dataset.classes.index(str(s.label)) for s in unseen])

@@ -28,7 +28,7 @@ from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import fuse
 from detectclf.inference.loading import load, load_runs
-from detectclf.pipelines.provenance import fingerprints_of_run
+from detectclf.pipelines.provenance import run_provenance
 from detectclf.types import Pixels, Sample
 
 
@@ -44,7 +44,7 @@ def main(
     if dataset.negative is None:
         raise SystemExit("no class of the data means no tumour")
     negative = dataset.negative
-    seen = Fingerprints.merged([fingerprints_of_run(run) for run in (detector, classifier, refiner)])
+    seen = Fingerprints.merged([run_provenance(run) for run in (detector, classifier, refiner)])
     index = SliceIndex()
     known = set(index.copies_between(seen, index.look_up(dataset.samples).fingerprints).tolist())
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]

@@ -61,8 +61,8 @@ def bundle(
         "predict.device": device,
     }
     recipe = load_recipe(BundleRecipe, config, assign or (), flags)
-    stages = pipeline.Stages(detector, classifier, refiner)
-    summary = pipeline.bundle(stages, recipe, split, out, folds=folds, report=report)
+    runs = {"detector": detector, "classifier": classifier} | ({} if refiner is None else {"refiner": refiner})
+    summary = pipeline.bundle(runs, recipe, split, out, folds=folds, report=report)
     if json:
         output.print_json(summary)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.imaging.images import read_pixels, resize_pad
+from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
 
 CACHE_SHARE = 0.25
@@ -64,9 +65,9 @@ class SlicePixels:
             UnsafeError: a slice is refused.
         """
         missing = [i for i, metadata in enumerate(self._metadata) if metadata is None]
-        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
+        with Progress("decoding slices", len(missing)) as progress, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for _ in pool.map(lambda index: self._decoded(index, read), missing):
-                pass
+                progress.advance()
 
     def __getitem__(self, index: int) -> ResizedSlice:
         """Slice ``index``; read-only for the caller.

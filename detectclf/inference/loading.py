@@ -1,4 +1,4 @@
-"""Predictors by name: of the packaged bundle, of a bundle's folder, of run directories."""
+"""Predictors from the packaged bundle, from the folder of a bundle, or from run directories."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from detectclf.inference.predictor import Predictor
 
 
 def default_bundle() -> Path:
-    """Where the packaged default bundle lies, or would lie."""
+    """The folder of the packaged default bundle, whether or not it is installed."""
     return Path(str(resources.files("detectclf"))) / "assets" / "default"
 
 
 def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
-    """A predictor of the bundle in the folder ``path``; of the packaged default bundle without one.
+    """A predictor of the bundle in the folder ``path``, or of the packaged default bundle.
 
     Raises:
-        ModelError: no bundle is there, or it cannot be used.
-        DeviceError: the device is not there.
+        ModelError: there is no bundle, or it is damaged.
+        DeviceError: the device is not available.
     """
     from detectclf.models.bundle import load_bundle
 
@@ -44,30 +44,25 @@ def load_runs(
     refiner: str | Path | None = None,
     tta: bool = False,
 ) -> Predictor:
-    """A predictor of run directories that were not bundled: default fusion, probabilities not calibrated.
+    """A predictor of run directories that were not bundled, with default fusion and uncalibrated probabilities.
 
     Raises:
-        ModelError: a folder is no run of that kind, or the two do not go together.
-        DeviceError: the device is not there.
+        ModelError: a folder is not a run of that kind of stage, or the stages have different classes.
+        DeviceError: the device is not available.
     """
     from detectclf.models.bundle import Bundle
-    from detectclf.models.rebuild import load_classifier, load_detector, load_refiner
+    from detectclf.models.stage_files import load_stage
 
-    detector_model, detector_meta = load_detector(Path(detector))
-    classifier_model, classifier_meta = load_classifier(Path(classifier))
-    refiner_model, refiner_meta = (None, None) if refiner is None else load_refiner(Path(refiner))
+    named = {"detector": detector, "classifier": classifier, "refiner": refiner}
+    runs = {kind: Path(run) for kind, run in named.items() if run is not None}
+    stages = {kind: load_stage(run, kind) for kind, run in runs.items()}
+    classes = stages["classifier"].classes
     bundle = Bundle(
-        name="+".join(Path(run).name for run in (detector, classifier, refiner) if run is not None),
+        name="+".join(run.name for run in runs.values()),
         version="unbundled",
-        classes=tuple(classifier_meta.classes),
-        negative=classifier_meta.negative,
-        detector=detector_model,
-        detector_meta=detector_meta,
-        classifier=classifier_model,
-        classifier_meta=classifier_meta,
-        fusion=replace(default_fusion(classifier_meta.classes), tta=tta),
-        facts={},
-        refiner=refiner_model,
-        refiner_meta=refiner_meta,
+        classes=classes,
+        negative=stages["classifier"].meta.negative,
+        stages=stages,
+        fusion=replace(default_fusion(classes), tta=tta),
     )
     return Predictor(bundle, config or PredictConfig())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.models.knowledge import OODStatistics
+from detectclf.models.bundle_arrays import OODStatistics
 from detectclf.types import Doubles, FloatArray
 
 if TYPE_CHECKING:

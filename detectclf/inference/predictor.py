@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detectclf.models.bundle import Bundle
+    from detectclf.models.classifiers import Classifier
     from detectclf.models.detectors import Detector
+    from detectclf.models.refiner import Refiner
     from detectclf.models.roi_features import Found
 
     Network = TypeVar("Network", bound=nn.Module)
@@ -50,7 +52,7 @@ class Predictor:
 
         self.bundle, self.config = bundle, config
         self.names = FusionClasses(
-            tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.detector_meta.classes)
+            tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.stages["detector"].classes)
         )
         foreign = sorted(set(self.names.detector_classes) - set(self.names.classes))
         if foreign:
@@ -62,12 +64,14 @@ class Predictor:
         if self.device.type == "cpu":
             keep_freed_memory()
         # Copies: the networks of the bundle stay as they were saved, which Grad-CAM needs.
-        self._detector = self._fast_detector(bundle.detector)
-        self._classifier = self._fast(bundle.classifier, 1, bundle.classifier.input_size)
+        self._detector = self._fast_detector(bundle.stages["detector"].network)
+        classifier: Classifier = bundle.stages["classifier"].network
+        self._classifier = self._fast(classifier, 1, classifier.input_size)
         self._refiner = None
-        if bundle.refiner is not None:
-            refiner = self._fast(bundle.refiner, 1, bundle.refiner.input_size)
-            self._refiner = ProposalRefiner(refiner, self._refined_classes(), self.device)
+        if "refiner" in bundle.stages:
+            refiner: Refiner = bundle.stages["refiner"].network
+            fast = self._fast(refiner, 1, refiner.input_size)
+            self._refiner = ProposalRefiner(fast, self._refined_classes(), self.device)
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
         """A faster copy of ``network``, on the device."""
@@ -86,11 +90,11 @@ class Predictor:
         import torch
 
         fast = copy.deepcopy(detector.to(self.device).eval())
-        fast.network.backbone = self._fast(fast.network.backbone, 3, detector.image_size)
+        fast.network.backbone = self._fast(fast.network.backbone, 3, detector.input_size)
         return fast.to(memory_format=torch.channels_last)
 
     def _refined_classes(self) -> tuple[str, ...]:
-        refined = () if self.bundle.refiner_meta is None else tuple(self.bundle.refiner_meta.classes)
+        refined = self.bundle.stages["refiner"].classes
         tumors = {name for name in self.names.detector_classes if name != self.names.negative}
         if set(refined) != tumors:
             raise ModelError(
@@ -202,7 +206,7 @@ class Predictor:
     def _prepare(
         self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels
     ) -> DecodedInput | UndecodedInput:
-        size = self.bundle.detector_meta.preprocessing.size
+        size = self.bundle.stages["detector"].preprocessing.size
         return prepare(source, size, self._classifier.input_size, self._refiner, read)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
@@ -286,8 +290,9 @@ class Predictor:
             return []
         targets = [self.names.classes.index(each.label or "") for each in fused]
         images = self._tensor([prepared.resized.classifier for prepared in batch])
+        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
         maps = []
-        for prepared, cam in zip(batch, grad_cam(self.bundle.classifier, images, targets), strict=True):
+        for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
             size, inside = self._classifier.input_size, prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)

@@ -1,7 +1,7 @@
 """A bundle: the stages and how they are fused, in one folder of safetensors and JSON.
 
-``bundle.json`` describes all of it; ``detector.safetensors``, ``classifier.safetensors`` and, where there is a refining
-stage, ``refiner.safetensors`` hold the weights, whose SHA-256 is in ``bundle.json``. Nothing is ever unpickled.
+``bundle.json`` describes everything. ``detector.safetensors``, ``classifier.safetensors`` and, if there is a refiner,
+``refiner.safetensors`` hold the weights; ``bundle.json`` has their SHA-256. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -9,59 +9,50 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from detectclf.errors import ModelError
 from detectclf.files import atomic_write
-from detectclf.models.knowledge import (
+from detectclf.models.bundle_arrays import (
     OOD_FILE,
     OUT_OF_FOLD_FILE,
     OODStatistics,
     OutOfFoldPredictions,
-    knowledge_files,
+    array_files,
     load_ood,
     load_out_of_fold,
 )
-from detectclf.models.rebuild import rebuild_classifier, rebuild_detector, rebuild_refiner
-from detectclf.models.saved import ModelMeta, read_json, weights_bytes
-
-if TYPE_CHECKING:
-    from detectclf.models.classifiers import Classifier
-    from detectclf.models.detectors import Detector
-    from detectclf.models.refiner import Refiner
+from detectclf.models.stage import STAGES, ModelMeta, Stage
+from detectclf.models.stage_files import read_json, rebuild_stage, weights_bytes
 
 BUNDLE_FILE = "bundle.json"
-DETECTOR_FILE, CLASSIFIER_FILE, REFINER_FILE = (
-    "detector.safetensors",
-    "classifier.safetensors",
-    "refiner.safetensors",
-)
 _AGAIN = "bundle the runs again"
 
 
 @dataclass(frozen=True)
 class FusionParameters:
-    """Numbers of the fusion, fitted on the bundling split; the formulas are in ``inference/fusion.py``.
+    """Parameters of the fusion, fitted on the bundling split; the formulas are in ``inference/fusion.py``.
 
     Attributes:
         temperature: divides the classifier's logits (Guo et al. 2017).
-        class_weight: of the classifier's log-probabilities.
-        box_weight: of the detector's evidence.
+        class_weight: weight of the classifier's log-probabilities.
+        box_weight: weight of the detector's evidence.
         bias: one number per class of the bundle, added to the fused logits.
         box_gamma: 0 leaves box scores as they are, 1 replaces them by the probability of the box's class.
-        tumor_threshold: probability of a tumour from which a slice is called one; ``None`` takes the likeliest class.
-        box_threshold: fused score from which a box counts as a claim of a tumour.
+        tumor_threshold: a slice is called a tumour from this probability of a tumour on; with ``None`` it gets the
+            likeliest class.
+        box_threshold: a box counts as a detected tumour from this fused score on.
         low_confidence: slices whose best probability is lower are flagged.
-        refiner_weight: of the refiner's evidence.
+        target_sensitivity, target_false_alarm_rate: the rate that ``tumor_threshold`` was chosen for on the bundling
+            split; at most one of the two. Evaluation measures the rate on other data.
+        refiner_weight: weight of the refiner's evidence.
         refined_score_weights: exponents of the detector's score, the refiner's quality and its probability of the
-            class, in the score of a refined box; they sum to 1.
-        refined_box_weight: weight of the refined box against the detector's in the box given out.
-        mirror: whether detector and classifier also read the mirror image of each slice (``inference/mirror.py``).
-        target_sensitivity, target_false_alarm_rate: what ``tumor_threshold`` was set for on the bundling split, if
-            anything; at most one of the two. What it turns out to be elsewhere is measured by evaluation.
+            class in the score of a refined box; they sum to 1.
+        refined_box_weight: weight of the refined box against the detector's box in the predicted box.
+        tta: whether detector and classifier also run on the mirror image of each slice (``inference/tta.py``).
     """
 
     temperature: float
@@ -86,44 +77,27 @@ class Bundle:
 
     Attributes:
         name, version: what predictions carry as ``model``.
-        classes: of a slice, in the order of the classifier's outputs.
+        classes: classes of a slice, in the order of the classifier's outputs.
         negative: the class that means "no tumour", ``None`` where there is none.
-        detector, detector_meta: the box stage; its classes are ``detector_meta.classes``.
-        classifier, classifier_meta: the class stage.
-        fusion: how both become one answer.
-        facts: free JSON facts: data, metrics, versions.
-        ood: tells other pictures from brain MRI, ``None`` where it was not fitted.
-        out_of_fold: out-of-fold words on training slices, ``None`` where there are none.
-        refiner, refiner_meta: the stage that reads places again, ``None`` where there is none.
+        stages: kind -> stage; a detector, a classifier and possibly a refiner.
+        fusion: how the outputs of the stages become one prediction.
+        metadata: JSON metadata: data, metrics, versions.
+        ood: recognises pictures that are no brain MRI; ``None`` if it was not fitted.
+        out_of_fold: out-of-fold predictions for the training slices; ``None`` if there are none.
     """
 
     name: str
     version: str
     classes: tuple[str, ...]
     negative: str | None
-    detector: Detector
-    detector_meta: ModelMeta
-    classifier: Classifier
-    classifier_meta: ModelMeta
+    stages: dict[str, Stage]
     fusion: FusionParameters
-    facts: dict[str, Any] = field(default_factory=dict)
-    refiner: Refiner | None = None
-    refiner_meta: ModelMeta | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
     ood: OODStatistics | None = None
     out_of_fold: OutOfFoldPredictions | None = None
 
-    def parts(self) -> dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]]:
-        """Name -> model and description of every stage there is."""
-        parts: dict[str, tuple[Detector | Classifier | Refiner, ModelMeta]] = {
-            "detector": (self.detector, self.detector_meta),
-            "classifier": (self.classifier, self.classifier_meta),
-        }
-        if self.refiner is not None and self.refiner_meta is not None:
-            parts["refiner"] = (self.refiner, self.refiner_meta)
-        return parts
 
-
-# Former name of a number of the fusion -> its name: bundles of earlier versions are read.
+# Former name of a fusion parameter -> its name, to read bundles of earlier versions.
 _OLD_FUSION_NAMES = {
     "place_weight": "refiner_weight",
     "place_weights": "refined_score_weights",
@@ -133,7 +107,7 @@ _OLD_FUSION_NAMES = {
 
 
 class _Record(BaseModel):
-    """What ``bundle.json`` holds."""
+    """The content of ``bundle.json``, with the file's own keys."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -145,8 +119,8 @@ class _Record(BaseModel):
         return {_OLD_FUSION_NAMES.get(key, key): value for key, value in values.items()}
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
-    # 2: boxes are fused by other rules, and a mirrored slice is read by the detector too; parameters of 1 do not fit.
-    # 3: with ``mirror`` the detector's boxes are other ones, and a refiner moves fewer; parameters of 2 do not fit.
+    # 2: boxes are fused by other rules, and the detector also runs on the mirrored slice; parameters of 1 do not fit.
+    # 3: with TTA the detector's boxes differ, and a refiner moves fewer of them; parameters of 2 do not fit.
     format_version: Literal[3] = 3
     name: str
     version: str
@@ -157,15 +131,21 @@ class _Record(BaseModel):
     refiner: ModelMeta | None = None
     fusion: FusionParameters
     sha256: dict[str, str]
-    facts: dict[str, Any]
+    # The file's key is the former name.
+    metadata: dict[str, Any] = Field(alias="facts")
+
+    @property
+    def stages(self) -> dict[str, ModelMeta]:
+        """Kind -> description of the stages in the bundle."""
+        return {kind: meta for kind in STAGES if (meta := getattr(self, kind)) is not None}
 
 
 def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
     """Writes a bundle into ``folder``, the description last, so that half a bundle does not look like one.
 
     Args:
-        folder: made where it is not there.
-        bundle: both stages and their fusion.
+        folder: created if missing.
+        bundle: the stages and their fusion.
         half: store matrices and filters in float16, which halves the files.
 
     Raises:
@@ -174,34 +154,33 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUNDLE_FILE).unlink(missing_ok=True)
     sums = {}
-    for stage, (model, _) in bundle.parts().items():
-        name = f"{stage}.safetensors"
-        content = weights_bytes(model, half=half)
+    for kind, stage in bundle.stages.items():
+        content = weights_bytes(stage.network, half=half)
+        atomic_write(folder / _weights_file(kind), content)
+        sums[_weights_file(kind)] = hashlib.sha256(content).hexdigest()
+    for name, content in array_files(bundle.ood, bundle.out_of_fold).items():
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
-    for name, content in knowledge_files(bundle.ood, bundle.out_of_fold).items():
-        atomic_write(folder / name, content)
-        sums[name] = hashlib.sha256(content).hexdigest()
-    record = _Record(
-        name=bundle.name,
-        version=bundle.version,
-        classes=bundle.classes,
-        negative=bundle.negative,
-        detector=bundle.detector_meta,
-        classifier=bundle.classifier_meta,
-        refiner=bundle.refiner_meta,
-        fusion=bundle.fusion,
-        sha256=sums,
-        facts=bundle.facts,
+    record = _Record.model_validate(
+        {
+            "name": bundle.name,
+            "version": bundle.version,
+            "classes": bundle.classes,
+            "negative": bundle.negative,
+            **{kind: stage.meta for kind, stage in bundle.stages.items()},
+            "fusion": bundle.fusion,
+            "sha256": sums,
+            "facts": bundle.metadata,
+        }
     )
-    atomic_write(folder / BUNDLE_FILE, TypeAdapter(_Record).dump_json(record, indent=2).decode() + "\n")
+    atomic_write(folder / BUNDLE_FILE, record.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """The bundle in ``folder``, its models in evaluation mode on the CPU.
+    """The bundle in ``folder``, its networks in evaluation mode on the CPU.
 
     Raises:
-        ModelError: not a bundle, corrupted, or its parts do not belong together.
+        ModelError: not a bundle, corrupted, or its stages do not belong together.
     """
     file = folder / BUNDLE_FILE
     content = read_json(file, missing="not a bundle: it has no bundle.json", remedy="make one with `detectclf bundle`")
@@ -210,10 +189,10 @@ def load_bundle(folder: Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy="bundle the runs again") from error
-    _check_parts(record, file)
-    extra = [name for name in (OOD_FILE, OUT_OF_FOLD_FILE) if name in record.sha256]
-    for name in (DETECTOR_FILE, CLASSIFIER_FILE, *([REFINER_FILE] if record.refiner else []), *extra):
+        raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy=_AGAIN) from error
+    _check_record(record, file)
+    arrays = [name for name in (OOD_FILE, OUT_OF_FOLD_FILE) if name in record.sha256]
+    for name in (*map(_weights_file, record.stages), *arrays):
         _check_sum(folder / name, record.sha256.get(name))
     classes = len(record.classes)
     return Bundle(
@@ -221,16 +200,11 @@ def load_bundle(folder: Path) -> Bundle:
         version=record.version,
         classes=record.classes,
         negative=record.negative,
-        detector=rebuild_detector(record.detector, folder / DETECTOR_FILE),
-        detector_meta=record.detector,
-        classifier=rebuild_classifier(record.classifier, folder / CLASSIFIER_FILE),
-        classifier_meta=record.classifier,
+        stages={kind: rebuild_stage(meta, folder / _weights_file(kind), kind) for kind, meta in record.stages.items()},
         fusion=record.fusion,
-        facts=record.facts,
-        refiner=None if record.refiner is None else rebuild_refiner(record.refiner, folder / REFINER_FILE),
-        refiner_meta=record.refiner,
-        ood=load_ood(folder / OOD_FILE) if OOD_FILE in extra else None,
-        out_of_fold=load_out_of_fold(folder / OUT_OF_FOLD_FILE, classes) if OUT_OF_FOLD_FILE in extra else None,
+        metadata=record.metadata,
+        ood=load_ood(folder / OOD_FILE) if OOD_FILE in arrays else None,
+        out_of_fold=load_out_of_fold(folder / OUT_OF_FOLD_FILE, classes) if OUT_OF_FOLD_FILE in arrays else None,
     )
 
 
@@ -239,14 +213,19 @@ def looks_like_bundle(folder: Path) -> bool:
     return (folder / BUNDLE_FILE).is_file()
 
 
-def _check_parts(record: _Record, file: Path) -> None:
-    if (REFINER_FILE in record.sha256) != (record.refiner is not None):
-        raise ModelError("names a refiner in one place only", file=file, remedy=_AGAIN)
+def _weights_file(kind: str) -> str:
+    return f"{kind}.safetensors"
+
+
+def _check_record(record: _Record, file: Path) -> None:
+    for kind in STAGES:
+        if (_weights_file(kind) in record.sha256) and kind not in record.stages:
+            raise ModelError(f"has weights of a {kind}, but no description of it", file=file, remedy=_AGAIN)
     weights = np.array([*record.fusion.refined_score_weights, record.fusion.refined_box_weight])
     if not ((weights >= 0) & (weights <= 1)).all():  # also where one is not a number
-        raise ModelError("weights of the fusion are not from 0 to 1", file=file, remedy=_AGAIN)
+        raise ModelError("weights of the fusion are not between 0 and 1", file=file, remedy=_AGAIN)
     if record.classes != record.classifier.classes or len(record.fusion.bias) != len(record.classes):
-        raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy="bundle the runs again")
+        raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy=_AGAIN)
 
 
 def _check_sum(file: Path, wanted: str | None) -> None:

@@ -1,55 +1,42 @@
-"""The class stage: :class:`Classifier`, which makes one model of any row of the table of architectures."""
+"""The classifier: :class:`Classifier`, the network of any row of the table of architectures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from detectclf.config import ClassifierConfig
 from detectclf.errors import ModelError
 from detectclf.models.classifier_table import CLASSIFIERS, ClassifierRow, classifier_row
-from detectclf.models.transfer import TransferModel
-from detectclf.models.weights import WeightsReport, load_weights
+from detectclf.models.transfer import SquareInputModel
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of Inception's auxiliary loss (Szegedy et al. 2016 train with an auxiliary head; 0.4 as torchvision does)."""
 
 
-class Classifier(TransferModel):
+class Classifier(SquareInputModel):
     """A network of the table with a new last layer.
 
     Attributes:
-        arch: name of the row.
-        config: the settings that it was built with.
-        num_classes: ``K``.
-        input_size: side of the square input, pixels.
         feature_size: length ``D`` of the pooled features before the last layer.
-        weights_report: what became of the pretrained weights.
     """
 
-    mean: Tensor
-    std: Tensor
+    stage_kind = "classifier"
+    config: ClassifierConfig
 
     def __init__(self, row: ClassifierRow, config: ClassifierConfig, num_classes: int) -> None:
-        super().__init__()
-        self.arch, self.config, self.num_classes = config.arch, config, num_classes
-        self.input_size = config.image_size or row.input_size
-        self.weights_report = WeightsReport("none")
+        super().__init__(config, num_classes, config.image_size or row.input_size)
         self.network = row.build()
         self.feature_size = _cut_last(self.network, row.last)
         self.dropout = nn.Dropout(_set_dropout(self.network, row.dropout, config.dropout))
         self.head = nn.Linear(self.feature_size, num_classes)
         self._gradcam = row.gradcam
         self._auxiliary = self._auxiliary_head(row)
-        # Not in the weights file: preprocessing is written beside it in plain words.
-        self.register_buffer("mean", torch.empty(0), persistent=False)
-        self.register_buffer("std", torch.empty(0), persistent=False)
         self.set_normalisation(row.mean, row.std)
-        self.keep_pretrained(config.frozen)
+        self.freeze_parts(config.frozen)
 
     def _auxiliary_head(self, row: ClassifierRow) -> str | None:
         """Gives an auxiliary classifier its new last layer; its name."""
@@ -64,12 +51,6 @@ class Classifier(TransferModel):
         assert isinstance(inner, nn.Linear)
         self.network.set_submodule(row.auxiliary, nn.Linear(inner.in_features, self.num_classes))
         return row.auxiliary
-
-    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Sets the mean and standard deviation (of grey levels 0 to 1) per channel of the network."""
-        device = self.mean.device
-        self.mean = torch.tensor(tuple(mean), device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(tuple(std), device=device).view(1, -1, 1, 1)
 
     def backbone(self) -> nn.Module:
         """All but the last layer."""
@@ -133,12 +114,7 @@ class Classifier(TransferModel):
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features, and in training the logits of an auxiliary classifier where there is one."""
-        if images.shape[1:] != (1, self.input_size, self.input_size):
-            raise ModelError(
-                f"{self.arch} takes grey slices of {self.input_size} px squared, got a batch of {tuple(images.shape)}"
-            )
-        # A mean of three channels repeats the grey one: (B, 1, S, S) - (1, 3, 1, 1).
-        output = self.network((images - self.mean) / self.std)
+        output = self.network(self.normalise(images))
         if isinstance(output, tuple):
             return output[0], output[1]
         return output, None
@@ -164,9 +140,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> Classifier:
     if num_classes < 1:
         raise ModelError("a classifier needs at least one class", remedy="check the class names of the data")
     model = Classifier(row, config, num_classes)
-    model.weights_report = load_weights(model.network, config.weights, arch=config.arch, default=row.weights)
-    if not model.weights_report.matched:
-        model.keep_pretrained(())  # random weights are not worth keeping
+    model.load_pretrained(model.network, row.weights)
     return model
 
 

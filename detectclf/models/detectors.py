@@ -1,7 +1,7 @@
-"""The box stage: a table of Faster R-CNNs, and :class:`Detector`, which makes one model of any of its rows.
+"""The detector: a table of Faster R-CNNs, and :class:`Detector`, the network of any of its rows.
 
-torchvision counts background as class 0. The shift by one is made in :class:`Detector` and in its ``RoIFeatures``
-(``detector_views.py``), and nowhere else.
+torchvision counts background as class 0. :class:`Detector` and ``RoIFeatures`` (``roi_features.py``) shift labels by
+one, and nothing else does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from detectclf.models.detector_backbones import (
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
-from detectclf.models.weights import WeightsReport, load_weights
 from detectclf.types import FloatArray
 
 Anchors = tuple[tuple[float, ...], ...]
@@ -90,19 +89,14 @@ DETECTORS: dict[str, DetectorRow] = {
 class Detector(TransferModel):
     """A Faster R-CNN of the table (Ren et al. 2015), fed with grey slices.
 
-    Attributes:
-        arch: name of the row.
-        config: the settings that it was built with.
-        num_classes: classes of boxes, background not counted.
-        image_size: longer side of the network's input, pixels.
-        weights_report: what became of the pretrained weights.
+    ``num_classes`` counts the classes of boxes, without background.
     """
 
+    stage_kind = "detector"
+    config: DetectorConfig
+
     def __init__(self, row: DetectorRow, config: DetectorConfig, num_classes: int) -> None:
-        super().__init__()
-        self.arch, self.config, self.num_classes = config.arch, config, num_classes
-        self.image_size = config.image_size
-        self.weights_report = WeightsReport("none")
+        super().__init__(config, num_classes, config.image_size)
         sizes = _anchor_sizes(row, config)
         anchors = Float32Anchors(sizes, (config.aspect_ratios,) * len(sizes))
         widths = Widths(config.pyramid_channels, config.head_width)
@@ -116,20 +110,14 @@ class Detector(TransferModel):
             self.network.roi_heads = OverlapRoIHeads(self.network.roi_heads, config.box_loss)
         self.network.rpn.head.register_forward_hook(to_float32)
         self.network.roi_heads.box_predictor.register_forward_hook(to_float32)
-        self.keep_pretrained(config.frozen)
+        self.freeze_parts(config.frozen)
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of the grey levels (0 to 1) per channel that the network expects."""
-        return tuple(self.network.transform.image_mean)
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation that goes with :attr:`mean`."""
-        return tuple(self.network.transform.image_std)
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of grey levels 0 to 1, one number per channel of the network."""
+        return tuple(self.network.transform.image_mean), tuple(self.network.transform.image_std)
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Sets the mean and standard deviation (of grey levels 0 to 1) per channel of the network."""
+        """Sets :meth:`normalisation`."""
         self.network.transform.image_mean, self.network.transform.image_std = list(mean), list(std)
 
     def backbone(self) -> nn.Module:
@@ -179,11 +167,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
         raise ModelError("a detector needs at least one class of boxes", remedy="check the class names of the data")
     row = detector_row(config.arch)
     model = Detector(row, config, num_classes)
-    model.weights_report = load_weights(
-        model.network, config.weights, arch=config.arch, default=row.weights, core="backbone.body."
-    )
-    if not model.weights_report.matched:
-        model.keep_pretrained(())  # random weights are not worth keeping
+    model.load_pretrained(model.network, row.weights, core="backbone.body.")
     return model
 
 

@@ -1,27 +1,26 @@
-"""The refining stage: reads a crop round each proposed box again, for a better box, its class and its quality.
+"""The refiner: takes a crop around each proposed box and predicts a better box, its class and its quality.
 
-A cascade (Cai & Vasconcelos, "Cascade R-CNN", 2018) whose last stage sees pixels instead of the detector's maps: a
-small tumour fills the crop, where it was a few cells of the pyramid. The quality is trained to be the IoU of the given
-box with the true one, as in IoU-Net (Jiang et al. 2018), because a class score says little about how well a box fits.
+It is a cascade (Cai & Vasconcelos, "Cascade R-CNN", 2018) whose last stage works on pixels, not on the detector's
+feature maps: a small tumour fills the crop but only a few cells of the pyramid. The quality is trained to be the IoU of
+the predicted box with the true one, as in IoU-Net (Jiang et al. 2018), because a class score does not tell how well a
+box fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import generalized_box_iou_loss
+from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from detectclf.config import RefinerConfig
 from detectclf.errors import ModelError
 from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
 from detectclf.models.detector_backbones import mobilenet_v2_body
 from detectclf.models.detector_parts import PyramidBackbone
-from detectclf.models.transfer import TransferModel
-from detectclf.models.weights import WeightsReport, load_weights
+from detectclf.models.transfer import SquareInputModel
 
 FINE_STRIDE = 8
 """Stride of the finest map, input pixels."""
@@ -30,12 +29,12 @@ EDGE_CHANNELS = 16
 
 
 class Reading(NamedTuple):
-    """What the refiner says of ``B`` crops.
+    """The refiner's output for ``B`` crops.
 
     Attributes:
-        boxes: ``(B, 4)`` ``xyxy`` in units of the crop, 0 to 1 inside it.
+        boxes: ``(B, 4)`` ``xyxy`` in units of the crop: 0 to 1 is inside it.
         quality: ``(B,)`` logits of the IoU of that box with the true one.
-        logits: ``(B, K + 1)`` of the tumour classes and, last, of no tumour.
+        logits: ``(B, K + 1)``, the tumour classes and, last, no tumour.
     """
 
     boxes: Tensor
@@ -43,25 +42,19 @@ class Reading(NamedTuple):
     logits: Tensor
 
 
-class Refiner(TransferModel):
-    """A pretrained backbone under a pyramid; box from its finest map, class from its coarsest, quality from both.
+class Refiner(SquareInputModel):
+    """A pretrained backbone under a feature pyramid.
 
-    Attributes:
-        arch: ``mobilenet_v2`` or ``timm:NAME``.
-        config: the settings that it was built with.
-        num_classes: ``K``, classes of tumours.
-        input_size: side of a crop, pixels.
-        weights_report: what became of the pretrained weights.
+    The finest map gives the box; the finest and the coarsest together give class and quality.
+
+    ``num_classes`` counts the classes of tumours, ``K``.
     """
 
-    mean: Tensor
-    std: Tensor
+    stage_kind = "refiner"
+    config: RefinerConfig
 
     def __init__(self, config: RefinerConfig, num_classes: int) -> None:
-        super().__init__()
-        self.arch, self.config, self.num_classes = config.arch, config, num_classes
-        self.input_size = config.image_size
-        self.weights_report = WeightsReport("none")
+        super().__init__(config, num_classes, config.image_size)
         body, channels, mean, std = _body(config.arch)
         self.pyramid = PyramidBackbone(body, channels, config.pyramid_channels)
         cells = (config.image_size // FINE_STRIDE) ** 2
@@ -73,36 +66,26 @@ class Refiner(TransferModel):
             nn.ReLU(inplace=True),
         )
         self.box = nn.Linear(config.head_width, 4)
-        # The first boxes are the proposals themselves; random ones would saturate the bounds of `_decode`.
+        # Training starts from the proposals themselves; large random shifts would saturate `_decode`.
         nn.init.normal_(self.box.weight, std=0.001)
         nn.init.zeros_(self.box.bias)
         self.dropout = nn.Dropout(config.dropout)
         self.kind = nn.Linear(config.pyramid_channels + config.head_width, num_classes + 1)
         self.quality = nn.Linear(config.pyramid_channels + config.head_width, 1)
-        self.register_buffer("mean", torch.empty(0), persistent=False)
-        self.register_buffer("std", torch.empty(0), persistent=False)
         self.set_normalisation(mean, std)
-        self.keep_pretrained(config.frozen)
-
-    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Sets the mean and standard deviation (of grey levels 0 to 1) per channel of the network."""
-        device = self.mean.device
-        self.mean = torch.tensor(tuple(mean), device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor(tuple(std), device=device).view(1, -1, 1, 1)
+        self.freeze_parts(config.frozen)
 
     def backbone(self) -> nn.Module:
         """The network under the pyramid."""
         return self.pyramid.body
 
     def forward(self, images: Tensor) -> Reading:
-        """What is seen on crops ``(B, 1, s, s)``, grey levels 0 to 1.
+        """Box, quality and class of crops ``(B, 1, S, S)``, grey levels 0 to 1.
 
         Raises:
             ModelError: crops of another size.
         """
-        if images.shape[1:] != (1, self.input_size, self.input_size):
-            raise ModelError(f"the refiner takes crops of {self.input_size} px squared, got {tuple(images.shape)}")
-        maps = self.pyramid((images - self.mean) / self.std)
+        maps = self.pyramid(self.normalise(images))
         edges = self.edges(maps["0"])
         whole = self.dropout(torch.cat([maps["2"].float().mean(dim=(2, 3)), edges.float()], dim=1))
         return Reading(
@@ -110,9 +93,9 @@ class Refiner(TransferModel):
         )
 
     def _decode(self, deltas: Tensor) -> Tensor:
-        """Moves of the middle and log factors of the sides, from a box in the middle of the crop."""
+        """Boxes from shifts of the centre and log factors of the sides, relative to a box in the middle of the crop."""
         side = 1.0 / self.config.context
-        # Half-bounded, so that no step of the optimiser can throw a box out of reach.
+        # Bounded by tanh, so that one step of the optimiser cannot move a box out of reach.
         moves, factors = deltas[:, :2].tanh() * 0.5, (deltas[:, 2:].tanh() * 1.5).exp()
         centre, sides = 0.5 + moves, side * factors
         return torch.cat([centre - sides / 2, centre + sides / 2], dim=1)
@@ -121,9 +104,9 @@ class Refiner(TransferModel):
         """``loss_box`` (L1 and GIoU), ``loss_quality`` and ``loss_class``, to be summed.
 
         Args:
-            images: as of :meth:`forward`.
-            boxes: ``(B, 4)`` true boxes in units of the crop; of no account where ``labels`` is ``K``.
-            labels: ``(B,)`` int64, ``K`` for a healthy place.
+            images: as for :meth:`forward`.
+            boxes: ``(B, 4)`` true boxes in units of the crop; ignored where ``labels`` is ``K``.
+            labels: ``(B,)`` int64, ``K`` for a crop without a tumour.
         """
         said = self(images)
         shown = labels < self.num_classes
@@ -142,31 +125,25 @@ class Refiner(TransferModel):
 
 
 def paired_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU ``(N,)`` of each box of ``first`` ``(N, 4)`` with its partner of ``second``."""
-    sides = (torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])).clamp(min=0)
-    shared = sides.prod(dim=1)
-    areas = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1)
-    return shared / (areas - shared).clamp(min=1e-9)
+    """IoU ``(N,)`` of each box of ``first`` ``(N, 4)`` with the box of ``second`` in the same row."""
+    paired: Tensor = box_iou(first, second).diagonal()
+    return paired.nan_to_num(0)  # 0 / 0 for two boxes without area
 
 
 def build_refiner(config: RefinerConfig, num_classes: int) -> Refiner:
     """A refiner with its pretrained weights.
 
     Raises:
-        ModelError: unknown architecture, or weights that cannot be had or do not fit.
+        ModelError: unknown architecture, or weights that cannot be loaded or do not fit.
         UnsafeError: weights in a pickle that holds code.
     """
     model = Refiner(config, num_classes)
-    model.weights_report = load_weights(
-        model, config.weights, arch=config.arch, default=config.arch, core="pyramid.body."
-    )
-    if not model.weights_report.matched:
-        model.keep_pretrained(())  # random weights are not worth keeping
+    model.load_pretrained(model, config.arch, core="pyramid.body.")
     return model
 
 
 def _body(arch: str) -> tuple[nn.Module, tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
-    """Backbone with maps of strides 8, 16 and 32, their channels, mean and std of its pixels."""
+    """Backbone with maps of strides 8, 16 and 32, the channels of the maps, and mean and std of its input."""
     if arch == "mobilenet_v2":
         return mobilenet_v2_body(), (32, 96, 320), IMAGENET_MEAN, IMAGENET_STD
     if arch.startswith("timm:"):

@@ -1,8 +1,8 @@
-"""``bundle``: stages joined into one model, with fusion, calibration and thresholds fitted on slices unseen by them."""
+"""``bundle``: joins stages into one model, with fusion, calibration and thresholds fitted on unseen slices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,43 +14,31 @@ from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.prediction import Origin, Prediction
+from detectclf.progress import Progress
 from detectclf.types import Dataset, FusedOutputs, StageOutputs
 
 if TYPE_CHECKING:
+    from detectclf.datasets.index import IndexedSlices, SliceIndex
     from detectclf.evaluation.report_types import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
-    from detectclf.models.knowledge import OODStatistics, OutOfFoldPredictions
-    from detectclf.models.saved import ModelMeta
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """The runs that a bundle is made of."""
-
-    detector: Path
-    classifier: Path
-    refiner: Path | None = None
-
-    @property
-    def runs(self) -> tuple[Path, ...]:
-        """Those there are."""
-        return tuple(run for run in (self.detector, self.classifier, self.refiner) if run is not None)
+    from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
+    from detectclf.models.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unseen:
-    """Slices that the stages were not trained on, with what they said of them.
+    """Slices that the stages were not trained on, with the outputs of the stages.
 
     Attributes:
         dataset: the slices.
         outputs: one per slice.
         names: the classes of the stages.
-        parts: number of the part of each slice; fusion is judged on each part as fitted on the others. One part:
-            it is fitted and judged on the same slices, which the card says.
-        groups: source group of each slice where known.
-        left_out: slices that no run of the folds could be asked about.
+        parts: number of the part of each slice. The fusion is evaluated on each part as fitted on the other parts. With
+            a single part it is fitted and evaluated on the same slices, and the model card says so.
+        groups: source group of each slice, if known.
+        left_out: number of slices without out-of-fold outputs.
     """
 
     dataset: Dataset
@@ -62,7 +50,7 @@ class _Unseen:
 
 
 def bundle(
-    stages: Stages,
+    runs: Mapping[str, Path],
     recipe: BundleRecipe,
     split: str,
     out: Path,
@@ -73,86 +61,98 @@ def bundle(
     """Fits calibration, fusion and thresholds and writes a bundle with its model card.
 
     Args:
-        stages: the runs.
+        runs: kind of stage -> its run; a detector, a classifier and possibly a refiner.
         recipe: data, operating point, device.
-        split: what is fitted on, unless ``folds`` are given.
+        split: the split to fit on, unless ``folds`` is given.
         out: the bundle's folder.
-        folds: a folder of runs that each held some folds out: everything is fitted on out-of-fold predictions of all
-            the data, so that ``stages`` may have been trained on all of it.
+        folds: a folder of runs that each held some folds out. Everything is fitted on their out-of-fold predictions
+            for all the data, so that ``runs`` may have been trained on all of it.
         report: folder for the report on the slices that were fitted on.
 
     Raises:
-        DataError, ModelError, ConfigError: see each room.
+        DataError: the data cannot be read, have no labelled slice, or ``out`` is not empty.
+        ModelError: a run is missing or damaged, or runs have different stages or classes.
+        ConfigError: ``folds`` together with a limit on the data.
+        DeviceError: the device is not available.
     """
+    from detectclf.datasets.index import SliceIndex
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.metadata import bundle_facts, card_facts
-    from detectclf.pipelines.provenance import copy_fingerprints, training_fingerprints
+    from detectclf.pipelines.metadata import bundle_metadata, card_metadata
+    from detectclf.pipelines.provenance import model_provenance, save_provenance
 
+    index = SliceIndex()
     predictor = predictor_of(
-        None, stages.detector, stages.classifier, recipe.predict, stages.refiner, tta=recipe.bundle.tta
+        None, runs["detector"], runs["classifier"], recipe.predict, runs.get("refiner"), tta=recipe.bundle.tta
     )
-    unseen = _out_of_fold(folds, recipe) if folds is not None else _of_split(recipe, split, predictor)
+    unseen = _out_of_fold(folds, recipe, index) if folds is not None else _of_split(recipe, split, predictor, index)
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
-    facts = bundle_facts(stages.runs, dataset, name, recipe.bundle, cross_fitted=len(set(unseen.parts)) > 1)
+    metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=len(set(unseen.parts)) > 1)
     if unseen.left_out:
-        facts["fitted_on"]["left_out"] = unseen.left_out
-    judged = _judged(unseen, fusion, recipe)
+        metadata["fitted_on"]["left_out"] = unseen.left_out
+    predictions = _predictions(unseen, fusion, recipe)
     made: Report = build_report(
-        judged,
+        predictions,
         dataset,
         config=recipe.evaluate,
-        # Out of fold nothing was seen in training, by construction; else the card says which slices were.
-        train_fingerprints=None if folds is not None else training_fingerprints(None, stages.runs),
+        # Out-of-fold predictions have no leakage; otherwise the card names the slices that were trained on.
+        train_fingerprints=None if folds is not None else model_provenance(None, list(runs.values())),
         groups=unseen.groups,
         held_out=folds is not None,
-        facts=facts,
+        facts=metadata,
+        index=index,
     )
     joined = replace(
         predictor.bundle,
         name=recipe.bundle.name,
         version=recipe.bundle.version,
         fusion=fusion,
-        facts=facts,
+        metadata=metadata,
         ood=_ood(unseen, predictor, made.provenance.groups.tolist(), folds is not None),
-        out_of_fold=_out_of_fold_predictions(dataset, judged, unseen.names) if folds is not None else None,
+        out_of_fold=_out_of_fold_predictions(index.look_up(dataset.samples), predictions, unseen.names)
+        if folds is not None
+        else None,
     )
     if folds is not None:
-        joined = _without_figures_on_seen_slices(joined)
+        joined = _without_training_metrics(joined)
     with atomic_folder(out) as folder:
         save_bundle(folder, joined)
         if recipe.bundle.keep_fingerprints:
-            copy_fingerprints(stages.runs, folder)
-        write_model_card(folder, card_facts(joined, made.record))
+            save_provenance(list(runs.values()), folder)
+        write_model_card(folder, card_metadata(joined, made.record))
     if report is not None:
         write_report(made, report)
     return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}
 
 
 def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
-    """Makes sure that what fusion is fitted on are words of stages like those of the bundle."""
-    refined = any(said.refined is not None for said in unseen.outputs)
-    if unseen.names != predictor.names or refined != (predictor.bundle.refiner is not None):
+    """Makes sure that the fusion is fitted on outputs of the same stages and classes as the bundle has."""
+    refined = any(outputs.refined is not None for outputs in unseen.outputs)
+    if unseen.names != predictor.names or refined != ("refiner" in predictor.bundle.stages):
         raise ModelError(
-            "the fold runs and the runs of the bundle are of different stages or classes",
-            remedy="give --refiner exactly where the folds have one, and runs of the same data",
+            "the runs of the folds and the runs of the bundle have different stages or classes",
+            remedy="give --refiner if and only if the folds have refiners, and use runs of the same data",
         )
 
 
-def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor) -> _Unseen:
-    dataset = _labelled(split_of(recipe.data, split))
+def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor, index: SliceIndex) -> _Unseen:
+    dataset = _labelled(split_of(recipe.data, split, index))
     check_classes(dataset, predictor)
-    outputs = list(predictor.raw_many(dataset.samples))
+    outputs = []
+    with Progress("predicting", len(dataset.samples)) as progress:
+        for each in predictor.raw_many(dataset.samples, read=index.read):
+            outputs.append(each)
+            progress.advance()
     return _Unseen(dataset, outputs, predictor.names, [0] * len(outputs), None)
 
 
-def _out_of_fold(folds: Path, recipe: BundleRecipe) -> _Unseen:
+def _out_of_fold(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> _Unseen:
     from detectclf.pipelines.out_of_fold import out_of_fold
 
-    found = out_of_fold(folds, recipe.data, recipe.predict, tta=recipe.bundle.tta)
+    found = out_of_fold(folds, recipe.data, recipe.predict, index, tta=recipe.bundle.tta)
     return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups, found.left_out)
 
 
@@ -170,8 +170,8 @@ def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionPa
     )
 
 
-def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
-    """Predictions for the card: of each part by a fusion fitted on the other parts, where there are others."""
+def _predictions(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
+    """Predictions for the card. With several parts, the fusion of each part is fitted on the other parts."""
     from detectclf.inference.fusion import fuse
 
     parts = np.array(unseen.parts)
@@ -180,53 +180,46 @@ def _judged(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> l
         fitted = {k: _fit(unseen, np.flatnonzero(parts != k).tolist(), recipe) for k in fitted}
     return [
         Prediction.of(
-            fuse(said, fitted[part], unseen.names), s.name, width=s.width, height=s.height, origin=Origin(s.path)
+            fuse(outputs, fitted[part], unseen.names), s.name, width=s.width, height=s.height, origin=Origin(s.path)
         )
-        for said, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
+        for outputs, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
     ]
 
 
-def _without_figures_on_seen_slices(bundle: Bundle) -> Bundle:
-    """The bundle without the figures of its final runs, whose valid split was trained on as well."""
+def _without_training_metrics(bundle: Bundle) -> Bundle:
+    """The bundle without the validation metrics of its final runs, which were trained on the validation split too."""
 
-    def plain(meta: ModelMeta) -> ModelMeta:
-        kept = {key: value for key, value in meta.training.items() if key != "metrics"}
-        return meta.model_copy(update={"training": kept})
+    def plain(stage: Stage) -> Stage:
+        kept = {key: value for key, value in stage.meta.training.items() if key != "metrics"}
+        return replace(stage, meta=stage.meta.model_copy(update={"training": kept}))
 
-    refiner = None if bundle.refiner_meta is None else plain(bundle.refiner_meta)
-    return replace(
-        bundle,
-        detector_meta=plain(bundle.detector_meta),
-        classifier_meta=plain(bundle.classifier_meta),
-        refiner_meta=refiner,
-    )
+    return replace(bundle, stages={kind: plain(stage) for kind, stage in bundle.stages.items()})
 
 
 def _ood(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> OODStatistics | None:
-    """What the slices look like to the bundle's own detector."""
+    """Statistics of the slices in the feature maps of the bundle's own detector."""
     from detectclf.inference.ood import fit_ood
 
     if of_folds:
-        # The folds' detectors are other networks, whose features mean something else.
+        # The detectors of the folds are other networks with other features.
         return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
     features = [o.features for o in unseen.outputs if o.features is not None]
     return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
 
 
 def _out_of_fold_predictions(
-    dataset: Dataset, judged: Sequence[Prediction], names: FusionClasses
+    indexed: IndexedSlices, predictions: Sequence[Prediction], names: FusionClasses
 ) -> OutOfFoldPredictions:
-    """The out-of-fold words, for the label doctor."""
-    from detectclf.duplicates.fingerprints import fingerprint_samples
-    from detectclf.models.knowledge import OutOfFoldPredictions
+    """The out-of-fold predictions as arrays, for the check of labels."""
+    from detectclf.models.bundle_arrays import OutOfFoldPredictions
 
-    boxes = np.zeros((len(judged), 5), dtype=np.float32)
-    for i, prediction in enumerate(judged):
+    boxes = np.zeros((len(predictions), 5), dtype=np.float32)
+    for i, prediction in enumerate(predictions):
         tumors = [j for j, name in enumerate(prediction.box_labels) if name != names.negative]
         if tumors:  # best score first
             boxes[i] = (*prediction.boxes_xyxy[tumors[0]], prediction.scores[tumors[0]])
-    chances = np.array([[p.probabilities[name] for name in names.classes] for p in judged], dtype=np.float32)
-    return OutOfFoldPredictions(fingerprint_samples(dataset.samples).rows["digest"], chances, boxes)
+    probabilities = np.array([[p.probabilities[name] for name in names.classes] for p in predictions], dtype=np.float32)
+    return OutOfFoldPredictions(indexed.rows["digest"], probabilities, boxes)
 
 
 def _labelled(dataset: Dataset) -> Dataset:
@@ -243,13 +236,13 @@ def _map_scorer(dataset: Dataset) -> Callable[[Sequence[FusedOutputs]], float | 
     truth = [dataset.samples[i] for i in boxed]
 
     def score(predictions: Sequence[FusedOutputs]) -> float | None:
-        said = [predictions[i] for i in boxed]
+        chosen = [predictions[i] for i in boxed]
         return mean_average_precision(
             [s.boxes_xyxy for s in truth],
             [s.box_labels for s in truth],
-            [p.boxes_xyxy for p in said],
-            [p.box_labels for p in said],
-            [p.scores for p in said],
+            [p.boxes_xyxy for p in chosen],
+            [p.box_labels for p in chosen],
+            [p.scores for p in chosen],
             dataset.tumor_classes,
         ).mAP
 

@@ -19,7 +19,7 @@ from detectclf.config import (
 )
 from detectclf.errors import DataError
 from detectclf.files import atomic_write
-from detectclf.pipelines.bundle import Stages, bundle
+from detectclf.pipelines.bundle import bundle
 from detectclf.pipelines.evaluate import evaluate
 from detectclf.pipelines.predict import predict
 from detectclf.pipelines.train import train_classifier, train_detector
@@ -81,7 +81,7 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     log.info("4/5 bundling on the valid split, evaluating on the test split")
     folder = out / "bundle"
     recipe = BundleRecipe(data=data, bundle=BundleConfig(name="detectclf-demo"))
-    bundle(Stages(detector, classifier), recipe, "valid", folder)
+    bundle({"detector": detector, "classifier": classifier}, recipe, "valid", folder)
     done = evaluate(EvaluateRecipe(data=data), "test", model=folder, out=out / "evaluation", command="detectclf demo")
     log.info("5/5 predicting with pictures")
     pictures = out / "predictions"

@@ -56,8 +56,8 @@ def evaluate(
     from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.metadata import model_facts
-    from detectclf.pipelines.provenance import training_fingerprints
+    from detectclf.pipelines.metadata import model_metadata
+    from detectclf.pipelines.provenance import model_provenance
 
     index = SliceIndex()
     dataset = split_of(recipe.data, split, index)
@@ -70,10 +70,10 @@ def evaluate(
         predictions,
         dataset,
         config=recipe.evaluate,
-        train_fingerprints=training_fingerprints(model, [run for run in (detector, classifier) if run is not None]),
+        train_fingerprints=model_provenance(model, [run for run in (detector, classifier) if run is not None]),
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
-        facts=model_facts(predictor),
+        facts=model_metadata(predictor),
         command=command,
         notes=_exact_copies(predictor, index.look_up(dataset.samples)),
         index=index,

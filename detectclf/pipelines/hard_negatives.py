@@ -1,4 +1,4 @@
-"""What a detector takes for tumours beside the true ones: the healthy places that a refiner should learn."""
+"""Hard negatives: proposals of a detector beside the tumours, which a refiner learns to reject."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ BATCH = 8
 
 
 def check_detector(run: Path) -> None:
-    """Raises ModelError where ``run`` is not of a detector."""
-    from detectclf.models.saved import META_FILE, read_meta
+    """Makes sure that a run is of a detector.
+
+    Raises:
+        ModelError: it is not.
+    """
+    from detectclf.models.stage_files import META_FILE, read_meta
 
     kind = read_meta(run / META_FILE).kind
     if kind != "detector":
@@ -27,22 +31,25 @@ def check_detector(run: Path) -> None:
 def hard_negatives(
     run: Path, samples: Sequence[Sample], classes: Sequence[str], data: DataConfig, device: str
 ) -> list[FloatArray]:
-    """For each slice with known boxes ``(M, 4)`` boxes, original pixels, that a refiner would be asked about in vain.
+    """For each slice with known boxes, the proposals of a detector that overlap no tumour.
 
-    These are the likeliest places of the detector of ``run``, at any score, that lie beside the tumours. On slices that
-    it was trained on its scores there are low, but the places are still those that look most like a tumour.
+    These are the detector's best proposals at any score. On slices that it was trained on, their scores are low, but
+    they are still the regions that look most like a tumour.
 
     Args:
         run: a run of a detector.
         samples: slices; those whose boxes are not known are left out.
         classes: the tumour classes.
-        data: how slices are held and loaded.
+        data: settings for caching and loading.
         device: where the detector runs.
 
+    Returns:
+        ``(M, 4)`` float32 ``xyxy`` boxes in pixels of the original slice, for each slice with known boxes.
+
     Raises:
-        ModelError: no run of a detector, or its classes are others.
+        ModelError: not a run of a detector, or a detector of other classes.
         DataError: a slice cannot be read.
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
     """
     import torch
 
@@ -50,25 +57,26 @@ def hard_negatives(
     from detectclf.datasets.loading import DetectionSlices, make_loader
     from detectclf.inference.refine import likely_proposals
     from detectclf.models.device import resolve_device
-    from detectclf.models.rebuild import load_detector
+    from detectclf.models.stage_files import load_stage
     from detectclf.training.tasks import DetectionTask
 
-    detector, meta = load_detector(run)
-    if not set(classes) <= set(meta.classes):
+    stage = load_stage(run, "detector")
+    if not set(classes) <= set(stage.classes):
         raise ModelError(
-            f"finds {', '.join(meta.classes)}; the data have {', '.join(classes)}",
+            f"detects {', '.join(stage.classes)}; the data have {', '.join(classes)}",
             file=run,
             remedy="give a detector of the same data",
         )
     where = resolve_device(device)
-    detector = detector.to(where).to(memory_format=torch.channels_last)
-    slices = DetectionSlices(samples, meta.classes, meta.preprocessing.size, cache=data.cache)
-    task = DetectionTask(detector, slices, slices, meta.negative)
-    places: list[FloatArray] = []
+    detector = stage.network.to(where).to(memory_format=torch.channels_last)
+    slices = DetectionSlices(samples, stage.classes, stage.preprocessing.size, cache=data.cache)
+    task = DetectionTask(detector, slices, slices, stage.meta.negative)
+    negatives: list[FloatArray] = []
     with torch.inference_mode():
         for batch in make_loader(slices, batch_size=BATCH, seed=None, workers=data.workers):
             found = task.outputs(detector, {**batch, "images": batch["images"].to(where)})
             for index, (boxes, names, scores) in found.items():
-                said = StageOutputs(np.zeros(0, np.float32), boxes, tuple(names), scores)
-                places.append(beside_tumors(boxes[likely_proposals(said, classes)], slices.samples[index].boxes_xyxy))
-    return places
+                outputs = StageOutputs(np.zeros(0, np.float32), boxes, tuple(names), scores)
+                likely = boxes[likely_proposals(outputs, classes)]
+                negatives.append(beside_tumors(likely, slices.samples[index].boxes_xyxy))
+    return negatives

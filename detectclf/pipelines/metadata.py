@@ -1,14 +1,15 @@
-"""What is known of a model, carried from its runs into the bundle, the report and the model card."""
+"""Metadata of a model, from its runs into the bundle, the report and the model card."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import BundleConfig
+from detectclf.models.anonymise import without_folders
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -16,25 +17,31 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle
 
-STAGES = ("detector", "classifier", "refiner")
 
-
-def bundle_facts(
-    runs: Sequence[Path], dataset: Dataset, split: str, config: BundleConfig, *, cross_fitted: bool = False
+def bundle_metadata(
+    runs: Mapping[str, Path], dataset: Dataset, split: str, config: BundleConfig, *, cross_fitted: bool = False
 ) -> dict[str, Any]:
-    """Free JSON facts of a bundle: the data of its runs, what the fusion was fitted on, the operating point asked."""
+    """JSON metadata of a bundle: data of its runs, slices that the fusion was fitted on, requested operating point.
+
+    Args:
+        runs: kind of stage -> its run.
+        dataset: the slices that the fusion was fitted on.
+        split: their split.
+        config: settings of the bundle.
+        cross_fitted: whether the fusion was evaluated on other slices than it was fitted on.
+    """
     from detectclf.formats.licences import stated_licences
 
-    training = {stage: _run_facts(run) for stage, run in zip(STAGES, runs, strict=False)}
+    training = {kind: _run_metadata(run) for kind, run in runs.items()}
     trained_on = [s for part in training.values() for s in (part.get("data") or {}).get("sources", [])]
     return {
-        "training": _without_folders(training),
+        "training": without_folders(training),
         "licences": stated_licences(dict.fromkeys([*trained_on, *dataset.sources])) | config.licences,
         "fitted_on": {
             "split": split,
             "cross_fitted": cross_fitted,
             "samples": len(dataset.samples),
-            "sources": [Path(s).name for s in dataset.sources],
+            "sources": without_folders([Path(s) for s in dataset.sources]),
         },
         "operating_point": {
             "sensitivity": config.sensitivity,
@@ -43,7 +50,7 @@ def bundle_facts(
     }
 
 
-def _run_facts(run: Path) -> dict[str, Any]:
+def _run_metadata(run: Path) -> dict[str, Any]:
     return {
         name.partition(".")[0]: json.loads((run / name).read_text(encoding="utf-8"))
         for name in ("data.json", "env.json")
@@ -51,20 +58,11 @@ def _run_facts(run: Path) -> dict[str, Any]:
     }
 
 
-def _without_folders(facts: Any) -> Any:
-    """``facts`` with the last name of every absolute path: where files lie is the business of nobody else."""
-    if isinstance(facts, dict):
-        return {key: _without_folders(value) for key, value in facts.items()}
-    if isinstance(facts, list):
-        return [_without_folders(value) for value in facts]
-    return Path(facts).name if isinstance(facts, str) and Path(facts).is_absolute() else facts
-
-
-def model_facts(predictor: Predictor) -> dict[str, Any]:
-    """What the report says of the model: its parts, sizes, fusion, and the facts of its bundle."""
+def model_metadata(predictor: Predictor) -> dict[str, Any]:
+    """The model's part of the report: its stages, their sizes, the fusion, and the metadata of its bundle."""
     stages = _stages(predictor.bundle)
     return {
-        **predictor.bundle.facts,
+        **predictor.bundle.metadata,
         "model": {
             "name": predictor.name,
             **stages,
@@ -74,8 +72,8 @@ def model_facts(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def card_facts(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
-    """What the model card is filled in from."""
+def card_metadata(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
+    """The content of the model card."""
     from detectclf.evaluation.model_card import CardFacts
 
     return CardFacts(
@@ -85,19 +83,19 @@ def card_facts(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
         negative=bundle.negative,
         stages=_stages(bundle),
         fusion=asdict(bundle.fusion),
-        facts=bundle.facts,
+        facts=bundle.metadata,
         evaluation=evaluation,
     )
 
 
 def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
     return {
-        stage: {
-            "arch": meta.arch,
-            "input_size": meta.preprocessing.size,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "weights": meta.config.get("weights"),
-            "training": meta.training,
+        kind: {
+            "arch": stage.meta.arch,
+            "input_size": stage.preprocessing.size,
+            "parameters": sum(p.numel() for p in stage.network.parameters()),
+            "weights": stage.meta.config.get("weights"),
+            "training": stage.meta.training,
         }
-        for stage, (model, meta) in bundle.parts().items()
+        for kind, stage in bundle.stages.items()
     }

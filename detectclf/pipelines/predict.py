@@ -14,6 +14,7 @@ from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
 from detectclf.prediction import Prediction
+from detectclf.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +72,19 @@ def predict(
     errors, undrawn = [], 0
     made = predictor.predict_many((slice_of(file, frame, axis) for file in files), explain=explain and visualize)
     part = ".".join(str(which) for which in (axis, frame) if which is not None)
+    # Where results go to the terminal they are progress enough, and a bar would get in their way.
+    show = False if sys.stdout.isatty() else None
     try:
-        for prediction, picture in zip(made, picture_names(files, part), strict=True):
-            if prediction.error is not None:
-                log.error("%s", prediction.error)
-                errors.append(prediction.error_exit)
-            elif visualize and not _picture_saved(prediction, out / picture):
-                undrawn += 1
-            records.append(prediction.to_record())
-            each(prediction)
+        with Progress("predicting", len(files), show=show) as progress:
+            for prediction, picture in zip(made, picture_names(files, part), strict=True):
+                if prediction.error is not None:
+                    log.error("%s", prediction.error)
+                    errors.append(prediction.error_exit)
+                elif visualize and not _picture_saved(prediction, out / picture):
+                    undrawn += 1
+                records.append(prediction.to_record())
+                each(prediction)
+                progress.advance()
     except (KeyboardInterrupt, DetectclfError):
         if records:
             log.warning("%s: %d of %d", write_records(records, out, format), len(records), len(files))

@@ -1,4 +1,4 @@
-"""Which slices a model has seen in training, so that no figure on them passes for one on unseen slices."""
+"""Provenance: which slices a model was trained on, so that leakage into validation and test data is found."""
 
 from __future__ import annotations
 
@@ -7,58 +7,87 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectclf.config import DataConfig
+from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.errors import ModelError
+from detectclf.models.anonymise import without_folders
 from detectclf.types import Sample
 
 log = logging.getLogger(__name__)
 
 FINGERPRINTS = "fingerprints.safetensors"
-_OURS = ("model.json", "bundle.json")
+_OURS = ("model.json", "bundle.json", FINGERPRINTS)
 
 
-def fingerprints_of_run(run: Path) -> Fingerprints:
-    """Of all slices that the run was trained on, those of its starting weights included.
+def run_provenance(run: Path) -> Fingerprints:
+    """Fingerprints of all slices that a run was trained on, including those of its starting weights.
 
     Raises:
-        ModelError: it keeps no record of them.
+        ModelError: the run keeps no record of them.
     """
-    if not (run / FINGERPRINTS).is_file():
+    known = _read(run)
+    if known is None:
         raise ModelError("keeps no record of the slices that it was trained on", file=run, remedy="train it again")
-    return Fingerprints.load(run / FINGERPRINTS)
+    return known
 
 
-def seen_through(
-    starts: Sequence[str | Path], valid: Sequence[Sample], data: DataConfig
-) -> tuple[Fingerprints, ...] | None:
-    """What a training has seen through the models that it starts from or listens to.
+def model_provenance(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:
+    """Fingerprints of every slice that any stage of a bundle, or of ``runs``, was trained on.
 
     Args:
-        starts: as in ``model.weights``: a run, or a weights file in the folder of a run or of a bundle, tells; weights
-            of others are taken to be of other pictures.
-        valid: slices that the new run will be measured on.
-        data: its data; whether folds are held out decides how strict this is.
+        model: a bundle; ``None`` is the packaged one.
+        runs: run directories, instead of a bundle.
 
     Returns:
-        The fingerprints, or ``None`` where a model of ours keeps no record, so that nobody knows.
+        The fingerprints, or ``None`` if one of the models keeps no record.
+    """
+    from detectclf.inference.loading import default_bundle
+
+    known = [_read(folder) for folder in list(runs) or [model or default_bundle()]]
+    complete = [prints for prints in known if prints is not None]
+    return Fingerprints.merged(complete) if len(complete) == len(known) else None
+
+
+def inherited_provenance(
+    starts: Sequence[str | Path], valid: Sequence[Sample], data: DataConfig, index: SliceIndex
+) -> tuple[Fingerprints, ...] | None:
+    """Fingerprints of the slices that the models which a training starts from were trained on.
+
+    Args:
+        starts: as in ``model.weights``. A run, or a weights file in the folder of a run or of a bundle, has a record;
+            the weights of others are assumed to come from other pictures.
+        valid: the validation slices of the new run.
+        data: its data; leakage is an error if folds are held out, else a warning.
+        index: the slice index of the command.
+
+    Returns:
+        The fingerprints, or ``None`` if a model that detectclf trained keeps no record.
 
     Raises:
-        ModelError: folds are held out, and a model has seen slices of them or copies of those, or keeps no record.
+        ModelError: folds are held out, and a model was trained on slices of them or on copies, or keeps no record.
     """
-    from detectclf.duplicates.fingerprints import fingerprint_samples
-
     ours = {start: folder for start in starts if (folder := _folder_of_ours(start)) is not None}
-    seen = {
-        start: Fingerprints.load(folder / FINGERPRINTS) if (folder / FINGERPRINTS).is_file() else None
-        for start, folder in ours.items()
-    }
+    trained_on = {start: _read(folder) for start, folder in ours.items()}
     final = data.folds is not None and not data.held_out  # such a run trains on its validation slices anyway
-    if seen and not final:
-        prints = fingerprint_samples(valid)
-        for start, theirs in seen.items():
-            _check(start, theirs, prints, strict=bool(data.held_out))
-    known = tuple(theirs for theirs in seen.values() if theirs is not None)
-    return known if len(known) == len(seen) else None
+    if trained_on and not final:
+        prints = index.look_up(valid).fingerprints
+        for start, theirs in trained_on.items():
+            _check_leakage(start, theirs, prints, index, strict=bool(data.held_out))
+    known = tuple(theirs for theirs in trained_on.values() if theirs is not None)
+    return known if len(known) == len(trained_on) else None
+
+
+def save_provenance(runs: Sequence[Path], folder: Path) -> None:
+    """Writes the provenance of ``runs`` into a bundle, if all of them keep a record; without names of folders."""
+    merged = model_provenance(None, runs)
+    if merged is not None:
+        sources = without_folders(tuple(map(Path, merged.sources)))
+        Fingerprints(merged.rows, merged.names, merged.splits, sources).save(folder / FINGERPRINTS)
+
+
+def _read(folder: Path) -> Fingerprints | None:
+    file = folder / FINGERPRINTS
+    return Fingerprints.load(file) if file.is_file() else None
 
 
 def _folder_of_ours(start: str | Path) -> Path | None:
@@ -67,39 +96,20 @@ def _folder_of_ours(start: str | Path) -> Path | None:
         return None
     path = Path(start).resolve()
     folder = path if path.is_dir() else path.parent
-    return folder if any((folder / name).is_file() for name in (*_OURS, FINGERPRINTS)) else None
+    return folder if any((folder / name).is_file() for name in _OURS) else None
 
 
-def _check(start: str | Path, seen: Fingerprints | None, valid: Fingerprints, *, strict: bool) -> None:
-    """Refuses, or only warns of, a model that may have seen slices that a training will be measured on."""
-    from detectclf.duplicates.copies import copies_between
-
-    if seen is None:
+def _check_leakage(
+    start: str | Path, trained_on: Fingerprints | None, valid: Fingerprints, index: SliceIndex, *, strict: bool
+) -> None:
+    """Warns of, or refuses, a model that may have been trained on the validation slices."""
+    if trained_on is None:
         reason = "keeps no record of the slices that it was trained on"
-    elif count := len(copies_between(seen, valid)):
+    elif count := len(index.copies_between(trained_on, valid)):
         reason = f"was trained on {count} of the {len(valid)} validation slices, or on copies of them"
     else:
         return
     if strict:
         remedy = "give a run of the same data, data.folds, data.fold_seed and data.held_out, made by this version"
         raise ModelError(reason, file=start, remedy=remedy)
-    log.warning("%s %s: figures on the validation slices may be too good", start, reason)
-
-
-def training_fingerprints(model: Path | None, runs: Sequence[Path] = ()) -> Fingerprints | None:
-    """Fingerprints of every slice that any stage was trained on, or ``None`` where they were not kept."""
-    from detectclf.inference.loading import default_bundle
-
-    folders = list(runs) or [model or default_bundle()]
-    files = [folder / FINGERPRINTS for folder in folders]
-    if not all(file.is_file() for file in files):
-        return None
-    return Fingerprints.merged([Fingerprints.load(file) for file in files])
-
-
-def copy_fingerprints(runs: Sequence[Path], folder: Path) -> None:
-    """Puts the fingerprints of the runs' training slices into a bundle, without the folders they came from."""
-    merged = training_fingerprints(None, runs)
-    if merged is not None:
-        names = tuple(Path(source).name for source in merged.sources)
-        Fingerprints(merged.rows, merged.names, merged.splits, names).save(folder / FINGERPRINTS)
+    log.warning("%s %s: metrics on the validation slices may be too good", start, reason)

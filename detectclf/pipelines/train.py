@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
 from detectclf.errors import ConfigError
+from detectclf.models.stage import STAGES
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
+    from detectclf.datasets.index import SliceIndex
     from detectclf.duplicates.fingerprints import Fingerprints
-    from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask
+    from detectclf.training.runs import Recipe
+    from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -20,175 +25,69 @@ log = logging.getLogger(__name__)
 def train_detector(
     recipe: DetectorRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
-    """Trains the box stage and writes a run directory (default ``runs/ARCH``).
-
-    Raises:
-        ConfigError: halves of heads are to be shown twice, and boxes are not those of all tumours and nothing else.
-        DataError, ModelError, DeviceError, TrainingError: see each room.
-    """
-    from detectclf.datasets.augment import detection_augment
-    from detectclf.datasets.loading import DetectionSlices
-    from detectclf.models.detectors import build_detector
-    from detectclf.training.environment import seed_everything
-    from detectclf.training.tasks import DetectionTask
-
-    data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    _check_halves(recipe, keeps_negative_boxes=data.negative_boxes == "keep")
-    opened = _open(recipe)
-    dataset, train, valid = opened.dataset, opened.train, opened.valid
-    classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
-    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
-    seed_everything(seed)
-    detector = build_detector(model, len(classes))
-    log.info("%s: %s", model.arch, detector.weights_report.summary())
-    task = DetectionTask(
-        detector,
-        DetectionSlices(train.samples, classes, model.image_size, augment, seed=seed, cache=data.cache),
-        DetectionSlices(valid.samples, classes, model.image_size, cache=data.cache),
-        dataset.negative,
-    )
-    return _train(task, recipe, opened, out, resume=resume, quiet=quiet)
+    """Trains a detector; see :func:`train`."""
+    return train("detector", recipe, out, resume=resume, quiet=quiet)
 
 
 def train_classifier(
     recipe: ClassifierRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
-    """Trains the class stage and writes a run directory (default ``runs/ARCH``); errors as for the box stage."""
-    from detectclf.datasets.augment import classification_augment
-    from detectclf.datasets.loading import ClassificationSlices
-    from detectclf.models.classifiers import build_classifier
-    from detectclf.training.environment import seed_everything
-    from detectclf.training.tasks import ClassificationTask
-
-    data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    _check_halves(recipe)
-    opened = _open(recipe)
-    dataset, train, valid = opened.dataset, opened.train, opened.valid
-    augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
-    seed_everything(seed)
-    classifier = build_classifier(model, len(dataset.classes))
-    log.info("%s: %s", model.arch, classifier.weights_report.summary())
-    size, negative = classifier.input_size, dataset.negative
-    slices = ClassificationSlices(
-        train.samples, dataset.classes, size, augment, seed=seed, cache=data.cache, negative=negative
-    )
-    if recipe.augment.symmetry and slices.healthy is None:
-        log.warning(
-            "augment.symmetry_healthy, symmetry_tumor: nothing is done, no training slice is of a class without tumour"
-        )
-    task = ClassificationTask(
-        classifier,
-        slices,
-        ClassificationSlices(valid.samples, dataset.classes, size, cache=data.cache),
-        model,
-        negative,
-    )
-    return _train(task, recipe, opened, out, resume=resume, quiet=quiet)
+    """Trains a classifier; see :func:`train`."""
+    return train("classifier", recipe, out, resume=resume, quiet=quiet)
 
 
 def train_refiner(
     recipe: RefinerRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
-    """Trains the refining stage and writes a run directory (default ``runs/refiner-ARCH``); errors as above.
+    """Trains a refiner; see :func:`train`."""
+    return train("refiner", recipe, out, resume=resume, quiet=quiet)
+
+
+def train(
+    kind: str, recipe: Recipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Trains a stage and writes a run directory.
+
+    Args:
+        kind: kind of stage, a key of :data:`TRAININGS`.
+        recipe: all settings.
+        out: the run directory; by default ``runs/`` and the architecture.
+        resume: continue the run in ``out``.
+        quiet: show no progress.
+
+    Returns:
+        The run's folder, architecture, epochs, best epoch and its metrics; nothing in other than the main process.
 
     Raises:
-        ConfigError: boxes of the negative class are kept, of which a refiner makes nothing.
+        ConfigError: settings that exclude each other.
+        DataError: the data cannot be read, or ``out`` holds other files.
+        ModelError: weights or detector cannot be used, or were trained on slices that this run holds out.
+        DeviceError: the device is not available.
+        TrainingError: the loss is not finite, or the run cannot be written.
     """
-    from detectclf.datasets.augment import detection_augment
-    from detectclf.datasets.crops import CropSlices
-    from detectclf.models.refiner import build_refiner
-    from detectclf.pipelines.hard_negatives import check_detector, hard_negatives
-    from detectclf.training.environment import seed_everything
-    from detectclf.training.tasks import RefinementTask
-
-    data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    if data.negative_boxes == "keep":
-        raise ConfigError("data.negative_boxes: keep: a refiner reads tumours", remedy="leave the setting out")
-    _check_halves(recipe)
-    if recipe.detector is not None:
-        check_detector(recipe.detector)
-    opened = _open(recipe)
-    dataset, train, valid = opened.dataset, opened.train, opened.valid
-    classes = dataset.tumor_classes
-    run, device = recipe.detector, recipe.training.device
-    places = [] if run is None else hard_negatives(run, train.samples, classes, data, device)
-    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
-    seed_everything(seed)
-    refiner = build_refiner(model, len(classes))
-    log.info("%s: %s", model.arch, refiner.weights_report.summary())
-    sizes = (model.slice_size, model.image_size, model.context)
-    task = RefinementTask(
-        refiner,
-        CropSlices(train.samples, classes, *sizes, augment, seed=seed, cache=data.cache, confused=places),
-        CropSlices(valid.samples, classes, *sizes, cache=data.cache),
-        dataset.negative,
-    )
-    return _train(
-        task, recipe, opened, out or Path("runs") / f"refiner-{_folder(model.arch)}", resume=resume, quiet=quiet
-    )
-
-
-def _check_halves(
-    recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe, *, keeps_negative_boxes: bool = False
-) -> None:
-    """Refuses halves of heads where a half without a box may hold a tumour, or one with a box may not."""
-    reason = "data.negative_boxes: keep gives boxes to what is no tumour" if keeps_negative_boxes else None
-    if recipe.data.faults == "fix":
-        reason = "data.faults: fix may take the box of a tumour away"
-    if recipe.augment.symmetry and reason:
-        raise ConfigError(
-            f"augment.symmetry_healthy and symmetry_tumor need boxes of all tumours, but {reason}",
-            remedy="--set augment.symmetry_healthy=0 --set augment.symmetry_tumor=0",
-        )
-
-
-class _Opened(NamedTuple):
-    """The data of a training; ``seen`` is what it has seen beside ``train``, through the models that it starts from:
-    ``None`` where one of them keeps no record, so that neither can this one."""
-
-    dataset: Dataset
-    train: Dataset
-    valid: Dataset
-    seen: tuple[Fingerprints, ...] | None
-
-
-def _open(recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe) -> _Opened:
-    from detectclf.datasets.dataset import open_dataset, require_split
-    from detectclf.models.device import resolve_device
-    from detectclf.pipelines.provenance import seen_through
-
-    # First what is quick to check: nobody wants to hear of a missing GPU after the data were read.
-    resolve_device(recipe.training.device)
-    dataset = open_dataset(recipe.data)
-    train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
-    starts: list[str | Path] = [recipe.model.weights]
-    if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
-        starts.append(recipe.detector)  # what it confuses tells of what it was trained on
-    return _Opened(dataset, train, valid, seen_through(starts, valid.samples, recipe.data))
-
-
-def _train(
-    task: DetectionTask | ClassificationTask | RefinementTask,
-    recipe: DetectorRecipe | ClassifierRecipe | RefinerRecipe,
-    opened: _Opened,
-    out: Path | None,
-    *,
-    resume: bool,
-    quiet: bool,
-) -> dict[str, Any]:
+    from detectclf.datasets.index import SliceIndex
+    from detectclf.progress import Progress
     from detectclf.training.loop import fit
-    from detectclf.training.progress import make_progress
     from detectclf.training.runs import Run
 
-    run = Run.create(out or Path("runs") / _folder(recipe.model.arch), recipe, resume=resume)
+    training = TRAININGS[kind]
+    training.check(recipe)
+    _check_symmetry(kind, recipe)
+    index = SliceIndex()
+    opened = _open(recipe, index)
+    task = training.task(recipe, opened)
+    run = Run.create(out or Path("runs") / f"{training.prefix}{_folder(recipe.model.arch)}", recipe, resume=resume)
     run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
-    if opened.seen is not None:
-        run.write_fingerprints(task.train.samples, opened.seen)
-    training = recipe.training
-    if training.freeze_epochs and not task.pretrained:
+    for slices in (task.train, task.valid):
+        slices.pixels.fill(index.read)
+    if opened.inherited is not None and run.writes:
+        run.write_fingerprints(index.look_up(task.train.samples).fingerprints, opened.inherited)
+    settings = recipe.training
+    if settings.freeze_epochs and not task.pretrained:
         log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
-        training = training.model_copy(update={"freeze_epochs": 0})
-    history = fit(task, training, run, resume=resume, progress=make_progress(quiet), workers=recipe.data.workers)
+        settings = settings.model_copy(update={"freeze_epochs": 0})
+    progress = Progress("training", show=not quiet)
+    history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
     if not run.writes:
         return {}
     return {
@@ -198,6 +97,159 @@ def _train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
+
+
+class _Opened(NamedTuple):
+    """The data of a training.
+
+    Attributes:
+        dataset: all of it.
+        train, valid: the two splits.
+        inherited: fingerprints of the slices that the models it starts from were trained on; ``None`` if one of these
+            models keeps no record, so that this one cannot keep a complete record either.
+    """
+
+    dataset: Dataset
+    train: Dataset
+    valid: Dataset
+    inherited: tuple[Fingerprints, ...] | None
+
+
+def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
+    from detectclf.datasets.dataset import open_dataset, require_split
+    from detectclf.models.device import resolve_device
+    from detectclf.pipelines.provenance import inherited_provenance
+
+    # First what is quick to check: a missing GPU should be reported before the data are read.
+    resolve_device(recipe.training.device)
+    dataset = open_dataset(recipe.data, index)
+    train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
+    starts: list[str | Path] = [recipe.model.weights]
+    if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
+        starts.append(recipe.detector)  # its hard negatives depend on what it was trained on
+    return _Opened(dataset, train, valid, inherited_provenance(starts, valid.samples, recipe.data, index))
+
+
+def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
+    """The network to train, of the kind's type."""
+    from detectclf.training.environment import seed_everything
+
+    seed_everything(recipe.training.seed)
+    network = STAGES[kind].build(recipe.model, num_classes)
+    log.info("%s: %s", recipe.model.arch, network.weights_report.summary())
+    return network
+
+
+def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
+    from detectclf.datasets.augment import detection_augment
+    from detectclf.datasets.loading import DetectionSlices
+    from detectclf.training.tasks import DetectionTask
+
+    data, size, seed = recipe.data, recipe.model.image_size, recipe.training.seed
+    dataset = opened.dataset
+    classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
+    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    return DetectionTask(
+        _build("detector", recipe, len(classes)),
+        DetectionSlices(opened.train.samples, classes, size, augment, seed=seed, cache=data.cache),
+        DetectionSlices(opened.valid.samples, classes, size, cache=data.cache),
+        dataset.negative,
+    )
+
+
+def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> ClassificationTask:
+    from detectclf.datasets.augment import classification_augment
+    from detectclf.datasets.loading import ClassificationSlices
+    from detectclf.training.tasks import ClassificationTask
+
+    cache, seed = recipe.data.cache, recipe.training.seed
+    classes, negative = opened.dataset.classes, opened.dataset.negative
+    augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    network = _build("classifier", recipe, len(classes))
+    size = network.input_size
+    train = ClassificationSlices(
+        opened.train.samples, classes, size, augment, seed=seed, cache=cache, negative=negative
+    )
+    if recipe.augment.symmetry and train.healthy is None:
+        log.warning(
+            "augment.symmetry_healthy and symmetry_tumor have no effect: no training slice is of a class without tumour"
+        )
+    valid = ClassificationSlices(opened.valid.samples, classes, size, cache=cache)
+    return ClassificationTask(network, train, valid, recipe.model, negative)
+
+
+def _refinement_task(recipe: RefinerRecipe, opened: _Opened) -> RefinementTask:
+    from detectclf.datasets.augment import detection_augment
+    from detectclf.datasets.crops import CropSlices
+    from detectclf.pipelines.hard_negatives import hard_negatives
+    from detectclf.training.tasks import RefinementTask
+
+    data, model, seed = recipe.data, recipe.model, recipe.training.seed
+    classes, train = opened.dataset.tumor_classes, opened.train.samples
+    negatives = (
+        [] if recipe.detector is None else hard_negatives(recipe.detector, train, classes, data, recipe.training.device)
+    )
+    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    sizes = (model.slice_size, model.image_size, model.context)
+    return RefinementTask(
+        _build("refiner", recipe, len(classes)),
+        CropSlices(train, classes, *sizes, augment, seed=seed, cache=data.cache, confused=negatives),
+        CropSlices(opened.valid.samples, classes, *sizes, cache=data.cache),
+        opened.dataset.negative,
+    )
+
+
+def _check_refiner(recipe: RefinerRecipe) -> None:
+    from detectclf.pipelines.hard_negatives import check_detector
+
+    if recipe.data.negative_boxes == "keep":
+        raise ConfigError(
+            "data.negative_boxes: keep does not suit a refiner, whose classes are all tumours",
+            remedy="leave the setting out",
+        )
+    if recipe.detector is not None:
+        check_detector(recipe.detector)
+
+
+def _check_symmetry(kind: str, recipe: Recipe) -> None:
+    """Refuses symmetry augmentation if boxes may be missing from tumours, or be round something else."""
+    reason = None
+    if kind == "detector" and recipe.data.negative_boxes == "keep":
+        reason = "data.negative_boxes: keep also gives boxes to slices without a tumour"
+    if recipe.data.faults == "fix":
+        reason = "data.faults: fix may remove the box of a tumour"
+    if recipe.augment.symmetry and reason:
+        raise ConfigError(
+            f"augment.symmetry_healthy and symmetry_tumor need a box for every tumour and no others, but {reason}",
+            remedy="--set augment.symmetry_healthy=0 --set augment.symmetry_tumor=0",
+        )
+
+
+def _no_check(recipe: Recipe) -> None:
+    """Nothing to check beyond what holds for every stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTraining:
+    """What is particular to the training of one kind of stage.
+
+    Attributes:
+        task: makes network, slices and task from a recipe of that kind and its data.
+        check: refuses a recipe before the data are read.
+        prefix: of the default run directory's name.
+    """
+
+    task: Callable[[Any, _Opened], Task]
+    check: Callable[[Any], None] = _no_check
+    prefix: str = ""
+
+
+TRAININGS: dict[str, StageTraining] = {
+    "detector": StageTraining(_detection_task),
+    "classifier": StageTraining(_classification_task),
+    "refiner": StageTraining(_refinement_task, check=_check_refiner, prefix="refiner-"),
+}
+"""A row for each kind of stage."""
 
 
 def _folder(arch: str) -> str:

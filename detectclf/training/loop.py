@@ -1,10 +1,10 @@
-"""The only training loop: a task gives a dict of losses; sum, check, step. One process or many, by Accelerate."""
+"""The only training loop: sum the losses of a task, check them, step. Accelerate runs it on one process or many."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,27 +17,31 @@ from detectclf.config import TrainingConfig
 from detectclf.datasets.loading import Batches, make_loader
 from detectclf.errors import ModelError, TrainingError
 from detectclf.models.memory import keep_freed_memory
+from detectclf.models.transfer import TransferModel
+from detectclf.progress import Progress
 from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
 from detectclf.training.interruption import Interruption
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
 from detectclf.training.processes import global_batch, make_accelerator
-from detectclf.training.progress import Progress, Silence
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
+
+_STATE = "place"
+"""Key of the ``TrainState`` in a checkpoint, its former name."""
 
 
 @dataclass
 class TrainState:
-    """Where a training stands: everything that a checkpoint holds beside tensors.
+    """The progress of a training: everything in a checkpoint but the tensors.
 
     Attributes:
-        epoch, step: epochs done, and steps done of the one after.
+        epoch, step: finished epochs, and finished steps of the current epoch.
         sums: sums of the losses over those steps.
-        seconds: spent on those steps before an interruption.
-        best, best_epoch: best figure so far and its epoch (from 1).
-        stale: epochs since the best figure last rose.
+        seconds: time spent on those steps.
+        best, best_epoch: best value of the task's metric so far and its epoch (from 1).
+        stale: epochs since the best value last rose.
         records: lines of ``metrics.jsonl``.
     """
 
@@ -53,7 +57,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class History:
-    """What came of a training: one record per epoch, as in ``metrics.jsonl``, and the best epoch (from 1)."""
+    """The result of a training: one record per epoch, as in ``metrics.jsonl``, and the best epoch (from 1)."""
 
     records: list[dict[str, Any]]
     best_epoch: int | None
@@ -77,56 +81,61 @@ def fit(
 
     Args:
         task: model, losses, slices and figures.
-        config: how.
-        run: where everything is written.
-        resume: go on from the run's checkpoint, if it has one, exactly as if there had been no interruption.
-        progress: told of steps and epochs; main process only.
+        config: settings of the training.
+        run: the run directory to write to.
+        resume: continue from the run's checkpoint, if it has one, exactly as if there had been no interruption.
+        progress: shows steps and epochs, in the main process.
         workers: loader processes, see :func:`detectclf.datasets.loading.make_loader`.
 
     Raises:
         TrainingError: a loss is not finite (with the names of the batch's files), or the run cannot be written.
         ModelError: the checkpoint belongs to another model.
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
         DataError: a slice cannot be read.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the checkpoint is saved.
+        KeyboardInterrupt: SIGINT or SIGTERM arrived; the checkpoint is saved.
     """
     accelerator = make_accelerator(config)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
-    progress = progress if progress is not None and accelerator.is_main_process else Silence()
+    if progress is None or not accelerator.is_main_process:
+        progress = Progress("training", show=False)
     if resume:
         loop.restore()
     run.write_json("env.json", describe_environment(accelerator.device, loop.precision, accelerator.num_processes))
-    progress.start(config.epochs, loop.steps, loop.state.epoch * loop.steps + loop.state.step)
+    progress.total, progress.done = config.epochs * loop.steps, loop.state.epoch * loop.steps + loop.state.step
     try:
-        with Interruption(progress.note) as interruption:
+        with progress, Interruption(progress.note) as interruption:
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch()
-                progress.epoch(loop.state.records[-1])
+                progress.note(epoch_line(loop.state.records[-1], config.epochs))
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
         if loop.state.best_epoch is None:
-            loop.judge_last()  # such as a run that goes on with fewer epochs than it had done
+            loop.evaluate_last()  # such as a run that is resumed with fewer epochs than it has finished
     finally:
-        progress.stop()
         accelerator.free_memory()
     run.write_curves(loop.state.records, loop.state.best_epoch)
     return History(loop.state.records, loop.state.best_epoch)
 
 
+def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in words, such as ``epoch 3/12: loss 0.4121, mAP 0.310, mAP50 0.720, 6.9 slices/s, 93 s``."""
+    figures = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in record["metrics"].items())
+    speed = f"{record['slices_per_second']:.1f} slices/s, {record['seconds']:.0f} s"
+    return f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, {figures}, {speed}"
+
+
 class _Loop:
-    """The moving parts of one training."""
+    """One training: model, optimiser, loaders and state."""
 
     def __init__(
         self, accelerator: Accelerator, task: Task, config: TrainingConfig, run: Run, workers: int | None
     ) -> None:
         self.accelerator, self.task, self.config, self.run = accelerator, task, config, run
-        self.state, self.precision = (
-            TrainState(),
-            {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
-        )
+        self.state = TrainState()
+        self.precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
         self.batch = global_batch(config.batch_size, len(task.train), accelerator.num_processes)
         train = make_loader(task.train, batch_size=self.batch, seed=config.seed, workers=workers)
         valid = make_loader(task.valid, batch_size=self.batch, seed=None, workers=workers)
@@ -142,15 +151,15 @@ class _Loop:
             convert(task.model)
         self.train, self.valid = accelerator.prepare_data_loader(train), accelerator.prepare_data_loader(valid)
         task.losses.to(accelerator.device)
-        self.optimizer = accelerator.prepare_optimizer(build_optimizer(task, config))
+        self.optimizer = accelerator.prepare_optimizer(build_optimizer(task.model, config))
         self.frozen = config.freeze_epochs > 0
-        task.freeze_backbone(self.frozen)
+        task.model.freeze_backbone(self.frozen)
         self.model: nn.Module = accelerator.prepare_model(task.losses)
-        # After wrapping: it copies the main process's weights to the others, and the average has to start from those.
+        # After wrapping, which copies the main process's weights to the others: the average must start from those.
         self.average = moving_average(task.model, config.ema_decay)
 
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
-        """The rest of the current epoch's steps."""
+        """Runs the remaining steps of the current epoch."""
         state, began = self.state, time.monotonic() - self.state.seconds
         self._freeze(state.epoch < self.config.freeze_epochs)
         self.model.train()
@@ -163,8 +172,8 @@ class _Loop:
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1
             state.seconds = time.monotonic() - began
-            progress.step(state.epoch + 1, sum(losses.values()))
-            # Between optimiser steps only: gradients that are being accumulated are not in a checkpoint.
+            progress.advance(detail=f"epoch {state.epoch + 1}/{self.config.epochs}: loss {sum(losses.values()):.4f}")
+            # Between optimiser steps only: a checkpoint does not hold accumulated gradients.
             if self.accelerator.sync_gradients and state.step < self.steps and interruption.agreed(self.accelerator):
                 self.save()
                 raise KeyboardInterrupt
@@ -190,11 +199,11 @@ class _Loop:
         if bad:
             names = ", ".join(self.task.train.samples[t["image_id"]].name for t in batch["targets"])
             reason = f"{', '.join(bad)} is not finite in epoch {self.state.epoch + 1}, batch of {names}"
-            remedy = "look at those slices with `detectclf data check`, or lower training.lr and backbone_lr"
+            remedy = "inspect those slices with `detectclf data check`, or lower training.lr and backbone_lr"
             raise TrainingError(reason, file=self.run.path, remedy=remedy)
 
     def end_epoch(self) -> None:
-        """Validates when it is time, keeps the best, writes the record and the checkpoint."""
+        """Validates if due, saves the best model, writes the record and the checkpoint."""
         state = self.state
         losses = self._mean_losses()
         state.epoch += 1
@@ -218,8 +227,8 @@ class _Loop:
         self.run.write_history(state.records)
         self.save()
 
-    def judge_last(self) -> None:
-        """Evaluates the weights as they are, where no epoch was, and keeps them."""
+    def evaluate_last(self) -> None:
+        """Evaluates and saves the current weights, for a run in which no epoch was evaluated."""
         figures = self.evaluate()
         self.state.records[-1]["metrics"] = figures
         self._keep_best(figures)
@@ -229,31 +238,31 @@ class _Loop:
     def _keep_best(self, figures: dict[str, float | None]) -> None:
         state, figure = self.state, figures[self.task.metric]
         value = -1.0 if figure is None else figure
-        # In epochs, as `patience` counts.
+        # `patience` counts epochs.
         state.stale = 0 if value > state.best else state.stale + self.config.evaluate_every
-        if value >= state.best:  # of equals the later one, it has seen more
+        if value >= state.best:  # of equal epochs the later one, which was trained longer
             state.best, state.best_epoch = value, state.epoch
             if self.run.writes:
-                facts = {"epoch": state.epoch, "metrics": figures, "training_slices": len(self.task.train)}
-                self.task.save(self.run.path, self._averaged(), facts)
+                metadata = {"epoch": state.epoch, "metrics": figures, "training_slices": len(self.task.train)}
+                self.task.save(self.run.path, self._averaged(), metadata)
 
     def evaluate(self) -> dict[str, float | None]:
-        """Figures of the averaged weights; every slice once, whatever the number of processes."""
+        """Metrics of the averaged weights; every slice counts once, whatever the number of processes."""
         model = self._averaged().eval()
         if self.accelerator.num_processes > 1:
-            # Each process has BatchNorm statistics of its own share; all have to judge with the main one's.
+            # Each process has BatchNorm statistics of its own slices; all must evaluate with those of the main one.
             for buffer in model.buffers():
                 broadcast(buffer)
         outputs: dict[int, Any] = {}
         with torch.inference_mode(), self.accelerator.autocast():
             for batch in self.valid:
                 outputs |= self.task.outputs(model, batch)
-        # By index: slices that Accelerate repeats to even out the last batch count once.
+        # By index, because Accelerate repeats slices to fill the last batch.
         parts = gather_object([outputs]) if self.accelerator.num_processes > 1 else [outputs]
         return self.task.figures({index: out for part in parts for index, out in part.items()})
 
     def save(self) -> None:
-        """Writes the checkpoint to go on from."""
+        """Writes the checkpoint."""
         if self.accelerator.is_main_process:
             tensors = {
                 "model": self.task.model.state_dict(),
@@ -262,29 +271,27 @@ class _Loop:
             }
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
             state = dataclasses.asdict(self.state) | {"best": self.state.best if self.state.best_epoch else None}
-            save_checkpoint(self.run.last, tensors, {"place": state, "scaler": scaler})
+            save_checkpoint(self.run.last, tensors, {_STATE: state, "scaler": scaler})
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
-        """Goes on from the run's checkpoint, if there is one."""
+        """Continues from the run's checkpoint, if there is one."""
         self.accelerator.wait_for_everyone()
         loaded = load_checkpoint(self.run.last)
         if loaded is None:
             return
-        tensors, facts = loaded
+        tensors, saved = loaded
         try:
             self.task.model.load_state_dict(tensors["model"])
             self.average.load_state_dict(tensors["average"])
             restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
-            state = facts["place"] | {
-                "best": float("-inf") if facts["place"]["best"] is None else facts["place"]["best"]
-            }
-            self.state = TrainState(**state)
+            best = saved[_STATE]["best"]
+            self.state = TrainState(**(saved[_STATE] | {"best": float("-inf") if best is None else best}))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = "the checkpoint belongs to another model"
-            raise ModelError(reason, file=self.run.last, remedy="give the settings it was started with") from error
-        if self.accelerator.scaler is not None and facts["scaler"]:
-            self.accelerator.scaler.load_state_dict(facts["scaler"])
+            raise ModelError(reason, file=self.run.last, remedy="give the settings that it was started with") from error
+        if self.accelerator.scaler is not None and saved["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.state.sums)
@@ -292,15 +299,16 @@ class _Loop:
         means = self.accelerator.reduce(sums, reduction="mean") / self.steps
         return dict(zip(names, means.tolist(), strict=True))
 
-    def _averaged(self) -> nn.Module:
-        averaged: nn.Module = self.average.module
+    def _averaged(self) -> TransferModel:
+        averaged = self.average.module
+        assert isinstance(averaged, TransferModel)
         return averaged
 
     def _freeze(self, frozen: bool) -> None:
         if frozen == self.frozen:
             return
-        self.task.freeze_backbone(frozen)
+        self.task.model.freeze_backbone(frozen)
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        # DistributedDataParallel looks at requires_grad once, when it wraps: a thaw needs a new wrapping.
+        # DistributedDataParallel reads requires_grad only when it wraps: unfrozen layers need a new wrapping.
         self.model = self.accelerator.prepare_model(self.task.losses)
         self.frozen = frozen

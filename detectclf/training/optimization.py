@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,23 +11,14 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from detectclf.config import TrainingConfig
+from detectclf.models.transfer import TransferModel
 
 
-class TwoPartModel(Protocol):
-    """A model that tells its pretrained part from its new one."""
-
-    def backbone_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the pretrained part."""
-
-    def head_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the new part."""
-
-
-def parameter_groups(model: TwoPartModel, config: TrainingConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: TransferModel, config: TrainingConfig) -> list[dict[str, Any]]:
     """Four groups: backbone and head, each with and without weight decay; empty ones left out.
 
-    Norms and biases (one-dimensional tensors) are not decayed: decay there only fights what they are for (He et al.,
-    "Bag of tricks for image classification", 2019, section 3.1). ``peak_lr`` is what the schedule scales.
+    Norms and biases (one-dimensional tensors) are not decayed (He et al., "Bag of tricks for image classification",
+    2019, section 3.1). The schedule scales ``peak_lr``.
     """
     groups = []
     for parameters, lr in (
@@ -43,7 +33,7 @@ def parameter_groups(model: TwoPartModel, config: TrainingConfig) -> list[dict[s
     return groups
 
 
-def build_optimizer(model: TwoPartModel, config: TrainingConfig) -> Optimizer:
+def build_optimizer(model: TransferModel, config: TrainingConfig) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019) or SGD with momentum, over :func:`parameter_groups`."""
     groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
@@ -54,15 +44,15 @@ def build_optimizer(model: TwoPartModel, config: TrainingConfig) -> Optimizer:
 def lr_factor(epochs_done: float, config: TrainingConfig) -> float:
     """Share of the peak learning rate: linear warm-up, then half a cosine down to nothing (Loshchilov & Hutter 2017).
 
-    A function of the place in the training alone, so there is no scheduler state to save.
+    It depends only on the position in the training, so there is no scheduler state to save.
 
     Args:
-        epochs_done: epochs behind, with fraction; in ``[0, config.epochs)``.
+        epochs_done: finished epochs, with fraction; in ``[0, config.epochs)``.
         config: ``epochs`` and ``warmup_epochs``.
     """
     warmup = min(config.warmup_epochs, config.epochs / 2)
     if epochs_done < warmup:
-        # Not from zero: the first step should already move something.
+        # Not from zero: the first step should have an effect.
         return max(0.01, epochs_done / warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (epochs_done - warmup) / (config.epochs - warmup))))
 
@@ -74,14 +64,14 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of weights and float buffers, warmed up.
+    """Exponential moving average of weights and float buffers, with a warm-up.
 
-    The decay starts at 1/10 and rises as ``(1 + n) / (10 + n)`` up to ``decay`` (as TensorFlow's
-    ExponentialMovingAverage): a constant one would hold on to the untrained weights for the first epochs. Averaging
-    the BatchNorm statistics too keeps them those of the averaged weights. Counters are copied.
+    The decay starts at 1/10 and rises as ``(1 + n) / (10 + n)`` up to ``decay``, as in TensorFlow's
+    ExponentialMovingAverage; with a constant decay, untrained weights would dominate the average in the first epochs.
+    BatchNorm statistics are averaged too, so that they match the averaged weights. Counters are copied.
 
     Args:
-        model: copied; updated with ``average.update_parameters(model)`` after each step.
+        model: it is copied; update the average with ``average.update_parameters(model)`` after each step.
         decay: largest decay, in ``[0, 1)``; 0 makes the average equal to the model.
     """
 

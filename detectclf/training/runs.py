@@ -1,9 +1,9 @@
 """A run directory: everything about one training.
 
-``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (of the training slices and
-those of its starting weights, to find copies of them later), ``metrics.jsonl`` (one line per epoch),
-``model.safetensors`` and ``model.json`` (best epoch, averaged weights), ``last/`` (to go on from), ``curves.png``, and
-``tensorboard/`` where that is installed.
+``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (provenance: fingerprints of
+the training slices and of those of the starting weights), ``metrics.jsonl`` (one line per epoch), ``model.safetensors``
+and ``model.json`` (best epoch, averaged weights), ``last/`` (the checkpoint), ``curves.png``, and ``tensorboard/`` if
+TensorBoard is installed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Settings
 from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.files import atomic_write
 from detectclf.training.checkpoints import disk_error
 from detectclf.types import Dataset, Sample
 
@@ -31,12 +33,12 @@ if TYPE_CHECKING:
 
 Recipe = DetectorRecipe | ClassifierRecipe | RefinerRecipe
 
-# May differ when going on with a run: they change how long or where it runs, not what is learnt in a step.
+# May differ when a run is resumed: they change how long or where it runs, not what a step learns.
 _FREE = ("training.epochs", "training.patience", "training.device", "training.precision", "data.cache", "data.workers")
 
 
 class Run:
-    """One run directory. Under torchrun only the main process writes; the others' calls do nothing.
+    """One run directory. Under torchrun only the main process writes; in other processes the calls do nothing.
 
     Attributes:
         path: the directory.
@@ -48,15 +50,15 @@ class Run:
 
     @classmethod
     def create(cls, out: Path, recipe: Recipe, *, resume: bool = False) -> Run:
-        """Starts a run in ``out``, or goes on with the one there.
+        """Starts a run in ``out``, or resumes the one that is there.
 
         Args:
-            out: made when missing; must be empty unless ``resume``.
-            recipe: written down.
-            resume: go on with the run in ``out``, or start it where there is none.
+            out: created if missing; must be empty unless ``resume``.
+            recipe: saved as ``config.yaml``.
+            resume: resume the run in ``out``, or start one if there is none.
 
         Raises:
-            DataError: ``out`` holds a run and ``resume`` is off, or it holds something else.
+            DataError: ``out`` holds a run and ``resume`` is off, or it holds other files.
             ConfigError: the run was started with other settings.
             TrainingError: it cannot be written.
         """
@@ -66,14 +68,14 @@ class Run:
         if run.path.exists() and not run.path.is_dir():
             raise DataError("is a file, not a folder", file=run.path, remedy="choose another --out")
         if run.begun and not resume:
-            raise DataError("holds a run already", file=run.path, remedy="choose another --out, or give --resume")
+            raise DataError("already holds a run", file=run.path, remedy="choose another --out, or give --resume")
         if run.begun:
             _check_same_settings(run, recipe)
         elif not (run.path / "config.yaml").is_file() and run.path.is_dir() and any(run.path.iterdir()):
             raise DataError("is not empty and not a run directory", file=run.path, remedy="choose another --out")
         with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
-            if not run.begun:  # the start that failed may have been on other slices
+            if not run.begun:  # an earlier start that failed may have been on other slices
                 (run.path / "fingerprints.safetensors").unlink(missing_ok=True)
         run.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         return run
@@ -95,16 +97,16 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint; a run that failed before its first one is begun anew."""
+        """Whether there is a checkpoint. A run that failed before its first checkpoint starts again."""
         return any((self.path / name).is_file() for name in ("model.json", "last/state.json"))
 
     @property
     def last(self) -> Path:
-        """Folder of the checkpoint to go on from."""
+        """Folder of the checkpoint."""
         return self.path / "last"
 
     def settings(self) -> dict[str, Any]:
-        """The settings as written down.
+        """The settings in ``config.yaml``.
 
         Raises:
             ModelError: they cannot be read.
@@ -132,23 +134,18 @@ class Run:
         return loaded
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a file of the run, whole or not at all.
+        """Writes a file of the run, completely or not at all.
 
         Raises:
             TrainingError: it cannot be written.
         """
         if not self.writes:
             return
-        partial = self.path / f"{name}.partial"
         with self._writing():
-            try:
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(self.path / name)
-            finally:
-                partial.unlink(missing_ok=True)
+            atomic_write(self.path / name, text)
 
     def write_json(self, name: str, document: Any) -> None:
-        """The same for JSON."""
+        """Writes a JSON file of the run; raises as :meth:`write_text`."""
         if self.writes:
             self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
@@ -175,16 +172,16 @@ class Run:
             return
         from detectclf.drawing.curves import curves_figure
 
+        picture = BytesIO()
+        curves_figure(records, best_epoch).savefig(picture)
         with self._writing():
-            partial = self.path / "curves.partial.png"
-            curves_figure(records, best_epoch).savefig(partial)
-            partial.replace(self.path / "curves.png")
+            atomic_write(self.path / "curves.png", picture.getvalue())
 
     def describe_data(self, dataset: Dataset, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
         """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used.
 
         Raises:
-            DataError: the run is gone on with, and its slices or labels are not those that it was started with.
+            DataError: the run is resumed with other slices or labels than it was started with.
         """
         document = {
             "sources": list(dataset.sources),
@@ -202,40 +199,34 @@ class Run:
             before = json.loads((self.path / "data.json").read_text(encoding="utf-8"))
             changed = [part for part in ("train", "valid") if before[part]["sha256"] != now[part]["sha256"]]
         except (OSError, ValueError, KeyError, TypeError):
-            return  # nothing to compare with
+            return  # there is nothing to compare with
         if changed:
             raise DataError(
-                f"the slices or labels for {' and '.join(changed)} changed since this run was started",
+                f"the slices or labels for {' and '.join(changed)} have changed since this run was started",
                 file=self.path,
-                remedy="go on with the data as they were, or train anew into another --out",
+                remedy="restore the data, or start a new run with another --out",
             )
 
-    def write_fingerprints(self, train: Sequence[Sample], seen: Sequence[Fingerprints] = ()) -> None:
-        """Writes what is needed to find copies of the training slices in other data.
+    def write_fingerprints(self, train: Fingerprints, inherited: Sequence[Fingerprints] = ()) -> None:
+        """Writes the run's provenance, with which copies of its training slices are found in other data.
 
         Args:
-            train: the slices trained on.
-            seen: of slices that it has seen beside them, through the models that it starts from.
-
-        Raises:
-            DataError: a slice cannot be read.
+            train: of the slices that it trains on.
+            inherited: of the slices that the models it starts from were trained on.
         """
         path = self.path / "fingerprints.safetensors"
         if not self.writes or path.is_file():
             return
-        from detectclf.duplicates.fingerprints import Fingerprints, fingerprint_samples
+        from detectclf.duplicates.fingerprints import Fingerprints
 
-        fingerprints = Fingerprints.merged([fingerprint_samples(train), *seen])
         with self._writing():
-            partial = self.path / "fingerprints.partial.safetensors"
-            fingerprints.save(partial)
-            partial.replace(path)
+            Fingerprints.merged([train, *inherited]).save(path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, DataError) as error:
             raise disk_error(error, self.path) from error
 
 
@@ -262,12 +253,12 @@ def _check_same_settings(run: Run, recipe: Settings) -> None:
 
 
 def _with_defaults(run: Run, recipe: Settings) -> dict[str, Any]:
-    """The settings of ``run``; those that are newer than it have their defaults, which must be what was done before."""
+    """The settings of ``run``, with defaults for settings that were added after it; these keep the old behaviour."""
     settings = run.settings()
     try:
         return type(recipe).model_validate(settings).model_dump(mode="json")
     except ValidationError:
-        return settings  # of a version that allowed more
+        return settings  # written by a version that accepted more
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,10 +1,11 @@
-"""What is trained: the two tasks that ``fit`` knows nothing of but their losses, outputs and figures."""
+"""The tasks: for each kind of stage its losses, and how its outputs become validation metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,79 +19,50 @@ from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector, in_original_pixels
 from detectclf.models.refiner import Reading, Refiner, paired_iou
-from detectclf.models.saved import classifier_meta, detector_meta, refiner_meta, save_model
-from detectclf.training.optimization import TwoPartModel
+from detectclf.models.stage import new_stage
+from detectclf.models.stage_files import save_stage
+from detectclf.models.transfer import TransferModel
 
 Figures = dict[str, float | None]
 
 
-class Task(TwoPartModel, Protocol):
-    """One thing to train.
+class Task(ABC):
+    """What ``fit`` needs to know of a training: the network and its losses, the slices and the metrics.
 
-    Attributes:
-        model: what is saved and averaged.
-        losses: module around ``model`` whose ``forward(images, targets)`` gives a dict of losses; a module, so that
-            gradients of several processes meet in its call.
-        metric: name of the figure, larger is better, that chooses the best epoch.
-        train, valid: slices.
+    Args:
+        model: the network that is trained, averaged and saved.
+        losses: module around ``model`` whose ``forward(images, targets)`` gives a dict of losses; a module, because
+            DistributedDataParallel synchronises gradients in a module's call.
+        train, valid: slices, with the same classes.
+        negative: the class that means "no tumour"; saved with the model.
     """
 
-    model: nn.Module
-    losses: nn.Module
-    metric: str
-    train: Slices
-    valid: Slices
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Stops or starts the training of the pretrained part."""
-
-    def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
-        """What ``model`` (in eval mode) says: index of the slice -> plain arrays that travel between processes."""
-
-    def figures(self, outputs: Mapping[int, Any]) -> Figures:
-        """Figures over the outputs of all validation slices."""
-
-    def save(self, folder: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
-        """Writes ``model`` with what is needed to use it."""
-
-
-class _Stage:
-    """What both tasks share: slices, the parts of the model, and how it is saved."""
+    metric: ClassVar[str]
+    """Name of the metric, larger is better, that chooses the best epoch."""
 
     def __init__(
-        self, model: Detector | Classifier | Refiner, train: Slices, valid: Slices, negative: str | None
+        self, model: TransferModel, losses: nn.Module, train: Slices, valid: Slices, negative: str | None
     ) -> None:
-        self._parts, self._negative = model, negative
-        self.model: nn.Module = model
+        self.model, self.losses = model, losses
         self.train, self.valid = train, valid
+        self._negative = negative
 
-    def save(self, folder: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
+    @abstractmethod
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
+        """Outputs of ``model``, in eval mode: index of the slice -> plain arrays, which processes exchange."""
+
+    @abstractmethod
+    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+        """Metrics over the outputs of all validation slices."""
+
+    def save(self, folder: Path, model: TransferModel, metadata: Mapping[str, Any]) -> None:
         """Writes ``model.safetensors`` and ``model.json``."""
-        parts, classes = self._parts, self.train.classes
-        if isinstance(parts, Detector):
-            meta = detector_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
-        elif isinstance(parts, Refiner):
-            meta = refiner_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
-        else:
-            meta = classifier_meta(parts, parts.config, classes, negative=self._negative, facts=facts)
-        save_model(folder, model, meta)
+        save_stage(folder, new_stage(model, self.train.classes, negative=self._negative, metadata=metadata))
 
     @property
     def pretrained(self) -> bool:
-        """Whether any weights were loaded into the model."""
-        return bool(self._parts.weights_report.matched)
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Stops or starts the training of the pretrained part."""
-        self._parts.freeze_backbone(frozen)
-
-    def backbone_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the pretrained part."""
-        return self._parts.backbone_parameters()
-
-    def head_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the new part."""
-        return self._parts.head_parameters()
+        """Whether any pretrained weights were loaded into the model."""
+        return bool(self.model.weights_report.matched)
 
 
 class _DetectorLosses(nn.Module):
@@ -104,13 +76,13 @@ class _DetectorLosses(nn.Module):
         return losses
 
 
-class DetectionTask(_Stage):
-    """Boxes of tumours; figures are COCO mAP over the classes other than the negative one, in original pixels.
+class DetectionTask(Task):
+    """Boxes of tumours. The metrics are COCO mAP over all classes but the negative one, in original pixels.
 
     Args:
         model: the detector; its labels are positions in ``train.classes``.
         train, valid: slices with known boxes, with the same classes.
-        negative: the class that means "no tumour", left out of the figures where its boxes are kept.
+        negative: the class that means "no tumour"; its boxes do not count in the metrics.
     """
 
     metric = "mAP"
@@ -122,8 +94,7 @@ class DetectionTask(_Stage):
         valid: DetectionSlices,
         negative: str | None = None,
     ) -> None:
-        super().__init__(model, train, valid, negative)
-        self.losses: nn.Module = _DetectorLosses(model)
+        super().__init__(model, _DetectorLosses(model), train, valid, negative)
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
         """Index -> ``(boxes (N, 4) in original pixels, class names, scores (N,))``."""
@@ -134,7 +105,7 @@ class DetectionTask(_Stage):
         return results
 
     def figures(self, outputs: Mapping[int, Any]) -> Figures:
-        """``mAP``, ``mAP50``, ``mAP75``; ``None`` where the split has no box."""
+        """``mAP``, ``mAP50``, ``mAP75``; ``None`` if the split has no box."""
         samples = self.valid.samples
         found = [outputs[i] for i in range(len(samples))]
         result = mean_average_precision(
@@ -160,8 +131,8 @@ class _ClassifierLosses(nn.Module):
         return self.model.losses(images, labels, label_smoothing=self.smoothing, class_weights=self.weights)
 
 
-class ClassificationTask(_Stage):
-    """The class of a slice; figures are accuracy and macro-F1.
+class ClassificationTask(Task):
+    """The class of a slice. The metrics are accuracy and macro-F1.
 
     Args:
         model: the classifier; its logits are in the order of ``train.classes``.
@@ -180,13 +151,12 @@ class ClassificationTask(_Stage):
         config: ClassifierConfig,
         negative: str | None = None,
     ) -> None:
-        super().__init__(model, train, valid, negative)
         weights = balanced_weights(train) if config.class_weights == "balanced" else None
-        self.losses: nn.Module = _ClassifierLosses(model, config.label_smoothing, weights)
+        super().__init__(model, _ClassifierLosses(model, config.label_smoothing, weights), train, valid, negative)
         self._truth = valid.labels
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
-        """Index -> position of the likeliest class."""
+        """Index -> index of the likeliest class."""
         best = model(batch["images"]).argmax(dim=1).tolist()
         return {target["image_id"]: k for target, k in zip(batch["targets"], best, strict=True)}
 
@@ -208,8 +178,8 @@ class _RefinerLosses(nn.Module):
         return self.model.losses(images, boxes, labels)
 
 
-class RefinementTask(_Stage):
-    """The box, class and quality of a crop; figures are the mean IoU of the boxes, and the accuracy of the classes.
+class RefinementTask(Task):
+    """Box, class and quality of a crop. The metrics are the mean IoU of the boxes and the accuracy of the classes.
 
     Args:
         model: the refiner; its classes are those of ``train``.
@@ -220,11 +190,10 @@ class RefinementTask(_Stage):
     metric = "mean_iou"
 
     def __init__(self, model: Refiner, train: CropSlices, valid: CropSlices, negative: str | None = None) -> None:
-        super().__init__(model, train, valid, negative)
-        self.losses: nn.Module = _RefinerLosses(model)
+        super().__init__(model, _RefinerLosses(model), train, valid, negative)
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
-        """Index -> ``(IoU with the true box, None on a healthy place; whether the class is right)``."""
+        """Index -> ``(IoU with the true box, None for a crop without a tumour; whether the class is right)``."""
         said: Reading = model(batch["images"])
         wanted = torch.stack([t["box"] for t in batch["targets"]]).to(said.boxes.device)
         overlaps, best = paired_iou(said.boxes, wanted).tolist(), said.logits.argmax(dim=1).tolist()
@@ -235,7 +204,7 @@ class RefinementTask(_Stage):
         }
 
     def figures(self, outputs: Mapping[int, Any]) -> Figures:
-        """``mean_iou`` (``None`` where the split has no box) and ``accuracy``."""
+        """``mean_iou`` (``None`` if the split has no box) and ``accuracy``."""
         overlaps = [iou for iou, _ in outputs.values() if iou is not None]
         right = [hit for _, hit in outputs.values()]
         return {"mean_iou": float(np.mean(overlaps)) if overlaps else None, "accuracy": float(np.mean(right))}

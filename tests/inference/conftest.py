@@ -14,7 +14,7 @@ from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
-from detectclf.models.saved import classifier_meta, detector_meta
+from detectclf.models.stage import new_stage
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -37,10 +37,10 @@ def bundle() -> Bundle:
         version="1",
         classes=CLASSES,
         negative="no_tumor",
-        detector=detector,
-        detector_meta=detector_meta(detector, detector.config, TUMORS, negative=None),
-        classifier=classifier,
-        classifier_meta=classifier_meta(classifier, classifier.config, CLASSES, negative="no_tumor"),
+        stages={
+            "detector": new_stage(detector, TUMORS, negative=None),
+            "classifier": new_stage(classifier, CLASSES, negative="no_tumor"),
+        },
         fusion=default_fusion(CLASSES),
     )
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from detectclf.inference.loading import default_bundle, load
 from detectclf.inference.predictor import Predictor
-from detectclf.models.knowledge import OOD_FILE
+from detectclf.models.bundle_arrays import OOD_FILE
 
 MOST_BYTES = 25 * 2**20
 MOST_NOVELTY_BYTES = 2**20

@@ -16,7 +16,7 @@ from detectclf.inference.explain import grad_cam, heatmap
 from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import build_classifier
-from detectclf.models.saved import classifier_meta
+from detectclf.models.stage import new_stage
 
 
 class TwoChannels(nn.Module):
@@ -69,8 +69,8 @@ def test_explained_predictions(predictor: Predictor, slices: list[Path]) -> None
 
 def test_a_network_without_convolutions_is_refused(bundle: Bundle, slices: list[Path]) -> None:
     mlp = build_classifier(ClassifierConfig(arch="mlp", weights="none"), len(bundle.classes)).eval()
-    meta = classifier_meta(mlp, mlp.config, bundle.classes, negative="no_tumor")
-    model = Predictor(replace(bundle, classifier=mlp, classifier_meta=meta), PredictConfig(device="cpu"))
+    stages = bundle.stages | {"classifier": new_stage(mlp, bundle.classes, negative="no_tumor")}
+    model = Predictor(replace(bundle, stages=stages), PredictConfig(device="cpu"))
     assert model.predict(slices[0]).error is None
     with pytest.raises(ModelError, match="needs convolutions"):
         model.predict(slices[0], explain=True)

@@ -17,7 +17,7 @@ from detectclf.inference.loading import load, load_runs
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import FileSlice
 from detectclf.models.bundle import Bundle, save_bundle
-from detectclf.models.saved import save_model
+from detectclf.models.stage_files import save_stage
 from detectclf.prediction import Prediction
 from detectclf.types import Sample
 
@@ -194,8 +194,8 @@ def test_a_saved_bundle_and_two_runs_load(bundle: Bundle, predictor: Predictor, 
     folder = slices[0].parent
     save_bundle(folder / "bundle", bundle, half=False)
     same(load(folder / "bundle", device="cpu").predict(slices[0]), predictor.predict(slices[0]))
-    save_model(folder / "boxes", bundle.detector, bundle.detector_meta)
-    save_model(folder / "classes", bundle.classifier, bundle.classifier_meta)
+    save_stage(folder / "boxes", bundle.stages["detector"])
+    save_stage(folder / "classes", bundle.stages["classifier"])
     unbundled = load_runs(folder / "boxes", folder / "classes", PredictConfig(device="cpu"))
     same(unbundled.predict(slices[0]), predictor.predict(slices[0]))
     assert unbundled.name == "boxes+classes unbundled"
@@ -210,9 +210,11 @@ def test_what_is_not_a_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
         load_runs(tmp_path, tmp_path)
     with pytest.raises(DeviceError):
         Predictor(bundle, PredictConfig(device="cuda:99"))
-    foreign = bundle.detector_meta.model_copy(update={"classes": ("glioma", "haemorrhage", "pituitary")})
+    detector = bundle.stages["detector"]
+    meta = detector.meta.model_copy(update={"classes": ("glioma", "haemorrhage", "pituitary")})
+    foreign = bundle.stages | {"detector": replace(detector, meta=meta)}
     with pytest.raises(ModelError, match="haemorrhage"):
-        Predictor(replace(bundle, detector_meta=foreign), PredictConfig(device="cpu"))
+        Predictor(replace(bundle, stages=foreign), PredictConfig(device="cpu"))
 
 
 def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predictor, tmp_path: Path) -> None:

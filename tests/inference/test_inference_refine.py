@@ -15,7 +15,7 @@ from detectclf.inference.predictor import Predictor
 from detectclf.inference.refine import MOST_PROPOSALS, ProposalRefiner, likely_proposals
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 from detectclf.models.refiner import Reading, build_refiner
-from detectclf.models.saved import refiner_meta
+from detectclf.models.stage import new_stage
 from detectclf.types import RefinedProposals, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
@@ -211,9 +211,9 @@ def test_a_saved_bundle_with_a_refiner_predicts_the_same(bundle: Bundle, slices:
     torch.manual_seed(0)
     config = RefinerConfig(weights="none", image_size=64, slice_size=96, pyramid_channels=16, head_width=16)
     refiner = build_refiner(config, 3).eval()
-    meta = refiner_meta(refiner, config, TUMORS, negative="no_tumor")
-    save_bundle(tmp_path / "bundle", replace(bundle, refiner=refiner, refiner_meta=meta), half=False)
-    first = Predictor(replace(bundle, refiner=refiner, refiner_meta=meta), PredictConfig(device="cpu"))
+    bundle = replace(bundle, stages=bundle.stages | {"refiner": new_stage(refiner, TUMORS, negative="no_tumor")})
+    save_bundle(tmp_path / "bundle", bundle, half=False)
+    first = Predictor(bundle, PredictConfig(device="cpu"))
     again = Predictor(load_bundle(tmp_path / "bundle"), PredictConfig(device="cpu"))
     for path in slices:
         one, two = first.predict(path), again.predict(path)

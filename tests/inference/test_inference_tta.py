@@ -112,7 +112,7 @@ def detector() -> Detector:
 )
 def test_roi_features_find_what_the_detector_finds(model: dict[str, object]) -> None:
     detector = small(**model)  # type: ignore[arg-type]
-    images = torch.rand(2, 1, detector.image_size, detector.image_size)
+    images = torch.rand(2, 1, detector.input_size, detector.input_size)
     with torch.inference_mode():
         for here, there in zip(RoIFeatures(detector, images).found, detector(list(images)), strict=True):
             assert len(here["scores"]) > 3

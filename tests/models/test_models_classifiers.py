@@ -163,5 +163,5 @@ def test_bad_settings_are_one_line(arch: str, size: int | None, classes: int, re
 
 
 def test_images_of_another_size_are_refused() -> None:
-    with pytest.raises(ModelError, match="32 px squared"):
+    with pytest.raises(ModelError, match="grey squares of 32 px"):
         tiny("cnn")(torch.rand(1, 1, 33, 33))

@@ -242,7 +242,7 @@ def test_widths_make_a_smaller_model() -> None:
 def test_kept_parts_stand_still_also_after_thawing() -> None:
     model = tiny(frozen=["0", "1"])
     assert all(p.requires_grad for p in model.parameters()), "random weights are not worth keeping"
-    model.keep_pretrained(["0", "1"])
+    model.freeze_parts(["0", "1"])
     model.freeze_backbone(True)
     model.freeze_backbone(False)
     moved = moved_by_one_step(model)

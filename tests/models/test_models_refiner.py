@@ -10,9 +10,9 @@ import torch
 
 from detectclf.config import RefinerConfig
 from detectclf.errors import ModelError
-from detectclf.models.rebuild import load_detector, load_refiner
 from detectclf.models.refiner import Refiner, build_refiner, paired_iou
-from detectclf.models.saved import refiner_meta, save_model
+from detectclf.models.stage import new_stage
+from detectclf.models.stage_files import load_stage, save_stage
 
 ARCHS = ["mobilenet_v2", "timm:tf_efficientnet_lite0"]
 
@@ -34,7 +34,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_one_step_moves_all_but_what_is_kept(arch: str) -> None:
     kept = "0" if arch == "mobilenet_v2" else "conv_stem"
     model = tiny(arch)
-    model.keep_pretrained([kept])
+    model.freeze_parts([kept])
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     losses = model.losses(*batch())
@@ -87,18 +87,19 @@ def test_paired_iou_by_hand() -> None:
 
 def test_saved_and_rebuilt_it_says_the_same(tmp_path: Path) -> None:
     model = tiny().eval()
-    save_model(tmp_path, model, refiner_meta(model, model.config, ("a", "b", "c"), negative="none"))
-    again, meta = load_refiner(tmp_path)
+    save_stage(tmp_path, new_stage(model, ("a", "b", "c"), negative="none"))
+    stage = load_stage(tmp_path, "refiner")
+    again, meta = stage.network, stage.meta
     crops = torch.rand(2, 1, 64, 64)
     assert meta.kind == "refiner" and meta.classes == ("a", "b", "c")
     assert torch.equal(again(crops).boxes, model(crops).boxes)
     with pytest.raises(ModelError, match="is a refiner, not a detector"):
-        load_detector(tmp_path)
+        load_stage(tmp_path, "detector")
 
 
 def test_training_goes_on_from_a_run(tmp_path: Path) -> None:
     model = tiny()
-    save_model(tmp_path, model, refiner_meta(model, model.config, ("a", "b", "c"), negative=None))
+    save_stage(tmp_path, new_stage(model, ("a", "b", "c"), negative=None))
     again = build_refiner(model.config.model_copy(update={"weights": str(tmp_path)}), 3)
     assert not again.weights_report.missing and not again.weights_report.mismatched
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -107,7 +108,7 @@ def test_training_goes_on_from_a_run(tmp_path: Path) -> None:
 WRONG = {
     "another network": (lambda: tiny("resnet18"), "no refiner"),
     "a part that is not there": (lambda: tiny(frozen=["nothing"]), "no part 'nothing'"),
-    "crops of another size": (lambda: tiny()(torch.rand(1, 1, 32, 32)), "crops of 64 px"),
+    "crops of another size": (lambda: tiny()(torch.rand(1, 1, 32, 32)), "grey squares of 64 px"),
 }
 
 

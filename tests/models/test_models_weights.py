@@ -16,7 +16,8 @@ from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.errors import DetectclfError, ModelError, UnsafeError
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
-from detectclf.models.saved import classifier_meta, detector_meta, save_model
+from detectclf.models.stage import new_stage
+from detectclf.models.stage_files import save_stage
 from detectclf.models.weights import WeightsReport, fill
 
 State = dict[str, Tensor]
@@ -82,7 +83,7 @@ def test_layouts_fill_classifier_and_detector(mobilenet: State, tmp_path: Path, 
 def test_weights_of_our_own_runs_fit_other_class_counts(tmp_path: Path) -> None:
     config = DetectorConfig(weights="none", image_size=64)
     old = build_detector(config, 3)
-    save_model(tmp_path / "detector", old, detector_meta(old, config, ["a", "b", "c"], negative=None))
+    save_stage(tmp_path / "detector", new_stage(old, ["a", "b", "c"], negative=None))
     new = build_detector(DetectorConfig(weights=str(tmp_path / "detector"), image_size=64), 5)
     assert torch.equal(
         new.network.backbone.fpn.inner_blocks[0][0].weight, old.network.backbone.fpn.inner_blocks[0][0].weight
@@ -92,7 +93,7 @@ def test_weights_of_our_own_runs_fit_other_class_counts(tmp_path: Path) -> None:
     }
     cnn = ClassifierConfig(arch="cnn", weights="none", image_size=32)
     first = build_classifier(cnn, 4)
-    save_model(tmp_path / "classifier", first, classifier_meta(first, cnn, list("abcd"), negative=None))
+    save_stage(tmp_path / "classifier", new_stage(first, list("abcd"), negative=None))
     file = tmp_path / "classifier" / "model.safetensors"
     second = build_classifier(cnn.model_copy(update={"weights": str(file)}), 7)
     assert torch.equal(second.network.block1[0].weight, first.network.block1[0].weight)

@@ -13,9 +13,10 @@ from detectclf.config import AugmentConfig, DataConfig, DetectorRecipe
 from detectclf.datasets.augment import detection_augment
 from detectclf.datasets.crops import CropSlices, beside_tumors
 from detectclf.datasets.dataset import open_dataset, require_split
+from detectclf.datasets.index import SliceIndex
 from detectclf.errors import ModelError
 from detectclf.pipelines.hard_negatives import check_detector, hard_negatives
-from detectclf.pipelines.provenance import seen_through
+from detectclf.pipelines.provenance import inherited_provenance
 from detectclf.pipelines.train import train_detector
 from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
@@ -100,9 +101,9 @@ def test_a_detector_that_saw_the_slices_held_out_is_refused(
     valid = require_split(open_dataset(data), data.valid_split).samples
     if reason:
         with pytest.raises(ModelError, match=reason):
-            seen_through([detector], valid, data)
+            inherited_provenance([detector], valid, data, SliceIndex())
     else:
-        seen = seen_through([detector], valid, data)
+        seen = inherited_provenance([detector], valid, data, SliceIndex())
         assert seen is not None and [len(theirs) > 0 for theirs in seen] == [True]
 
 
@@ -115,13 +116,17 @@ def test_a_model_that_keeps_no_record_may_have_seen_everything(
     valid = open_dataset(published).samples
     for start in (tmp_path, tmp_path / "model.safetensors"):
         with pytest.raises(ModelError, match="keeps no record"):
-            seen_through([start], valid, folds)
-        assert seen_through([start], valid, published) is None and "may be too good" in caplog.text
+            inherited_provenance([start], valid, folds, SliceIndex())
+        assert (
+            inherited_provenance([start], valid, published, SliceIndex()) is None and "may be too good" in caplog.text
+        )
         caplog.clear()
     (tmp_path / "linked.safetensors").symlink_to(detector / "model.safetensors")
-    assert seen_through([tmp_path / "linked.safetensors"], valid, published), "followed to its run"
+    assert inherited_provenance([tmp_path / "linked.safetensors"], valid, published, SliceIndex()), (
+        "followed to its run"
+    )
     (tmp_path / "imagenet").mkdir()
     shutil.copy(detector / "model.safetensors", tmp_path / "imagenet" / "weights.safetensors")
     for stranger in ("none", "default", str(tmp_path / "imagenet" / "weights.safetensors")):
         caplog.clear()
-        assert seen_through([stranger], valid, folds) == () and not caplog.text
+        assert inherited_provenance([stranger], valid, folds, SliceIndex()) == () and not caplog.text

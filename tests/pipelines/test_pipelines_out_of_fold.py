@@ -13,14 +13,15 @@ import pytest
 
 from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
 from detectclf.datasets.dataset import open_dataset
+from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import find_copies
-from detectclf.duplicates.fingerprints import Fingerprints, fingerprint, fingerprint_samples
+from detectclf.duplicates.fingerprints import Fingerprints, fingerprint
 from detectclf.errors import ConfigError, ModelError
 from detectclf.imaging.images import read_image
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
-from detectclf.pipelines.bundle import Stages, bundle
-from detectclf.pipelines.out_of_fold import FoldRun, groups_and_seen, out_of_fold
+from detectclf.pipelines.bundle import bundle
+from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance, out_of_fold
 from detectclf.pipelines.provenance import FINGERPRINTS
 from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
 from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
@@ -87,14 +88,13 @@ def bundled(source: Path, runs: Path) -> Path:
     final = {kind: train(kind, source, source.parent / "final" / kind, ()) for kind in KINDS}
     out = source.parent / "bundle"
     recipe = BundleRecipe(data=DataConfig(sources=(source,)), predict=PredictConfig(device="cpu"))
-    stages = Stages(final["detector"], final["classifier"], final["refiner"])
-    summary = bundle(stages, recipe, "valid", out, folds=runs, report=source.parent / "report")
+    summary = bundle(final, recipe, "valid", out, folds=runs, report=source.parent / "report")
     assert summary["split"] == "out of fold" and summary["samples"] == 48
     return out
 
 
 def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: Path) -> None:
-    found = out_of_fold(runs, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+    found = out_of_fold(runs, DataConfig(sources=(source,)), PredictConfig(device="cpu"), SliceIndex())
     assert len(found.outputs) == len(found.dataset.samples) == 48 and set(found.folds) == {0, 1}
     assert all(said.refined is not None for said in found.outputs), "the refiner's word belongs to it"
     # What the fold's own run says of a slice, asked directly.
@@ -108,7 +108,7 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
 
 def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
     bundle = load_bundle(bundled)
-    assert bundle.refiner is not None and bundle.ood is not None and bundle.out_of_fold is not None
+    assert "refiner" in bundle.stages and bundle.ood is not None and bundle.out_of_fold is not None
     assert len(bundle.out_of_fold.digests) == 48
     assert sum(bundle.fusion.refined_score_weights) == pytest.approx(1)
     report = json.loads((bundled.parent / "report" / "report.json").read_text(encoding="utf-8"))
@@ -128,28 +128,28 @@ def test_the_label_doctor_takes_out_of_fold_words(source: Path, bundled: Path, t
 def test_runs_that_cannot_serve_are_refused(source: Path, runs: Path, tmp_path: Path) -> None:
     data, predict = DataConfig(sources=(source,)), PredictConfig(device="cpu")
     with pytest.raises(ModelError, match="no runs with folds"):
-        out_of_fold(tmp_path, data, predict)
+        out_of_fold(tmp_path, data, predict, SliceIndex())
     with pytest.raises(ConfigError, match="without a limit"):
-        out_of_fold(runs, DataConfig(sources=(source,), limit=4), predict)
+        out_of_fold(runs, DataConfig(sources=(source,), limit=4), predict, SliceIndex())
     for run in runs.iterdir():
         (tmp_path / run.name).symlink_to(run)
     (tmp_path / "again").symlink_to(runs / "detector0")
     with pytest.raises(ModelError, match="several runs of a detector hold out fold 0: again, detector0"):
-        out_of_fold(tmp_path, data, predict)
+        out_of_fold(tmp_path, data, predict, SliceIndex())
     (tmp_path / "again").unlink()
     (tmp_path / "detector0").unlink()
     with pytest.raises(ModelError, match="no run of a detector holds out fold 0"):
-        out_of_fold(tmp_path, data, predict)
+        out_of_fold(tmp_path, data, predict, SliceIndex())
 
 
 def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     source: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     predict = PredictConfig(device="cpu")
-    first = out_of_fold(runs, DataConfig(sources=(source,)), predict)
+    first = out_of_fold(runs, DataConfig(sources=(source,)), predict, SliceIndex())
     fold = {s.name: k for s, k in zip(first.dataset.samples, first.folds, strict=True)}
     newer = write_sample_data(tmp_path / "newer", n=24, seed=1)
-    grown = out_of_fold(runs, DataConfig(sources=(newer, source)), predict)
+    grown = out_of_fold(runs, DataConfig(sources=(newer, source)), predict, SliceIndex())
     assert len(grown.outputs) == 72 and grown.left_out == 0
     known = [(s, k) for s, k in zip(grown.dataset.samples, grown.folds, strict=True) if s.source == str(source)]
     assert len(known) == 48 and all(fold[s.name] == k for s, k in known)
@@ -164,8 +164,8 @@ def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     shutil.copytree(runs / "classifier0", told)
     leaked = [s for s, k in zip(first.dataset.samples, first.folds, strict=True) if k == 0][:3]
     before = Fingerprints.load(told / FINGERPRINTS)
-    Fingerprints.merged([before, fingerprint_samples(leaked)]).save(told / FINGERPRINTS)
-    found = out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
+    Fingerprints.merged([before, SliceIndex().look_up(leaked).fingerprints]).save(told / FINGERPRINTS)
+    found = out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
     assert found.left_out >= 3 and len(found.outputs) == 48 - found.left_out
     assert not {s.name for s in leaked} & {s.name for s in found.dataset.samples}
     assert f"{found.left_out} of 48 slices are left out" in caplog.text
@@ -174,12 +174,12 @@ def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     other.unlink()
     shutil.copytree(runs / "classifier1", other)
     for run in (told, other):
-        fingerprint_samples(first.dataset.samples).save(run / FINGERPRINTS)
-    with pytest.raises(ModelError, match="have seen all slices"):
-        out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
+        SliceIndex().look_up(first.dataset.samples).fingerprints.save(run / FINGERPRINTS)
+    with pytest.raises(ModelError, match="were trained on all slices"):
+        out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
     (told / FINGERPRINTS).unlink()
     with pytest.raises(ModelError, match="keeps no record"):
-        out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict)
+        out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
 
 
 def test_a_copy_by_way_of_a_slice_that_only_runs_know_is_seen(source: Path, tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_a_copy_by_way_of_a_slice_that_only_runs_know_is_seen(source: Path, tmp_
         for run, prints in ((knows_first, first), (knows_middle, middle)):
             run.path.mkdir()
             prints.save(run.path / FINGERPRINTS)
-        groups, seen = groups_and_seen(last, [knows_first, knows_middle])
-        seen_by_way += groups[0] in seen[knows_first.path]
+        groups, trained_on = groups_and_provenance(last, [knows_first, knows_middle], SliceIndex())
+        seen_by_way += groups[0] in trained_on[knows_first.path]
     assert seen_by_way >= 3
 
 
@@ -210,7 +210,7 @@ def test_runs_of_other_classes_are_not_mixed(source: Path, runs: Path, tmp_path:
     meta["classes"] = meta["classes"][::-1]
     (tmp_path / "classifier1" / "model.json").write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(ModelError, match="classifier1, refiner1: other classes than in the runs"):
-        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"))
+        out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"), SliceIndex())
 
 
 def test_a_model_without_a_record_leaves_none_to_those_that_start_from_it(

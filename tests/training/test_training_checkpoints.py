@@ -58,12 +58,28 @@ def test_failed_write_keeps_the_checkpoint_before(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
-def test_full_disk_is_recognised(tmp_path: Path) -> None:
+def test_full_disk_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
-    (tmp_path / "state.json.partial").symlink_to("/dev/full")
+    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))  # noqa: SIM115, PTH123
     with pytest.raises(TrainingError, match="disk full"):
         save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
     assert load_checkpoint(tmp_path) is not None
+
+
+def test_a_state_that_cannot_be_replaced_keeps_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {"place": 1})
+
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(TrainingError, match="disk full"):
+        save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {"place": 2})
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None and loaded[1] == {"place": 1} and not loaded[0]["model"]["w"].any()
+    assert len(list(tmp_path.iterdir())) == 2, "no half file stays"
 
 
 @pytest.mark.parametrize(

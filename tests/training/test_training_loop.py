@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from torch import nn
 from training_helpers import classification_task, detection_task, train, training, write_samples
 
+from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
-from detectclf.models.rebuild import load_classifier, load_detector
-from detectclf.training.progress import Lines, Silence, epoch_line
+from detectclf.models.stage_files import load_stage
+from detectclf.progress import Progress
+from detectclf.training.loop import epoch_line
 from detectclf.training.runs import Run
 from detectclf.types import Sample
 
@@ -29,14 +31,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return write_samples(tmp_path_factory.mktemp("slices"), 10)
 
 
-class Watch(Silence):
+class Watch(Progress):
     """Calls ``act(number of the step)`` after each step."""
 
     def __init__(self, act: Callable[[int], None]) -> None:
+        super().__init__("training", show=False)
         self._act, self.steps = act, 0
         self.notes: list[str] = []
 
-    def step(self, epoch: int, loss: float) -> None:
+    def advance(self, steps: int = 1, detail: str = "") -> None:
         """Counts."""
         self.steps += 1
         self._act(self.steps)
@@ -74,7 +77,8 @@ def test_classifier_learns_and_the_run_holds_everything(samples: list[Sample], t
         "last",
     }
     assert Run.open(tmp_path / "run").history() == history.records
-    model, meta = load_classifier(tmp_path / "run")
+    stage = load_stage(tmp_path / "run", "classifier")
+    model, meta = stage.network, stage.meta
     assert meta.training["epoch"] == history.best_epoch and meta.classes == ("glioma", "pituitary")
     image, target = classification_task(samples).valid[0]
     assert model(image[None]).argmax().item() == target["label"]
@@ -141,7 +145,7 @@ def test_detector_learns_and_goes_on_exactly(samples: list[Sample], tmp_path: Pa
     whole = train(detection_task(samples), config, tmp_path / "whole")
     assert set(whole.best["metrics"]) == {"mAP", "mAP50", "mAP75"}
     assert whole.records[1]["loss"] < whole.records[0]["loss"]
-    load_detector(tmp_path / "whole")
+    load_stage(tmp_path / "whole", "detector")
     watch = Watch(interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(detection_task(samples), config, tmp_path / "parts", progress=watch)
@@ -257,7 +261,17 @@ def test_balanced_weights_match_scikit_learn(samples: list[Sample]) -> None:
     assert weights.tolist() == pytest.approx([expected[0], 0.0, expected[1]])
 
 
-def test_lines_tell_epochs_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_are_told_on_stderr(
+    samples: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "PAUSE_S", 0.0)
+    progress = Progress("training", show=True)
+    train(classification_task(samples), training(epochs=2), tmp_path / "run", progress=progress)
+    out, err = capsys.readouterr()
+    assert out == "" and "epoch 1/2: loss " in err and "min left" in err and "slices/s" in err
+
+
+def test_an_epoch_in_words() -> None:
     record = {
         "epoch": 2,
         "loss": 0.5,
@@ -265,12 +279,4 @@ def test_lines_tell_epochs_on_stderr(capsys: pytest.CaptureFixture[str]) -> None
         "slices_per_second": 4.0,
         "seconds": 9.6,
     }
-    lines = Lines()
-    lines.pause_s = 0.0
-    lines.start(3, 10, 10)
-    lines.step(2, 0.7)
-    lines.epoch(record)
-    lines.stop()
-    out, err = capsys.readouterr()
-    assert out == "" and "epoch 2/3: loss 0.7000" in err and "min left" in err
     assert epoch_line(record, 3) == "epoch 2/3: loss 0.5000, mAP -, mAP50 0.250, 4.0 slices/s, 10 s"

@@ -35,7 +35,7 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     recipe = ClassifierRecipe()
     begun(tmp_path / "run", recipe)
-    with pytest.raises(DataError, match=r"holds a run already.*--resume"):
+    with pytest.raises(DataError, match=r"already holds a run.*--resume"):
         Run.create(tmp_path / "run", recipe)
     assert Run.create(tmp_path / "run", recipe, resume=True).path == tmp_path / "run"
 
@@ -75,7 +75,7 @@ def test_resume_wants_the_same_slices(tmp_path: Path) -> None:
     run = begun(tmp_path / "run", ClassifierRecipe())
     run.describe_data(data, slices, slices)
     Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).describe_data(data, slices, slices)
-    with pytest.raises(DataError, match=r"labels for train changed.*another --out"):
+    with pytest.raises(DataError, match=r"labels for train have changed.*another --out"):
         run.describe_data(data, slices[:1], slices)
 
 

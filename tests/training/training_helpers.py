@@ -20,9 +20,9 @@ from detectclf.datasets.augment import classification_augment, detection_augment
 from detectclf.datasets.loading import ClassificationSlices, DetectionSlices
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
+from detectclf.progress import Progress
 from detectclf.training.environment import seed_everything
 from detectclf.training.loop import History, fit
-from detectclf.training.progress import Progress
 from detectclf.training.runs import Run
 from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 from detectclf.types import Sample

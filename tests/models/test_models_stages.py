@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.errors import ModelError
+from detectclf.models.anonymise import without_folders
 from detectclf.models.bundle import Bundle, FusionParameters, load_bundle, looks_like_bundle, save_bundle
 from detectclf.models.classifiers import Classifier, build_classifier
 from detectclf.models.detectors import Detector, build_detector
-from detectclf.models.rebuild import load_classifier, load_detector
-from detectclf.models.saved import classifier_meta, detector_meta, save_model
+from detectclf.models.stage import new_stage
+from detectclf.models.stage_files import load_stage, save_stage
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -47,8 +48,8 @@ def classifier() -> Classifier:
 @pytest.fixture
 def run(tmp_path: Path, classifier: Classifier) -> Path:
     """A saved classifier."""
-    meta = classifier_meta(classifier, CLASSIFIER, CLASSES, negative="no_tumor", facts={"epochs": 2})
-    save_model(tmp_path / "run", classifier, meta)
+    stage = new_stage(classifier, CLASSES, negative="no_tumor", metadata={"epochs": 2})
+    save_stage(tmp_path / "run", stage)
     return tmp_path / "run"
 
 
@@ -60,18 +61,20 @@ def bundle(detector: Detector, classifier: Classifier) -> Bundle:
         "1",
         CLASSES,
         "no_tumor",
-        detector,
-        detector_meta(detector, DETECTOR, TUMORS, negative="no_tumor"),
-        classifier,
-        classifier_meta(classifier, CLASSIFIER, CLASSES, negative="no_tumor"),
+        {
+            "detector": new_stage(detector, TUMORS, negative="no_tumor"),
+            "classifier": new_stage(classifier, CLASSES, negative="no_tumor"),
+        },
         FUSION,
         {"data": {"samples": 7}},
     )
 
 
 def test_detector_round_trip(detector: Detector, tmp_path: Path) -> None:
-    save_model(tmp_path, detector, detector_meta(detector, DETECTOR, TUMORS, negative="no_tumor"))
-    loaded, meta = load_detector(tmp_path)
+    save_stage(tmp_path, new_stage(detector, TUMORS, negative="no_tumor"))
+    stage = load_stage(tmp_path, "detector")
+    loaded, meta = stage.network, stage.meta
+    assert stage.settings == DETECTOR and stage.preprocessing == meta.preprocessing
     assert meta.classes == TUMORS and meta.preprocessing.size == 64 and meta.kind == "detector"
     image = [torch.rand(1, 64, 48)]
     with torch.inference_mode():
@@ -80,13 +83,14 @@ def test_detector_round_trip(detector: Detector, tmp_path: Path) -> None:
 
 
 def test_classifier_round_trip_of_a_channels_last_model(classifier: Classifier, run: Path) -> None:
-    meta = classifier_meta(classifier, CLASSIFIER, CLASSES, negative="no_tumor")
-    save_model(run, classifier.to(memory_format=torch.channels_last), meta)
-    loaded, read = load_classifier(run)
+    saved = new_stage(classifier.to(memory_format=torch.channels_last), CLASSES, negative="no_tumor")
+    save_stage(run, saved)
+    stage = load_stage(run, "classifier")
+    loaded = stage.network
     images = torch.rand(2, 1, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(classifier(images), loaded(images), atol=1e-6)
-    assert read == meta and not loaded.training
+    assert stage.meta == saved.meta and not loaded.training
 
 
 def test_preprocessing_written_beats_the_table(run: Path) -> None:
@@ -94,19 +98,26 @@ def test_preprocessing_written_beats_the_table(run: Path) -> None:
     content["preprocessing"]["mean"] = [0.25]
     content["config"]["image_size"] = None
     (run / "model.json").write_text(json.dumps(content))
-    loaded, _ = load_classifier(run)
+    loaded = load_stage(run, "classifier").network
     assert loaded.mean.flatten().tolist() == [0.25]
     assert loaded.input_size == 32, "the size written, not the default of the architecture"
 
 
-def test_names_of_folders_stay_at_home(classifier: Classifier) -> None:
-    config = CLASSIFIER.model_copy(update={"weights": "/home/somebody/secret/w.safetensors"})
-    assert "somebody" not in classifier_meta(classifier, config, CLASSES, negative=None).model_dump_json()
+@pytest.mark.parametrize("weights", ["/home/somebody/secret/w.safetensors", "somebody/w.safetensors"])
+def test_names_of_folders_stay_at_home(classifier: Classifier, monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
+    monkeypatch.setattr(classifier, "config", CLASSIFIER.model_copy(update={"weights": weights}))
+    meta = new_stage(classifier, CLASSES, negative=None).meta
+    assert meta.config["weights"] == "w.safetensors" and "somebody" not in meta.model_dump_json()
+
+
+def test_only_the_last_name_of_a_path_is_published() -> None:
+    value = {"a": ["/home/somebody/data", "train/valid", 3, None], "b": (Path("somebody/run"), {"c": "/x/y.txt"})}
+    assert without_folders(value) == {"a": ["data", "train/valid", 3, None], "b": ("run", {"c": "y.txt"})}
 
 
 def test_wrong_number_of_class_names_is_refused(classifier: Classifier) -> None:
     with pytest.raises(ModelError, match="3 class names"):
-        classifier_meta(classifier, CLASSIFIER, TUMORS, negative=None)
+        new_stage(classifier, TUMORS, negative=None)
 
 
 def edit(key: str, value: Any) -> Callable[[Path], None]:
@@ -143,6 +154,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another architecture": (edit("arch", "mlp"), "another architecture"),
     "an architecture nobody knows": (edit("arch", "lenet"), "no classifier 'lenet'"),
     "the other stage": (edit("kind", "detector"), "is a detector"),
+    "a stage nobody knows": (edit("kind", "segmenter"), "should be one of detector, classifier, refiner"),
     "weights not finite": (poison, "not finite"),
     "weights cut off": (truncate, "corrupted"),
 }
@@ -153,13 +165,13 @@ def test_a_broken_run_is_one_line(run: Path, case: str) -> None:
     breaks, reason = BROKEN[case]
     breaks(run)
     with pytest.raises(ModelError, match=reason) as caught:
-        load_classifier(run)
+        load_stage(run, "classifier")
     assert "\n" not in str(caught.value) and caught.value.remedy
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such folder"):
-        load_detector(tmp_path / "nowhere")
+        load_stage(tmp_path / "nowhere", "detector")
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-6), (True, 0.02)])
@@ -168,13 +180,16 @@ def test_bundle_round_trip(bundle: Bundle, tmp_path: Path, half: bool, tolerance
     assert looks_like_bundle(tmp_path / "b") and not looks_like_bundle(tmp_path)
     loaded = load_bundle(tmp_path / "b")
     assert (loaded.name, loaded.version, loaded.classes, loaded.negative) == ("test", "1", CLASSES, "no_tumor")
-    assert loaded.fusion == FUSION and loaded.facts == bundle.facts
-    assert loaded.detector_meta == bundle.detector_meta and loaded.classifier_meta == bundle.classifier_meta
+    assert loaded.fusion == FUSION and loaded.metadata == bundle.metadata
+    assert {k: s.meta for k, s in loaded.stages.items()} == {k: s.meta for k, s in bundle.stages.items()}
+    content = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert content["facts"] == bundle.metadata and content["refiner"] is None
+    detector, classifier = loaded.stages["detector"].network, loaded.stages["classifier"].network
     images = torch.rand(2, 1, 32, 32)
     with torch.inference_mode():
-        assert (loaded.classifier(images) - bundle.classifier(images)).abs().max() < tolerance
-        assert len(loaded.detector([torch.rand(1, 64, 64)])[0]["scores"])
-    assert next(loaded.detector.parameters()).dtype == torch.float32
+        assert (classifier(images) - bundle.stages["classifier"].network(images)).abs().max() < tolerance
+        assert len(detector([torch.rand(1, 64, 64)])[0]["scores"])
+    assert next(detector.parameters()).dtype == torch.float32
 
 
 def test_half_precision_halves_the_file_and_spares_the_vectors(bundle: Bundle, tmp_path: Path) -> None:
@@ -206,6 +221,14 @@ BROKEN_BUNDLES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "corrupted",
     ),
     "classes of another bundle": (edit_bundle("classes", ["a", "b", "c", "d"]), "differ"),
+    "weights without a description": (
+        edit_bundle("sha256", {"detector.safetensors": "", "classifier.safetensors": "", "refiner.safetensors": ""}),
+        "weights of a refiner, but no description",
+    ),
+    "a classifier in the detector's place": (
+        lambda folder: edit_bundle("detector", json.loads((folder / "bundle.json").read_text())["classifier"])(folder),
+        "is a classifier, not a detector",
+    ),
     "no fusion": (edit_bundle("fusion", None), "fusion"),
     "another format": (edit_bundle("format", "zip"), "format"),
 }

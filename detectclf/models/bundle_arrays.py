@@ -1,4 +1,4 @@
-"""What a bundle knows beside its weights: what brain-MRI slices look like, and what was said of its training slices."""
+"""The arrays of a bundle beside its weights: out-of-distribution statistics and out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _AGAIN = "bundle the runs again"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OODStatistics:
-    """What is known of brain-MRI slices, to tell other pictures from them; see ``inference/ood.py``.
+    """Statistics of brain-MRI slices, to recognise other pictures; see ``inference/ood.py``.
 
     Attributes:
-        mean: ``(D,)`` float32, of the features.
-        whitening: ``(D, D)`` float32; a centred row times it has unit covariance over the known slices.
-        threshold: length of such a row from which a picture counts as something else.
+        mean: ``(D,)`` float32, mean of the features.
+        whitening: ``(D, D)`` float32; centred features times this matrix have unit covariance over the known slices.
+        threshold: a picture counts as out-of-distribution from this length of its whitened features on.
     """
 
     mean: FloatArray
@@ -35,12 +35,12 @@ class OODStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFoldPredictions:
-    """What was said of training slices by models that had not seen them, for the label doctor.
+    """Predictions for training slices by models that were not trained on them, for the label doctor.
 
     Attributes:
         digests: ``(N, 16)`` uint8, BLAKE2b of each slice's pixels, as in fingerprints.
-        probabilities: ``(N, K)`` float32 of the bundle's classes.
-        boxes: ``(N, 5)`` float32, best tumour box ``xyxy`` in pixels and its score; zeros where there is none.
+        probabilities: ``(N, K)`` float32, of the bundle's classes.
+        boxes: ``(N, 5)`` float32, best tumour box ``xyxy`` in pixels and its score; zeros if there is no box.
     """
 
     digests: Pixels
@@ -48,13 +48,13 @@ class OutOfFoldPredictions:
     boxes: FloatArray
 
 
-def knowledge_files(ood: OODStatistics | None, out_of_fold: OutOfFoldPredictions | None) -> dict[str, bytes]:
-    """Name -> content of the files of what there is."""
+def array_files(ood: OODStatistics | None, out_of_fold: OutOfFoldPredictions | None) -> dict[str, bytes]:
+    """File name -> content, for those of the two that are given."""
     arrays = {
         OOD_FILE: None if ood is None else _ood_arrays(ood),
         OUT_OF_FOLD_FILE: None if out_of_fold is None else _out_of_fold_arrays(out_of_fold),
     }
-    # safetensors writes the memory as it lies: a transposed array would come back as another one.
+    # safetensors ignores strides: a transposed array would be read back wrongly.
     return {
         name: save_arrays({key: np.ascontiguousarray(array) for key, array in content.items()})
         for name, content in arrays.items()
@@ -76,7 +76,11 @@ def _out_of_fold_arrays(out_of_fold: OutOfFoldPredictions) -> dict[str, Any]:
 
 
 def load_ood(file: Path) -> OODStatistics:
-    """Raises ModelError where the file is damaged."""
+    """The statistics in a file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
     arrays = _arrays(file, "mean", "whitening", "threshold")
     mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
     square = mean.ndim == 1 and whitening.shape == (len(mean), len(mean))
@@ -85,7 +89,11 @@ def load_ood(file: Path) -> OODStatistics:
 
 
 def load_out_of_fold(file: Path, classes: int) -> OutOfFoldPredictions:
-    """Raises ModelError where the file is damaged, or of another number of classes."""
+    """The predictions in a file.
+
+    Raises:
+        ModelError: the file is damaged, or holds another number of classes.
+    """
     arrays = _arrays(file, "digests", "probabilities", "boxes")
     count = len(arrays["digests"])
     wanted = {"digests": (count, 16), "probabilities": (count, classes), "boxes": (count, 5)}
@@ -104,7 +112,7 @@ def _arrays(file: Path, *names: str) -> dict[str, Any]:
         raise ModelError("corrupted: not safetensors", file=file, remedy=_AGAIN) from error
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise ModelError(f"has no {', '.join(missing)}", file=file, remedy=_AGAIN)
+        raise ModelError(f"{', '.join(missing)} missing", file=file, remedy=_AGAIN)
     if not all(np.isfinite(arrays[name]).all() for name in names):
         raise ModelError("holds values that are not finite", file=file, remedy=_AGAIN)
     return dict(arrays)
