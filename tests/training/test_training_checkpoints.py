@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,9 +61,15 @@ def test_failed_write_keeps_the_checkpoint_before(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
 def test_full_disk_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
-    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))  # noqa: SIM115, PTH123
-    with pytest.raises(TrainingError, match="disk full"):
-        save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
+    really_open = Path.open
+
+    def open_full(path: Path, mode: str = "r", **options: Any) -> Any:
+        return really_open(Path("/dev/full"), "wb") if mode == "xb" else really_open(path, mode, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_full)
+        with pytest.raises(TrainingError, match="disk full"):
+            save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
     assert load_checkpoint(tmp_path) is not None
 
 
