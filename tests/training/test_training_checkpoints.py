@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,12 @@ def test_failed_write_keeps_the_checkpoint_before(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
 def test_full_disk_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
-    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))  # noqa: SIM115
+    plain = Path.open
+
+    def on_a_full_disk(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        return plain(Path("/dev/full"), "wb") if mode == "xb" else plain(path, mode, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
     with pytest.raises(TrainingError, match="disk full"):
         save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
     assert load_checkpoint(tmp_path) is not None
