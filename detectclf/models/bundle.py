@@ -208,11 +208,6 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
-def looks_like_bundle(folder: Path) -> bool:
-    """Whether ``folder`` holds a ``bundle.json``."""
-    return (folder / BUNDLE_FILE).is_file()
-
-
 def _weights_file(kind: str) -> str:
     return f"{kind}.safetensors"
 
@@ -236,4 +231,4 @@ def _check_sum(file: Path, wanted: str | None) -> None:
         raise ModelError("corrupted: not the file that was bundled", file=file, remedy=remedy)
 
 
-__all__ = ["Bundle", "FusionParameters", "load_bundle", "looks_like_bundle", "save_bundle"]
+__all__ = ["Bundle", "FusionParameters", "load_bundle", "save_bundle"]

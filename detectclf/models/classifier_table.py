@@ -129,17 +129,17 @@ def classifier_row(arch: str) -> ClassifierRow:
         ModelError: unknown architecture, or timm is not installed.
     """
     if arch.startswith("timm:"):
-        from detectclf.models.timm_networks import classifier_facts
+        from detectclf.models.timm_networks import timm_classifier
 
-        facts = classifier_facts(arch.removeprefix("timm:"))
+        network = timm_classifier(arch.removeprefix("timm:"))
         return ClassifierRow(
-            facts.build,
+            network.build,
             None,
-            input_size=facts.input_size,
+            input_size=network.input_size,
             weights=arch,
-            gradcam=facts.last_map,
-            mean=facts.mean,
-            std=facts.std,
+            gradcam=network.last_map,
+            mean=network.mean,
+            std=network.std,
         )
     if arch not in CLASSIFIERS:
         raise ModelError(f"no classifier {arch!r}", remedy=f"use one of {', '.join(CLASSIFIERS)} or timm:NAME")

@@ -18,11 +18,7 @@ AUXILIARY_WEIGHT = 0.4
 
 
 class Classifier(SquareInputModel):
-    """A network of the table with a new last layer.
-
-    Attributes:
-        feature_size: length ``D`` of the pooled features before the last layer.
-    """
+    """A network of the table with a new last layer."""
 
     stage_kind = "classifier"
     config: ClassifierConfig
@@ -30,20 +26,20 @@ class Classifier(SquareInputModel):
     def __init__(self, row: ClassifierRow, config: ClassifierConfig, num_classes: int) -> None:
         super().__init__(config, num_classes, config.image_size or row.input_size)
         self.network = row.build()
-        self.feature_size = _cut_last(self.network, row.last)
+        features = _cut_last(self.network, row.last)
         self.dropout = nn.Dropout(_set_dropout(self.network, row.dropout, config.dropout))
-        self.head = nn.Linear(self.feature_size, num_classes)
+        self.head = nn.Linear(features, num_classes)
         self._gradcam = row.gradcam
         self._auxiliary = self._auxiliary_head(row)
         self.set_normalisation(row.mean, row.std)
         self.freeze_parts(config.frozen)
 
     def _auxiliary_head(self, row: ClassifierRow) -> str | None:
-        """Gives an auxiliary classifier its new last layer; its name."""
+        """Gives an auxiliary classifier a new last layer and returns the layer's name."""
         if row.auxiliary is None:
             return None
         if self.input_size < row.input_size:
-            # Its 5 x 5 filters find no room in the maps of smaller slices.
+            # Its 5 x 5 filters do not fit the maps of smaller slices.
             inception: Any = self.network
             inception.AuxLogits, inception.aux_logits = None, False
             return None
@@ -62,7 +58,7 @@ class Classifier(SquareInputModel):
 
     @property
     def gradcam_layer(self) -> nn.Module | None:
-        """The layer whose output ``(B, C, h, w)`` a class-activation map is made of; ``None`` where there is none."""
+        """The layer whose output ``(B, C, h, w)`` gives the class-activation map; ``None`` if there is none."""
         return self.network.get_submodule(self._gradcam) if self._gradcam else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,15 +70,17 @@ class Classifier(SquareInputModel):
         Raises:
             ModelError: images of another size.
         """
-        return self.forward_features_and_logits(images)[0]
+        features, _ = self._run(images)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
 
     def losses(
         self, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Cross-entropies to be summed: ``loss_class``, and in training of Inception ``loss_auxiliary``.
+        """Cross-entropies to be summed: ``loss_class``, and for Inception in training also ``loss_auxiliary``.
 
         Args:
-            images: as of :meth:`forward`.
+            images: as for :meth:`forward`.
             labels: ``(B,)`` int64 class indices.
             label_smoothing: share of each label spread over the classes.
             class_weights: ``(K,)`` weights of the classes.
@@ -102,18 +100,8 @@ class Classifier(SquareInputModel):
             losses["loss_auxiliary"] = AUXILIARY_WEIGHT * loss(auxiliary)
         return losses
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pooled features ``(B, D)`` before the last layer."""
-        return self._run(images)[0]
-
-    def forward_features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, K)`` and pooled features ``(B, D)`` of one pass."""
-        features, _ = self._run(images)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits, features
-
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features, and in training the logits of an auxiliary classifier where there is one."""
+        """Pooled features, and in training the logits of an auxiliary classifier if there is one."""
         output = self.network(self.normalise(images))
         if isinstance(output, tuple):
             return output[0], output[1]
@@ -128,7 +116,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> Classifier:
         num_classes: ``K``, at least 1.
 
     Raises:
-        ModelError: unknown architecture, input too small for it, or weights that cannot be had or do not fit.
+        ModelError: unknown architecture, input too small for it, or weights that cannot be loaded or do not fit.
         UnsafeError: weights in a pickle that holds code.
     """
     row = classifier_row(config.arch)
@@ -145,7 +133,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> Classifier:
 
 
 def _cut_last(network: nn.Module, last: str | None) -> int:
-    """Takes the last layer off; the number of features that it took in."""
+    """Removes the last layer and returns the number of its input features."""
     if last is None:
         timm_network: Any = network
         return int(getattr(timm_network, "head_hidden_size", None) or timm_network.num_features)
@@ -156,7 +144,7 @@ def _cut_last(network: nn.Module, last: str | None) -> int:
 
 
 def _set_dropout(network: nn.Module, name: str | None, wanted: float | None) -> float:
-    """Sets the network's own dropout before the last layer; what is left for ours to do."""
+    """Sets the network's own dropout before the last layer. Returns the dropout still to be added if it has none."""
     if wanted is None or name is None:
         return wanted or 0.0
     own = network.get_submodule(name)

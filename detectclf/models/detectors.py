@@ -201,12 +201,12 @@ def detector_row(arch: str) -> DetectorRow:
         ModelError: unknown architecture, or timm is not installed.
     """
     if arch.startswith("fasterrcnn_timm:"):
-        from detectclf.models.timm_networks import detector_facts
+        from detectclf.models.timm_networks import timm_backbone
 
         name = arch.removeprefix("fasterrcnn_timm:")
-        facts = detector_facts(name)
+        network = timm_backbone(name)
         return DetectorRow(
-            lean(facts.build, facts.channels), LEAN_ANCHORS, 320, f"timm:{name}", mean=facts.mean, std=facts.std
+            lean(network.build, network.channels), LEAN_ANCHORS, 320, f"timm:{name}", mean=network.mean, std=network.std
         )
     if arch not in DETECTORS:
         known = ", ".join(DETECTORS)

@@ -147,10 +147,10 @@ def _body(arch: str) -> tuple[nn.Module, tuple[int, ...], tuple[float, ...], tup
     if arch == "mobilenet_v2":
         return mobilenet_v2_body(), (32, 96, 320), IMAGENET_MEAN, IMAGENET_STD
     if arch.startswith("timm:"):
-        from detectclf.models.timm_networks import detector_facts
+        from detectclf.models.timm_networks import timm_backbone
 
-        facts = detector_facts(arch.removeprefix("timm:"))
-        return facts.build(), facts.channels, facts.mean, facts.std
+        network = timm_backbone(arch.removeprefix("timm:"))
+        return network.build(), network.channels, network.mean, network.std
     raise ModelError(f"no refiner {arch!r}", remedy="use mobilenet_v2 or timm:NAME")
 
 

@@ -1,4 +1,4 @@
-"""Networks of timm, the optional library of image models, with the facts about them that our tables need."""
+"""Networks of timm, the optional library of image models, described as our tables need them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PYRAMID_STRIDES = [8, 16, 32]
 
 
 @dataclass(frozen=True, slots=True)
-class TimmFacts:
-    """What timm says of a network.
+class TimmNetwork:
+    """timm's description of a network.
 
     Attributes:
         build: makes the network with random weights: pooled features, or maps of strides 8, 16 and 32.
-        input_size: side of the input that it was trained at, pixels.
-        mean, std: of the pixels that it was trained on.
-        channels: of the three maps; empty for a classifier.
-        last_map: dotted name of the layer that gives the last map before pooling, where timm says it.
+        input_size: side of the input in its training, pixels.
+        mean, std: of the pixels in its training.
+        channels: channels of the three maps; empty for a classifier.
+        last_map: dotted name of the layer with the last map before pooling, if timm names it.
     """
 
     build: Callable[[], nn.Module]
@@ -35,8 +35,8 @@ class TimmFacts:
     last_map: str | None = None
 
 
-def classifier_facts(name: str) -> TimmFacts:
-    """Facts about a network that ends in pooled features.
+def timm_classifier(name: str) -> TimmNetwork:
+    """A network that ends in pooled features.
 
     Raises:
         ModelError: timm is not installed, or has no such network.
@@ -47,11 +47,12 @@ def classifier_facts(name: str) -> TimmFacts:
 
     network, settings = _on_meta(build), _settings(name)
     maps = getattr(network, "feature_info", None) or [{}]
-    return TimmFacts(build, int(settings.input_size[-1]), settings.mean, settings.std, last_map=maps[-1].get("module"))
+    size = int(settings.input_size[-1])
+    return TimmNetwork(build, size, settings.mean, settings.std, last_map=maps[-1].get("module"))
 
 
-def detector_facts(name: str) -> TimmFacts:
-    """Facts about a network that gives maps of strides 8, 16 and 32.
+def timm_backbone(name: str) -> TimmNetwork:
+    """A network that gives maps of strides 8, 16 and 32.
 
     Raises:
         ModelError: timm is not installed, has no such network, or the network has no such maps.
@@ -69,7 +70,7 @@ def detector_facts(name: str) -> TimmFacts:
     if strides != PYRAMID_STRIDES:
         raise ModelError(f"timm's {name} has maps of strides {strides}, not 8, 16, 32", remedy="use another network")
     settings = _settings(name)
-    return TimmFacts(build, int(settings.input_size[-1]), settings.mean, settings.std, channels=channels)
+    return TimmNetwork(build, int(settings.input_size[-1]), settings.mean, settings.std, channels=channels)
 
 
 def _timm() -> ModuleType:
@@ -83,7 +84,7 @@ def _timm() -> ModuleType:
 
 def _create(name: str, **arguments: Any) -> nn.Module:
     timm = _timm()
-    # Names of files and addresses of a model hub, which create_model would take too, stop here.
+    # create_model would also accept file names and addresses on a model hub.
     if not timm.is_model(name):
         raise ModelError(f"timm has no network {name!r}", remedy="see timm.list_models()")
     network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
@@ -98,7 +99,7 @@ def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         with torch.device("meta"):
             return build()
     except (RuntimeError, NotImplementedError):
-        return build()  # a few networks compute with numbers while they are built
+        return build()  # a few networks compute with real numbers while they are built
 
 
 def _settings(name: str) -> Any:
@@ -110,4 +111,4 @@ def _settings(name: str) -> Any:
     return PretrainedCfg(input_size=(3, 224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-__all__ = ["PYRAMID_STRIDES", "TimmFacts", "classifier_facts", "detector_facts"]
+__all__ = ["PYRAMID_STRIDES", "TimmNetwork", "timm_backbone", "timm_classifier"]

@@ -119,20 +119,6 @@ class Run:
             raise ModelError("damaged config.yaml", file=self.path, remedy="train again")
         return loaded
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.
-
-        Raises:
-            ModelError: it is missing or damaged.
-        """
-        try:
-            loaded = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"missing or damaged {name}", file=self.path, remedy="train again") from error
-        if not isinstance(loaded, dict):
-            raise ModelError(f"damaged {name}", file=self.path, remedy="train again")
-        return loaded
-
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the run, completely or not at all.
 
@@ -148,16 +134,6 @@ class Run:
         """Writes a JSON file of the run; raises as :meth:`write_text`."""
         if self.writes:
             self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
-
-    def history(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``."""
-        path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except ValueError as error:
-            raise ModelError("damaged metrics.jsonl", file=self.path, remedy="train again") from error
 
     def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Replaces ``metrics.jsonl`` and adds the newest epoch to TensorBoard's file."""

@@ -27,7 +27,7 @@ HALVES = AugmentConfig(symmetry_healthy=0.3, symmetry_tumor=0.3)
 )
 def test_symmetry_is_refused_where_boxes_are_not_the_tumors(tmp_path: Path, train, recipe, settings) -> None:
     data = DataConfig(sources=(tmp_path / "nothing",), **settings)
-    with pytest.raises(ConfigError, match="a box for every tumour") as refused:
+    with pytest.raises(ConfigError, match="need a box for every tumour") as refused:
         train(recipe(data=data, augment=HALVES))
     assert "--set augment.symmetry_healthy=0" in str(refused.value)
     # without augmentation, or without halves, the next step is reached: the data

@@ -61,15 +61,14 @@ def test_failed_write_keeps_the_checkpoint_before(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
 def test_full_disk_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"model": {"w": torch.zeros(2)}}, {})
-    really_open = Path.open
+    plain = Path.open
 
-    def open_full(path: Path, mode: str = "r", **options: Any) -> Any:
-        return really_open(Path("/dev/full"), "wb") if mode == "xb" else really_open(path, mode, **options)
+    def on_a_full_disk(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        return plain(Path("/dev/full"), "wb") if mode == "xb" else plain(path, mode, *rest, **named)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", open_full)
-        with pytest.raises(TrainingError, match="disk full"):
-            save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
+    with pytest.raises(TrainingError, match="disk full"):
+        save_checkpoint(tmp_path, {"model": {"w": torch.ones(2)}}, {})
     assert load_checkpoint(tmp_path) is not None
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_helpers import read_history
 from two_processes import SLICES, train_both
-
-from detectclf.training.runs import Run
 
 
 def free_port() -> int:
@@ -52,7 +51,7 @@ TOLERANCE = {"classifier": 1e-4, "detector": 5e-3}
 
 @pytest.mark.parametrize("stage", ["classifier", "detector"])
 def test_two_processes_learn_what_one_learns(folders: tuple[Path, Path], stage: str) -> None:
-    one, two = (Run.open(folder / stage).history() for folder in folders)
+    one, two = (read_history(folder / stage) for folder in folders)
     assert len(one) == len(two)
     for alone, together in zip(one, two, strict=True):
         for name, value in alone["losses"].items():

@@ -14,14 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_helpers import classification_task, detection_task, train, training, write_samples
+from training_helpers import classification_task, detection_task, read_history, train, training, write_samples
 
 from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
 from detectclf.models.stage_files import load_stage
 from detectclf.progress import Progress
 from detectclf.training.loop import epoch_line
-from detectclf.training.runs import Run
 from detectclf.types import Sample
 
 
@@ -76,7 +75,7 @@ def test_classifier_learns_and_the_run_holds_everything(samples: list[Sample], t
         "curves.png",
         "last",
     }
-    assert Run.open(tmp_path / "run").history() == history.records
+    assert read_history(tmp_path / "run") == history.records
     stage = load_stage(tmp_path / "run", "classifier")
     model, meta = stage.network, stage.meta
     assert meta.training["epoch"] == history.best_epoch and meta.classes == ("glioma", "pituitary")
@@ -128,7 +127,7 @@ def test_interrupted_training_goes_on_exactly(samples: list[Sample], whole: Path
     assert watch.steps == stop and any("stopping" in note for note in watch.notes)
     assert signal.getsignal(signal.SIGTERM) is before
     parts = train(classification_task(samples), TWO_PARTS, tmp_path / "parts", resume=True)
-    uninterrupted = Run.open(whole).history()
+    uninterrupted = read_history(whole)
     assert [r["losses"] for r in parts.records] == [r["losses"] for r in uninterrupted]
     assert [r["metrics"] for r in parts.records] == [r["metrics"] for r in uninterrupted]
     assert_equal(tensors(whole), tensors(tmp_path / "parts"))

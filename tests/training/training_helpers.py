@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,6 +82,11 @@ def train(
     """``fit`` in a run directory."""
     recipe = DetectorRecipe(training=config) if task.metric == "mAP" else ClassifierRecipe(training=config)
     return fit(task, config, Run.create(out, recipe, resume=resume), resume=resume, progress=progress, workers=0)
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _use_group_norm(module: nn.Module) -> None:
