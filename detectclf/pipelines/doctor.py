@@ -45,7 +45,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Versions, and checks that compute something: non-maximum suppression, a convolution, the weights cache, images."""
+    """Versions, and checks of non-maximum suppression, a convolution on the device, the weights cache and images."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

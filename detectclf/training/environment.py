@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from detectclf.models.anonymise import without_folders
+
 _LIBRARIES = (
     "torch",
     "torchvision",
@@ -52,7 +54,7 @@ def describe_environment(device: torch.device, precision: str, processes: int) -
         "processes": processes,
         "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [without_folders(Path(sys.argv[0])), *sys.argv[1:]],
     }
 
 
