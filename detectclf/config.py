@@ -1,6 +1,6 @@
-"""Every setting of detectclf: typed, documented, validated, in this one place.
+"""Every setting of detectclf: typed, documented and validated in one place.
 
-Where their values come from: :mod:`detectclf.recipes`. Below ``pipelines`` a function gets only its own sub-config.
+:mod:`detectclf.recipes` reads their values. Below ``pipelines``, a function gets only its own sub-config.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, unknown keys refused."""
+    """Base of all settings: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
     old_names: ClassVar[Mapping[str, str]] = {}
-    """Former name of a setting -> its name; recipes and runs of earlier versions are read, with one line each."""
+    """Former name of a setting -> its name, to read recipes and runs of earlier versions. Each use is logged."""
 
     @model_validator(mode="before")
     @classmethod
@@ -39,32 +39,32 @@ class Settings(BaseModel):
 
 
 class DataConfig(Settings):
-    """Where samples come from and how they are held."""
+    """Which slices are used and how they are loaded."""
 
     sources: tuple[Path, ...] = ()
-    """Folders with exports; merged split by split."""
+    """Folders with exports; splits of the same name are merged."""
     train_split: str = "train"
-    """Split that is trained on."""
+    """Split to train on."""
     valid_split: str = "valid"
-    """Split that metrics, the best checkpoint and early stopping are taken from."""
+    """Split for validation metrics, from which the best epoch is chosen."""
     negative_boxes: Literal["drop", "keep"] = "drop"
-    """What to do with boxes of the negative class (drawn round the head): drop them, or keep them as a box class."""
+    """Boxes of the negative class (drawn round the whole head): drop them, or keep them as a class of boxes."""
     class_map: dict[str, str] = Field(default_factory=dict)
-    """Extra spellings: name in the data -> class name."""
+    """Other spellings of classes: name in the data -> class name."""
     faults: Literal["stop", "fix"] = "stop"
-    """On an error in the annotations: stop at the first one, or fix what can be fixed and say so."""
+    """Errors in the annotations: stop at the first one, or fix what can be fixed and report it."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many slices of each split, spread over the classes."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
-    """Cross-validation: deal all source slices, whatever their published split, into so many folds; copies together."""
+    """Cross-validation: split all slices into this many folds, whatever their published split; copies stay together."""
     held_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Folds that are the valid split; the others are the train split. None: train on all, validate on fold 0."""
+    """Folds to validate on; the others are trained on. If empty, train on all folds and validate on fold 0."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the folds."""
     copies: Literal["keep", "one"] = "keep"
-    """Train on every copy of a source slice, or (with folds) on one of them."""
+    """Train on every copy of a slice, or (with folds only) on one of them."""
     cache: Literal["auto", "memory", "none"] = "auto"
-    """Keep decoded, resized slices in memory; auto does when they fit into a quarter of the free memory."""
+    """Keep decoded, resized slices in memory; auto does if they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes; by default none with a cache, else one per core up to 8."""
 
@@ -78,12 +78,12 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _folds_or_none(self) -> DataConfig:
         if self.folds is None and (self.held_out or self.copies == "one"):
-            raise ValueError("held_out and copies: one need folds")
+            raise ValueError("held_out and copies=one need folds")
         return self
 
 
 class AugmentConfig(Settings):
-    """Random changes of training slices. Never up-down flips: an upside-down head is not seen in practice."""
+    """Augmentation of training slices. There are no up-down flips, because heads are never upside down in practice."""
 
     old_names: ClassVar[Mapping[str, str]] = {
         "healthy_half": "symmetry_healthy",
@@ -93,7 +93,7 @@ class AugmentConfig(Settings):
     enabled: bool = True
     """Whether training slices are augmented at all."""
     flip: Probability = 0.5
-    """Probability of a left-right mirror image."""
+    """Probability of a left-right flip."""
     affine: Probability = 0.8
     """Probability of a small rotation, zoom and shift."""
     rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 12.0
@@ -107,31 +107,32 @@ class AugmentConfig(Settings):
     strength: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Largest relative change of brightness, contrast and gamma."""
     noise: Probability = 0.2
-    """Probability of Gaussian (Rician-like) noise."""
+    """Probability of Gaussian noise, which is close to the Rician noise of MRI."""
     blur: Probability = 0.1
     """Probability of a slight blur."""
     bias_field: Probability = 0.2
-    """Probability of a smooth MRI-like intensity field."""
+    """Probability of a bias field: a smooth change of intensity over the slice, as in MRI."""
     ghosting: Probability = 0.05
-    """Probability of MRI-like ghosts along one axis."""
+    """Probability of ghosting along one axis, as from motion in MRI."""
     tone: Probability = 0.0
-    """Probability of a random tone curve, also inverting ones: the look of another sequence or scanner."""
+    """Probability of a random tone curve, possibly inverted, as if from another sequence or scanner."""
     symmetry_healthy: Probability = 0.0
-    """Probability that a slice whose tumours are on one side is made of its healthy half, twice: without a tumour."""
+    """Probability that a slice with tumours on one side only becomes its healthy half and the mirror image of it."""
     symmetry_tumor: Probability = 0.0
-    """Probability that it is made of the half with the tumours, twice; so that symmetry does not mean health."""
+    """Probability that it becomes its half with the tumours and the mirror image of it, so that not only healthy slices
+    are symmetric."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """A box of which less than this share of its area is left in the picture is dropped."""
+    """A box is dropped if less than this share of its area is left in the picture."""
 
     @property
     def symmetry(self) -> bool:
-        """Whether halves of heads may be shown twice."""
+        """Whether symmetry augmentation is on."""
         return self.enabled and self.symmetry_healthy + self.symmetry_tumor > 0
 
     @model_validator(mode="after")
     def _one_half_at_most(self) -> AugmentConfig:
         if self.symmetry_healthy + self.symmetry_tumor > 1:
-            raise ValueError("symmetry_healthy and symmetry_tumor come to more than 1")
+            raise ValueError("symmetry_healthy and symmetry_tumor add up to more than 1")
         return self
 
 
@@ -152,9 +153,9 @@ class DetectorConfig(ModelConfig):
     image_size: Annotated[int, Field(ge=64, le=2048)] = 320
     """Longer side of the network's input, pixels."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
-    """Anchor sides in input pixels, one tuple per feature level; by default fitted to the architecture."""
+    """Anchor sides in input pixels, one tuple per feature level; by default those of the architecture."""
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Anchor height over width."""
+    """Height of an anchor divided by its width."""
     pyramid_channels: Annotated[int, Field(ge=16, le=512)] | None = None
     """Channels of a lean detector's feature pyramid; by default the architecture's own."""
     head_width: Annotated[int, Field(ge=16, le=4096)] | None = None
@@ -162,21 +163,21 @@ class DetectorConfig(ModelConfig):
     frozen: tuple[str, ...] = ()
     """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
     proposals_train: Annotated[int, Field(ge=10)] = 200
-    """Region proposals kept per slice after suppression when training."""
+    """Region proposals kept per slice after non-maximum suppression in training."""
     proposals_test: Annotated[int, Field(ge=10)] = 60
-    """The same when predicting."""
+    """Region proposals kept per slice after non-maximum suppression in prediction."""
     roi_samples: Annotated[int, Field(ge=8)] = 64
     """Proposals per slice that the box head is trained on."""
     rpn_samples: Annotated[int, Field(ge=8)] = 128
     """Anchors per slice that the proposal network is trained on."""
     score_threshold: Probability = 0.01
-    """Boxes under this score are not given out (mAP wants low ones too)."""
+    """Lowest score of a predicted box; low because mAP also counts boxes of low scores."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Boxes of one class that overlap more than this are one."""
+    """IoU above which non-maximum suppression drops the lower-scoring of two boxes of a class."""
     max_boxes: Annotated[int, Field(ge=1)] = 20
     """Most boxes per slice."""
     box_loss: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
-    """Loss of the box head's regression."""
+    """Loss of the box regression in the box head."""
 
 
 class ClassifierConfig(ModelConfig):
@@ -191,7 +192,7 @@ class ClassifierConfig(ModelConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout before the last layer; by default the architecture's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of each label spread over the other classes."""
+    """Share of each label spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weigh the loss by inverse class frequency."""
 
@@ -204,28 +205,28 @@ class RefinerConfig(ModelConfig):
     image_size: Annotated[int, Field(ge=64, le=512, multiple_of=32)] = 128
     """Side of a crop, pixels of the network's input; a multiple of 32."""
     slice_size: Annotated[int, Field(ge=64, le=2048)] = 512
-    """Longer side that a slice is brought to before it is cropped, pixels."""
+    """Longer side of a slice after resizing, before it is cropped, pixels."""
     context: Annotated[float, Field(gt=1, le=5)] = 2.0
-    """Side of a crop over the longer side of its box."""
+    """Side of a crop divided by the longer side of its box."""
     pyramid_channels: Annotated[int, Field(ge=16, le=512)] = 64
     """Channels of the feature pyramid."""
     head_width: Annotated[int, Field(ge=16, le=4096)] = 128
-    """Width of the layer that the box is read from."""
+    """Width of the layer that predicts the box."""
     frozen: tuple[str, ...] = ()
     """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Dropout before the layers of class and quality."""
+    """Dropout before the layers that predict class and quality."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of each label spread over the other classes."""
+    """Share of each label spread over all classes."""
 
 
 class TrainingConfig(Settings):
-    """How a model is fitted."""
+    """How a network is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = 12
     """Passes over the training slices."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Slices per step, over all processes together: two processes give the figures of one."""
+    """Slices per step over all processes together, so that two processes give the same result as one."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches per optimiser step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -241,17 +242,17 @@ class TrainingConfig(Settings):
     warmup_epochs: NonNegative = 0.5
     """Epochs of linear warm-up before the cosine."""
     freeze_epochs: Annotated[int, Field(ge=0)] = 0
-    """First epochs in which the pretrained layers stand still."""
+    """Number of first epochs in which the pretrained layers are frozen."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Moving average of weights, warmed up; 0 turns it off."""
+    """Decay of the exponential moving average of weights, reached after a warm-up; 0 turns it off."""
     clip_norm: NonNegative = 5.0
-    """Largest gradient norm; 0 turns clipping off."""
+    """Gradients are clipped to this norm; 0 turns clipping off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Mixed precision; auto is bf16 where the device has it fast (also recent CPUs), fp16 on older GPUs, else fp32."""
+    """Mixed precision; auto is bf16 if the device is fast in it (also recent CPUs), fp16 on older GPUs, else fp32."""
     evaluate_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between evaluations; the last epoch is always evaluated. The best epoch is one of those evaluated."""
+    """Epochs between evaluations. The last epoch is always evaluated; the best epoch is one of the evaluated ones."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without improvement before stopping early; 0 never does."""
+    """Stop early after this many epochs without improvement; 0 turns early stopping off."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -259,7 +260,7 @@ class TrainingConfig(Settings):
 
 
 class DetectorRecipe(Settings):
-    """Everything that ``train-detector`` needs."""
+    """All settings of ``train-detector``."""
 
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -268,7 +269,7 @@ class DetectorRecipe(Settings):
 
 
 class ClassifierRecipe(Settings):
-    """Everything that ``train-classifier`` needs."""
+    """All settings of ``train-classifier``."""
 
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -277,10 +278,10 @@ class ClassifierRecipe(Settings):
 
 
 class RefinerRecipe(Settings):
-    """Everything that ``train-refiner`` needs."""
+    """All settings of ``train-refiner``."""
 
     detector: Path | None = None
-    """Run of a detector; the places beside the tumours that it looks at are learned as healthy ones."""
+    """Run of a detector; its proposals beside the tumours are used as hard negatives."""
 
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -289,28 +290,28 @@ class RefinerRecipe(Settings):
 
 
 class BundleConfig(Settings):
-    """How two runs are joined."""
+    """How runs are joined."""
 
     name: str = "detectclf"
-    """Name that predictions carry."""
+    """Name of the model in predictions."""
     version: str = "1"
-    """Version that predictions carry after the name."""
+    """Version of the model in predictions, after the name."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Tumour sensitivity that the operating point is set for on the bundling split."""
+    """Choose the operating point for this sensitivity to tumours on the bundling split."""
     max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Instead: largest share of healthy slices called tumour."""
+    """Instead of sensitivity: choose it so that at most this share of healthy slices is called a tumour."""
     low_confidence: Probability = 0.6
-    """Slices whose best probability is lower are flagged for a human look."""
+    """Slices whose best probability is lower are flagged for review by a human."""
     old_names: ClassVar[Mapping[str, str]] = {"mirror": "tta"}
 
     tta: bool = False
-    """Read each slice and its mirror image with detector and classifier, and each box once more: twice their time."""
+    """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
     keep_fingerprints: bool = True
-    """Put fingerprints of the training slices into the bundle (4 KB each), so that evaluations find copies of them."""
+    """Put fingerprints of the training slices (4 KB each) into the bundle, so that evaluations can detect leakage."""
     licences: dict[str, str] = Field(default_factory=dict)
-    """What -> licence, for the model card, such as data -> CC BY 4.0."""
+    """Licences for the model card: what -> licence, such as data -> CC BY 4.0."""
     box_threshold: Probability = 0.5
-    """Fused score from which a box is drawn and counted as a claim of a tumour."""
+    """Lowest fused score of a box that is drawn and counts as a detected tumour."""
 
 
 class PredictConfig(Settings):
@@ -323,20 +324,20 @@ class PredictConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """How figures and their intervals are made."""
+    """How metrics and their confidence intervals are computed."""
 
     bootstrap: Annotated[int, Field(ge=0)] = 2000
-    """Resamples of source groups for the 95 % intervals; 0 leaves intervals out."""
+    """Bootstrap resamples of source groups for the 95 % confidence intervals; 0 leaves intervals out."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the resampling."""
     worst: Annotated[int, Field(ge=0)] = 12
-    """Worst mistakes shown as pictures in the report."""
+    """Number of worst mistakes shown as pictures in the report."""
     risk: Probability = 0.02
-    """Error rate accepted among the slices that are not referred to a human."""
+    """Accepted error rate among the slices that are not referred to a human."""
 
 
 class BundleRecipe(Settings):
-    """Everything that ``bundle`` needs."""
+    """All settings of ``bundle``."""
 
     data: DataConfig = DataConfig()
     bundle: BundleConfig = BundleConfig()
@@ -345,7 +346,7 @@ class BundleRecipe(Settings):
 
 
 class EvaluateRecipe(Settings):
-    """Everything that ``evaluate`` needs."""
+    """All settings of ``evaluate``."""
 
     data: DataConfig = DataConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,6 +1,6 @@
-"""Reading settings: the defaults of :mod:`detectclf.config`, a recipe (YAML), ``--set key=value`` and named flags.
+"""Reads settings: defaults of :mod:`detectclf.config`, then a recipe (YAML), ``--set key=value`` and named flags.
 
-Each overrides the one before. Unknown keys are refused with their dotted path.
+Each overrides the one before. An unknown key is an error, which names its dotted path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Recipe = TypeVar("Recipe", bound=Settings)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the YAML recipes that come with the package."""
+    """Name -> file of the YAML recipes in the package."""
     packaged = Path(str(resources.files("detectclf"))) / "configs"
     folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
@@ -38,10 +38,10 @@ def load_recipe(
         kind: the settings class.
         recipe: name of a shipped recipe, or path of a YAML file.
         assignments: ``dotted.key=value`` strings; the value is read as YAML.
-        flags: dotted key -> value; ``None`` values are left out.
+        flags: dotted key -> value; flags that are ``None`` have no effect.
 
     Raises:
-        ConfigError: unknown key (with its dotted path), bad value, or unreadable file.
+        ConfigError: unknown key, invalid value, or unreadable file.
     """
     merged: dict[str, Any] = kind().model_dump(exclude_unset=False)
     if recipe is not None:
@@ -53,7 +53,7 @@ def load_recipe(
         try:
             _assign(merged, key.strip(), yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: value is not YAML", remedy="quote it") from error
+            raise ConfigError(f"--set {text!r}: the value is not YAML", remedy="quote it") from error
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(merged, key, value)
@@ -106,7 +106,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError("a recipe is a mapping of settings", file=path, remedy="see the files in configs/")
+        raise ConfigError("a recipe must be a mapping of settings", file=path, remedy="see the files in configs/")
     return content
 
 

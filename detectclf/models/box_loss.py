@@ -1,4 +1,4 @@
-"""Box regression by overlap: the second stage of Faster R-CNN with GIoU or CIoU loss in place of smooth L1."""
+"""The box head of Faster R-CNN with a GIoU or CIoU loss in place of smooth L1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
 OVERLAP_LOSS_WEIGHT = 10.0
-"""Keeps the overlap loss in balance with the others, as in MMDetection's faster-rcnn_r50_fpn_giou_1x_coco."""
+"""Weight of the overlap loss among the losses, as in MMDetection's faster-rcnn_r50_fpn_giou_1x_coco."""
 
 OVERLAP_LOSSES = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_loss}
 
@@ -19,7 +19,7 @@ OVERLAP_LOSSES = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_los
 class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is untyped
     """torchvision's ``RoIHeads`` whose box loss is 1 - GIoU (Rezatofighi et al. 2019) or CIoU (Zheng et al. 2020).
 
-    Takes over the parts of ``plain``, so names in the state dict stay the same.
+    It reuses the modules of ``plain``, so that names in the state dict stay the same.
     """
 
     def __init__(self, plain: RoIHeads, loss: Literal["giou", "ciou"]) -> None:
@@ -45,7 +45,7 @@ class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """As of ``RoIHeads``; the losses are ``loss_classifier`` and ``loss_box_reg``."""
+        """As in ``RoIHeads``; the losses are ``loss_classifier`` and ``loss_box_reg``."""
         if not self.training:
             detections: tuple[list[dict[str, Tensor]], dict[str, Tensor]]
             detections = super().forward(features, proposals, image_shapes, targets)
@@ -60,7 +60,7 @@ class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is
         }
 
     def _box_loss(self, deltas: Tensor, proposals: Tensor, classes: Tensor, wanted: Tensor) -> Tensor:
-        """Loss over the samples that show something, divided by all samples as torchvision does.
+        """Loss over the foreground samples, divided by the number of all samples as in torchvision.
 
         Args:
             deltas: ``(N, 4 * C)`` regression per class. proposals: ``(N, 4)`` pixels.

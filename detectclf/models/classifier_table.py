@@ -1,4 +1,4 @@
-"""The table of classifier architectures: for each, the facts that make a :class:`Classifier` of it."""
+"""The table of classifier architectures: for each, what a ``Classifier`` needs to know of it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ class ClassifierRow:
 
     Attributes:
         build: makes the network with random weights.
-        last: dotted name of the last linear layer, which our own head replaces; ``None`` where ``build`` leaves
-            it away already.
-        input_size: side of the square input that the weights were trained at, pixels.
-        min_size: smallest side that the network can take, pixels.
-        weights: what ``--weights default`` is, as :func:`~detectclf.models.weights.load_weights` wants it.
-        dropout: dotted name of the dropout before the last layer, where the network has one.
-        gradcam: dotted name of the layer whose output ``(B, C, h, w)`` a class-activation map is made of.
-        mean, std: of the pixels that the weights were trained on; one number per channel of the network.
-        auxiliary: dotted name of the last layer of Inception's auxiliary classifier, which is left away where the
-            input is smaller than ``input_size``.
+        last: dotted name of the last linear layer, which our own head replaces; ``None`` if the network has none.
+        input_size: side of the square input in the training of the weights, pixels.
+        min_size: smallest side that the network accepts, pixels.
+        weights: what ``--weights default`` loads, as in :func:`~detectclf.models.weights.load_weights`.
+        dropout: dotted name of the dropout before the last layer, if the network has one.
+        gradcam: dotted name of the layer whose output ``(B, C, h, w)`` gives the class-activation map.
+        mean, std: mean and standard deviation of the pixels that the weights were trained on, one number per channel.
+        auxiliary: dotted name of the last layer of Inception's auxiliary classifier, which is removed if the input is
+            smaller than ``input_size``.
     """
 
     build: Callable[[], nn.Module]
@@ -56,7 +55,7 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
 def _inception() -> nn.Module:
     from torchvision.models import inception_v3
 
-    # torchvision's own switch `transform_input` undoes ImageNet's mean and std; the row's 0.5 do without both.
+    # torchvision's `transform_input` converts from ImageNet's mean and std to 0.5, which the row sets directly.
     network: nn.Module = inception_v3(weights=None, init_weights=True, transform_input=False, aux_logits=True)
     return network
 
@@ -119,7 +118,7 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
     # `permute` turns Swin's channels-last maps into (B, C, h, w).
     "swin_t": ClassifierRow(_torchvision("swin_t"), "head", weights="swin_t", gradcam="permute"),
 }
-"""Every architecture that has a fixed name; ``timm:NAME`` stands for any of timm's."""
+"""Every architecture of a fixed name; ``timm:NAME`` is any network of timm."""
 
 
 def classifier_row(arch: str) -> ClassifierRow:

@@ -1,4 +1,4 @@
-"""Faster R-CNNs with random weights: torchvision's four as they are, and ours on a lean backbone."""
+"""Builders of Faster R-CNNs with random weights: torchvision's four, and ours on a lean backbone."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Settings = dict[str, Any]
 """Arguments of torchvision's ``FasterRCNN``."""
 
 NetworkBuilder = Callable[[int, Settings, "Widths"], FasterRCNN]
-"""Makes a network of so many classes (background included) with these settings and widths."""
+"""Makes a network from a number of classes (background included), settings and widths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """Channels of the pyramid and width of the box head, where they are not to be the architecture's own."""
+    """Channels of the pyramid and width of the box head; ``None`` is the architecture's own."""
 
     pyramid: int | None = None
     head: int | None = None
@@ -35,14 +35,14 @@ class Widths:
 def stock(name: str) -> NetworkBuilder:
     """A builder of torchvision's own model ``name``.
 
-    Its BatchNorm learns, whereas torchvision freezes it when weights are given: its weights are of photographs, and
-    slices have other statistics.
+    Its BatchNorm layers are trained. torchvision freezes them in pretrained models, but slices have other statistics
+    than photographs.
     """
 
     def build(num_classes: int, settings: Settings, widths: Widths) -> FasterRCNN:
         if widths != Widths():
             raise ModelError(
-                f"{name} has no choice of widths", remedy="leave out model.pyramid_channels and model.head_width"
+                f"the widths of {name} are fixed", remedy="leave out model.pyramid_channels and model.head_width"
             )
         return get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, **settings)
 
@@ -61,17 +61,17 @@ def lean(
 
     Args:
         body: makes the backbone.
-        channels: of its maps.
+        channels: channels of its maps.
         width: channels of the pyramid.
         hidden: width of the box head's two layers.
-        sampling: points per side of a bin that RoIAlign averages (He et al. 2017 found the number of little effect;
-            its backward pass costs with the square).
+        sampling: RoIAlign averages the square of this number of points per bin. The number has little effect (He et al.
+            2017), but the cost of the backward pass grows with its square.
     """
 
     def build(num_classes: int, settings: Settings, widths: Widths) -> FasterRCNN:
         channels_out, width_of_head = widths.pyramid or width, widths.head or hidden
         pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=sampling)
-        # The anchors of this call are replaced by those of the configuration; these only set the number of levels.
+        # The detector replaces the anchors of this call with those of its settings.
         return FasterRCNN(
             PyramidBackbone(body(), channels, channels_out),
             box_roi_pool=pool,
@@ -84,10 +84,10 @@ def lean(
 
 
 class SmallBody(nn.Module):
-    """A small backbone for training from scratch in minutes: 3 x 3 convolutions with BatchNorm and ReLU.
+    """A small backbone to train from scratch in minutes: 3 x 3 convolutions with BatchNorm and ReLU.
 
     A strided convolution to 16 channels and one to 32 (stride 4), then three stages of a strided and a plain
-    convolution: 64, 96 and 128 channels at strides 8, 16 and 32, whose maps are given out.
+    convolution: 64, 96 and 128 channels at strides 8, 16 and 32. Their maps are the output.
     """
 
     channels = (64, 96, 128)
@@ -122,7 +122,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...
 def mobilenet_v2_body() -> nn.Module:
     """MobileNetV2 up to its last bottleneck: maps of 32, 96 and 320 channels at strides 8, 16 and 32.
 
-    The 1x1 convolution to 1280 channels is left out: it is made for classification, and the pyramid would reduce it.
+    The 1x1 convolution to 1280 channels is left out: it serves classification, and the pyramid would reduce it again.
     """
     layers: nn.Module = IntermediateLayerGetter(mobilenet_v2(weights=None).features, {"6": "0", "13": "1", "17": "2"})
     return layers

@@ -1,4 +1,4 @@
-"""Parts of our Faster R-CNNs: the input transform, float32 anchors and heads, and the pyramid on a lean backbone."""
+"""Modules of our Faster R-CNNs: input transform, float32 anchors and heads, and the pyramid on a lean backbone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import FeaturePyramidNetwork
 
 PYRAMID_CHANNELS = 128
-"""Channels of the lean pyramid; 256 of the stock models are more than a few classes of tumour need."""
+"""Channels of the lean pyramid; a few classes of tumours do not need the 256 of the stock models."""
 
 
 class SliceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision's classes are untyped
-    """Grey slices to normalised batches of three channels, the longer side ``size`` pixels.
+    """Turns grey slices into normalised batches of three channels whose longer side is ``size`` pixels.
 
-    A slice that has this size already is not interpolated again; smaller ones grow, larger ones shrink with
-    antialiasing.
+    A slice of this size is not interpolated. Smaller ones are enlarged, larger ones are reduced with antialiasing.
     """
 
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -38,7 +37,7 @@ class SliceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvi
         scale = self.max_size / max(height, width)
         if scale == 1:
             return image, target
-        # At least one pixel: torchvision's own rounding makes nothing of a very narrow strip.
+        # At least one pixel: torchvision would round the shorter side of a very narrow strip to 0.
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         image = functional.interpolate(image[None], size=size, mode="bilinear", antialias=scale < 1)[0]
         if target is not None:
@@ -47,19 +46,19 @@ class SliceTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvi
 
 
 class Float32Anchors(AnchorGenerator):  # type: ignore[misc]
-    """Anchors in float32 under mixed precision too.
+    """Anchors in float32, also under mixed precision.
 
-    torchvision gives anchors the features' type; bfloat16 has no odd numbers above 256.
+    torchvision gives anchors the type of the features, but bfloat16 cannot represent odd numbers above 256.
     """
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """One ``(A, 4)`` tensor per image; of the feature maps only size, type and device count."""
+        """One ``(A, 4)`` tensor per image. Only size, type and device of the feature maps matter."""
         anchors: list[Tensor] = super().forward(image_list, [maps[:1, :1].float() for maps in feature_maps])
         return anchors
 
 
 def to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
-    """Forward hook: box deltas and scores leave a head in float32, so that boxes are decoded in full precision."""
+    """Forward hook: a head returns box deltas and scores in float32, so that boxes are decoded in full precision."""
     return tuple([t.float() for t in part] if isinstance(part, list) else part.float() for part in outputs)
 
 
@@ -68,7 +67,7 @@ class PyramidBackbone(nn.Module):
 
     Args:
         body: gives three maps, as a list or as a dict in order.
-        channels: of the three maps.
+        channels: channels of the three maps.
         width: channels of the pyramid.
     """
 

@@ -33,7 +33,7 @@ from detectclf.types import FloatArray
 Anchors = tuple[tuple[float, ...], ...]
 
 LEAN_ANCHORS: Anchors = ((16, 24, 32), (48, 64, 96), (128, 192, 256))
-"""Sides in pixels of a 320 px input, per stride 8, 16, 32: a pituitary tumour is about 30 px there, a glioma 100."""
+"""Sides in pixels of a 320 px input, for strides 8, 16, 32; a pituitary tumour has about 30 px there, a glioma 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class DetectorRow:
     Attributes:
         build: makes the network with random weights.
         anchors: sides per level, in pixels of an input of ``anchor_reference`` pixels; they scale with the input.
-        weights: what ``--weights default`` is, as :func:`~detectclf.models.weights.load_weights` wants
-            it; ``None`` where there are none.
-        mean, std: of the pixels that the weights were trained on.
+        weights: what ``--weights default`` loads, as in :func:`~detectclf.models.weights.load_weights`; ``None`` if
+            there are no pretrained weights.
+        mean, std: mean and standard deviation of the pixels that the weights were trained on.
         rpn_depth: convolutions of the proposal network's head.
     """
 
@@ -61,7 +61,7 @@ class DetectorRow:
 _RESNET_ANCHORS: Anchors = ((32,), (64,), (128,), (256,), (512,))
 _MOBILENET_ANCHORS: Anchors = ((32, 64, 128, 256, 512),) * 3
 
-# The stock anchors keep their number, so that COCO weights of the proposal network fit, and scale with the input.
+# The number of stock anchors is unchanged, so that COCO weights of the proposal network fit. They scale with the input.
 DETECTORS: dict[str, DetectorRow] = {
     "fasterrcnn_resnet50_fpn": DetectorRow(
         stock("fasterrcnn_resnet50_fpn"), _RESNET_ANCHORS, 800, "fasterrcnn_resnet50_fpn"
@@ -78,16 +78,16 @@ DETECTORS: dict[str, DetectorRow] = {
     "fasterrcnn_mobilenet_v2_fpn": DetectorRow(
         lean(mobilenet_v2_body, (32, 96, 320)), LEAN_ANCHORS, 320, "mobilenet_v2"
     ),
-    # Ours, from scratch: what the demo trains in minutes.
+    # Ours, trained from scratch: the demo needs minutes.
     "fasterrcnn_small_fpn": DetectorRow(
         lean(SmallBody, SmallBody.channels, width=64, hidden=256), LEAN_ANCHORS, 320, None
     ),
 }
-"""Every architecture that has a fixed name; ``fasterrcnn_timm:NAME`` stands for any of timm's with the same pyramid."""
+"""Every architecture of a fixed name; ``fasterrcnn_timm:NAME`` puts the same pyramid on a network of timm."""
 
 
 class Detector(TransferModel):
-    """A Faster R-CNN of the table (Ren et al. 2015), fed with grey slices.
+    """A Faster R-CNN of the table (Ren et al. 2015) for grey slices.
 
     ``num_classes`` counts the classes of boxes, without background.
     """
@@ -121,14 +121,14 @@ class Detector(TransferModel):
         self.network.transform.image_mean, self.network.transform.image_std = list(mean), list(std)
 
     def backbone(self) -> nn.Module:
-        """The network under the pyramid."""
+        """The network below the pyramid."""
         body: nn.Module = self.network.backbone.body
         return body
 
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses in training, boxes in evaluation.
+        """Losses in training mode, boxes in evaluation mode.
 
         Args:
             images: ``(1, h, w)`` float each, grey levels 0 to 1, any size.
@@ -136,17 +136,17 @@ class Detector(TransferModel):
                 here, and ``labels`` ``(N,)`` int64 from 0. An image without a tumour has ``(0, 4)`` boxes.
 
         Returns:
-            In training a dict of losses to be summed; in evaluation for each image ``boxes`` ``(M, 4)`` pixels of
-            the image given here, ``labels`` ``(M,)`` from 0, ``scores`` ``(M,)``, best first.
+            In training mode a dict of losses to be summed. In evaluation mode, for each image, ``boxes`` ``(M, 4)`` in
+            pixels of the image given here, ``labels`` ``(M,)`` from 0 and ``scores`` ``(M,)``, best first.
 
         Raises:
-            ModelError: training without targets.
+            ModelError: no targets in training mode.
         """
         if not self.training:
             found: list[dict[str, Tensor]] = self.network(images)
             return [{**each, "labels": each["labels"] - 1} for each in found]
         if targets is None:
-            raise ModelError("a detector in training needs boxes", remedy="call .eval() to predict")
+            raise ModelError("a detector in training mode needs boxes", remedy="call .eval() to predict")
         shifted = [{"boxes": each["boxes"], "labels": each["labels"] + 1} for each in targets]
         losses: dict[str, Tensor] = self.network(images, shifted)
         return losses
@@ -160,7 +160,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
         num_classes: classes of boxes, background not counted, at least 1.
 
     Raises:
-        ModelError: unknown architecture, anchors that do not suit it, or weights that cannot be had or do not fit.
+        ModelError: unknown architecture, anchors that do not suit it, or weights that cannot be loaded or do not fit.
         UnsafeError: weights in a pickle that holds code.
     """
     if num_classes < 1:
@@ -174,16 +174,15 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
 def in_original_pixels(
     found: Mapping[str, Tensor], scale: float, width: int, height: int
 ) -> tuple[FloatArray, list[int], FloatArray]:
-    """What a :class:`Detector` found on one input, on the original slice, best score first.
+    """Detections of a :class:`Detector` in pixels of the original slice, best score first.
 
     Args:
         found: ``boxes``, ``labels`` and ``scores`` of one slice.
-        scale: pixels of the input over original ones.
-        width, height: of the original slice, pixels.
+        scale: pixels of the input per pixel of the original slice.
+        width, height: size of the original slice, pixels.
 
     Returns:
-        ``(N, 4)`` boxes inside the slice, their ``N`` labels and scores ``(N,)``. Boxes of the air beside a slice that
-        is not square are nothing once they are cut off, and left out.
+        ``(N, 4)`` boxes clipped to the slice, their ``N`` labels and scores ``(N,)``, without boxes in the padding.
     """
     limits = np.array([width, height, width, height], dtype=np.float32)
     boxes = np.clip(found["boxes"].float().cpu().numpy() / scale, 0, limits).astype(np.float32)
@@ -221,8 +220,8 @@ def _anchor_sizes(row: DetectorRow, config: DetectorConfig) -> Anchors:
     counts = {len(level) for level in config.anchor_sizes}
     if len(config.anchor_sizes) != len(row.anchors) or len(counts) != 1 or 0 in counts:
         raise ModelError(
-            f"anchor_sizes of {config.arch} are {len(row.anchors)} groups of one length",
-            remedy="mend model.anchor_sizes or leave it out",
+            f"anchor_sizes of {config.arch} must be {len(row.anchors)} groups of the same length",
+            remedy="correct model.anchor_sizes or leave it out",
         )
     return config.anchor_sizes
 
@@ -231,13 +230,13 @@ def _settings(config: DetectorConfig) -> Settings:
     return {
         "min_size": config.image_size,
         "max_size": config.image_size,
-        # Before suppression 2.5 and 3.3 times as many, per level: overlapping anchors propose the same place.
+        # 2.5 and 3.3 times as many before suppression, per level, because overlapping anchors propose the same boxes.
         "rpn_pre_nms_top_n_train": config.proposals_train * 5 // 2,
         "rpn_pre_nms_top_n_test": config.proposals_test * 10 // 3,
         "rpn_post_nms_top_n_train": config.proposals_train,
         "rpn_post_nms_top_n_test": config.proposals_test,
         "rpn_batch_size_per_image": config.rpn_samples,
-        "rpn_score_thresh": 0.0,  # the number of proposals bounds the work; a threshold would lose faint tumours
+        "rpn_score_thresh": 0.0,  # proposals_test limits the cost; a threshold would lose faint tumours
         "box_score_thresh": config.score_threshold,
         "box_nms_thresh": config.nms_iou,
         "box_detections_per_img": config.max_boxes,

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision it is fast."""
+"""Choice of device and precision."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``name`` means on this machine.
+    """The device of this machine that ``name`` refers to.
 
     Args:
-        name: ``auto`` (the first of cuda, mps, cpu that is there), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        name: ``auto`` (the first available of cuda, mps, cpu), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
-        DeviceError: no such device is known, or it is not there.
+        DeviceError: an unknown device, or one that is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -33,13 +33,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
-    """The precision to compute in; ``auto`` takes a half precision only where the hardware has it fast.
+    """The precision to compute in; ``auto`` uses half precision only if the hardware is fast in it.
 
     On a CPU without bf16 instructions (AMX or AVX-512 BF16) autocast is several times slower than fp32, and fp16 has
     no fast kernels at all.
 
     Raises:
-        DeviceError: a precision that the device cannot compute in.
+        DeviceError: the device does not support the precision.
     """
     if wanted == "auto":
         if device.type == "cuda":
@@ -61,9 +61,9 @@ def _check_cuda(name: str, number: int) -> None:
 
 
 def _cpu_has_bf16() -> bool:
-    # torch offers no public question for these; the private ones are what its own mkldnn tests ask.
-    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        asked = getattr(torch.cpu, question, None)
-        if asked is not None and asked():
+    # torch has no public functions for this; its own mkldnn tests use these private ones.
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        supported = getattr(torch.cpu, name, None)
+        if supported is not None and supported():
             return True
     return False

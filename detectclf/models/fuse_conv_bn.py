@@ -1,7 +1,7 @@
-"""Batch normalisations fuse_conv_bn into the convolutions before them: the same network, faster on a CPU.
+"""Fuses batch normalisations into the convolutions before them: the same network, faster on a CPU.
 
-In evaluation a batch normalisation is a scale and an offset per channel, which the weights of the convolution before it
-can carry (Jacob et al., "Quantization and Training of Neural Networks", 2018, section 3.2).
+In evaluation mode a batch normalisation is a scale and an offset per channel, which the weights of the preceding
+convolution can absorb (Jacob et al., "Quantization and Training of Neural Networks", 2018, section 3.2).
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 Network = TypeVar("Network", bound=nn.Module)
 
 TOLERANCE = 1e-3
-"""Outputs may differ by this share of the largest: folding only rounds otherwise."""
+"""Largest difference of outputs, as a share of the largest output: fusing only changes rounding."""
 
 
 def fuse_conv_bn(network: Network, images: Tensor) -> Network:
     """A copy of ``network`` for prediction without the batch normalisations that follow a convolution.
 
-    What follows what is seen while ``images`` pass, since the order in which parts are defined does not tell. Where the
-    copy says something else then (an architecture of timm that uses an output twice, or weights that it changes as it
-    runs), it is a plain copy.
+    The pairs are found in a forward pass of ``images``, because the order of definition does not tell which layer
+    follows which. If the outputs of the fused copy differ (some networks of timm use an output twice, or change weights
+    in the forward pass), an unfused copy is returned.
 
     Args:
         network: in evaluation mode; not changed.
-        images: ``(B, C, H, W)``, as the network takes them; noise, so that every channel is used.
+        images: ``(B, C, H, W)``, the network's input; noise, so that every channel is used.
     """
     copied = copy.deepcopy(network)
-    with torch.no_grad():  # not inference mode, whose tensors serve nowhere else
+    with torch.no_grad():  # not inference mode: its tensors could not be used for training
         wanted = _tensors(network(images))
         for first, second in _pairs(copied, images):
             convolution, norm = copied.get_submodule(first), copied.get_submodule(second)
             assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             copied.set_submodule(first, fuse_conv_bn_eval(convolution, norm))
             copied.set_submodule(second, _rest(norm))
-        said = _tensors(copied.eval()(images))
+        found = _tensors(copied.eval()(images))
     same = all(
-        float((a - b).abs().max()) <= TOLERANCE * float(a.abs().max()) for a, b in zip(wanted, said, strict=True)
+        float((a - b).abs().max()) <= TOLERANCE * float(a.abs().max()) for a, b in zip(wanted, found, strict=True)
     )
     return copied if same else copy.deepcopy(network)
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of each convolution, used once, whose output goes into a batch normalisation, used once."""
+    """Names of convolutions and the batch normalisations that take their output, each of them called once."""
     made: list[tuple[Tensor, str]] = []
     read: list[tuple[str, str]] = []
     calls: dict[str, int] = {}
@@ -81,13 +81,13 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
 
 
 def _rest(norm: nn.Module) -> nn.Module:
-    """What a batch normalisation does besides: timm's also drop and activate."""
+    """What is left of a fused batch normalisation: those of timm include dropout and activation."""
     parts = [part for part in norm.children() if not isinstance(part, nn.Identity)]
     return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    """The tensors in what a network gives."""
+    """The tensors in a network's output."""
     if isinstance(output, Tensor):
         return [output.float()]
     parts = output.values() if isinstance(output, Mapping) else output

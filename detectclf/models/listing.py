@@ -1,4 +1,4 @@
-"""The list of architectures for people: names, sizes and weights. Nothing is downloaded for it."""
+"""The list of architectures for ``detectclf models``: names, sizes and weights. It downloads nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from detectclf.models.classifiers import CLASSIFIERS, Classifier, classifier_row
 from detectclf.models.detectors import DETECTORS, Detector, detector_row
 
 TIMM_EXAMPLE = "tf_efficientnet_lite0"
-"""The network of timm that is tested; it stands for all of them in the list."""
+"""The network of timm that is tested; the list shows it as an example."""
 
 CLASSES = 4
-"""Classes that parameters are counted for: the four of the main data set, three of them tumours with boxes."""
+"""Number of classes for which parameters are counted: those of the main data set, three of them tumours with boxes."""
 
 
 def describe_models() -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def describe_models() -> list[dict[str, Any]]:
         Records of ``arch``, ``stage`` (``detector`` or ``classifier``), ``input_size`` in pixels, ``parameters``
         (for the classes of the main data set) and ``weights``: what ``--weights default`` loads, or ``none``.
     """
-    # The example of timm's is listed only where timm is installed.
+    # The example of timm is listed only if timm is installed.
     timm = find_spec("timm") is not None
     detectors = [*DETECTORS, *([f"fasterrcnn_timm:{TIMM_EXAMPLE}"] if timm else [])]
     classifiers = [*CLASSIFIERS, *([f"timm:{TIMM_EXAMPLE}"] if timm else [])]
@@ -34,7 +34,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 def _describe_detector(arch: str) -> dict[str, Any]:
     row, config = detector_row(arch), DetectorConfig(arch=arch, weights="none")
-    with torch.device("meta"):  # shapes without memory
+    with torch.device("meta"):  # shapes without allocating memory
         model = Detector(row, config, CLASSES - 1)
     return _record(arch, "detector", config.image_size, model, row.weights)
 

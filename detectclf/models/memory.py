@@ -1,4 +1,4 @@
-"""Keeping freed memory within the process, where giving it back costs more than the arithmetic it makes room for."""
+"""Keeps freed memory in the process, because returning it to the kernel costs more than the computation itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ENVIRONMENT = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRES
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tells glibc to serve large tensors from the heap and to keep what is freed; once per process.
+    """Tells glibc to allocate large tensors on the heap and to keep freed memory; once per process.
 
-    By default every buffer of some MiB is mapped and unmapped anew, and the kernel fills it with zeros page by page:
-    a quarter of the time of a training step on a CPU. Other allocators are left alone, and so is whoever has set
-    glibc's own variables, which say the same things.
+    By default every buffer of some MiB is mapped and unmapped each time, and the kernel fills it with zeros page by
+    page, which takes a quarter of a training step on a CPU. Nothing is changed for other allocators, or if the user has
+    set glibc's environment variables for the same purpose.
 
     Returns:
         Whether it was done.

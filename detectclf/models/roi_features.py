@@ -1,4 +1,4 @@
-"""What a detector saw of a batch of slices, kept so that it can be asked about places that it did not name itself."""
+"""The feature maps of a detector for a batch of slices, kept to regress further boxes on them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Found = dict[str, Tensor]
 
 
 class RoIFeatures:
-    """One pass of a detector over a batch, whose maps live as long as this; make it in inference mode.
+    """One pass of a detector over a batch, with its feature maps. Create it in inference mode.
 
     Args:
         detector: in evaluation mode.
-        images: ``(B, 1, H, W)`` grey levels 0 to 1, of the size that the network is to see them at: unlike the
-            detector's own ``forward`` this does not resize.
+        images: ``(B, 1, H, W)`` grey levels 0 to 1, in the size of the network's input: unlike the detector's own
+            ``forward``, this does not resize.
 
     Attributes:
-        width: of the images, pixels.
-        found: for each image what the detector finds, best first, boxes in pixels of ``images``.
+        width: width of the images, pixels.
+        found: for each image the detections, best first, boxes in pixels of ``images``.
     """
 
     def __init__(self, detector: Detector, images: Tensor) -> None:
@@ -44,18 +44,18 @@ class RoIFeatures:
         self.found: list[Found] = [{**each, "labels": each["labels"] - 1} for each in found]
 
     def regress(self, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
-        """Where the box stage moves given boxes.
+        """Regresses given boxes with the box head.
 
         Args:
             boxes: for each image ``(N, 4)`` xyxy in pixels of the images.
-            labels: for each image ``(N,)``, the class as which each box is moved.
+            labels: for each image ``(N,)``, the class whose regression is applied to each box.
 
         Returns:
-            For each image ``(N, 4)``, inside the image.
+            For each image ``(N, 4)``, clipped to the image.
         """
         if not any(len(each) for each in boxes):
-            return list(boxes)  # torchvision's decoder gives none another shape
-        # As the proposals that it knows, inside the image.
+            return list(boxes)  # for no boxes, torchvision's decoder gives another shape
+        # Clipped to the image, as the proposals in training are.
         starts = [clip_boxes_to_image(each, size) for each, size in zip(boxes, self._sizes, strict=True)]
         pooled = self._heads.box_head(self._heads.box_roi_pool(self._maps, starts, self._sizes))
         _, deltas = self._heads.box_predictor(pooled)

@@ -1,4 +1,4 @@
-"""The two small classifiers that are ours. Both look at grey slices in one channel and are trained from scratch."""
+"""Our own two small classifiers. Both take grey slices in one channel and are trained from scratch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 class Mlp(nn.Sequential):
-    """Multi-layer perceptron on a 64 px slice: the baseline that knows nothing of neighbouring pixels.
+    """Multi-layer perceptron on a 64 px slice: a baseline that does not use the neighbourhood of pixels.
 
     ============  ==========================  =================
     layer         what it does                output
@@ -33,7 +33,7 @@ class Mlp(nn.Sequential):
 
 
 class Cnn(nn.Sequential):
-    """Plain convolutional network in the manner of VGG (Simonyan and Zisserman 2015), with BatchNorm.
+    """Plain convolutional network in the style of VGG (Simonyan and Zisserman 2015), with BatchNorm.
 
     Each block is two 3 x 3 convolutions, each followed by BatchNorm and ReLU, then a 2 x 2 max pool. ``S`` is the
     side of the input, at least 32.
@@ -72,7 +72,7 @@ def _dense(inputs: int, outputs: int) -> nn.Sequential:
 def _block(inputs: int, outputs: int, *, pool: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (inputs, outputs):
-        # No bias: BatchNorm subtracts it again.
+        # No bias: BatchNorm would subtract it again.
         layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
     if pool:
         layers.append(nn.MaxPool2d(2))

@@ -68,7 +68,7 @@ class TransferModel(nn.Module, ABC):
             self.freeze_parts(())  # random weights must be trained
 
     def heads_inside_backbone(self) -> Sequence[nn.Module]:
-        """New layers that lie inside :meth:`backbone`, such as Inception's auxiliary classifier."""
+        """New layers inside :meth:`backbone`, such as the one of Inception's auxiliary classifier."""
         return ()
 
     def backbone_parameters(self) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""State dicts from the library's store and from files of strangers, read without running anything in them."""
+"""State dicts from the library's store and from untrusted files, read without running code in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detectclf.errors import ModelError, UnsafeError
 log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 20.0
-"""Seconds without a byte after which a download is given up."""
+"""A download fails after this many seconds without a byte."""
 
 _NESTS = ("state_dict", "model_state_dict", "model", "model_ema", "ema", "net", "weights")
 
@@ -31,20 +31,20 @@ def default_state(name: str) -> dict[str, Tensor]:
 
     Args:
         name: a torchvision model (its ``DEFAULT`` weights, checked by the hash in the file's name), or
-            ``timm:NAME`` (safetensors of the model hub, which addresses files by their content).
+            ``timm:NAME`` (safetensors from the model hub, which addresses files by their content).
 
     Raises:
-        ModelError: cannot be downloaded.
+        ModelError: they cannot be downloaded.
     """
     remedy = "use --weights PATH or --weights none"
     log.info("pretrained weights of %s: from the cache, else downloaded", name)
     try:
-        # torch.hub announces downloads on stdout, which is for results alone.
-        with _impatient(), redirect_stdout(StringIO()):
+        # torch.hub announces downloads on stdout, which we keep for results.
+        with _with_timeout(), redirect_stdout(StringIO()):
             return _timm_state(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision_state(name)
     except ModelError:
         raise
-    except Exception as error:  # the clients raise a dozen types, and all of them mean this to the user
+    except Exception as error:  # the clients raise a dozen types of errors, all with this meaning for the user
         raise ModelError(
             f"cannot download the pretrained weights of {name} ({type(error).__name__})", remedy=remedy
         ) from error
@@ -70,15 +70,15 @@ def _timm_state(name: str) -> dict[str, Tensor]:
     where = (config.hf_hub_id, "model.safetensors")
     cached = try_to_load_from_cache(*where)
     if not isinstance(cached, str):
-        # Offline, the hub's client would try for half a minute and warn at each try; this fails at once.
+        # Offline, the hub's client retries for half a minute with warnings; this request fails immediately.
         urlopen(Request(hf_hub_url(*where), method="HEAD")).close()
         cached = hf_hub_download(*where)
     return _read_safetensors(Path(cached))
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    # torch.hub opens its connections without a timeout and would wait for ever on a silent network.
+def _with_timeout() -> Iterator[None]:
+    # torch.hub sets no timeout and would wait forever on a silent network.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -88,14 +88,14 @@ def _impatient() -> Iterator[None]:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: safetensors, or what ``torch.save`` wrote of one.
+    """The state dict in a file of safetensors or of ``torch.save``.
 
     Args:
         path: the file, or a run directory (its ``model.safetensors``).
 
     Raises:
-        ModelError: no such file, not a weights file, corrupted, or without tensors.
-        UnsafeError: a pickle that holds code; it is not run.
+        ModelError: the file does not exist, is not a weights file, is corrupted, or has no tensors.
+        UnsafeError: a pickle that holds code, which is not run.
     """
     if path.is_dir():
         path = path / "model.safetensors"
@@ -105,7 +105,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _looks_like_safetensors(path: Path) -> bool:
-    # Eight bytes of header length, then a JSON object. A pickle or a zip archive has another ninth byte.
+    # Eight bytes of header length, then a JSON object. Pickles and zip archives differ in the ninth byte.
     with path.open("rb") as file:
         start = file.read(9)
     return path.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{")
@@ -124,12 +124,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
+            warnings.simplefilter("ignore")  # torch warns about pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its zip and pickle readers trip over
+    except Exception as error:  # the zip and pickle readers of torch.load raise many types of errors
         if "Unsupported global" in str(error) or _names_code(path):
             raise UnsafeError(
-                "a pickle that holds more than tensors, which could run code; not loaded",
+                "not loaded: a pickle that holds more than tensors could run code",
                 file=path,
                 remedy="save its state dict as safetensors and give that",
             ) from error
@@ -138,7 +138,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _names_code(path: Path) -> bool:
-    """Whether a file is a bare pickle that names something to import; torch's reader says so of its own files only."""
+    """Whether a file is a plain pickle that imports something, which torch reports only for files of its own."""
     with path.open("rb") as file:
         head = file.read(2)
         if len(head) < 2 or head[0] != 0x80 or head[1] <= 2:  # torch writes protocol 2
@@ -147,7 +147,7 @@ def _names_code(path: Path) -> bool:
         try:
             operations = islice(pickletools.genops(file), 100_000)
             return any(operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") for operation, _, _ in operations)
-        except Exception:  # not a pickle after all
+        except Exception:  # not a pickle
             return False
 
 
@@ -156,7 +156,7 @@ def _not_weights(path: Path) -> ModelError:
 
 
 def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, from under ``state_dict``, ``model`` and the like where they are nested."""
+    """The tensors of a checkpoint, which may be nested under ``state_dict``, ``model`` and the like."""
     if isinstance(content, Mapping):
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if tensors:

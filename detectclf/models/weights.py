@@ -1,7 +1,7 @@
 """Pretrained weights: where they come from, and which of them fit.
 
-Weights come from the library's own store (``default``: downloaded once, checked by hash, kept in the cache), from a
-file of the user's (safetensors, or a plain state dict; never a pickle with code), or not at all (``none``).
+They come from the library's own store (``default``: downloaded once, checked by hash and cached) or from a file of the
+user (safetensors or a plain state dict, never a pickle with code). With ``none``, no weights are loaded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from detectclf.models.weight_files import default_state, read_state
 log = logging.getLogger(__name__)
 
 MIN_SHARE = 0.5
-"""Least share of the backbone's tensors that must fit; features-only files of AlexNet have 0.7, strangers < 0.4."""
+"""Smallest share of the backbone's tensors that must fit. Features-only files of AlexNet reach 0.7, files of other
+architectures stay below 0.4."""
 
-# Names that training code, wrappers and houses like ours put before a network's own names.
+# Prefixes that training code and wrappers add to a network's own names.
 _WRAPPERS = frozenset(
     {"module", "model", "_orig_mod", "backbone", "body", "network", "net", "encoder", "features", "trunk", "pyramid"}
 )
@@ -30,14 +31,14 @@ _WRAPPERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What became of a weights file.
+    """Which tensors of a weights file were loaded.
 
     Attributes:
         source: ``default``, ``none``, or the file's name.
-        matched: tensors of the model that were filled.
-        missing: tensors of the model that the file has nothing for; they keep their initial values.
-        unexpected: tensors of the file that the model has no place for.
-        mismatched: tensors of the model that the file has in another shape, such as heads of another class count.
+        matched: tensors of the model that were loaded.
+        missing: tensors of the model that are not in the file; they keep their initial values.
+        unexpected: tensors of the file that are not in the model.
+        mismatched: tensors that have another shape in the file, such as heads with another number of classes.
     """
 
     source: str
@@ -49,35 +50,35 @@ class WeightsReport:
     def summary(self) -> str:
         """One line for the log."""
         if not self.matched:
-            return f"weights: {self.source}; every layer starts anew"
+            return f"weights: {self.source}; every layer is trained from scratch"
         total = len(self.matched) + len(self.missing) + len(self.mismatched)
         new = sorted({_layer(name) for name in (*self.missing, *self.mismatched)})
         tail = f"; new: {', '.join(new[:6])}{', ...' if len(new) > 6 else ''}" if new else ""
         spare = f"; {len(self.unexpected)} in the file not used" if self.unexpected else ""
-        return f"weights: {self.source}; {len(self.matched)} of {total} tensors filled{tail}{spare}"
+        return f"weights: {self.source}; {len(self.matched)} of {total} tensors loaded{tail}{spare}"
 
     def lines(self) -> list[str]:
-        """What became of each tensor, a line per tensor."""
+        """One line per tensor."""
         parts = ("matched", "mismatched", "missing", "unexpected")
         return [f"{part}: {name}" for part in parts for name in getattr(self, part)]
 
 
 def load_weights(module: nn.Module, spec: str, *, arch: str, default: str | None, core: str = "") -> WeightsReport:
-    """Fills ``module`` with pretrained weights, as far as they fit.
+    """Loads pretrained weights into ``module``, as far as they fit.
 
-    Whole-model and features-only layouts are taken, with or without the prefixes that wrappers add; tensors of
-    another shape (heads of another class count) are left out.
+    Whole-model and features-only layouts are accepted, with or without the prefixes that wrappers add. Tensors of
+    another shape (heads with another number of classes) are left out.
 
     Args:
         module: the network, changed in place.
         spec: ``default``, ``none``, or the path of a weights file or of a run directory.
         arch: name for messages.
-        default: what ``default`` stands for: name of a torchvision model, ``timm:NAME``, or ``None`` where the
+        default: what ``default`` stands for: name of a torchvision model, ``timm:NAME``, or ``None`` if the
             architecture has no pretrained weights (then nothing is loaded).
-        core: prefix of the module's tensors that must be filled, the backbone's.
+        core: prefix of the backbone's tensors, of which :data:`MIN_SHARE` must fit.
 
     Raises:
-        ModelError: cannot be downloaded; no such file; corrupted; of another architecture.
+        ModelError: the weights cannot be downloaded, do not exist, are corrupted, or belong to another architecture.
         UnsafeError: a pickle that holds code.
     """
     if spec == "none":
@@ -93,12 +94,12 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str, arch: s
     """Copies the tensors of ``state`` that fit into ``module``; see :func:`load_weights`.
 
     Raises:
-        ModelError: too little fits, so these are weights of another architecture.
+        ModelError: too few tensors fit, so the weights belong to another architecture.
     """
     target = {name: tensor for name, tensor in module.state_dict().items() if not _is_counter(name)}
     given = {name: tensor for name, tensor in state.items() if not _is_counter(name)}
-    places = _best_naming(given, target)
-    fitting = {places[n]: t for n, t in given.items() if n in places and t.shape == target[places[n]].shape}
+    names = _best_naming(given, target)
+    fitting = {names[n]: t for n, t in given.items() if n in names and t.shape == target[names[n]].shape}
     backbone = [name for name in target if name.startswith(core)]
     hits = sum(name in fitting for name in backbone)
     if hits < MIN_SHARE * len(backbone):
@@ -108,12 +109,12 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str, arch: s
             remedy=f"give weights of {arch}, or use --weights none",
         )
     module.load_state_dict(fitting, strict=False)
-    mismatched = {places[name] for name in given if name in places} - fitting.keys()
+    mismatched = {names[name] for name in given if name in names} - fitting.keys()
     report = WeightsReport(
         source=source,
         matched=tuple(sorted(fitting)),
         missing=tuple(sorted(target.keys() - fitting.keys() - mismatched)),
-        unexpected=tuple(sorted(name for name in given if name not in places)),
+        unexpected=tuple(sorted(name for name in given if name not in names)),
         mismatched=tuple(sorted(mismatched)),
     )
     for line in report.lines():  # with --verbose
@@ -122,25 +123,25 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, source: str, arch: s
 
 
 def _best_naming(given: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, str]:
-    """File name -> model name of the tensors, under the change of prefix that makes most of them fit."""
+    """Name in the file -> name in the model, for the change of prefix with which most tensors fit."""
     by_name = {_canonical(name): name for name in target}
     best: dict[str, str] = {}
     most = -1
     for strip in _openings(given):
         for add in _openings(target):
-            places = {
+            names = {
                 name: by_name[changed]
                 for name in given
                 if name.startswith(strip) and (changed := _canonical(add + name[len(strip) :])) in by_name
             }
-            hits = sum(given[name].shape == target[place].shape for name, place in places.items())
+            hits = sum(given[name].shape == target[own].shape for name, own in names.items())
             if hits > most:
-                best, most = places, hits
+                best, most = names, hits
     return best
 
 
 def _openings(names: Iterable[str]) -> list[str]:
-    """Every dotted prefix of ``names`` that is made of wrapper names only; the empty one first."""
+    """Every dotted prefix of ``names`` that consists of wrapper names only, the empty one first."""
     found = {"": None}
     for name in names:
         parts = name.split(".")[:-1]
@@ -157,7 +158,7 @@ def _canonical(name: str) -> str:
 
 
 def _is_counter(name: str) -> bool:
-    # BatchNorm's step counter is absent from older files and says nothing.
+    # BatchNorm's step counter is missing in older files and has no effect.
     return name.endswith("num_batches_tracked")
 
 

@@ -90,9 +90,8 @@ def bundle(
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
-    metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=len(set(unseen.parts)) > 1)
-    if unseen.left_out:
-        metadata["fitted_on"]["left_out"] = unseen.left_out
+    cross_fitted = len(set(unseen.parts)) > 1
+    metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
     predictions = _predictions(unseen, fusion, recipe)
     made: Report = build_report(
         predictions,

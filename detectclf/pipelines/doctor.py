@@ -1,4 +1,4 @@
-"""``detectclf models`` and ``detectclf doctor``: what is there, and does it really run."""
+"""``detectclf models`` lists the architectures, ``detectclf doctor`` tests the installation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONAL = {"timm": "timm", "pydicom": "medical", "nibabel": "medical"}
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What ``doctor`` found; ``checks`` are (name, passed, detail)."""
+    """The result of ``doctor``; ``checks`` are (name, passed, detail)."""
 
     versions: dict[str, str | None]
     checks: tuple[tuple[str, bool, str], ...]
@@ -45,7 +45,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Versions, and checks that really compute: box suppression, a convolution per device, the weights cache."""
+    """Versions, and checks of non-maximum suppression, a convolution on the device, the weights cache and images."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -54,7 +54,7 @@ def examine() -> Findings:
             versions[name] = None
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
     missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
-    checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all there"))
+    checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all installed"))
     return Findings(versions, tuple(checks))
 
 
@@ -62,7 +62,7 @@ def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
     try:
         return True, check()
     except Exception as error:
-        # Whatever breaks here is the finding.
+        # Any error is the result of the check.
         return False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
@@ -74,7 +74,7 @@ def _nms() -> str:
     kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:
         raise RuntimeError(f"kept boxes {kept}, expected [0, 2]")
-    return "torchvision.ops.nms runs and is right"
+    return "torchvision.ops.nms gives the right result"
 
 
 def _device() -> str:
@@ -97,7 +97,7 @@ def _weights_cache() -> str:
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"{folder} cannot be written; set TORCH_HOME")
     files = list(folder.glob("*.pth")) if folder.is_dir() else []
-    return f"{len(files)} downloaded weights in the torch hub folder, which can be written"
+    return f"{len(files)} downloaded weights in the torch hub folder, which is writable"
 
 
 def _images() -> str:
@@ -107,8 +107,8 @@ def _images() -> str:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     back = cv2.imdecode(cv2.imencode(".png", ramp)[1], cv2.IMREAD_GRAYSCALE)
     if back is None or not np.array_equal(back, ramp):
-        raise RuntimeError("a PNG does not come back as it was written")
-    return "OpenCV reads what it writes"
+        raise RuntimeError("a PNG changed when it was written and read")
+    return "OpenCV writes and reads PNG"
 
 
 CHECKS: dict[str, Callable[[], str]] = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bundle_metadata(
-    runs: Mapping[str, Path], dataset: Dataset, split: str, config: BundleConfig, *, cross_fitted: bool = False
+    runs: Mapping[str, Path], dataset: Dataset, split: str, config: BundleConfig, *, cross_fitted: bool, left_out: int
 ) -> dict[str, Any]:
     """JSON metadata of a bundle: data of its runs, slices that the fusion was fitted on, requested operating point.
 
@@ -29,6 +29,7 @@ def bundle_metadata(
         split: their split.
         config: settings of the bundle.
         cross_fitted: whether the fusion was evaluated on other slices than it was fitted on.
+        left_out: number of slices without out-of-fold outputs, on which nothing was fitted.
     """
     from detectclf.formats.licences import stated_licences
 
@@ -42,6 +43,7 @@ def bundle_metadata(
             "cross_fitted": cross_fitted,
             "samples": len(dataset.samples),
             "sources": without_folders([Path(s) for s in dataset.sources]),
+            **({"left_out": left_out} if left_out else {}),
         },
         "operating_point": {
             "sensitivity": config.sensitivity,

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 def depthwise_in_float32(model: nn.Module) -> None:
-    """Makes the depthwise convolutions of ``model`` compute in float32 where autocast would take bfloat16.
+    """Makes the depthwise convolutions of ``model`` compute in float32 where autocast would use bfloat16.
 
-    oneDNN has no fast bfloat16 backward pass for them: two and a half to five times the time of float32, which is
-    most of a training step of MobileNet or EfficientNet (docs/log.md). Outputs keep the type of the inputs.
+    The bfloat16 backward pass of oneDNN takes 2.5 to 5 times as long as float32 for them, which is most of a training
+    step of MobileNet or EfficientNet (docs/log.md). Outputs keep the type of the inputs.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            # A bound method on the instance: names in the state dict stay, and a deep copy binds its own.
+            # A method bound to the instance: names in the state dict stay the same, and deep copies bind their own.
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""What a training ran on, and the seeds that make it repeatable."""
+"""The environment of a training, and the seeds that make it repeatable."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from detectclf.models.anonymise import without_folders
 
 _LIBRARIES = (
     "torch",
@@ -29,8 +31,8 @@ _LIBRARIES = (
 def seed_everything(*key: int) -> None:
     """Seeds Python, NumPy and torch (all devices) with a hash of ``key``, such as (seed, epoch, step, process).
 
-    Seeding before each step, not once, makes a training that goes on after an interruption equal to one that was
-    never interrupted, without any random state in the checkpoint.
+    It is called before each step, so that a resumed training equals one that was never interrupted, without random
+    state in the checkpoint.
     """
     words = np.random.SeedSequence(key).generate_state(4)
     random.seed(int(words[0]))
@@ -39,7 +41,7 @@ def seed_everything(*key: int) -> None:
 
 
 def describe_environment(device: torch.device, precision: str, processes: int) -> dict[str, Any]:
-    """Versions, device, commit and command; nothing that names the machine or its user."""
+    """Versions, device, commit and command, but nothing that identifies the machine or its user."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "detectclf": _version("detectclf"),
@@ -52,15 +54,15 @@ def describe_environment(device: torch.device, precision: str, processes: int) -
         "processes": processes,
         "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [without_folders(Path(sys.argv[0])), *sys.argv[1:]],
     }
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, with ``-dirty`` where changed; ``None`` when installed."""
+    """Commit of the checkout that this package runs from, with ``-dirty`` if files changed; ``None`` if installed."""
     root = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
-    # An installed copy may lie inside some other project's repository: that one's commit would be a lie.
+    # An installed copy may lie inside another project's repository, whose commit would be wrong.
     if git is None or not (root / ".git").exists():
         return None
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -69,7 +71,7 @@ def git_commit() -> str | None:
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """Most memory used so far, MiB: of the GPU on cuda, else of this process; ``None`` where it is not known."""
+    """Peak memory so far, MiB: of the GPU on cuda, else of this process; ``None`` if it is not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

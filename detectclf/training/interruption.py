@@ -1,4 +1,4 @@
-"""Stopping at a step's end on SIGINT or SIGTERM, so that what was learnt can be saved."""
+"""Stops a training at the end of a step on SIGINT or SIGTERM, so that a checkpoint can be saved."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from accelerate import Accelerator
 
 
 class Interruption:
-    """While entered, the first SIGINT or SIGTERM only sets a flag; a second one stops at once.
+    """Inside the context, the first SIGINT or SIGTERM only sets a flag; a second one stops immediately.
 
     Args:
-        note: told that the first one came.
+        note: called with a message at the first signal.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,7 +27,7 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        # Python lets the main thread alone set handlers; elsewhere (a notebook's worker) there is nothing to catch.
+        # Only the main thread may set handlers; other threads (as in a notebook) receive no signals.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
         return self
@@ -39,7 +39,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was interrupted; all of them must ask at the same step."""
+        """Whether any process was interrupted; all processes must call this at the same step."""
         if accelerator.num_processes == 1:
             return self.requested
         flag = torch.tensor([float(self.requested)], device=accelerator.device)
@@ -49,4 +49,4 @@ class Interruption:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._note("stopping after this step, then saving; once more to stop at once")
+        self._note("stopping after this step, then saving; interrupt again to stop immediately")

@@ -80,7 +80,7 @@ def fit(
     """Trains ``task.model``; the run directory then holds the averaged weights of the best epoch.
 
     Args:
-        task: model, losses, slices and figures.
+        task: model, losses, slices and metrics.
         config: settings of the training.
         run: the run directory to write to.
         resume: continue from the run's checkpoint, if it has one, exactly as if there had been no interruption.
@@ -208,42 +208,42 @@ class _Loop:
         losses = self._mean_losses()
         state.epoch += 1
         due = state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs
-        figures = self.evaluate() if due else {}
+        metrics = self.evaluate() if due else {}
         state.records.append(
             {
                 "epoch": state.epoch,
                 "loss": sum(losses.values()),
                 "losses": losses,
                 "lr": max(group["lr"] for group in self.optimizer.param_groups),
-                "metrics": figures,
+                "metrics": metrics,
                 "seconds": round(state.seconds, 3),
                 "slices_per_second": round(self.steps * self.batch / max(state.seconds, 1e-9), 3),
                 "peak_memory_mib": peak_memory_mib(self.accelerator.device),
             }
         )
         if due:
-            self._keep_best(figures)
+            self._keep_best(metrics)
         state.step, state.sums, state.seconds = 0, {}, 0.0
         self.run.write_history(state.records)
         self.save()
 
     def evaluate_last(self) -> None:
         """Evaluates and saves the current weights, for a run in which no epoch was evaluated."""
-        figures = self.evaluate()
-        self.state.records[-1]["metrics"] = figures
-        self._keep_best(figures)
+        metrics = self.evaluate()
+        self.state.records[-1]["metrics"] = metrics
+        self._keep_best(metrics)
         self.run.write_history(self.state.records)
         self.save()
 
-    def _keep_best(self, figures: dict[str, float | None]) -> None:
-        state, figure = self.state, figures[self.task.metric]
-        value = -1.0 if figure is None else figure
+    def _keep_best(self, metrics: dict[str, float | None]) -> None:
+        state, measured = self.state, metrics[self.task.metric]
+        value = -1.0 if measured is None else measured
         # `patience` counts epochs.
         state.stale = 0 if value > state.best else state.stale + self.config.evaluate_every
         if value >= state.best:  # of equal epochs the later one, which was trained longer
             state.best, state.best_epoch = value, state.epoch
             if self.run.writes:
-                metadata = {"epoch": state.epoch, "metrics": figures, "training_slices": len(self.task.train)}
+                metadata = {"epoch": state.epoch, "metrics": metrics, "training_slices": len(self.task.train)}
                 self.task.save(self.run.path, self._averaged(), metadata)
 
     def evaluate(self) -> dict[str, float | None]:
@@ -259,7 +259,7 @@ class _Loop:
                 outputs |= self.task.outputs(model, batch)
         # By index, because Accelerate repeats slices to fill the last batch.
         parts = gather_object([outputs]) if self.accelerator.num_processes > 1 else [outputs]
-        return self.task.figures({index: out for part in parts for index, out in part.items()})
+        return self.task.metrics({index: out for part in parts for index, out in part.items()})
 
     def save(self) -> None:
         """Writes the checkpoint."""

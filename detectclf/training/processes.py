@@ -1,4 +1,4 @@
-"""One process or many, which device, which precision: what is settled before a training begins."""
+"""Processes, device and precision of a training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from detectclf.models.device import resolve_device, resolve_precision
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """An Accelerator for this process; under ``torchrun`` it joins the others.
+    """An Accelerator for this process; under ``torchrun`` it joins the other processes.
 
     Raises:
-        DeviceError: the device or precision is not to be had.
+        DeviceError: the device is not available, or does not support the precision.
     """
     device = resolve_device(config.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device.index)
     xla = config.device == "auto" and is_torch_xla_available()
     precision = resolve_precision(config.precision, device)
-    # Accelerate keeps one state per Python process and refuses another precision; the demo trains two models in one.
+    # Accelerate keeps one state per Python process, with one precision; the demo trains two models in a process.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=device.type == "cpu" and not xla,
@@ -34,13 +34,13 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
 
 
 def global_batch(wanted: int, slices: int, processes: int) -> int:
-    """Slices per step over all processes: ``wanted``, or about all slices where there are fewer.
+    """Slices per step over all processes: ``wanted``, or about all slices if there are fewer.
 
     Raises:
-        ConfigError: ``wanted`` cannot be shared out evenly.
+        ConfigError: ``wanted`` is not a multiple of the number of processes.
     """
     if wanted % processes:
         reason = f"training.batch_size {wanted} cannot be split over {processes} processes"
         raise ConfigError(reason, remedy=f"use a multiple of {processes}")
-    enough = max(slices, 2)  # BatchNorm wants two
+    enough = max(slices, 2)  # BatchNorm needs two
     return min(wanted, -(-enough // processes) * processes)

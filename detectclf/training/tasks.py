@@ -23,7 +23,7 @@ from detectclf.models.stage import new_stage
 from detectclf.models.stage_files import save_stage
 from detectclf.models.transfer import TransferModel
 
-Figures = dict[str, float | None]
+Metrics = dict[str, float | None]
 
 
 class Task(ABC):
@@ -52,7 +52,7 @@ class Task(ABC):
         """Outputs of ``model``, in eval mode: index of the slice -> plain arrays, which processes exchange."""
 
     @abstractmethod
-    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+    def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
         """Metrics over the outputs of all validation slices."""
 
     def save(self, folder: Path, model: TransferModel, metadata: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ class DetectionTask(Task):
             results[target["image_id"]] = (boxes, [self.valid.classes[i] for i in labels], scores)
         return results
 
-    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+    def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
         """``mAP``, ``mAP50``, ``mAP75``; ``None`` if the split has no box."""
         samples = self.valid.samples
         found = [outputs[i] for i in range(len(samples))]
@@ -160,7 +160,7 @@ class ClassificationTask(Task):
         best = model(batch["images"]).argmax(dim=1).tolist()
         return {target["image_id"]: k for target, k in zip(batch["targets"], best, strict=True)}
 
-    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+    def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
         """``accuracy`` and ``macro_f1``."""
         said = [outputs[i] for i in range(len(self._truth))]
         accuracy, macro_f1 = accuracy_and_macro_f1(self._truth, said, len(self.valid.classes))
@@ -203,7 +203,7 @@ class RefinementTask(Task):
             for t, iou, k in zip(batch["targets"], overlaps, best, strict=True)
         }
 
-    def figures(self, outputs: Mapping[int, Any]) -> Figures:
+    def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
         """``mean_iou`` (``None`` if the split has no box) and ``accuracy``."""
         overlaps = [iou for iou, _ in outputs.values() if iou is not None]
         right = [hit for _, hit in outputs.values()]

@@ -59,10 +59,10 @@ def test_row_learns_and_its_frozen_backbone_stands_still(arch: str) -> None:
     with torch.inference_mode():
         logits = model(images)
         assert torch.equal(model(images), logits) and logits.shape == (3, 4)
+        features = seen[0]
+        assert features.shape == (3, model.head.in_features)
+        assert torch.allclose(functional.linear(features, model.head.weight, model.head.bias), logits, atol=1e-5)
     hook.remove()
-    features = seen[0]
-    assert features.shape == (3, model.head.in_features)
-    assert torch.allclose(functional.linear(features, model.head.weight, model.head.bias), logits, atol=1e-5)
     assert_map_of_last_layer(model, images)
 
     model.freeze_backbone(False)

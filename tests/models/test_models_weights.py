@@ -227,7 +227,7 @@ def test_summary_names_what_is_new() -> None:
     }
     report = fill(model, given, source="f.pth", arch="toy", core="stem")
     assert report == WeightsReport("f.pth", ("stem.bias", "stem.weight"), ("head.bias",), ("x",), ("head.weight",))
-    assert report.summary() == "weights: f.pth; 2 of 4 tensors filled; new: head; 1 in the file not used"
+    assert report.summary() == "weights: f.pth; 2 of 4 tensors loaded; new: head; 1 in the file not used"
     assert report.lines() == [
         *("matched: stem.bias", "matched: stem.weight", "mismatched: head.weight", "missing: head.bias"),
         "unexpected: x",

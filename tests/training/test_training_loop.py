@@ -100,7 +100,7 @@ def test_figures_are_in_original_pixels(samples: list[Sample]) -> None:
     for batch in make_loader(task.valid, batch_size=3, seed=None, workers=0):
         oracle.truth = batch["targets"]
         outputs |= task.outputs(oracle, batch)
-    assert task.figures(outputs)["mAP"] == pytest.approx(1.0)
+    assert task.metrics(outputs)["mAP"] == pytest.approx(1.0)
 
 
 TWO_PARTS = training(epochs=2, freeze_epochs=1)
