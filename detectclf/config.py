@@ -24,7 +24,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
     old_names: ClassVar[Mapping[str, str]] = {}
-    """Former name of a setting -> its name, to read recipes and runs of earlier versions. Each use is logged."""
+    """Former dotted name of a setting -> its name, to read recipes and runs of earlier versions; each use is logged."""
 
     @model_validator(mode="before")
     @classmethod
@@ -32,9 +32,10 @@ class Settings(BaseModel):
         if not isinstance(values, Mapping):
             return values
         renamed = dict(values)
-        for old in cls.old_names.keys() & renamed.keys():
-            _log.warning("setting %s is now called %s", old, cls.old_names[old])
-            renamed[cls.old_names[old]] = renamed.pop(old)
+        for old, new in cls.old_names.items():
+            if (key := old.rpartition(".")[2]) in renamed:
+                _log.warning("setting %s is now called %s", old, new)
+                renamed[new.rpartition(".")[2]] = renamed.pop(key)
         return renamed
 
 
@@ -86,8 +87,8 @@ class AugmentConfig(Settings):
     """Augmentation of training slices. There are no up-down flips, because heads are never upside down in practice."""
 
     old_names: ClassVar[Mapping[str, str]] = {
-        "healthy_half": "symmetry_healthy",
-        "tumor_half": "symmetry_tumor",
+        "augment.healthy_half": "augment.symmetry_healthy",
+        "augment.tumor_half": "augment.symmetry_tumor",
     }
 
     enabled: bool = True
@@ -302,7 +303,7 @@ class BundleConfig(Settings):
     """Instead of sensitivity: choose it so that at most this share of healthy slices is called a tumour."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
-    old_names: ClassVar[Mapping[str, str]] = {"mirror": "tta"}
+    old_names: ClassVar[Mapping[str, str]] = {"bundle.mirror": "bundle.tta"}
 
     tta: bool = False
     """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""

@@ -23,7 +23,7 @@ BACKGROUND_SHARE = 0.25
 BACKGROUND_COVER = 0.1
 """A box is background if it shares at most this much of the smaller area with each tumour. IoU would not do: that of a
 small box inside a large tumour is near 0."""
-CONFUSED_SHARE = 0.75
+HARD_NEGATIVE_SHARE = 0.75
 """Share of background crops that are hard negatives, where there are any."""
 SMALLEST_SIDE, LARGEST_SIDE = 0.05, 0.4
 """Sides of random background boxes, as shares of the slice."""
@@ -98,16 +98,16 @@ class CropSlices(DetectionSlices):
         *,
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
-        confused: Sequence[FloatArray] = (),
+        hard_negatives: Sequence[FloatArray] = (),
     ) -> None:
         super().__init__(samples, classes, slice_size, augment, seed=seed, cache=cache)
         self.crop_size, self.context = crop_size, context
-        self.confused = tuple(confused) or (empty_boxes(),) * len(self.samples)
+        self.hard_negatives = tuple(hard_negatives) or (empty_boxes(),) * len(self.samples)
 
     def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The tumours, and after them the hard negatives, labelled ``NO_TUMOR``."""
         boxes, labels = super()._known_boxes(index)
-        more = self.confused[index]
+        more = self.hard_negatives[index]
         return np.concatenate([boxes, more]), np.concatenate([labels, np.full(len(more), NO_TUMOR)])
 
     def __getitem__(self, index: int) -> Item:
@@ -116,33 +116,33 @@ class CropSlices(DetectionSlices):
         pixels = np.rint(image[0].numpy() * 255).astype(np.uint8)
         known, kinds = target["boxes"].numpy(), target["labels"].numpy()
         shown = kinds != NO_TUMOR
-        boxes, labels, confused = known[shown], kinds[shown], known[~shown]
+        boxes, labels, negatives = known[shown], kinds[shown], known[~shown]
         # Validation crops are the same in every epoch; training crops of another stream than the augmentation's.
         epoch = self.epoch if self.augment is not None else 0
         rng = np.random.default_rng((self.seed, epoch, index, 1))
-        beside = None
+        background = None
         if len(boxes) == 0 or (self.augment is not None and rng.random() < BACKGROUND_SHARE):
-            beside = self._place_beside(pixels, boxes, confused, rng)
+            background = self._background(pixels, boxes, negatives, rng)
         chosen = int(rng.integers(len(boxes))) if len(boxes) else 0
-        proposal = missed(boxes[chosen], rng) if beside is None else beside
+        proposal = jittered(boxes[chosen], rng) if background is None else background
         frame = CropFrame.around(proposal, self.context)
-        box = frame.to_crop(boxes[chosen : chosen + 1])[0] if beside is None else np.zeros(4, dtype=np.float32)
+        box = frame.to_crop(boxes[chosen : chosen + 1])[0] if background is None else np.zeros(4, dtype=np.float32)
         crop = torch.from_numpy(frame.cut(pixels, self.crop_size).astype(np.float32) / np.float32(255))[None]
-        label = int(labels[chosen]) if beside is None else len(self.classes)
+        label = int(labels[chosen]) if background is None else len(self.classes)
         return crop, {"box": torch.from_numpy(box), "label": label, "image_id": index}
 
-    def _place_beside(
-        self, pixels: Pixels, tumors: FloatArray, confused: FloatArray, rng: np.random.Generator
+    def _background(
+        self, pixels: Pixels, tumors: FloatArray, negatives: FloatArray, rng: np.random.Generator
     ) -> FloatArray | None:
         """A background box: a jittered hard negative, or a random one."""
-        if len(confused) and rng.random() < CONFUSED_SHARE:
-            place = missed(confused[int(rng.integers(len(confused)))], rng)
-            if len(beside_tumors(place[None], tumors)):  # jitter may have moved it onto the tumour
+        if len(negatives) and rng.random() < HARD_NEGATIVE_SHARE:
+            place = jittered(negatives[int(rng.integers(len(negatives)))], rng)
+            if len(background_boxes(place[None], tumors)):  # jitter may have moved it onto the tumour
                 return place
-        return healthy_place(pixels, tumors, rng)
+        return random_background(pixels, tumors, rng)
 
 
-def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
+def jittered(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A ``(4,)`` box ``box_xyxy`` as a detector might predict it: centre and sides with random errors."""
     centre, sides = (box_xyxy[:2] + box_xyxy[2:]) / 2, box_xyxy[2:] - box_xyxy[:2]
     moved = centre + sides * np.clip(rng.normal(0, CENTRE_SPREAD, 2), -LARGEST_MISS, LARGEST_MISS)
@@ -150,14 +150,14 @@ def missed(box_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.concatenate([moved - longer / 2, moved + longer / 2]).astype(np.float32)
 
 
-def beside_tumors(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
+def background_boxes(found_xyxy: FloatArray, tumors_xyxy: FloatArray) -> FloatArray:
     """Those of ``(N, 4)`` boxes that are background (``BACKGROUND_COVER``) beside ``(M, 4)`` tumours, in order."""
-    beside = [cover(box, tumors_xyxy).max(initial=0.0) <= BACKGROUND_COVER for box in found_xyxy]
-    kept: FloatArray = found_xyxy[np.array(beside, dtype=bool)]
+    background = [cover(box, tumors_xyxy).max(initial=0.0) <= BACKGROUND_COVER for box in found_xyxy]
+    kept: FloatArray = found_xyxy[np.array(background, dtype=bool)]
     return kept
 
 
-def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray | None:
+def random_background(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generator) -> FloatArray | None:
     """A random ``(4,)`` background box on the head, away from ``boxes_xyxy``; ``None`` where ten tries find none."""
     side = max(pixels.shape)
     inside = np.argwhere(pixels[::8, ::8] > 24) * 8
@@ -165,6 +165,6 @@ def healthy_place(pixels: Pixels, boxes_xyxy: FloatArray, rng: np.random.Generat
         sides = side * np.exp(rng.uniform(np.log(SMALLEST_SIDE), np.log(LARGEST_SIDE), 2))
         y, x = inside[rng.integers(len(inside))] if len(inside) else rng.integers(0, side, 2)
         box = np.array([x - sides[0] / 2, y - sides[1] / 2, x + sides[0] / 2, y + sides[1] / 2], dtype=np.float32)
-        if len(beside_tumors(box[None], boxes_xyxy)):
+        if len(background_boxes(box[None], boxes_xyxy)):
             return box
     return None

@@ -138,7 +138,7 @@ class ReportRecord:
     use: str = field(default=RESEARCH_USE, init=False)
 
     def to_record(self) -> dict[str, Any]:
-        """The JSON object of INTERFACE.md, keys in its order."""
+        """The JSON object of docs/interface.md, keys in its order."""
         record: dict[str, Any] = plain(self)
         return record
 

@@ -48,5 +48,5 @@ class Report:
         return sorted({p.model for p in self.predictions if p.model})
 
     def to_json(self) -> str:
-        """report.json: valid JSON (no NaN), keys in the order of INTERFACE.md."""
+        """report.json: valid JSON (no NaN), keys in the order of docs/interface.md."""
         return json.dumps(self.record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -35,7 +35,7 @@ class OODStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFoldPredictions:
-    """Predictions for training slices by models that were not trained on them, for the label doctor.
+    """Predictions for training slices by models that were not trained on them, for the check of labels.
 
     Attributes:
         digests: ``(N, 16)`` uint8, BLAKE2b of each slice's pixels, as in fingerprints.

@@ -1,4 +1,4 @@
-"""Networks of timm, the optional library of image models, described as our tables need them."""
+"""Networks of timm, a library of image models, described as our tables need them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise ModelError("timm is not installed", remedy='pip install "detectclf[timm]"') from error
+        raise ModelError("timm is not installed", remedy="install detectclf again, which brings it") from error
     module: ModuleType = timm
     return module
 

@@ -14,7 +14,7 @@ PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
     "numpy", "pillow", "timm", "pydicom", "nibabel",
 )  # fmt: skip
-OPTIONAL = {"timm": "timm", "pydicom": "medical", "nibabel": "medical"}
+OPTIONAL = {"pydicom": "medical", "nibabel": "medical"}
 
 
 @dataclass(frozen=True, slots=True)

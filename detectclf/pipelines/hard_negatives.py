@@ -53,7 +53,7 @@ def hard_negatives(
     """
     import torch
 
-    from detectclf.datasets.crops import beside_tumors
+    from detectclf.datasets.crops import background_boxes
     from detectclf.datasets.loading import DetectionSlices, make_loader
     from detectclf.inference.refine import likely_proposals
     from detectclf.models.device import resolve_device
@@ -78,5 +78,5 @@ def hard_negatives(
             for index, (boxes, names, scores) in found.items():
                 outputs = StageOutputs(np.zeros(0, np.float32), boxes, tuple(names), scores)
                 likely = boxes[likely_proposals(outputs, classes)]
-                negatives.append(beside_tumors(likely, slices.samples[index].boxes_xyxy))
+                negatives.append(background_boxes(likely, slices.samples[index].boxes_xyxy))
     return negatives

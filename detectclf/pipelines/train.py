@@ -193,7 +193,7 @@ def _refinement_task(recipe: RefinerRecipe, opened: _Opened) -> RefinementTask:
     sizes = (model.slice_size, model.image_size, model.context)
     return RefinementTask(
         _build("refiner", recipe, len(classes)),
-        CropSlices(train, classes, *sizes, augment, seed=seed, cache=data.cache, confused=negatives),
+        CropSlices(train, classes, *sizes, augment, seed=seed, cache=data.cache, hard_negatives=negatives),
         CropSlices(opened.valid.samples, classes, *sizes, cache=data.cache),
         opened.dataset.negative,
     )

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from detectclf.boxes import cover
 from detectclf.config import AugmentConfig, DataConfig
 from detectclf.datasets.augment import detection_augment
-from detectclf.datasets.crops import BACKGROUND_COVER, CropFrame, CropSlices, beside_tumors, healthy_place, missed
+from detectclf.datasets.crops import (
+    BACKGROUND_COVER,
+    CropFrame,
+    CropSlices,
+    background_boxes,
+    jittered,
+    random_background,
+)
 from detectclf.datasets.dataset import open_dataset
 from detectclf.sample_data.export import write_sample_data
 
@@ -41,7 +48,7 @@ def test_a_missed_box_still_overlaps_its_tumour() -> None:
     rng = np.random.default_rng(0)
     box = np.array([100, 100, 160, 140], dtype=np.float32)
     for _ in range(200):
-        near = missed(box, rng)
+        near = jittered(box, rng)
         shared = np.prod(np.clip(np.minimum(near[2:], box[2:]) - np.maximum(near[:2], box[:2]), 0, None))
         assert shared > 0 and (near[2:] > near[:2]).all()
 
@@ -50,11 +57,11 @@ def test_a_healthy_place_is_beside_the_tumour() -> None:
     rng = np.random.default_rng(0)
     pixels = np.full((256, 256), 100, dtype=np.uint8)
     tumor = np.array([[20, 20, 90, 90]], dtype=np.float32)
-    places = [place for _ in range(50) if (place := healthy_place(pixels, tumor, rng)) is not None]
+    places = [place for _ in range(50) if (place := random_background(pixels, tumor, rng)) is not None]
     assert len(places) >= 45
     assert all(cover(place, tumor)[0] <= BACKGROUND_COVER for place in places)
     everywhere = np.array([[0, 0, 256, 256]], dtype=np.float32)
-    assert healthy_place(pixels, everywhere, rng) is None, "no part of a tumour is a healthy place"
+    assert random_background(pixels, everywhere, rng) is None, "no part of a tumour is a healthy place"
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +100,19 @@ def test_only_boxes_beside_every_tumour_are_healthy_places() -> None:
     rows = [[22, 22, 70, 70], [150, 20, 190, 60], [130, 130, 170, 170], [30, 30, 36, 36], [0, 0, 250, 250]]
     found = np.array(rows, dtype=np.float32)
     # A corner that touches is no tumour; a small part of one, and all of it with much round it, are.
-    assert beside_tumors(found, tumors).tolist() == found[[1, 2]].tolist()
-    assert beside_tumors(found, tumors[:0]).tolist() == found.tolist()
-    assert beside_tumors(found[:0], tumors).shape == (0, 4)
+    assert background_boxes(found, tumors).tolist() == found[[1, 2]].tolist()
+    assert background_boxes(found, tumors[:0]).tolist() == found.tolist()
+    assert background_boxes(found[:0], tumors).shape == (0, 4)
 
 
 def test_healthy_crops_show_what_the_detector_confuses(crops: CropSlices) -> None:
     """A detector takes a corner of the air for a tumour: crops beside the tumour mostly show it."""
     place = np.array([[4, 4, 36, 36]], dtype=np.float32)  # random healthy places lie in the head
-    hard = CropSlices(crops.samples, crops.classes, 256, 64, 2.0, confused=[place] * len(crops))
+    hard = CropSlices(crops.samples, crops.classes, 256, 64, 2.0, hard_negatives=[place] * len(crops))
     dark = [float(hard[i][0].mean()) < 0.05 for i in range(len(hard)) if hard[i][1]["label"] == len(hard.classes)]
     assert len(dark) >= 3 and np.mean(dark) > 0.5
-    augmented = CropSlices(crops.samples, crops.classes, 256, 64, 2.0, crops.augment, confused=[place] * len(crops))
+    augmented = CropSlices(
+        crops.samples, crops.classes, 256, 64, 2.0, crops.augment, hard_negatives=[place] * len(crops)
+    )
     labels = {augmented[i][1]["label"] for i in range(len(augmented))}
-    assert labels <= set(range(len(crops.classes) + 1)), "a confused place never counts as a tumour"
+    assert labels <= set(range(len(crops.classes) + 1)), "a negatives place never counts as a tumour"

@@ -69,7 +69,7 @@ def test_places_lie_beside_the_tumours_and_inside_slices_that_are_not_square(
         assert (boxes >= 0).all() and (boxes[:, 2] <= sample.width).all() and (boxes[:, 3] <= sample.height).all()
         assert len(beside_tumors(boxes, sample.boxes_xyxy)) == len(boxes)
     augment = detection_augment(AugmentConfig(), seed=0)
-    crops = CropSlices(samples, data.tumor_classes, 96, 64, 2.0, augment, confused=places)
+    crops = CropSlices(samples, data.tumor_classes, 96, 64, 2.0, augment, hard_negatives=places)
     assert {crops[i][1]["label"] for i in range(len(crops))} <= {0, 1, 2, 3}
 
 

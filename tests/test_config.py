@@ -1,0 +1,53 @@
+"""Settings of earlier versions are read under their present names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig
+from detectclf.inference.loading import default_bundle
+from detectclf.models.bundle import load_bundle
+from detectclf.recipes import load_recipe
+
+OLD = {
+    "augment.healthy_half": ("augment.symmetry_healthy", 0.2),
+    "augment.tumor_half": ("augment.symmetry_tumor", 0.3),
+    "bundle.mirror": ("bundle.tta", True),
+    "data.faults": ("data.faults", "mend"),
+}
+
+
+@pytest.mark.parametrize("old", OLD)
+@pytest.mark.parametrize("given", ["assignment", "recipe"])
+def test_old_names_of_settings_are_read(old: str, given: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    new, value = OLD[old]
+    kind = BundleRecipe if old.startswith("bundle") else ClassifierRecipe
+    section, name = old.split(".")
+    file = tmp_path / "old.yaml"
+    file.write_text(f"{section}: {{{name}: {json.dumps(value)}}}\n")
+    if given == "recipe":
+        read = load_recipe(kind, str(file))
+    else:
+        read = load_recipe(kind, None, [f"{old}={json.dumps(value)}"])
+    part, field = new.split(".")
+    assert getattr(getattr(read, part), field) == ("fix" if value == "mend" else value)
+    assert [r for r in caplog.records if "is now called" in r.message], "the user learns the new name"
+
+
+def test_present_names_are_read_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    assert load_recipe(BundleRecipe, "default-bundle").bundle.tta
+    assert DataConfig(faults="fix").faults == "fix" and not caplog.records
+
+
+def test_a_bundle_with_old_names_is_read(tmp_path: Path) -> None:
+    """The packaged bundle was written before the numbers of the fusion were renamed."""
+    file = default_bundle() / "bundle.json"
+    assert {"mirror", "place_weight"} <= json.loads(file.read_text())["fusion"].keys()
+    shutil.copytree(default_bundle(), tmp_path / "bundle")
+    record = json.loads(file.read_text())
+    fusion = load_bundle(tmp_path / "bundle").fusion
+    assert fusion.tta is record["fusion"]["mirror"] and fusion.refiner_weight == record["fusion"]["place_weight"]
