@@ -11,7 +11,7 @@ from PIL import Image
 
 from detectclf.config import AugmentConfig, DataConfig, DetectorRecipe
 from detectclf.datasets.augment import detection_augment
-from detectclf.datasets.crops import CropSlices, beside_tumors
+from detectclf.datasets.crops import CropSlices, background_boxes
 from detectclf.datasets.dataset import open_dataset, require_split
 from detectclf.datasets.index import SliceIndex
 from detectclf.errors import ModelError
@@ -67,7 +67,7 @@ def test_places_lie_beside_the_tumours_and_inside_slices_that_are_not_square(
     for boxes, sample in zip(places, samples, strict=True):
         assert (boxes[:, 2] > boxes[:, 0]).all() and (boxes[:, 3] > boxes[:, 1]).all()
         assert (boxes >= 0).all() and (boxes[:, 2] <= sample.width).all() and (boxes[:, 3] <= sample.height).all()
-        assert len(beside_tumors(boxes, sample.boxes_xyxy)) == len(boxes)
+        assert len(background_boxes(boxes, sample.boxes_xyxy)) == len(boxes)
     augment = detection_augment(AugmentConfig(), seed=0)
     crops = CropSlices(samples, data.tumor_classes, 96, 64, 2.0, augment, hard_negatives=places)
     assert {crops[i][1]["label"] for i in range(len(crops))} <= {0, 1, 2, 3}
