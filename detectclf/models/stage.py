@@ -88,7 +88,7 @@ class ModelMeta(BaseModel):
         arch: architecture, a row of the kind's table.
         config: the settings that the network was built with.
         classes: names in the order of the network's outputs.
-        negative: the class that means "no tumour", ``None`` where there is none.
+        negative: the class that means "no tumour", ``None`` if there is none.
         preprocessing: how a slice becomes the network's input.
         version: version of detectclf that wrote the file.
         training: metadata of the training, such as epoch and metrics.
