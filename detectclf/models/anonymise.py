@@ -1,4 +1,4 @@
-"""Names of folders removed from what is published: they may name a person or a machine."""
+"""Removes the folders from paths that are published, because they may identify a person or a machine."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Bundle:
     Attributes:
         name, version: what predictions carry as ``model``.
         classes: classes of a slice, in the order of the classifier's outputs.
-        negative: the class that means "no tumour", ``None`` where there is none.
+        negative: the class that means "no tumour", ``None`` if there is none.
         stages: kind -> stage; a detector, a classifier and possibly a refiner.
         fusion: how the outputs of the stages become one prediction.
         metadata: JSON metadata: data, metrics, versions.

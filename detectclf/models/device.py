@@ -52,7 +52,7 @@ def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: t
 
 def _check_cuda(name: str, number: int) -> None:
     if not torch.cuda.is_available():
-        why = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA GPU is there"
+        why = "this torch is built without CUDA" if torch.version.cuda is None else "there is no CUDA GPU"
         raise DeviceError(f"device {name!r}: {why}", remedy="use --device auto or cpu")
     if number >= torch.cuda.device_count():
         count = torch.cuda.device_count()

@@ -1,7 +1,8 @@
 """A stage of the model: a network with the description that rebuilds it, and the table of the kinds of stage.
 
-To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`, give it a row in
-:data:`STAGES`, and give its training a row in ``pipelines/train.py``.
+To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`, then add its settings
+to ``config.py``, a row to :data:`STAGES`, its key in ``bundle.json`` to ``models/bundle.py``, and a row for its training
+to ``pipelines/train.py``.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class ModelMeta(BaseModel):
         arch: architecture, a row of the kind's table.
         config: the settings that the network was built with.
         classes: names in the order of the network's outputs.
-        negative: the class that means "no tumour", ``None`` where there is none.
+        negative: the class that means "no tumour", ``None`` if there is none.
         preprocessing: how a slice becomes the network's input.
         version: version of detectclf that wrote the file.
         training: metadata of the training, such as epoch and metrics.

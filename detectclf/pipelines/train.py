@@ -56,7 +56,8 @@ def train(
         quiet: show no progress.
 
     Returns:
-        The run's folder, architecture, epochs, best epoch and its metrics; nothing in other than the main process.
+        The run's folder, architecture, epochs, best epoch and its metrics; under torchrun, empty in all processes but
+        the main one.
 
     Raises:
         ConfigError: settings that exclude each other.
@@ -71,7 +72,8 @@ def train(
     from detectclf.training.runs import Run
 
     training = TRAININGS[kind]
-    training.check(recipe)
+    if training.check is not None:
+        training.check(recipe)
     _check_symmetry(kind, recipe)
     index = SliceIndex()
     opened = _open(recipe, index)
@@ -103,8 +105,8 @@ class _Opened(NamedTuple):
     """The data of a training.
 
     Attributes:
-        dataset: all of it.
-        train, valid: the two splits.
+        dataset: all slices.
+        train, valid: the two splits of it.
         inherited: fingerprints of the slices that the models it starts from were trained on; ``None`` if one of these
             models keeps no record, so that this one cannot keep a complete record either.
     """
@@ -212,7 +214,7 @@ def _check_refiner(recipe: RefinerRecipe) -> None:
 
 
 def _check_symmetry(kind: str, recipe: Recipe) -> None:
-    """Refuses symmetry augmentation if boxes may be missing from tumours, or be round something else."""
+    """Refuses symmetry augmentation if some tumours may have no box, or some boxes no tumour."""
     reason = None
     if kind == "detector" and recipe.data.negative_boxes == "keep":
         reason = "data.negative_boxes: keep also gives boxes to slices without a tumour"
@@ -225,22 +227,18 @@ def _check_symmetry(kind: str, recipe: Recipe) -> None:
         )
 
 
-def _no_check(recipe: Recipe) -> None:
-    """Nothing to check beyond what holds for every stage."""
-
-
 @dataclass(frozen=True, slots=True)
 class StageTraining:
     """What is particular to the training of one kind of stage.
 
     Attributes:
         task: makes network, slices and task from a recipe of that kind and its data.
-        check: refuses a recipe before the data are read.
-        prefix: of the default run directory's name.
+        check: refuses unsuitable settings before the data are read; ``None`` if there are none for this kind.
+        prefix: start of the default run directory's name.
     """
 
     task: Callable[[Any, _Opened], Task]
-    check: Callable[[Any], None] = _no_check
+    check: Callable[[Any], None] | None = None
     prefix: str = ""
 
 
@@ -249,7 +247,7 @@ TRAININGS: dict[str, StageTraining] = {
     "classifier": StageTraining(_classification_task),
     "refiner": StageTraining(_refinement_task, check=_check_refiner, prefix="refiner-"),
 }
-"""A row for each kind of stage."""
+"""Kind of stage -> its training."""
 
 
 def _folder(arch: str) -> str:
