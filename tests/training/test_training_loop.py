@@ -191,14 +191,14 @@ def test_frozen_backbone_stands_still_then_moves(samples: list[Sample], tmp_path
 
 def test_stops_early_and_keeps_the_best(samples: list[Sample], tmp_path: Path) -> None:
     task = classification_task(samples)
-    figures = iter([0.2, 0.6, 0.5, 0.6, 0.9])
+    known = iter([0.2, 0.6, 0.5, 0.6, 0.9])
 
     class Judged(type(task)):  # type: ignore[misc]
-        """The same task with figures known beforehand."""
+        """The same task with metrics known beforehand."""
 
-        def figures(self, outputs: Any) -> dict[str, float | None]:
+        def metrics(self, outputs: Any) -> dict[str, float | None]:
             """The next of the list."""
-            return {"accuracy": next(figures)}
+            return {"accuracy": next(known)}
 
     task.__class__ = Judged
     history = train(task, training(epochs=9, patience=2), tmp_path / "run")
