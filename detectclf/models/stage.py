@@ -1,10 +1,9 @@
 """A stage of the model: a network with the description that rebuilds it, and the table of the kinds of stage.
 
-To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`. Then add its settings to
-``config.py``, a row to :data:`STAGES`, its key in ``bundle.json`` to ``models/bundle.py``, and its training to
+To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`. Then add its settings
+to ``config.py``, a row to :data:`STAGES`, its key in ``bundle.json`` to ``models/bundle.py``, and its training to
 ``pipelines/train.py``.
 """
-
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_stops_early_and_keeps_the_best(samples: list[Sample], tmp_path: Path) -
     class Judged(type(task)):  # type: ignore[misc]
         """The same task with figures known beforehand."""
 
-        def figures(self, outputs: Any) -> dict[str, float | None]:
+        def metrics(self, outputs: Any) -> dict[str, float | None]:
             """The next of the list."""
             return {"accuracy": next(figures)}
 
