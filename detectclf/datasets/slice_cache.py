@@ -52,7 +52,7 @@ class SlicePixels:
         kept = len(samples) if self.cached else 0
         # One block that loader processes share when they are forked, instead of one object per slice.
         self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
-        self._metadata: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
+        self._geometry: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
 
     def fill(self, read: Callable[[Sample], Pixels] = read_pixels) -> None:
         """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
@@ -64,7 +64,7 @@ class SlicePixels:
             DataError: a slice cannot be read.
             UnsafeError: a slice is refused.
         """
-        missing = [i for i, metadata in enumerate(self._metadata) if metadata is None]
+        missing = [i for i, geometry in enumerate(self._geometry) if geometry is None]
         with Progress("decoding slices", len(missing)) as progress, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for _ in pool.map(lambda index: self._decoded(index, read), missing):
                 progress.advance()
@@ -78,15 +78,15 @@ class SlicePixels:
         return self._decoded(index, read_pixels)
 
     def _decoded(self, index: int, read: Callable[[Sample], Pixels]) -> ResizedSlice:
-        if self.cached and (metadata := self._metadata[index]) is not None:
-            return ResizedSlice(self._block[index], *metadata)
+        if self.cached and (geometry := self._geometry[index]) is not None:
+            return ResizedSlice(self._block[index], *geometry)
         original = read(self.samples[index])
         pixels, scale, inside = resize_pad(original, self.size)
-        metadata = (scale, original.shape[1], original.shape[0], inside)
+        geometry = (scale, original.shape[1], original.shape[0], inside)
         if self.cached:
             self._block[index] = pixels
-            self._metadata[index] = metadata
-        return ResizedSlice(pixels, *metadata)
+            self._geometry[index] = geometry
+        return ResizedSlice(pixels, *geometry)
 
 
 def free_memory() -> int:
