@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from detectclf.types import Pixels, Sample
 
 VERSION = b"1"
 """Changes with what is kept, or with how it is found."""
+
+Item = TypeVar("Item")
 
 _SETTLED_S = 2.0
 _SHA256_BYTES = 32
@@ -137,6 +139,11 @@ class SliceIndex:
         self.flush()
         return IndexedSlices(tuple(samples), rows, readable, tuple(sha256), tuple(faults))
 
+    def knows(self, samples: Sequence[Sample]) -> bool:
+        """Whether :meth:`look_up` would read none of ``samples``."""
+        keys = [_key(sample)[0] for sample in samples]
+        return all(self._find(block).keys() == set(block) for block in _blocks(keys, _BLOCK))
+
     def find_copies(self, fingerprints: Fingerprints) -> list[CopyGroup]:
         """As :func:`detectclf.duplicates.copies.find_copies`, from the cache where it was asked before."""
         key = hashlib.blake2b(b"copies" + VERSION + fingerprints.rows.tobytes(), digest_size=16).digest()
@@ -214,7 +221,7 @@ def _unpack(packed: bytes) -> _Entry:
     return _Entry(rest[: ROW.itemsize], bool(packed[0]), digest if packed[1] else b"", named)
 
 
-def _blocks(items: Iterable[int], size: int) -> Iterator[list[int]]:
+def _blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while block := list(islice(rest, size)):
         yield block

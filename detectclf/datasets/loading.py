@@ -201,7 +201,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 
 def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: int | None = None) -> DataLoader[Item]:
-    """A loader over ``slices``, its cache filled before loader processes copy it.
+    """A loader over ``slices``. Their cache is filled before loader processes copy it, else as they are asked for.
 
     Args:
         slices: the data set.
@@ -211,11 +211,14 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
             to 8.
 
     Raises:
-        DataError: a slice cannot be read (with a cache; without one, when it is reached).
+        DataError: a slice cannot be read, and loader processes share a cache; otherwise the loader raises it.
     """
-    slices.pixels.fill()
     if workers is None:
         workers = 0 if slices.pixels.cached else min(8, os.cpu_count() or 1)
+    if workers:
+        slices.pixels.fill()
+    else:
+        slices.pixels.start()
     sampler = Batches(len(slices), batch_size, seed)
     build: Callable[..., DataLoader[Item]] = DataLoader
     return build(

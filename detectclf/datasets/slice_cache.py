@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Literal, NamedTuple
 
@@ -53,6 +53,8 @@ class SlicePixels:
         # One block that loader processes share when they are forked, instead of one object per slice.
         self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
         self._geometry: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
+        self._pending: dict[int, Future[None]] = {}
+        self._error: BaseException | None = None
 
     def fill(self, read: Callable[[Sample], Pixels] = read_pixels) -> None:
         """Decodes everything now, on all cores; nothing to do without a cache or when it is full.
@@ -64,22 +66,53 @@ class SlicePixels:
             DataError: a slice cannot be read.
             UnsafeError: a slice is refused.
         """
-        missing = [i for i, geometry in enumerate(self._geometry) if geometry is None]
-        with Progress("decoding slices", len(missing)) as progress, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(lambda index: self._decoded(index, read), missing):
+        self.start(read)
+        with Progress("decoding slices", len(self._pending)) as progress:
+            for future in self._pending.values():
+                future.result()
                 progress.advance()
+        self._pending = {}
+
+    def start(self, read: Callable[[Sample], Pixels] = read_pixels) -> None:
+        """Starts to decode everything on all cores and returns; a slice that is asked for meanwhile is decoded first.
+
+        The first slice that cannot be read fails the next access to any slice, not only its own.
+
+        Args:
+            read: as of :meth:`fill`.
+        """
+        missing = [i for i, geometry in enumerate(self._geometry) if geometry is None and i not in self._pending]
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        for index in missing:
+            self._pending[index] = pool.submit(self._keep, index, read)
+            self._pending[index].add_done_callback(self._keep_error)
+        pool.shutdown(wait=False)
+
+    def stop(self) -> None:
+        """Cancels what :meth:`start` was asked to decode and has not begun."""
+        for future in self._pending.values():
+            future.cancel()
+        self._pending = {}
 
     def __getitem__(self, index: int) -> ResizedSlice:
         """Slice ``index``; read-only for the caller.
 
         Raises:
             DataError: the file cannot be read, with its name.
+            UnsafeError: the file is refused.
         """
-        return self._decoded(index, read_pixels)
-
-    def _decoded(self, index: int, read: Callable[[Sample], Pixels]) -> ResizedSlice:
+        if self._error is not None:
+            raise self._error
         if self.cached and (geometry := self._geometry[index]) is not None:
             return ResizedSlice(self._block[index], *geometry)
+        future = self._pending.pop(index, None)
+        # One that has not begun is decoded here, without waiting for those before it.
+        if future is not None and not future.cancel():
+            future.result()
+            return self[index]
+        return self._decode(index, read_pixels)
+
+    def _decode(self, index: int, read: Callable[[Sample], Pixels]) -> ResizedSlice:
         original = read(self.samples[index])
         pixels, scale, inside = resize_pad(original, self.size)
         geometry = (scale, original.shape[1], original.shape[0], inside)
@@ -87,6 +120,14 @@ class SlicePixels:
             self._block[index] = pixels
             self._geometry[index] = geometry
         return ResizedSlice(pixels, *geometry)
+
+    def _keep(self, index: int, read: Callable[[Sample], Pixels]) -> None:
+        # Returns nothing, because the future would hold the pixels beside the cache.
+        self._decode(index, read)
+
+    def _keep_error(self, future: Future[None]) -> None:
+        if not future.cancelled() and self._error is None:
+            self._error = future.exception()
 
 
 def free_memory() -> int:

@@ -82,7 +82,8 @@ def train(
     run = Run.create(out or Path("runs") / f"{training.prefix}{_folder_name(recipe.model.arch)}", recipe, resume=resume)
     run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
     for slices in (task.train, task.valid):
-        slices.pixels.fill(index.read)
+        if not index.knows(slices.samples):
+            slices.pixels.fill(index.read)  # both from one decoding
     if opened.inherited is not None and run.writes:
         run.write_fingerprints(index.look_up(task.train.samples).fingerprints, opened.inherited)
     settings = recipe.training

@@ -115,6 +115,8 @@ def fit(
         if loop.state.best_epoch is None:
             loop.evaluate_last()  # such as a run that is resumed with fewer epochs than it has finished
     finally:
+        task.train.pixels.stop()
+        task.valid.pixels.stop()
         accelerator.free_memory()
     run.write_curves(loop.state.records, loop.state.best_epoch)
     return History(loop.state.records, loop.state.best_epoch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +172,36 @@ def test_training_batches_are_full_and_cover_the_epoch(length: int, size: int) -
 
 def test_validation_batches_keep_the_order() -> None:
     assert list(Batches(5, 2, seed=None)) == [[0, 1], [2, 3], [4]]
+
+
+def test_slices_are_there_before_all_are_decoded(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks gets a slice at once, and none is decoded twice."""
+    gate, reads = threading.Event(), []
+    real = images.read_image
+
+    def slow(path: Path, **options: object) -> np.ndarray:
+        reads.append(path)
+        if threading.current_thread() is not threading.main_thread():
+            assert gate.wait(10)
+        return real(path, **options)
+
+    monkeypatch.setattr(images, "read_image", slow)
+    monkeypatch.setattr(slice_cache.os, "cpu_count", lambda: 1)
+    pixels = slice_cache.SlicePixels(samples, 32, "memory")
+    pixels.start()
+    last = pixels[len(samples) - 1].pixels.copy()  # the only thread still waits with the first
+    gate.set()
+    pixels.fill()
+    assert sorted(reads) == sorted(s.path for s in samples)
+    assert (pixels[len(samples) - 1].pixels == last).all()
+
+
+def test_a_broken_slice_fails_the_next_one_asked_for(samples: list[Sample]) -> None:
+    samples[1].path.write_bytes(b"not a picture")
+    pixels = slice_cache.SlicePixels(samples, 32, "memory")
+    pixels.start()
+    with pytest.raises(DataError, match=r"high\.png"):
+        for _ in range(1000):
+            _ = pixels[0]
+            time.sleep(0.01)
+    pixels.stop()
