@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 FILE = "slices.sqlite"
 LIMIT = 250_000
-"""Most entries that are kept, the oldest are dropped first; one of a slice takes about 4.4 KB."""
+"""Most entries kept; the oldest are dropped first. The entry of a slice takes about 4.4 KB."""
 
 _CHECK_BYTES = 8
 _WAIT_S = 10.0
@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
 
 
 class Cache:
-    """Keys of bytes with values of bytes.
+    """A mapping of bytes to bytes on disk.
 
     Args:
         folder: where its file lies; made where needed, readable by the user alone. ``None``: nothing is kept.
@@ -51,7 +51,7 @@ class Cache:
         self._process = 0
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The values of those of ``keys`` that are known and undamaged."""
+        """The values of those of ``keys`` that are there and undamaged."""
         found: dict[bytes, bytes] = {}
         with self._lock:
             for start in range(0, len(keys), _CHUNK):
@@ -61,7 +61,7 @@ class Cache:
         return {key: value[_CHECK_BYTES:] for key, value in found.items() if value[:_CHECK_BYTES] == _check(value)}
 
     def put(self, entries: Mapping[bytes, bytes]) -> bool:
-        """Keeps ``entries``; whether it could."""
+        """Stores ``entries``; returns whether that succeeded."""
         rows = [(key, _check(bytes(_CHECK_BYTES) + value) + value) for key, value in entries.items()]
         with self._lock:
             connection = self._open()
@@ -88,12 +88,11 @@ class Cache:
             return []
         try:
             return connection.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError):
-                self._discard()
-            else:
-                self._give_up(error)
-            return []
+        except sqlite3.OperationalError as error:
+            self._give_up(error)
+        except sqlite3.DatabaseError:
+            self._discard()
+        return []
 
     def _open(self) -> sqlite3.Connection | None:
         if self.folder is None:
@@ -144,7 +143,7 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _check(value: bytes) -> bytes:
-    """Checksum of a value behind its own place: SQLite keeps none."""
+    """Checksum of a stored value, which starts with the bytes of its checksum; SQLite has none of its own."""
     return hashlib.blake2b(value[_CHECK_BYTES:], digest_size=_CHECK_BYTES).digest()
 
 

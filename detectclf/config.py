@@ -65,7 +65,7 @@ class DataConfig(Settings):
     copies: Literal["keep", "one"] = "keep"
     """Train on every copy of a slice, or (with folds only) on one of them."""
     cache: Literal["auto", "memory", "none"] = "auto"
-    """Keep decoded, resized slices in memory; auto does if they fit into a quarter of the free memory."""
+    """Keep decoded, resized slices in memory; auto: only if they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes; by default none with a cache, else one per core up to 8."""
 
@@ -118,10 +118,10 @@ class AugmentConfig(Settings):
     tone: Probability = 0.0
     """Probability of a random tone curve, possibly inverted, as if from another sequence or scanner."""
     symmetry_healthy: Probability = 0.0
-    """Probability that a slice with tumours on one side only becomes its healthy half and the mirror image of it."""
+    """Probability that a slice whose tumours all lie on one side becomes its healthy half, mirrored into a whole."""
     symmetry_tumor: Probability = 0.0
-    """Probability that it becomes its half with the tumours and the mirror image of it, so that not only healthy slices
-    are symmetric."""
+    """Probability that such a slice becomes its half with the tumours, mirrored into a whole, so that not only healthy
+    slices are symmetric."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box is dropped if less than this share of its area is left in the picture."""
 
@@ -243,7 +243,7 @@ class TrainingConfig(Settings):
     warmup_epochs: NonNegative = 0.5
     """Epochs of linear warm-up before the cosine."""
     freeze_epochs: Annotated[int, Field(ge=0)] = 0
-    """Number of first epochs in which the pretrained layers are frozen."""
+    """Number of epochs, from the first on, in which the pretrained layers are frozen."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the exponential moving average of weights, reached after a warm-up; 0 turns it off."""
     clip_norm: NonNegative = 5.0
@@ -293,6 +293,8 @@ class RefinerRecipe(Settings):
 class BundleConfig(Settings):
     """How runs are joined."""
 
+    old_names: ClassVar[Mapping[str, str]] = {"bundle.mirror": "bundle.tta"}
+
     name: str = "detectclf"
     """Name of the model in predictions."""
     version: str = "1"
@@ -300,11 +302,10 @@ class BundleConfig(Settings):
     sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Choose the operating point for this sensitivity to tumours on the bundling split."""
     max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Instead of sensitivity: choose it so that at most this share of healthy slices is called a tumour."""
+    """Instead of sensitivity: choose the operating point so that at most this share of healthy slices is called a
+    tumour."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
-    old_names: ClassVar[Mapping[str, str]] = {"bundle.mirror": "bundle.tta"}
-
     tta: bool = False
     """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
     keep_fingerprints: bool = True

@@ -1,4 +1,4 @@
-"""Typed errors: one line each (file, line, reason, remedy). Only ``cli.py`` turns them into exit codes."""
+"""Typed errors: one line each (file, line, reason, remedy). Only ``cli/`` turns them into exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ModelError(DetectclfError):
 
 
 class DeviceError(DetectclfError):
-    """A device that is asked for and not there."""
+    """A device that was asked for and is not available."""
 
 
 class TrainingError(DetectclfError):

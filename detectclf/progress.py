@@ -15,7 +15,7 @@ PAUSE_S = 30.0
 
 
 class Progress:
-    """How far some work is: ``with Progress("reading slices", 2197) as progress: ... progress.advance()``.
+    """How far a piece of work has got: ``with Progress("reading slices", 2197) as progress: ... progress.advance()``.
 
     Args:
         what: the work, such as ``reading slices``.
@@ -31,7 +31,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._first = self.done
-        self._began = self._said = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         if self.show and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -57,8 +57,8 @@ class Progress:
             self._bar.update(self._task, advance=steps, description=detail or self.what)
             return
         now = time.monotonic()
-        if self.show and now - self._said >= PAUSE_S:
-            self._said = now
+        if self.show and now - self._last_line >= PAUSE_S:
+            self._last_line = now
             left = (now - self._began) / (self.done - self._first) * (self.total - self.done)
             self.note(f"{detail or f'{self.what}: {self.done} of {self.total}'}, {left / 60:.1f} min left")
 

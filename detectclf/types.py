@@ -229,7 +229,7 @@ class StageOutputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagePredictions:
-    """What each stage predicts without the other; evaluation measures each stage alone by it.
+    """What each stage predicts on its own, from which evaluation measures each stage.
 
     Attributes:
         outputs: of the stages.

@@ -32,7 +32,7 @@ class AuditGroup:
     """Files that show one source slice.
 
     Attributes:
-        files: relative to their data set (with several data sets: as they lie).
+        files: relative to their data set; with several data sets, the whole paths.
         splits: the splits that they are in, each once.
         kind: how they differ; see :class:`detectclf.duplicates.copies.CopyGroup`.
         members: their indices in :attr:`Audit.slices`.
@@ -109,7 +109,7 @@ def check(
 
     Args:
         folders: exports in any format.
-        format: their format; by default found by looking.
+        format: their format; detected by default.
         copies: also look for copies of one slice, within and across splits and folders.
         class_map: the user's own spellings, as ``data.class_map``.
         index: the slice index of the command.
@@ -149,7 +149,7 @@ def check(
 
 
 def _note_faults(indexed: IndexedSlices, owners: Sequence[Faults]) -> None:
-    """Reports the faults of every image to the data set that it is of."""
+    """Reports the faults of every image to the data set that it belongs to."""
     for sample, found, owner in zip(indexed.samples, indexed.faults, owners, strict=True):
         for code, detail in found:
             text = detail if sample.span is None else f"{sample.name}: {detail}"

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from detectclf.datasets.class_names import is_main_kind, known_names, nearest_class
+from detectclf.datasets.class_names import known_names, nearest_class, uses_canonical_classes
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import image_files
 from detectclf.types import Dataset, Sample, canonical_class
@@ -24,7 +24,7 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
         class_map: the user's own spellings.
     """
     known = known_names([name for part in parts for name in part.classes], class_map)
-    main = is_main_kind(known)
+    canonical = uses_canonical_classes(known)
     used = Counter(name for part in parts for sample in part.samples for name in _names_on(sample))
     for part, faults in zip(parts, reports, strict=True):
         spellings: dict[str, list[str]] = {}
@@ -33,7 +33,7 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
             spellings.setdefault(found or re.sub(r"[\W_]", "", name.casefold()), []).append(name)
             if not used[name]:
                 faults.warning("unused_class", faults.root, f"class {name!r} is declared and on no slice")
-            elif main and found is None:
+            elif canonical and found is None:
                 guess = nearest_class(name)
                 hint = f"; did you mean {guess}?" if guess else ""
                 faults.error("unknown_class", faults.root, f"class {name!r} on {used[name]} slices is not known{hint}")
@@ -41,8 +41,8 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
             if len(names) > 1:
                 detail = f"one class ({found_as}) is spelt {' and '.join(map(repr, names))}"
                 # Canonical classes are merged by the alias table; others would be trained on as two classes.
-                severity = faults.warning if found_as in known.values() else faults.error
-                severity("class_spelling", faults.root, detail)
+                report = faults.warning if found_as in known.values() else faults.error
+                report("class_spelling", faults.root, detail)
 
 
 def _names_on(sample: Sample) -> set[str]:

@@ -84,7 +84,7 @@ def _run() -> int:
     except typer.Exit as stop:
         sys.stdout.flush()
         return stop.exit_code
-    # Here and not at the end of the interpreter, so that a full disk is told of.
+    # Here and not at the end of the interpreter, so that a full disk is reported.
     sys.stdout.flush()
     return 0
 

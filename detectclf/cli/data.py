@@ -25,7 +25,7 @@ FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
 def check(
     folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR")],
     json: options.Json = False,
-    sheet: Annotated[Path | None, typer.Option(help="Picture to write of the groups of copies.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Picture to write, with the groups of copies.")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a fixed copy to --out and log each change.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the fixed copy (with --fix).")] = None,
     model: Annotated[
@@ -49,16 +49,16 @@ def check(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import check as pipeline
 
-    judge = pipeline.load_judge(model) if model is not None else None  # first: nobody waits for a wrong path
+    judge = pipeline.load_judge(model) if model is not None else None  # first, so that a wrong path is reported at once
     audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
-    doctor = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
+    labels = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
     if json:
-        suspects = {} if doctor is None else {"suspects": doctor.to_records(), "not_judged": doctor.left_out}
+        suspects = {} if labels is None else {"suspects": labels.to_records(), "not_judged": labels.left_out}
         output.print_json(audit.to_record() | suspects)
     else:
         output.say(pipeline.audit_text(audit, everything=verbose), quiet)
-        if doctor is not None:
-            output.say(doctor.text(), quiet)
+        if labels is not None:
+            output.say(labels.text(), quiet)
     if audit.errors:
         raise typer.Exit(UnsafeError.exit_code if audit.unsafe else DataError.exit_code)
 
@@ -70,7 +70,7 @@ def show(
     augmented: Annotated[bool, typer.Option("--augmented", help="Draw slices as training sees them.")] = False,
     split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of slices.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -88,7 +88,7 @@ def show(
 @app.command()
 def stats(
     folder: Folder,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write of the counts.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write, with the counts.", metavar="FILE")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -113,10 +113,10 @@ def convert(
     to: Annotated[str, typer.Option("--to", help=f"One of {FORMATS}.", metavar="FORMAT")],
     out: OutFolder,
     from_: Annotated[
-        str | None, typer.Option("--from", help="Format of DIR [default: found by looking].", metavar="FORMAT")
+        str | None, typer.Option("--from", help="Format of DIR [default: detected].", metavar="FORMAT")
     ] = None,
     drop_boxes: Annotated[
-        bool, typer.Option("--drop-boxes", help="Agree that a format without boxes loses them.")
+        bool, typer.Option("--drop-boxes", help="Write a format without boxes, which loses them.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -142,7 +142,7 @@ def split(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Split anew: copies of a source slice stay together, classes are balanced.
+    """Make a new split: copies of a source slice stay together, classes are balanced.
 
     Example: detectclf data split export/ --out clean/ --ratios 0.7,0.2,0.1
     """

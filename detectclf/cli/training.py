@@ -133,7 +133,7 @@ def train_refiner(
 
 
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    # Under torchrun only the main process has a summary to tell.
+    # Under torchrun only the main process has a summary.
     if not summary:
         return
     if as_json:

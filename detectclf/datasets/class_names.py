@@ -40,7 +40,7 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
     for key in class_map:
         if _squash(key) not in {_squash(name) for name in names}:
             _log.warning("data.class_map.%s: no source has a class of that name", key)
-    if not is_main_kind(known):
+    if not uses_canonical_classes(known):
         own = {name: found or name for name, found in known.items()}
         _check_spellings(own, names)
         return own
@@ -59,7 +59,7 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
     return {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
 
 
-def is_main_kind(known: Mapping[str, str | None]) -> bool:
+def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
     """Whether the data use the canonical classes: some tumour name is a spelling of one of them."""
     return any(c in CANONICAL_CLASSES and c != NEGATIVE_CLASS for c in known.values())
 
@@ -79,9 +79,9 @@ def _unknown(name: str, source: str) -> DataError:
 
 
 def _check_spellings(own: Mapping[str, str], names: Mapping[str, str]) -> None:
-    seen: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name, found in own.items():
-        other = seen.setdefault(re.sub(r"[\W_]", "", found.casefold()), found)
+        other = first.setdefault(re.sub(r"[\W_]", "", found.casefold()), found)
         if other != found:
             remedy = f"say which one with --set 'data.class_map.{name}={other}'"
             raise DataError(f"one class spelt {other!r} and {found!r}", file=Path(names[name]), remedy=remedy)
@@ -91,11 +91,11 @@ def _squash(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
-def in_known_words(sample: Sample) -> Sample:
+def with_canonical_names(sample: Sample) -> Sample:
     """``sample`` with every known spelling of a class replaced by the canonical name."""
     labels = tuple(canonical_class(name) or name for name in sample.box_labels)
     label = sample.label and (canonical_class(sample.label) or sample.label)
     return replace(sample, label=label, box_labels=labels)
 
 
-__all__ = ["is_main_kind", "known_names", "map_names", "nearest_class"]
+__all__ = ["known_names", "map_names", "nearest_class", "uses_canonical_classes", "with_canonical_names"]

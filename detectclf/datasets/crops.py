@@ -114,10 +114,10 @@ class CropSlices(DetectionSlices):
         """Item ``index``; raises DataError where its file cannot be read."""
         image, target = super().__getitem__(index)
         pixels = np.rint(image[0].numpy() * 255).astype(np.uint8)
-        known, kinds = target["boxes"].numpy(), target["labels"].numpy()
-        shown = kinds != NO_TUMOR
-        boxes, labels, negatives = known[shown], kinds[shown], known[~shown]
-        # Validation crops are the same in every epoch; training crops of another stream than the augmentation's.
+        known, known_labels = target["boxes"].numpy(), target["labels"].numpy()
+        tumor = known_labels != NO_TUMOR
+        boxes, labels, negatives = known[tumor], known_labels[tumor], known[~tumor]
+        # Validation crops are the same in every epoch; training crops are drawn from another stream than augmentation.
         epoch = self.epoch if self.augment is not None else 0
         rng = np.random.default_rng((self.seed, epoch, index, 1))
         background = None
@@ -136,9 +136,9 @@ class CropSlices(DetectionSlices):
     ) -> FloatArray | None:
         """A background box: a jittered hard negative, or a random one."""
         if len(negatives) and rng.random() < HARD_NEGATIVE_SHARE:
-            place = jittered(negatives[int(rng.integers(len(negatives)))], rng)
-            if len(background_boxes(place[None], tumors)):  # jitter may have moved it onto the tumour
-                return place
+            box = jittered(negatives[int(rng.integers(len(negatives)))], rng)
+            if len(background_boxes(box[None], tumors)):  # jitter may have moved it onto the tumour
+                return box
         return random_background(pixels, tumors, rng)
 
 

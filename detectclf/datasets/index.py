@@ -1,7 +1,7 @@
-"""The slice index: what one pass over the bytes of a data set tells of each slice.
+"""The slice index: what one pass over the bytes of a data set finds out about each slice.
 
 A slice is read once. Its fingerprint, faults and digest are kept in the user's cache (:mod:`detectclf.cache`) under its
-path, size and times; whatever asks for them later, in this command or the next, takes them from there. A slice that
+path, size and times, and later uses, in this command or the next, take them from there. A slice that
 changed is read anew, and so is one that was written in the last two seconds, since a second change might leave no trace
 in its times. The groups of copies among many slices are kept as well: finding them takes longer than reading.
 """
@@ -52,7 +52,7 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class IndexedSlices:
-    """What the index knows of some samples; row ``i`` is of ``samples[i]``.
+    """The entries of some samples; row ``i`` belongs to ``samples[i]``.
 
     Attributes:
         samples: as given.
@@ -75,12 +75,12 @@ class IndexedSlices:
         if not self.readable.all():
             rows = rows.copy()
             rows[~self.readable] = np.zeros(1, dtype=ROW)
-        names, splits, sources = ([getattr(s, of) for s in self.samples] for of in ("name", "split", "source"))
+        names, splits, sources = ([getattr(s, key) for s in self.samples] for key in ("name", "split", "source"))
         return Fingerprints(rows, tuple(names), tuple(splits), tuple(sources))
 
 
 class SliceIndex:
-    """Reads slices, each once, and remembers what the other parts of the program ask of them.
+    """Reads slices, each once, and keeps their fingerprints, faults and digests.
 
     Safe to use from several threads. One index serves a whole command.
 
@@ -96,7 +96,7 @@ class SliceIndex:
         self._lock = threading.Lock()
 
     def read(self, sample: Sample) -> Pixels:
-        """The pixels of a sample; what the index wants to know of it is found out on the way.
+        """The pixels of a sample; if it is not in the index yet, its entry is made from the same read.
 
         Raises:
             DataError, UnsafeError: as :func:`~detectclf.imaging.images.read_pixels`.
@@ -110,7 +110,7 @@ class SliceIndex:
         return pixels
 
     def look_up(self, samples: Sequence[Sample]) -> IndexedSlices:
-        """What is known of ``samples``, in their order; those that are new or changed are read, with progress."""
+        """The entries of ``samples``, in their order; those that are new or changed are read, with progress."""
         count = len(samples)
         rows = np.zeros(count, dtype=ROW)
         readable, sha256, faults = np.zeros(count, dtype=np.bool_), [b""] * count, [Faults()] * count
@@ -175,7 +175,7 @@ class SliceIndex:
 
     def _find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         with self._lock:
-            found = {k: v for k in keys for of in (self._known, self._pending) if (v := of.get(k)) is not None}
+            found = {k: v for k in keys for store in (self._known, self._pending) if (v := store.get(k)) is not None}
         return found | self.cache.get([key for key in keys if key not in found])
 
     def _examine(self, sample: Sample, key: bytes, settled: bool) -> tuple[Pixels | None, _Entry]:

@@ -52,7 +52,7 @@ class SlicePixels:
         kept = len(samples) if self.cached else 0
         # One block that loader processes share when they are forked, instead of one object per slice.
         self._block: npt.NDArray[np.uint8] = np.zeros((kept, size, size), dtype=np.uint8)
-        self._metadata: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
+        self._geometry: list[tuple[float, int, int, tuple[int, int]] | None] = [None] * kept
         self._pending: dict[int, Future[None]] = {}
         self._error: BaseException | None = None
 
@@ -74,14 +74,14 @@ class SlicePixels:
         self._pending = {}
 
     def start(self, read: Callable[[Sample], Pixels] = read_pixels) -> None:
-        """Begins to decode everything on all cores, and does not wait: whoever asks for a slice gets it at once.
+        """Starts to decode everything on all cores and returns; a slice that is asked for meanwhile is decoded first.
 
         The first slice that cannot be read fails the next access to any slice, not only its own.
 
         Args:
             read: as of :meth:`fill`.
         """
-        missing = [i for i, metadata in enumerate(self._metadata) if metadata is None and i not in self._pending]
+        missing = [i for i, geometry in enumerate(self._geometry) if geometry is None and i not in self._pending]
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         for index in missing:
             self._pending[index] = pool.submit(self._keep, index, read)
@@ -89,7 +89,7 @@ class SlicePixels:
         pool.shutdown(wait=False)
 
     def stop(self) -> None:
-        """Drops what was started and has not begun."""
+        """Cancels what :meth:`start` was asked to decode and has not begun."""
         for future in self._pending.values():
             future.cancel()
         self._pending = {}
@@ -103,8 +103,8 @@ class SlicePixels:
         """
         if self._error is not None:
             raise self._error
-        if self.cached and (metadata := self._metadata[index]) is not None:
-            return ResizedSlice(self._block[index], *metadata)
+        if self.cached and (geometry := self._geometry[index]) is not None:
+            return ResizedSlice(self._block[index], *geometry)
         future = self._pending.pop(index, None)
         # One that has not begun is decoded here, without waiting for those before it.
         if future is not None and not future.cancel():
@@ -115,14 +115,14 @@ class SlicePixels:
     def _decode(self, index: int, read: Callable[[Sample], Pixels]) -> ResizedSlice:
         original = read(self.samples[index])
         pixels, scale, inside = resize_pad(original, self.size)
-        metadata = (scale, original.shape[1], original.shape[0], inside)
+        geometry = (scale, original.shape[1], original.shape[0], inside)
         if self.cached:
             self._block[index] = pixels
-            self._metadata[index] = metadata
-        return ResizedSlice(pixels, *metadata)
+            self._geometry[index] = geometry
+        return ResizedSlice(pixels, *geometry)
 
     def _keep(self, index: int, read: Callable[[Sample], Pixels]) -> None:
-        # Without the result, which the future would hold beside the cache.
+        # Returns nothing, because the future would hold the pixels beside the cache.
         self._decode(index, read)
 
     def _keep_error(self, future: Future[None]) -> None:

@@ -38,7 +38,7 @@ def grouped_split(
 
     Returns:
         The same samples with new ``split`` values, in the order of the new splits, else as before. Samples of one
-        name in one split keep their names: writers tell them apart.
+        name in one split keep their names; writers make file names unique.
 
     Raises:
         DataError: ratios that are not positive, or a group of copies that would lie in two splits.
@@ -64,9 +64,9 @@ def grouped_split(
         for index in unit:
             assigned[index] = name
     check_groups(assigned, groups, [sample.name for sample in dataset.samples])
-    position = {name: place for place, name in enumerate(shares)}
+    rank = {name: number for number, name in enumerate(shares)}
     moved = [replace(s, split=name) for s, name in zip(dataset.samples, assigned, strict=True)]
-    return replace(dataset, samples=tuple(sorted(moved, key=lambda s: position[s.split])))
+    return replace(dataset, samples=tuple(sorted(moved, key=lambda s: rank[s.split])))
 
 
 def check_groups(splits: Sequence[str], groups: Sequence[CopyGroup], names: Sequence[str]) -> None:

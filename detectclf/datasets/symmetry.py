@@ -163,10 +163,10 @@ def _mirror_one_half(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
 def _reflected(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
     """Mirrored ``(N, 4)`` boxes; about a tilted axis, the extent of the turned ellipse in each."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    halves = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
+    half_sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
     matrix = axis.reflection()
     turned = (centres - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
-    extents = np.sqrt(halves**2 @ (matrix[:, :2] ** 2).T)
+    extents = np.sqrt(half_sides**2 @ (matrix[:, :2] ** 2).T)
     return np.hstack([turned - extents, turned + extents]).astype(np.float32)
 
 

@@ -1,7 +1,7 @@
 """One colour per class, the same in every picture, sheet and figure.
 
 The colours are those of Okabe and Ito, "Color Universal Design" (2008): people with any of the common colour
-vision deficiencies can tell them apart, and all stand out from grey slices.
+vision deficiencies can distinguish them, and all stand out from grey slices.
 """
 
 from __future__ import annotations

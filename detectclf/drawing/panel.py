@@ -201,8 +201,8 @@ def _box_lines(pen: _Pen, fused: FusedOutputs, shown: Sequence[int]) -> None:
     names = tuple(fused.probabilities)
     for i in shown[:MOST_BOXES]:
         pen.swatch(color_of(fused.box_labels[i], names))
-        doubt = " (unsure)" if fused.scores[i] < fused.box_threshold else ""
-        pen.line(f"{fused.box_labels[i].replace('_', ' ')}  {fused.scores[i]:.2f}{doubt}", indent=1.3)
+        note = " (unsure)" if fused.scores[i] < fused.box_threshold else ""
+        pen.line(f"{fused.box_labels[i].replace('_', ' ')}  {fused.scores[i]:.2f}{note}", indent=1.3)
     if len(shown) > MOST_BOXES:
         pen.line(f"and {len(shown) - MOST_BOXES} more", FAINT, scale=0.85)
     if not shown:

@@ -57,8 +57,8 @@ def draw_prediction(
     shown = shown_boxes(fused)
     tiles = [("Prediction", _with_boxes(slice_picture, fused, shown, truth, scale, unit))]
     if heatmap is not None:
-        # A map of zeros looks like the bare slice; the caption tells it from a map that failed.
-        what = "What speaks" if heatmap.max() > 0 else "Nothing speaks"
+        # A map of zeros looks like the bare slice, so the caption says that it is one.
+        what = "Evidence" if heatmap.max() > 0 else "No evidence"
         caption = f"{what} for {(fused.label or '?').replace('_', ' ')} (Grad-CAM)"
         tiles.append((caption, _with_heat(slice_picture, heatmap)))
     side = panel(fused, truth, shown, unit, slice_picture.height, model)

@@ -83,7 +83,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     Time grows as N log N: each slice is compared in detail with at most a fixed number of others.
     """
     rows = fingerprints.rows
-    joined = _Joined(len(rows))
+    joined = _DisjointSets(len(rows))
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
@@ -99,11 +99,11 @@ def copies_between(
 ) -> Indices:
     """Indices of the slices of ``other`` that are copies of a slice of ``kept``, ascending.
 
-    Used to tell which test slices a model was trained on, also from the fingerprints stored with a run.
+    Finds the test slices that a model was trained on, also by the fingerprints stored with a run.
 
     Args:
         kept, other: fingerprints of both.
-        find: finds the groups of copies, :func:`find_copies` or something that remembers what it found.
+        find: finds the groups of copies, :func:`find_copies` or a function that caches its result.
     """
     both = Fingerprints(
         np.concatenate([kept.rows, other.rows]),
@@ -111,15 +111,15 @@ def copies_between(
         kept.splits + other.splits,
         kept.sources + other.sources,
     )
-    seen: set[int] = set()
+    copies: set[int] = set()
     for group in find(both):
         if group.members[0] < len(kept):
-            seen.update(member - len(kept) for member in group.members if member >= len(kept))
-    return np.array(sorted(seen), dtype=np.int64)
+            copies.update(member - len(kept) for member in group.members if member >= len(kept))
+    return np.array(sorted(copies), dtype=np.int64)
 
 
-class _Joined:
-    """Disjoint sets (union-find with path halving)."""
+class _DisjointSets:
+    """Union-find with path halving."""
 
     def __init__(self, count: int) -> None:
         self.parent = list(range(count))
@@ -142,7 +142,7 @@ class _Joined:
         return [members for members in sets.values() if len(members) > 1]
 
 
-def _join_exact(rows: Rows, readable: Indices, joined: _Joined) -> Indices:
+def _join_exact(rows: Rows, readable: Indices, joined: _DisjointSets) -> Indices:
     """Joins slices of equal pixels and returns one of each, so that exact copies do not crowd out other neighbours."""
     first: dict[bytes, int] = {}
     for index in readable.tolist():
@@ -199,7 +199,7 @@ def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
     return np.asarray(distance), np.asarray(index, dtype=np.int64)
 
 
-def _join_alike(rows: Rows, distinct: Indices, joined: _Joined, head: bool) -> None:
+def _join_alike(rows: Rows, distinct: Indices, joined: _DisjointSets, head: bool) -> None:
     """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
 
     Pairs in one set already are skipped, and a slice stops after ``_PATIENCE`` failures in a row: its copies are its
@@ -241,9 +241,9 @@ def _are_copies(a: Rows, b: Rows, head: bool) -> npt.NDArray[np.bool_]:
         return np.asarray((alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD))
     same = np.asarray(alike >= _SAME_SLICE)
     # In doubtful cases the heads decide.
-    open_ = np.flatnonzero((alike >= DOUBTFUL) & ~same)
-    if len(open_):
-        same[open_] = _are_copies(a[open_], b[open_], head=True)
+    doubtful = np.flatnonzero((alike >= DOUBTFUL) & ~same)
+    if len(doubtful):
+        same[doubtful] = _are_copies(a[doubtful], b[doubtful], head=True)
     return same
 
 
@@ -281,12 +281,12 @@ def _describe(rows: Rows, members: list[int]) -> CopyGroup:
     # In batches: a group may be as large as the data set.
     for batch in (differ[start : start + _BATCH] for start in range(0, len(differ), _BATCH)):
         alike, orientation, motion, _ = compare(first[batch], others[batch])
-        framed = compare(first[batch], others[batch], head=True)
-        # The head decides only where whole slices do not match: it tells a crop less well.
-        anew = (alike < 0.8) & (framed[0] > alike)
-        orientation[anew], motion[anew] = framed[1][anew], framed[2][anew]
-        for place, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):
-            kinds[place] = _kind(rows[members[0]], rows[members[place]], turned, moved)
+        heads = compare(first[batch], others[batch], head=True)
+        # The head decides only where whole slices do not match, because crops are harder to recognise by it.
+        by_head = (alike < 0.8) & (heads[0] > alike)
+        orientation[by_head], motion[by_head] = heads[1][by_head], heads[2][by_head]
+        for row, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):
+            kinds[row] = _kind(rows[members[0]], rows[members[row]], turned, moved)
     return CopyGroup(tuple(members), max(kinds, key=KINDS.index), tuple(kinds))
 
 

@@ -126,8 +126,8 @@ class Fingerprints:
                 first.setdefault(digest, (number, row))
         rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
         names, splits, sources = (
-            tuple(getattr(parts[number], of)[row] for number, row in first.values())
-            for of in ("names", "splits", "sources")
+            tuple(getattr(parts[number], key)[row] for number, row in first.values())
+            for key in ("names", "splits", "sources")
         )
         return cls(rows, names, splits, sources)
 

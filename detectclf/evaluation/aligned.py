@@ -16,7 +16,7 @@ from detectclf.evaluation.weighted import Indices
 from detectclf.prediction import Prediction
 from detectclf.types import Dataset, FloatArray, Sample, empty_boxes, order_classes
 
-Stage = Literal["combined", "classifier"]
+Section = Literal["combined", "classifier"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,14 +121,14 @@ class _Table:
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._rows: dict[str, list[int]] = defaultdict(list)
         for i, sample in enumerate(samples):
-            keys = [sample.name, _last(sample.name)] + ([str(sample.path)] if sample.span is None else [])
+            keys = [sample.name, last_part(sample.name)] + ([str(sample.path)] if sample.span is None else [])
             for key in dict.fromkeys(keys):
                 self._rows[key].append(i)
 
     def find(self, prediction: Prediction, taken: dict[int, Prediction]) -> int | None:
         """The slice of ``prediction``, if possible one that no other prediction has taken."""
         path = [] if prediction.path is None else [str(prediction.path)]
-        for key in (*path, prediction.image, _last(prediction.image)):
+        for key in (*path, prediction.image, last_part(prediction.image)):
             fits = self._rows.get(key, [])
             # Where all are taken, the prediction repeats one of them.
             if fits:
@@ -136,7 +136,8 @@ class _Table:
         return None
 
 
-def _last(name: str) -> str:
+def last_part(name: str) -> str:
+    """The file name of an image, without folders, whichever way they are separated."""
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
@@ -146,22 +147,22 @@ def _note(names: Sequence[str], what: str) -> list[str]:
     return [one_line(f"{len(names)} {what} (the first: {names[0]})")]
 
 
-def classified(data: Aligned, stage: Stage) -> Classified:
-    """What ``stage`` predicts for the slices whose class is known.
+def classified(data: Aligned, section: Section) -> Classified:
+    """Truth and prediction of the slices whose class is known.
 
     Args:
         data: the slices.
-        stage: ``combined`` (the fused prediction) or ``classifier`` (that stage alone, calibrated).
+        section: ``combined`` (the fused prediction) or ``classifier`` (that stage alone, calibrated).
     """
     position = {name: k for k, name in enumerate(data.classes)}
     true, predicted = [], []
     table = np.zeros((len(data.labelled), len(data.classes)))
     for row, i in enumerate(data.labelled):
         prediction, label = data.predictions[i], data.samples[i].label
-        probabilities = prediction.probabilities if stage == "combined" else prediction.classifier_probabilities
+        probabilities = prediction.probabilities if section == "combined" else prediction.classifier_probabilities
         for name, value in probabilities.items():
             table[row, position[name]] = value
-        best = prediction.label if stage == "combined" else data.classes[int(table[row].argmax())]
+        best = prediction.label if section == "combined" else data.classes[int(table[row].argmax())]
         true.append(position[str(label)])
         predicted.append(position[str(best)])
     return Classified(

@@ -1,7 +1,7 @@
 """Area under the ROC curve, weighted by slice, and the curve itself.
 
-The area is the rank statistic of Mann and Whitney (Hanley and McNeil 1982): slices of one score are one step of the
-order, and such ties count half.
+The area is the rank statistic of Mann and Whitney (Hanley and McNeil 1982): slices with
+equal scores are ties, and a tie counts half.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.detection import ap_figures, ap_per_class, map_figures, precision_recall
 from detectclf.evaluation.froc import FROC_RATES, froc_curve, froc_figures, froc_points, rate_name
 from detectclf.evaluation.matching import (
@@ -15,7 +16,6 @@ from detectclf.evaluation.matching import (
     Boxes,
     Matches,
     box_areas,
-    iou_matrix,
     match_any_class,
     match_by_class,
 )
@@ -104,7 +104,7 @@ def _one_box(stage: StageBoxes) -> list[WeightedFigures]:
         keep = [label in stage.tumors for label in boxes.found_labels[i]]
         found, scores = np.asarray(boxes.found[i])[keep], np.asarray(boxes.scores[i])[keep]
         if len(truth) and len(found):
-            best = float(iou_matrix(found[[int(scores.argmax())]], truth).max())
+            best = float(pairwise_iou(found[[int(scores.argmax())]], truth).max())
             hits[i], overlap[i] = (1.0, best) if best >= HIT_IOU else (0.0, 0.0)
     return [
         ratio(hits, stage.agnostic.truths, f"{stage.prefix}.recall_one_box"),
@@ -115,8 +115,12 @@ def _one_box(stage: StageBoxes) -> list[WeightedFigures]:
 def false_alarms(boxes: Boxes, healthy: Sequence[bool], tumors: Sequence[str], thresholds: Sequence[float]) -> Floats:
     """``(I,)`` tumour boxes on each healthy slice that score at least its threshold; 0 on the other slices."""
     counts = [
-        sum(label in tumors and score >= threshold for label, score in zip(labels, scores, strict=True)) if well else 0
-        for labels, scores, well, threshold in zip(boxes.found_labels, boxes.scores, healthy, thresholds, strict=True)
+        sum(label in tumors and score >= threshold for label, score in zip(labels, scores, strict=True))
+        if negative
+        else 0
+        for labels, scores, negative, threshold in zip(
+            boxes.found_labels, boxes.scores, healthy, thresholds, strict=True
+        )
     ]
     return np.array(counts, dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""What a reader must know beside the figures, a line each: why one is missing, and what makes them look too good."""
+"""The notes beside the figures, a line each: why a figure is missing, and what makes figures look too good."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def why_no_interval(values: Values, intervals: Intervals, rare: Collection[str])
     return [f"no interval of {'; '.join(names)}: {why}" for names, why in reasons if names]
 
 
-def fitted_here(facts: Mapping[str, Any], dataset: Dataset) -> bool | None:
+def fitted_here(metadata: Mapping[str, Any], dataset: Dataset) -> bool | None:
     """Whether calibration, fusion and thresholds were fitted on the evaluated split, judged by the names of both.
 
     ``None`` where no fit is recorded, as with two runs without a bundle.
     """
-    fitted = facts.get("fitted_on") or {}
+    fitted = metadata.get("fitted_on") or {}
     if not fitted.get("split"):
         return None
     if fitted.get("cross_fitted"):
@@ -69,19 +69,19 @@ def fitted_here(facts: Mapping[str, Any], dataset: Dataset) -> bool | None:
     return fitted["split"] in dataset.splits and bool(here & sources)
 
 
-def fitted_note(facts: Mapping[str, Any], dataset: Dataset) -> list[str]:
+def fitted_note(metadata: Mapping[str, Any], dataset: Dataset) -> list[str]:
     """One line where the evaluated slices are those that the bundle was fitted on."""
-    if not fitted_here(facts, dataset):
+    if not fitted_here(metadata, dataset):
         return []
-    split = facts["fitted_on"]["split"]
+    split = metadata["fitted_on"]["split"]
     what = "combined figures, calibration and the operating point look better here than on other slices"
     return [f"calibration, fusion and thresholds were fitted on this split ({split}): {what}"]
 
 
-def split_unit(seen: int | None) -> str:
-    """What the split keeps apart, as far as it was checked; ``seen`` slices are copies of training slices."""
-    if seen is None:
+def split_unit(copies: int | None) -> str:
+    """What the split keeps apart, as far as it was checked; ``copies`` slices are copies of training slices."""
+    if copies is None:
         return "source-level split: not checked; patients are not known"
-    if seen:
-        return f"not a source-level split: {seen} slices are copies of training slices; patients are not known"
+    if copies:
+        return f"not a source-level split: {copies} slices are copies of training slices; patients are not known"
     return "source-level split: no copies of training slices; patients are not known"

@@ -97,7 +97,7 @@ def _merit(row: BoardRow) -> tuple[float, str]:
 
 
 def _named(entries: Sequence[Entry]) -> list[Entry]:
-    """Adds the name of the parent folder where runs share a name, and a number where that does not tell them apart."""
+    """Adds the name of the parent folder where runs share a name, and a number where that is not enough."""
     names = [entry.name for entry in entries]
     folders = [entry.folder.resolve() for entry in entries]
     longer = [f"{f.parent.name}/{f.name}" if names.count(n) > 1 else n for n, f in zip(names, folders, strict=True)]

@@ -15,7 +15,7 @@ from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.slices import read_slices
 
 Key = tuple[str, str, str, int]
-"""Source, image, truth as text, and a number that tells slices apart that agree in all of these.
+"""Source, image, truth as text, and a number for slices that agree in all of these.
 
 The truth is part of the key because slices are paired only where both runs were measured against the same truth.
 Folders of one name may hold slices of one name, hence the number.
@@ -75,12 +75,12 @@ class Entry:
     def table(self) -> dict[Key, int]:
         """Position of each slice."""
         samples = self.data.samples if self.data is not None else ()
-        seen: Counter[tuple[str, str, str]] = Counter()
+        repeats: Counter[tuple[str, str, str]] = Counter()
         rows: dict[Key, int] = {}
         for i, s in enumerate(samples):
-            what = (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
-            rows[(*what, seen[what])] = i
-            seen[what] += 1
+            slice_ = (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
+            rows[(*slice_, repeats[slice_])] = i
+            repeats[slice_] += 1
         return rows
 
     def take(self, keep: Sequence[int]) -> Aligned:
@@ -96,9 +96,9 @@ def load_entry(folder: Path) -> Entry:
     Raises:
         DataError: neither, or damaged.
     """
-    for place in (folder, folder / "evaluation"):
-        if (place / "report.json").is_file():
-            return _evaluation(folder, place)
+    for evaluation in (folder, folder / "evaluation"):
+        if (evaluation / "report.json").is_file():
+            return _evaluation(folder, evaluation)
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     raise DataError(
@@ -117,11 +117,11 @@ def _read(file: Path) -> Any:
         raise DataError("not readable JSON", file=file, remedy="run `detectclf evaluate` again") from error
 
 
-def _evaluation(folder: Path, place: Path) -> Entry:
-    record = _read(place / "report.json")
+def _evaluation(folder: Path, evaluation: Path) -> Entry:
+    record = _read(evaluation / "report.json")
     if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
-        raise DataError("not a report", file=place / "report.json", remedy="run `detectclf evaluate` again")
-    data, groups = read_slices(place)
+        raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
+    data, groups = read_slices(evaluation)
     intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
     row = BoardRow(
         run=_name(folder),

@@ -30,17 +30,17 @@ class Provenance:
 
     Attributes:
         groups: number of each slice's source group.
-        seen: whether it is a copy of a training slice; ``None`` where the training slices are not known.
+        is_copy: whether each is a copy of a training slice; ``None`` where the training slices are not known.
         notes: what could not be checked, a line each.
     """
 
     groups: Ints
-    seen: Bools | None
+    is_copy: Bools | None
     notes: tuple[str, ...] = ()
 
     def take(self, rows: Indices) -> Provenance:
         """That of the slices at positions ``rows`` only."""
-        return Provenance(self.groups[rows], None if self.seen is None else self.seen[rows], self.notes)
+        return Provenance(self.groups[rows], None if self.is_copy is None else self.is_copy[rows], self.notes)
 
 
 def find_provenance(
@@ -53,7 +53,7 @@ def find_provenance(
 
     Args:
         indexed: the slices of the evaluated split.
-        index: that they were looked up in.
+        index: the slice index that they were looked up in.
         train_fingerprints: of the training slices, as the run recorded them.
         groups: source group of each slice where already known.
 
@@ -75,7 +75,7 @@ def find_provenance(
             known[list(group.members)] = group.members[0]
     if train_fingerprints is None:
         return Provenance(known, None, (*notes, _NOT_CHECKED))
-    seen = np.zeros(count, dtype=np.bool_)
-    seen[index.copies_between(train_fingerprints, prints)] = True
+    is_copy = np.zeros(count, dtype=np.bool_)
+    is_copy[index.copies_between(train_fingerprints, prints)] = True
     # A copy of a copy leaks too.
-    return Provenance(known, np.isin(known, known[seen]), tuple(notes))
+    return Provenance(known, np.isin(known, known[is_copy]), tuple(notes))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.boxes import iou
+from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.weighted import Bools, Floats, Indices, Ints
 from detectclf.types import FloatArray
 
@@ -66,13 +66,6 @@ class Matches:
     ignored: Bools | None = None
 
 
-def iou_matrix(first: FloatArray, second: FloatArray) -> Floats:
-    """``(N, M)`` intersection over union of xyxy boxes."""
-    if not len(first) or not len(second):
-        return np.zeros((len(first), len(second)))
-    return np.stack([iou(box, second) for box in first])
-
-
 def match_by_class(boxes: Boxes, classes: Sequence[str]) -> dict[str, Matches]:
     """Matches at the COCO thresholds of each of ``classes`` that has a true box."""
     found = {name: match_any_class(boxes, [name]) for name in classes}
@@ -103,7 +96,7 @@ def match_any_class(
         outside = _outside(truth, area)
         truths[i] = np.count_nonzero(~outside)
         order = np.argsort(-found_scores, kind="stable")[:MAX_BOXES]
-        matched = _match(iou_matrix(found[order], truth), thresholds, outside)
+        matched = _match(pairwise_iou(found[order], truth), thresholds, outside)
         on_ignored = (matched >= 0) & np.append(outside, False)[matched]
         scores.append(found_scores[order])
         hits.append((matched >= 0) & ~on_ignored)

@@ -20,7 +20,7 @@ CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True, slots=True)
-class CardFacts:
+class CardContent:
     """What the card is filled in from.
 
     Attributes:
@@ -29,7 +29,7 @@ class CardFacts:
         negative: the class that means "no tumour".
         stages: ``detector`` and ``classifier`` -> its ``arch``, ``input_size``, ``parameters``, ``training``, ...
         fusion: its parameters.
-        facts: metadata of the bundle: ``training``, ``fitted_on``, ``operating_point``, ``licences``.
+        metadata: of the bundle: ``training``, ``fitted_on``, ``operating_point``, ``licences``.
         evaluation: a record of report.json, or ``None`` where the bundle was not evaluated.
     """
 
@@ -39,29 +39,29 @@ class CardFacts:
     negative: str | None
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fusion: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
 
 
-def render_model_card(card: CardFacts) -> str:
+def render_model_card(card: CardContent) -> str:
     """The card as Markdown."""
-    training = card.facts.get("training") or {}
+    training = card.metadata.get("training") or {}
     return environment().get_template("model_card.md.j2").render(
         card=card,
         use=RESEARCH_USE,
         limits=LIMITS,
         stages={name: list(flat(_public(stage))) for name, stage in card.stages.items()},
         training={name: list(flat(_public(part))) for name, part in training.items() if part},
-        fitted=list(flat(_public(card.facts.get("fitted_on") or {}))),
-        asked={k: v for k, v in (card.facts.get("operating_point") or {}).items() if v is not None},
-        licences=list(flat(card.facts.get("licences") or {})),
+        fitted=list(flat(_public(card.metadata.get("fitted_on") or {}))),
+        asked={k: v for k, v in (card.metadata.get("operating_point") or {}).items() if v is not None},
+        licences=list(flat(card.metadata.get("licences") or {})),
         figures=_figures(card.evaluation),
         evaluation=card.evaluation,
         claim=_claim(card),
     )  # fmt: skip
 
 
-def write_model_card(folder: str | Path, card: CardFacts) -> Path:
+def write_model_card(folder: str | Path, card: CardContent) -> Path:
     """Writes the card into a bundle's folder.
 
     Raises:
@@ -107,10 +107,10 @@ def _figures(record: Mapping[str, Any] | None) -> list[dict[str, str]]:
     ]
 
 
-def _claim(card: CardFacts) -> list[tuple[int, str, str]]:
+def _claim(card: CardContent) -> list[tuple[int, str, str]]:
     """CLAIM items (number, topic, what is known); items about a clinical study are left out."""
     measured = card.evaluation is not None
-    trained = bool(card.facts.get("training"))
+    trained = bool(card.metadata.get("training"))
     staged = "under Model details" if card.stages else "not recorded"
     return [
         (7, "Data sources", "under Training data and Evaluation data" if trained or measured else "not recorded"),

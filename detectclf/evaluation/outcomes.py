@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.box_figures import HIT_IOU
-from detectclf.evaluation.matching import iou_matrix
 from detectclf.evaluation.weighted import Bools, Floats, WeightedFigures, ratio
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, Sample
@@ -42,7 +42,7 @@ def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tu
     healthy = negative is not None and sample.label == negative
     tumor = np.array([label != negative for label in sample.box_labels], dtype=np.bool_)
     drawn = drawn_boxes(prediction, negative)
-    located = bool((iou_matrix(drawn, sample.boxes_xyxy[tumor]) >= HIT_IOU).any())
+    located = bool((pairwise_iou(drawn, sample.boxes_xyxy[tumor]) >= HIT_IOU).any())
     named = sample.label is not None and prediction.label == sample.label
     alone = prediction.classifier_probabilities
     contradicts = (

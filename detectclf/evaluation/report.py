@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def build_report(
     held_out: bool = False,
     map_shares: Sequence[float] | None = None,
     speed: Speed | None = None,
-    facts: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     command: str | None = None,
     notes: Sequence[str] = (),
     index: SliceIndex | None = None,
@@ -72,10 +72,10 @@ def build_report(
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
         speed: how fast the predictions were made.
-        facts: metadata of the model: ``operating_point``, ``model``, ``training``, ``licences``, sizes.
+        metadata: of the model: ``operating_point``, ``model``, ``training``, ``licences``, sizes.
         command: the exact command line.
         notes: what else a reader must know, a line each.
-        index: the slice index of the command, which knows of slices that were read for their prediction.
+        index: the slice index of the command, which has the slices that were read for their prediction.
     """
     index = index or SliceIndex()
     indexed = index.look_up(dataset.samples)
@@ -87,9 +87,9 @@ def build_report(
     shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
     figures = compute_figures(aligned, risk=config.risk, map_shares=shares[aligned.rows])
     intervals, no_interval = figures.intervals(here.groups, count=config.bootstrap, seed=config.seed)
-    told = (*figures.notes, *no_interval)
-    clean, clean_notes = _clean(figures, intervals, told, aligned, here, config, shares)
-    recorded = dict(facts or {})
+    known_notes = (*figures.notes, *no_interval)
+    clean, clean_notes = _clean(figures, intervals, known_notes, aligned, here, config, shares)
+    recorded = dict(metadata or {})
     content = ReportRecord(
         data=_data(dataset, indexed, aligned, here, recorded),
         detection=figures.detection,
@@ -106,7 +106,7 @@ def build_report(
         facts=recorded,
         command=command,
         versions=versions(),
-        notes=(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *told, *clean_notes),
+        notes=(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *known_notes, *clean_notes),
     )
     mistakes = worst_mistakes(aligned)
     shown = tuple(mistakes[: config.worst])
@@ -116,22 +116,22 @@ def build_report(
 def _clean(
     figures: Figures,
     intervals: Intervals,
-    told: Sequence[str],
+    known_notes: Sequence[str],
     aligned: Aligned,
     here: Provenance,
     config: EvaluateConfig,
     map_shares: Floats,
 ) -> tuple[Clean, list[str]]:
-    """The figures on slices that are no copies of training slices, and notes on them beyond those already ``told``."""
-    if here.seen is None:
+    """The figures on slices that are no copies of training slices, and notes on them not in ``known_notes``."""
+    if here.is_copy is None:
         return Clean(None, None, None, None, None, None, {}), []
-    keep = np.flatnonzero(~here.seen)
+    keep = np.flatnonzero(~here.is_copy)
     notes: list[str] = []
     if len(keep) < len(aligned):
         subset = aligned.take(keep.tolist())
         figures = compute_figures(subset, risk=config.risk, map_shares=map_shares[subset.rows])
         intervals, no_interval = figures.intervals(here.groups[keep], count=config.bootstrap, seed=config.seed)
-        notes = [f"clean slices: {n}" for n in (*figures.notes, *no_interval) if n not in told]
+        notes = [f"clean slices: {n}" for n in (*figures.notes, *no_interval) if n not in known_notes]
         if not len(keep):
             notes = ["every slice is a copy of a training slice: figures on clean slices are null"]
     clean = Clean(
@@ -147,7 +147,7 @@ def _clean(
 
 
 def _data(
-    dataset: Dataset, indexed: IndexedSlices, aligned: Aligned, here: Provenance, facts: Mapping[str, Any]
+    dataset: Dataset, indexed: IndexedSlices, aligned: Aligned, here: Provenance, metadata: Mapping[str, Any]
 ) -> Data:
     labels = [s.label for s in dataset.samples]
     return Data(
@@ -160,15 +160,15 @@ def _data(
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(indexed),
-        split_unit=split_unit(None if here.seen is None else int(here.seen.sum())),
-        fitted_here=fitted_here(facts, dataset),
+        split_unit=split_unit(None if here.is_copy is None else int(here.is_copy.sum())),
+        fitted_here=fitted_here(metadata, dataset),
     )
 
 
 def _leaks(aligned: Aligned, here: Provenance) -> Leaks:
-    if here.seen is None:
+    if here.is_copy is None:
         return Leaks(None, None)
-    return Leaks(int(here.seen.sum()), tuple(aligned.samples[i].name for i in np.flatnonzero(here.seen)))
+    return Leaks(int(here.is_copy.sum()), tuple(aligned.samples[i].name for i in np.flatnonzero(here.is_copy)))
 
 
 def _digest(indexed: IndexedSlices) -> str:
@@ -184,11 +184,11 @@ def _digest_of(sample: Sample, sha256: bytes) -> bytes:
     return row.digest()
 
 
-def _operating_point(facts: Mapping[str, Any], figures: Figures, intervals: Intervals) -> OperatingPoint:
+def _operating_point(metadata: Mapping[str, Any], figures: Figures, intervals: Intervals) -> OperatingPoint:
     """What was set when the bundle was made, and what it reaches here."""
     reached = figures.combined.classification
     return OperatingPoint(
-        set=facts.get("operating_point"),
+        set=metadata.get("operating_point"),
         sensitivity=reached.sensitivity,
         sensitivity_interval=intervals.get("combined.sensitivity"),
         specificity=reached.specificity,
@@ -201,7 +201,7 @@ def versions() -> dict[str, str]:
     return {
         "detectclf": __version__,
         "python": python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        **{name: version(name) for name in _PACKAGES},
     }
 
 

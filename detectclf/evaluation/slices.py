@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectclf.errors import DataError
-from detectclf.evaluation.aligned import Aligned
+from detectclf.evaluation.aligned import Aligned, last_part
 from detectclf.evaluation.report_types import Report
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, Sample, order_classes
@@ -36,7 +36,7 @@ def slice_lines(report: Report) -> str:
             "line": numbers[id(prediction)],
             "source": Path(sample.source).name,
             "group": int(provenance.groups[row]),
-            "seen": None if provenance.seen is None else bool(provenance.seen[row]),
+            "seen": None if provenance.is_copy is None else bool(provenance.is_copy[row]),
             "truth": {
                 "class": sample.label,
                 "boxed": sample.boxed,
@@ -98,15 +98,11 @@ def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None
             prediction = _prediction_of_old_line(row, threshold)
         else:
             prediction = _prediction(json.loads(predictions[row["line"] - 1]), threshold)
-            if _last_part(prediction.image) != _last_part(row["image"]):
+            if last_part(prediction.image) != last_part(row["image"]):
                 raise ValueError("the two files are of different evaluations")
         return _Row(_sample(row), prediction, int(row["group"]), row["negative"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError("not a slice of an evaluation", file=path, line=number, remedy=_REMEDY) from error
-
-
-def _last_part(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _boxes(rows: Sequence[Sequence[float]]) -> FloatArray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detectclf.evaluation.matching import iou_matrix
+from detectclf.boxes import pairwise_iou
 from detectclf.types import FloatArray, Sample
 
 SURE_BOX = 0.5
@@ -95,10 +95,12 @@ def _judge(index: int, sample: Sample, opinion: Opinion, negative: str | None) -
     boxes = sample.boxes_xyxy[[name != negative for name in sample.box_labels]]
     if opinion.box_xyxy is None or opinion.score < SURE_BOX or not sample.boxed or not len(boxes):
         return None
-    overlap = float(iou_matrix(opinion.box_xyxy[None], boxes).max())
+    overlap = float(pairwise_iou(opinion.box_xyxy[None], boxes).max())
     if overlap >= ELSEWHERE_IOU:
         return None
-    place = ", ".join(f"{v:.0f}" for v in opinion.box_xyxy)
+    corners = ", ".join(f"{v:.0f}" for v in opinion.box_xyxy)
     # A box elsewhere is weaker evidence than another class: there may be two tumours.
     suspicion = SUSPICION + 0.5 * (opinion.score - SURE_BOX)
-    return Suspect(index, "box", suspicion, f"the tumour looks to be at ({place}), IoU {overlap:.2f} with the label's")
+    return Suspect(
+        index, "box", suspicion, f"the tumour seems to be at ({corners}), IoU {overlap:.2f} with the label's"
+    )

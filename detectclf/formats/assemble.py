@@ -68,17 +68,17 @@ def assemble(slices: Sequence[RawSlice], classes: Iterable[str], folder: Path, f
     declared = [*classes, *{box.label for box in boxes if box.label is not None}]
     negative = negative_of(declared)
     samples: dict[tuple[str, str], Sample] = {}
-    places: set[tuple[str, str]] = set()
+    files: set[tuple[str, str]] = set()
     for raw in slices:
         # "./a.jpg" is the same file as "a.jpg".
-        place = raw.split, raw.name if raw.span is not None else os.path.normpath(raw.path)
-        if (raw.split, raw.name) in samples or place in places:
+        file = raw.split, raw.name if raw.span is not None else os.path.normpath(raw.path)
+        if (raw.split, raw.name) in samples or file in files:
             _leave_out(raw, "duplicate_image", raw.stated_in, f"annotated twice in split {raw.split}", faults)
             continue
         sample = _sample(raw, negative or NEGATIVE_CLASS, folder, faults)
         if sample is not None:
             samples[raw.split, raw.name] = sample
-            places.add(place)
+            files.add(file)
     ordered = sorted(samples.values(), key=lambda s: (_SPLIT_ORDER.get(s.split, 3), s.split, s.name))
     used = {s.label for s in ordered if s.label is not None}
     if negative is None and NEGATIVE_CLASS in used:

@@ -63,9 +63,9 @@ def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
         split = re.sub(r"_?(19|20)\d\d$", "", stem)
         names = dict.fromkeys((stem, split, *(s.name for s in subfolders(folder) if split_name(s.name) == split)))
         # The names come from file names, so one may be "..".
-        places = [folder / parent / name for name in names if name.strip(".") for parent in ("", "images")]
-        places = [check_inside(folder, p) for p in (*places, folder / "images", folder) if p.is_dir()]
-        result.append((split_name(split), file, places))
+        folders = [folder / parent / name for name in names if name.strip(".") for parent in ("", "images")]
+        folders = [check_inside(folder, p) for p in (*folders, folder / "images", folder) if p.is_dir()]
+        result.append((split_name(split), file, folders))
     return result
 
 
@@ -118,9 +118,9 @@ def _slices(
         path = find_image(name, folders)
         by_id[number] = RawSlice(path, name, split, file, [], stated_size=size, line=image.line)
     values = content.get("annotations", [])
-    seen: set[int] = set()
+    known_ids: set[int] = set()
     for annotation in objects_in(values if isinstance(values, list) else [values], "annotations", file, faults):
-        _add_box(annotation, by_id, names, seen, file, faults)
+        _add_box(annotation, by_id, names, known_ids, file, faults)
     return list(by_id.values())
 
 
@@ -128,16 +128,16 @@ def _add_box(
     annotation: Record,
     by_id: dict[int, RawSlice],
     names: dict[int, str],
-    seen: set[int],
+    known_ids: set[int],
     file: Path,
     faults: Faults,
 ) -> None:
     number, image, category = (annotation.get(key) for key in ("id", "image_id", "category_id"))
     what, line = f"annotation {str(number)[:20]}", annotation.line
     if isinstance(number, int):
-        if number in seen:
+        if number in known_ids:
             faults.error("duplicate_annotation_id", file, f"{what}: another annotation has the same id", line)
-        seen.add(number)
+        known_ids.add(number)
     if not isinstance(image, int) or image not in by_id:
         faults.reject("orphan_annotation", file, f"{what}: no image has the id {str(image)[:20]}", annotation, line)
         return

@@ -42,12 +42,12 @@ def read(folder: Path, faults: Faults) -> Dataset:
 
 def _box(annotation: Record, name: str, file: Path, faults: Faults) -> RawBox:
     label = text_of(annotation, "label")
-    place = annotation.get("coordinates")
-    if label is None or not isinstance(place, dict):
+    coordinates = annotation.get("coordinates")
+    if label is None or not isinstance(coordinates, dict):
         detail = f"{name}: an annotation without a label or coordinates"
         faults.reject("bad_record", file, detail, annotation, annotation.line)
         return unusable_box(annotation.line)
-    x, y, width, height = (as_number(place.get(key)) for key in ("x", "y", "width", "height"))
+    x, y, width, height = (as_number(coordinates.get(key)) for key in ("x", "y", "width", "height"))
     return RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label, annotation.line)
 
 
@@ -59,8 +59,8 @@ def write(dataset: Dataset, out: Path) -> None:
             annotations = []
             for box, label in zip(sample.boxes_xyxy, sample.box_labels, strict=True):
                 x1, y1, x2, y2 = (float(v) for v in box)
-                place = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
-                annotations.append({"label": label, "coordinates": place})
+                coordinates = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
+                annotations.append({"label": label, "coordinates": coordinates})
             records.append({"image": name, "annotations": annotations})
         write_bytes(out / split / MARKER, json.dumps(records))
 

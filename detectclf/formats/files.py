@@ -89,8 +89,8 @@ def find_image(name: str, folders: Sequence[Path]) -> Path:
         raise DataError(reason, file=folders[0], remedy="correct the annotation") from None
     # Tools on Windows write "images\\a.jpg".
     spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
-    places = [resolve_inside(folder, spelling) for folder in folders for spelling in spellings]
-    return next((place for place in places if is_there(place)), places[0])
+    paths = [resolve_inside(folder, spelling) for folder in folders for spelling in spellings]
+    return next((path for path in paths if is_there(path)), paths[0])
 
 
 def is_there(path: Path) -> bool:

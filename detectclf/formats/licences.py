@@ -23,10 +23,10 @@ def stated_licences(sources: Iterable[str | Path]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for source in sources:
         folder = Path(source)
-        for place in (folder, *sorted(p for p in folder.glob("*") if p.is_dir())):
+        for sub in (folder, *sorted(p for p in folder.glob("*") if p.is_dir())):
             named = [
-                *_of_coco(place / "_annotations.coco.json"),
-                *(n for text in _TEXTS for n in _of_text(place / text)),
+                *_of_coco(sub / "_annotations.coco.json"),
+                *(n for text in _TEXTS for n in _of_text(sub / text)),
             ]
             found.setdefault(folder.name, {}).update(dict.fromkeys(named))
     return {name: ", ".join(licences) for name, licences in found.items() if licences}

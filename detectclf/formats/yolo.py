@@ -46,11 +46,11 @@ def read(folder: Path, faults: Faults) -> Dataset:
     slices: list[RawSlice] = []
     for key in ("train", "val", "valid", "test"):
         value = content.get(key) or []
-        for place in value if isinstance(value, list) else [value]:
-            images = _images_folder(root, place, file)
+        for stated in value if isinstance(value, list) else [value]:
+            images = _images_folder(root, stated, file)
             if not images.is_dir():
                 # Roboflow names a test folder even where the export has none.
-                faults.warning("missing_split", file, f"{key}: the folder {place} does not exist")
+                faults.warning("missing_split", file, f"{key}: the folder {stated} does not exist")
                 continue
             slices += _read_split(split_name(key), check_inside(folder, images), folder, names, faults)
     return assemble(slices, names, folder, faults)
@@ -72,15 +72,15 @@ def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[st
     return names
 
 
-def _images_folder(root: Path, place: object, file: Path) -> Path:
-    if not isinstance(place, str) or place.endswith(".txt"):
+def _images_folder(root: Path, stated: object, file: Path) -> Path:
+    if not isinstance(stated, str) or stated.endswith(".txt"):
         raise DataError("a list of image files is not supported", file=file, remedy="name folders in data.yaml")
     # Roboflow writes ../train/images and means the folder of data.yaml itself.
-    return _inside(root, place.removeprefix("../"))
+    return _inside(root, stated.removeprefix("../"))
 
 
-def _inside(root: Path, place: str) -> Path:
-    return resolve_inside(root, place.rstrip("/") or ".")
+def _inside(root: Path, stated: str) -> Path:
+    return resolve_inside(root, stated.rstrip("/") or ".")
 
 
 def _labels_folder(images: Path) -> Path:

@@ -117,7 +117,7 @@ def image_size(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examined:
-    """What decoding an image once tells.
+    """The result of decoding an image once.
 
     Attributes:
         pixels: ``(H, W)`` uint8, the first frame where there are several; ``None`` where it cannot be decoded.

@@ -1,4 +1,4 @@
-"""Prediction of many pictures: threads decode them ahead of the networks, which see batches; the outputs are fused."""
+"""Prediction of many pictures: threads decode them while the networks run on batches; the outputs are fused."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Predictor:
             inputs: files, slices of files, samples, arrays or PIL images; read lazily.
             batch_size: pictures per forward pass; by default as configured.
             explain: whether to compute the Grad-CAM of each slice's class.
-            read: gives the pixels of a sample, such as the slice index's, which learns of the slice on the way.
+            read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
 
         Raises:
             ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.

@@ -74,8 +74,8 @@ def _as_coco(records: Sequence[Record]) -> str:
     annotations: list[dict[str, Any]] = []
     for image_id, record in enumerate(read, 1):
         kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model", "frame", "axis")
-        metadata = {key: record[key] for key in kept if key in record}
-        images.append({"id": image_id, "file_name": record["image"], **metadata})
+        of_slice = {key: record[key] for key in kept if key in record}
+        images.append({"id": image_id, "file_name": record["image"], **of_slice})
         for box in record["boxes"]:
             x1, y1, x2, y2 = box["xyxy"]
             sides = [round(x2 - x1, 2), round(y2 - y1, 2)]

@@ -43,7 +43,7 @@ ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
 
 
 def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
-    """One picture of a file; without ``frame`` the middle slice of a volume, which a line in the log says."""
+    """One picture of a file; without ``frame``, the middle slice of a volume, with a line in the log."""
     if frame is None and (frame := middle_slice(path, axis)) is not None:
         log.warning("%s: a volume; only slice %d is read (--frame N for another)", one_line(path), frame)
     return FileSlice(path, frame, axis)

@@ -28,7 +28,7 @@ EDGE_CHANNELS = 16
 """Channels of the map that box sides are read from."""
 
 
-class Reading(NamedTuple):
+class RefinerOutputs(NamedTuple):
     """The refiner's output for ``B`` crops.
 
     Attributes:
@@ -79,7 +79,7 @@ class Refiner(SquareInputModel):
         """The network under the pyramid."""
         return self.pyramid.body
 
-    def forward(self, images: Tensor) -> Reading:
+    def forward(self, images: Tensor) -> RefinerOutputs:
         """Box, quality and class of crops ``(B, 1, S, S)``, grey levels 0 to 1.
 
         Raises:
@@ -88,7 +88,7 @@ class Refiner(SquareInputModel):
         maps = self.pyramid(self.normalise(images))
         edges = self.edges(maps["0"])
         whole = self.dropout(torch.cat([maps["2"].float().mean(dim=(2, 3)), edges.float()], dim=1))
-        return Reading(
+        return RefinerOutputs(
             self._decode(self.box(edges).float()), self.quality(whole)[:, 0].float(), self.kind(whole).float()
         )
 
@@ -108,19 +108,19 @@ class Refiner(SquareInputModel):
             boxes: ``(B, 4)`` true boxes in units of the crop; ignored where ``labels`` is ``K``.
             labels: ``(B,)`` int64, ``K`` for a crop without a tumour.
         """
-        said = self(images)
+        outputs = self(images)
         shown = labels < self.num_classes
-        found, wanted = said.boxes[shown], boxes[shown]
+        found, wanted = outputs.boxes[shown], boxes[shown]
         count = max(int(shown.sum()), 1)
         box = generalized_box_iou_loss(found, wanted, reduction="sum") / count
         box = box + 4 * functional.l1_loss(found, wanted, reduction="sum") / (4 * count)
-        quality = torch.zeros_like(said.quality)
+        quality = torch.zeros_like(outputs.quality)
         quality[shown] = paired_iou(found.detach(), wanted)
         return {
             "loss_box": box,
-            "loss_quality": functional.binary_cross_entropy_with_logits(said.quality, quality),
+            "loss_quality": functional.binary_cross_entropy_with_logits(outputs.quality, quality),
             "loss_class": 0.5
-            * functional.cross_entropy(said.logits, labels, label_smoothing=self.config.label_smoothing),
+            * functional.cross_entropy(outputs.logits, labels, label_smoothing=self.config.label_smoothing),
         }
 
 
@@ -154,4 +154,4 @@ def _body(arch: str) -> tuple[nn.Module, tuple[int, ...], tuple[float, ...], tup
     raise ModelError(f"no refiner {arch!r}", remedy="use mobilenet_v2 or timm:NAME")
 
 
-__all__ = ["Reading", "Refiner", "build_refiner", "paired_iou"]
+__all__ = ["Refiner", "RefinerOutputs", "build_refiner", "paired_iou"]

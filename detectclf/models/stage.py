@@ -2,7 +2,7 @@
 
 To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`, then add its settings
 to ``config.py``, a row to :data:`STAGES`, its key in ``bundle.json`` to ``models/bundle.py``, and a row for its
-training to ``pipelines/train.py``.
+training to ``pipelines/train.py``. ``CONTRIBUTING.md`` has the recipe.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def bundle(
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.metadata import bundle_metadata, card_metadata
+    from detectclf.pipelines.metadata import bundle_metadata, card_content
     from detectclf.pipelines.provenance import model_provenance, save_provenance
 
     index = SliceIndex()
@@ -101,7 +101,7 @@ def bundle(
         train_fingerprints=None if folds is not None else model_provenance(None, list(runs.values())),
         groups=unseen.groups,
         held_out=folds is not None,
-        facts=metadata,
+        metadata=metadata,
         index=index,
     )
     joined = replace(
@@ -121,7 +121,7 @@ def bundle(
         save_bundle(folder, joined)
         if recipe.bundle.keep_fingerprints:
             save_provenance(list(runs.values()), folder)
-        write_model_card(folder, card_metadata(joined, made.record))
+        write_model_card(folder, card_content(joined, made.record))
     if report is not None:
         write_report(made, report)
     return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}

@@ -42,7 +42,12 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
 
 
 def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
-    """Audits ``folders`` together; draws the groups of copies and writes a fixed copy where asked."""
+    """Audits ``folders`` together; draws the groups of copies into ``sheet`` and writes a fixed copy to ``fix_to``.
+
+    Raises:
+        DataError, UnsafeError: as :func:`detectclf.audit.check.check`, and where a file cannot be written.
+        ConfigError: the suffix of ``sheet`` is not that of a picture.
+    """
     from detectclf.audit import check as audit
     from detectclf.datasets.index import SliceIndex
 
@@ -62,7 +67,7 @@ def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | 
 
 
 def load_judge(model: Path) -> Predictor:
-    """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is none."""
+    """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is not a bundle."""
     from detectclf.config import PredictConfig
     from detectclf.pipelines.opening import predictor_of
 
@@ -71,7 +76,7 @@ def load_judge(model: Path) -> Predictor:
 
 
 def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectLabels:
-    """What a model makes of the labels of the slices looked at."""
+    """The labels of the audited slices that a model contradicts; with ``sheet``, drawn into a file beside it."""
     from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
 
     found = find_suspect_labels(audit.slices, judge)
@@ -105,14 +110,14 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
         f"{len(audit.groups)} groups of copies{f' ({by_kind})' if by_kind else ''}, {audit.leaks} across splits"
     )
     if audit.leaks:
-        lines.append("leaks make figures too good: `detectclf data split DIR --out DIR` keeps copies together")
+        lines.append("leaks make figures look too good: `detectclf data split DIR --out DIR` keeps copies together")
     if not problems and not audit.groups:
         lines.append("no problems")
     return "\n".join(lines)
 
 
 def _group_sheet(audit: Audit) -> Image:
-    from detectclf.datasets.class_names import in_known_words
+    from detectclf.datasets.class_names import with_canonical_names
     from detectclf.drawing.sheets import Row, row_sheet, side_by_side, tile_of
     from detectclf.imaging.images import read_pixels
 
@@ -122,7 +127,7 @@ def _group_sheet(audit: Audit) -> Image:
     for group in groups[:SHEET_GROUPS]:
         tiles = []
         for member in group.members:
-            sample = in_known_words(audit.slices[member])
+            sample = with_canonical_names(audit.slices[member])
             tiles.append(tile_of(sample, read_pixels(sample)))
         leak = len(group.splits) > 1
         rows.append(Row(f"{group.kind}: {' and '.join(group.splits)}", tuple(tiles), alarm=leak))

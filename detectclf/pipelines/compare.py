@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def compare(runs: Sequence[Path], out: Path | None = None) -> Board:
-    """Leader board of evaluated runs, with paired tests; the page is written into ``out``."""
+    """Leader board of evaluated runs, with paired tests; the page is written into ``out``.
+
+    Raises:
+        DataError: a folder is neither an evaluation nor a run, or is damaged; or ``out`` cannot be written.
+    """
     from detectclf.evaluation.compare import compare_runs, write_board
 
     board = compare_runs(runs)

@@ -31,7 +31,7 @@ SLICES = 480
 """Drawn slices: enough to learn from in the minutes that a first look may take."""
 
 MARKER = "made-by-detectclf-demo.txt"
-"""File that tells a demo's folder from anybody else's that happens to hold a ``data/``."""
+"""File that marks a demo's folder; other folders may happen to hold a ``data/`` too."""
 
 
 @dataclass(frozen=True, slots=True)

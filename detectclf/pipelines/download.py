@@ -33,11 +33,11 @@ def _download_progress(quiet: bool) -> Iterator[Callable[[str, float], None] | N
     tasks: dict[str, TaskID] = {}
     with Progress(console=console, disable=not console.is_terminal) as bars:
 
-        def tell(stage: str, share: float) -> None:
+        def report(stage: str, share: float) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=1.0)
                 if not console.is_terminal:
                     log.info("%s ...", stage)
             bars.update(tasks[stage], completed=share)
 
-        yield tell
+        yield report

@@ -51,6 +51,12 @@ def evaluate(
         out: folder for report.json, report.html, predictions.jsonl and figures; nothing is written without.
         explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
         command: the command line, for the report.
+
+    Raises:
+        DataError: the data cannot be read, have a class that the model does not know, or ``out`` cannot be written.
+        ConfigError: both a bundle and runs are named, or only one run.
+        ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
+        DeviceError: the device is not available.
     """
     from detectclf.datasets.index import SliceIndex
     from detectclf.evaluation.record import Speed
@@ -73,7 +79,7 @@ def evaluate(
         train_fingerprints=model_provenance(model, [run for run in (detector, classifier) if run is not None]),
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
-        facts=model_metadata(predictor),
+        metadata=model_metadata(predictor),
         command=command,
         notes=_exact_copies(predictor, index.look_up(dataset.samples)),
         index=index,
@@ -90,10 +96,10 @@ def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> list[str]:
     if training is None:
         return []
     known = {row.tobytes() for row in training.digests}
-    seen = sum(digest in known for digest in indexed.fingerprints.digests)
-    if not seen:
+    copies = sum(digest in known for digest in indexed.fingerprints.digests)
+    if not copies:
         return []
-    what = f"{seen} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
+    what = f"{copies} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
     return [f"{what}: its predictions there do not show how it performs on new slices"]
 
 

@@ -13,7 +13,7 @@ from detectclf.models.anonymise import without_folders
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
-    from detectclf.evaluation.model_card import CardFacts
+    from detectclf.evaluation.model_card import CardContent
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle
 
@@ -74,18 +74,18 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def card_metadata(bundle: Bundle, evaluation: dict[str, Any]) -> CardFacts:
+def card_content(bundle: Bundle, evaluation: dict[str, Any]) -> CardContent:
     """The content of the model card."""
-    from detectclf.evaluation.model_card import CardFacts
+    from detectclf.evaluation.model_card import CardContent
 
-    return CardFacts(
+    return CardContent(
         name=bundle.name,
         version=bundle.version,
         classes=bundle.classes,
         negative=bundle.negative,
         stages=_stages(bundle),
         fusion=asdict(bundle.fusion),
-        facts=bundle.metadata,
+        metadata=bundle.metadata,
         evaluation=evaluation,
     )
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 
 def write_picture(picture: Image, out: Path) -> None:
+    """Writes ``picture`` to ``out``, whose folder is made if needed.
+
+    Raises:
+        ConfigError: the suffix is not .png, .jpg, .jpeg or .webp.
+        DataError: the file cannot be written.
+    """
     suffix = out.suffix.lower()
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     if suffix not in formats:

@@ -52,7 +52,9 @@ def predict(
 
     Raises:
         DataError: there is nothing to predict, or ``out`` cannot be written.
-        ConfigError: unknown format.
+        ConfigError: unknown format, or both a bundle and runs are named.
+        ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
+        DeviceError: the device is not available.
         KeyboardInterrupt: from the user; the records made so far are written first.
     """
     from detectclf.inference.input_files import collect_inputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.datasets.class_names import in_known_words
+from detectclf.datasets.class_names import with_canonical_names
 from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
-from detectclf.files import atomic_write
+from detectclf.pipelines.pictures import write_picture
 from detectclf.prediction import Prediction
 from detectclf.types import Sample
 
@@ -54,9 +53,11 @@ class SuspectLabels:
     def text(self) -> str:
         """The suspects as lines of text."""
         lines = [f"{len(self.suspects)} suspect labels of {len(self.samples)} slices, by {self.model}"]
-        seen = sum(not opinion.unseen for opinion in self.opinions)
-        if seen:
-            lines[0] += f" ({seen} slices may be training slices, whose label errors the model may have learnt)"
+        maybe_trained_on = sum(not opinion.unseen for opinion in self.opinions)
+        if maybe_trained_on:
+            lines[0] += (
+                f" ({maybe_trained_on} slices may be training slices, whose label errors the model may have learnt)"
+            )
         if self.left_out:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(self.left_out.items()))
             lines.append(f"not checked, since the model does not know their class: {names}")
@@ -73,7 +74,7 @@ def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> Suspe
     Raises:
         DataError: no slice has a class that the model knows.
     """
-    labelled = [s for s in map(in_known_words, slices) if s.label is not None]
+    labelled = [s for s in map(with_canonical_names, slices) if s.label is not None]
     samples = tuple(s for s in labelled if s.label in predictor.names.classes)
     left_out = Counter(str(s.label) for s in labelled if s.label not in predictor.names.classes)
     if not samples:
@@ -108,10 +109,7 @@ def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
     classes = tuple(found.opinions[0].probabilities) if found.opinions else ()
     count = f"{len(found.suspects)} suspect labels, by {found.model}"
     title = f"{count}; boxes are the labels'. Research use, not for diagnosis"
-    buffer = io.BytesIO()
-    contact_sheet(tiles, classes, columns=5, tile_size=300, title=title).save(buffer, format="PNG")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(file, buffer.getvalue())
+    write_picture(contact_sheet(tiles, classes, columns=5, tile_size=300, title=title), file)
 
 
 def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex) -> list[Opinion | None]:

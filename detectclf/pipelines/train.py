@@ -63,6 +63,7 @@ def train(
         ConfigError: settings that exclude each other.
         DataError: the data cannot be read, or ``out`` holds other files.
         ModelError: weights or detector cannot be used, or were trained on slices that this run holds out.
+        UnsafeError: weights in a pickle that holds code, or a slice that is refused as unsafe.
         DeviceError: the device is not available.
         TrainingError: the loss is not finite, or the run cannot be written.
     """
@@ -78,7 +79,7 @@ def train(
     index = SliceIndex()
     opened = _open(recipe, index)
     task = training.task(recipe, opened)
-    run = Run.create(out or Path("runs") / f"{training.prefix}{_folder(recipe.model.arch)}", recipe, resume=resume)
+    run = Run.create(out or Path("runs") / f"{training.prefix}{_folder_name(recipe.model.arch)}", recipe, resume=resume)
     run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
     for slices in (task.train, task.valid):
         if not index.knows(slices.samples):
@@ -251,5 +252,5 @@ TRAININGS: dict[str, StageTraining] = {
 """Kind of stage -> its training."""
 
 
-def _folder(arch: str) -> str:
+def _folder_name(arch: str) -> str:
     return arch.replace(":", "-").replace("/", "-")

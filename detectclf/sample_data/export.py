@@ -1,7 +1,7 @@
 """The embedded sample data: drawn MRI slices with known tumours, written as a Roboflow COCO export.
 
 They are for trying the package and for tests: they look like MRI at a glance and say nothing about patients. Slices
-with and without tumours come from the same heads and the same scanner, so that only the tumour tells them apart.
+with and without tumours come from the same heads and the same scanner, so that they differ in the tumour alone.
 Everything follows from the seed: on one machine, the same libraries write the same bytes.
 """
 
@@ -92,7 +92,7 @@ def _add_slice(document: dict[str, Any], folder: Path, number: int, seed: int) -
 
     turn, index = divmod(number, len(CANONICAL_CLASSES))
     kind = CANONICAL_CLASSES[index]
-    # Planes take turns within a class, so that no class can be told by its plane.
+    # Planes take turns within a class, so that the plane does not give the class away.
     drawn = sample_slice((seed, number), kind, list(PLANES)[turn % len(PLANES)])
     tag = hashlib.sha256(f"{seed}:{number}".encode()).hexdigest()[:32]
     name = f"Tr-{kind[:2]}_{turn:04d}_jpg.rf.{tag}.jpg"

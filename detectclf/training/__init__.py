@@ -1,0 +1,1 @@
+"""The training loop, the task of each stage, and the run directory."""

@@ -34,10 +34,10 @@ def seed_everything(*key: int) -> None:
     It is called before each step, so that a resumed training equals one that was never interrupted, without random
     state in the checkpoint.
     """
-    words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]) << 32 | int(words[3]))
+    seeds = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(seeds[0]))
+    np.random.seed(int(seeds[1]))
+    torch.manual_seed(int(seeds[2]) << 32 | int(seeds[3]))
 
 
 def describe_environment(device: torch.device, precision: str, processes: int) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def fit(
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in words, such as ``epoch 3/12: loss 0.4121, mAP 0.310, mAP50 0.720, 6.9 slices/s, 93 s``."""
+    """One epoch as a line of text, such as ``epoch 3/12: loss 0.4121, mAP 0.310, mAP50 0.720, 6.9 slices/s, 93 s``."""
     figures = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in record["metrics"].items())
     speed = f"{record['slices_per_second']:.1f} slices/s, {record['seconds']:.0f} s"
     return f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, {figures}, {speed}"

@@ -158,6 +158,7 @@ class Run:
 
         Raises:
             DataError: the run is resumed with other slices or labels than it was started with.
+            TrainingError: the file cannot be written.
         """
         document = {
             "sources": list(dataset.sources),
@@ -189,6 +190,9 @@ class Run:
         Args:
             train: of the slices that it trains on.
             inherited: of the slices that the models it starts from were trained on.
+
+        Raises:
+            TrainingError: the file cannot be written.
         """
         path = self.path / "fingerprints.safetensors"
         if not self.writes or path.is_file():

@@ -18,7 +18,7 @@ from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector, in_original_pixels
-from detectclf.models.refiner import Reading, Refiner, paired_iou
+from detectclf.models.refiner import Refiner, RefinerOutputs, paired_iou
 from detectclf.models.stage import new_stage
 from detectclf.models.stage_files import save_stage
 from detectclf.models.transfer import TransferModel
@@ -27,7 +27,7 @@ Metrics = dict[str, float | None]
 
 
 class Task(ABC):
-    """What ``fit`` needs to know of a training: the network and its losses, the slices and the metrics.
+    """What ``fit`` trains: the network and its losses, the slices and the metrics.
 
     Args:
         model: the network that is trained, averaged and saved.
@@ -162,8 +162,8 @@ class ClassificationTask(Task):
 
     def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
         """``accuracy`` and ``macro_f1``."""
-        said = [outputs[i] for i in range(len(self._truth))]
-        accuracy, macro_f1 = accuracy_and_macro_f1(self._truth, said, len(self.valid.classes))
+        predicted = [outputs[i] for i in range(len(self._truth))]
+        accuracy, macro_f1 = accuracy_and_macro_f1(self._truth, predicted, len(self.valid.classes))
         return {"accuracy": accuracy, "macro_f1": macro_f1}
 
 
@@ -194,9 +194,9 @@ class RefinementTask(Task):
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
         """Index -> ``(IoU with the true box, None for a crop without a tumour; whether the class is right)``."""
-        said: Reading = model(batch["images"])
-        wanted = torch.stack([t["box"] for t in batch["targets"]]).to(said.boxes.device)
-        overlaps, best = paired_iou(said.boxes, wanted).tolist(), said.logits.argmax(dim=1).tolist()
+        refined: RefinerOutputs = model(batch["images"])
+        wanted = torch.stack([t["box"] for t in batch["targets"]]).to(refined.boxes.device)
+        overlaps, best = paired_iou(refined.boxes, wanted).tolist(), refined.logits.argmax(dim=1).tolist()
         healthy = len(self.valid.classes)
         return {
             t["image_id"]: (None if t["label"] == healthy else iou, t["label"] == k)

@@ -18,7 +18,7 @@ from detectclf.evaluation.aligned import align, boxes_of
 from detectclf.evaluation.compare import compare_runs, write_board
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.evaluation.matching import Boxes, Matches, match_by_class
-from detectclf.evaluation.model_card import CardFacts, write_model_card
+from detectclf.evaluation.model_card import CardContent, write_model_card
 from detectclf.evaluation.paired_tests import randomisation_p
 from detectclf.evaluation.record import Speed
 from detectclf.evaluation.report import build_report, prediction_lines
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config=EvaluateConfig(bootstrap=20, worst=0),
             groups=range(60),
             speed=Speed(speed, "cpu", name == "poor"),
-            facts={"model": {"parameters": 3_000_000}},
+            metadata={"model": {"parameters": 3_000_000}},
         )
         write_bare(report, folder / name / "evaluation")
     (folder / "training").mkdir()
@@ -271,7 +271,7 @@ def test_what_is_no_run_gets_one_line(files: dict[str, str], reason: str, tmp_pa
 
 
 def test_the_card_claims_only_what_is_known(runs: Path, tmp_path: Path) -> None:
-    bare = write_model_card(tmp_path, CardFacts("name", "1", ("glioma", "no_tumor"), "no_tumor"))
+    bare = write_model_card(tmp_path, CardContent("name", "1", ("glioma", "no_tumor"), "no_tumor"))
     text = bare.read_text(encoding="utf-8")
     assert bare.name == "MODEL_CARD.md"
     sections = (
@@ -286,16 +286,16 @@ def test_the_card_claims_only_what_is_known(runs: Path, tmp_path: Path) -> None:
     assert "None" not in text.replace("None yet.", "")
 
 
-def test_the_card_holds_facts_and_no_places(runs: Path, tmp_path: Path) -> None:
+def test_the_card_holds_metadata_and_no_folders(runs: Path, tmp_path: Path) -> None:
     evaluation = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
-    card = CardFacts(
+    card = CardContent(
         "name",
         "1",
         ("glioma", "no_tumor"),
         "no_tumor",
         stages={"detector": {"arch": "fasterrcnn_x", "parameters": 3}},
         fusion={"temperature": 1.5, "tumor_threshold": None},
-        facts={
+        metadata={
             "training": {
                 "detector": {"data": {"sources": ["/home/jane/export"]}, "env": {"command": ["/home/jane/x"]}}
             },

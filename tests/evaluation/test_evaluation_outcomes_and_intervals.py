@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.mask import iou as coco_iou
 
+from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.aligned import align
 from detectclf.evaluation.bootstrap import bootstrap, resamples
 from detectclf.evaluation.explanation import map_inside_boxes
 from detectclf.evaluation.intervals import bias_corrected_interval, exact_interval, interval
-from detectclf.evaluation.matching import iou_matrix
 from detectclf.evaluation.outcomes import drawn_boxes, slice_outcomes
 from detectclf.evaluation.paired_tests import mcnemar_exact, paired_p
 from detectclf.evaluation.weighted import ratio
@@ -105,10 +105,10 @@ boxes = st.lists(st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2)
 @given(boxes, boxes)
 def test_iou_is_symmetric_and_bounded(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> None:
     a, b = (np.array([(x, y, x + w, y + h) for x, y, w, h in v], dtype=np.float32) for v in (first, second))
-    there, back = iou_matrix(a, b), iou_matrix(b, a)
+    there, back = pairwise_iou(a, b), pairwise_iou(b, a)
     assert there == pytest.approx(back.T)
     assert ((there >= 0) & (there <= 1)).all()
-    assert np.diag(iou_matrix(a, a)) == pytest.approx(np.ones(len(a)))
+    assert np.diag(pairwise_iou(a, a)) == pytest.approx(np.ones(len(a)))
     assert there == pytest.approx(coco_iou(xywh(a), xywh(b), [0] * len(b)), abs=1e-12)
 
 

@@ -340,8 +340,8 @@ class _Page(HTMLParser):
 def test_the_page_is_whole_and_self_contained(on_disk: tuple[list[Prediction], Dataset], tmp_path: Path) -> None:
     predictions, dataset = on_disk
     hostile = "<script>alert(1)</script>|`x`"
-    facts = {"operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None}, "model": {"name": hostile}}
-    report = build_report(predictions, dataset, config=FAST, facts=facts, command=f"detectclf evaluate {hostile}")
+    metadata = {"operating_point": {"sensitivity": 0.95, "max_false_alarm_rate": None}, "model": {"name": hostile}}
+    report = build_report(predictions, dataset, config=FAST, metadata=metadata, command=f"detectclf evaluate {hostile}")
     files = write_report(report, tmp_path / "new" / "out")
     page = files["report.html"].read_text(encoding="utf-8")
     parser = _Page()
@@ -401,7 +401,7 @@ def test_mistakes_come_by_cost() -> None:
     ],
 )
 def test_the_operating_point_is_told_everywhere(why: str, asked: dict[str, Any] | None, text: str | None) -> None:
-    report = report_of(*example(40, 3), facts={"operating_point": asked})
+    report = report_of(*example(40, 3), metadata={"operating_point": asked})
     point = report.record["operating_point"]
     low, high = point["sensitivity_interval"]
     assert low <= point["sensitivity"] <= high
@@ -483,7 +483,7 @@ def test_a_figure_of_too_few_slices_says_why_it_has_no_interval() -> None:
     ],
 )
 def test_a_fit_on_the_evaluated_split_is_told(fitted: dict[str, Any] | None, expected: bool | None, why: str) -> None:
-    report = report_of(*example(20, 3), facts={"fitted_on": fitted})
+    report = report_of(*example(20, 3), metadata={"fitted_on": fitted})
     assert report.record["data"]["fitted_here"] is expected, why
     for told in (report_table(report), render_html(report, {}), render_markdown(report)):
         assert ("fitted on this split" in told) is bool(expected), why

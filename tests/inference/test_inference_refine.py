@@ -14,7 +14,7 @@ from detectclf.inference.fusion import FusionClasses, default_fusion, fuse, refi
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.refine import MOST_PROPOSALS, ProposalRefiner, likely_proposals
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
-from detectclf.models.refiner import Reading, build_refiner
+from detectclf.models.refiner import RefinerOutputs, build_refiner
 from detectclf.models.stage import new_stage
 from detectclf.types import RefinedProposals, StageOutputs
 
@@ -44,14 +44,14 @@ class Edges(torch.nn.Module):
         super().__init__()
         self.config, self.input_size = RefinerConfig(image_size=64, slice_size=200), 64
 
-    def forward(self, crops: torch.Tensor) -> Reading:
+    def forward(self, crops: torch.Tensor) -> RefinerOutputs:
         boxes = []
         for crop in crops[:, 0]:
             ys, xs = torch.where(crop > 0.5)
             if not len(xs):  # a crop of a strip that was thinned away
                 ys = xs = torch.tensor([0, 63])
             boxes.append(torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / 64)
-        return Reading(torch.stack(boxes), torch.zeros(len(crops)), torch.zeros(len(crops), 4))
+        return RefinerOutputs(torch.stack(boxes), torch.zeros(len(crops)), torch.zeros(len(crops), 4))
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 200), (400, 300), (100, 160)])
