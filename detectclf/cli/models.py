@@ -213,7 +213,7 @@ def models(json: options.Json = False, quiet: options.Quiet = False, verbose: op
     Example: detectclf models
     """
     output.setup_logging(quiet, verbose)
-    from detectclf.pipelines import doctor as pipeline
+    from detectclf.pipelines import models as pipeline
 
     rows = pipeline.list_models()
     if json:

@@ -201,7 +201,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 
 def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: int | None = None) -> DataLoader[Item]:
-    """A loader over ``slices``. Their cache is filled before loader processes copy it, else as they are asked for.
+    """A loader over ``slices``. With loader processes the cache is filled before they copy it, else meanwhile.
 
     Args:
         slices: the data set.

@@ -24,11 +24,11 @@ ORIENTATIONS: tuple[tuple[str, Callable[[FloatArray], FloatArray]], ...] = (
 # Largest zoom (as a share) and shift (as a share of the side): a crop of 3 % at each side, with room for the head box.
 _LIMITS = np.array([0.08, 0.06, 0.08, 0.06], np.float32)
 _EDGE = 3
-# Pairs less similar than this after coarse alignment are no copies: of 3,790 real and planted pairs of copies the
+# Pairs less similar than this after coarse alignment are not copies: of 3,790 real and planted pairs of copies the
 # least similar had 0.84.
 _HOPELESS = 0.75
 DOUBTFUL = 0.85
-"""Pairs less similar than this after full alignment are no copies as whole slices; their regions are not compared."""
+"""Pairs less similar than this after full alignment are not copies as whole slices; their regions are not compared."""
 
 
 @cache

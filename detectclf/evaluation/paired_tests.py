@@ -47,7 +47,7 @@ def randomisation_p(
 
     If neither model is better, a coin might have decided which of the two gave the boxes of a source (Fisher 1935;
     Noreen 1989; Smucker et al. 2007 for rankings). Unlike resampling, this test keeps its level with few sources and
-    with figures that are no means: of equally good models on 30 drawn slices it named a winner in 14 of 400 pairs, the
+    with figures that are not means: of equally good models on 30 drawn slices it named a winner in 14 of 400 pairs, the
     paired bootstrap alone in 15 of 150.
 
     Args:

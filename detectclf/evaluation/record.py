@@ -56,7 +56,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """The figures on the slices that are no copies of training slices; all ``None`` where that was not checked."""
+    """The figures on the slices that are not copies of training slices; all ``None`` where that was not checked."""
 
     samples: int | None
     combined: Combined | None

@@ -66,7 +66,7 @@ def build_report(
         predictions: in any order; matched by file and name. The notes of the report name those left out.
         dataset: one split.
         config: resamples and seed of the bootstrap, number of mistakes in the gallery.
-        train_fingerprints: of the training slices; with them every figure is given again on slices that are no copies.
+        train_fingerprints: of the training slices; with them every figure is given again on slices that are not copies.
         groups: source group of each slice; found by content where not given.
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
@@ -122,7 +122,7 @@ def _clean(
     config: EvaluateConfig,
     map_shares: Floats,
 ) -> tuple[Clean, list[str]]:
-    """The figures on slices that are no copies of training slices, and notes on them not in ``known_notes``."""
+    """The figures on slices that are not copies of training slices, and notes on them not in ``known_notes``."""
     if here.is_copy is None:
         return Clean(None, None, None, None, None, None, {}), []
     keep = np.flatnonzero(~here.is_copy)

@@ -48,7 +48,7 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for number, name in enumerate(columns):
         table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a file name is no markup
+        table.add_row(*(Text(cell) for cell in row))  # Text: a file name is not markup
     target = io.StringIO()
     Console(file=target, width=200, color_system=None, force_jupyter=False).print(table)
     return "".join(line.rstrip() + "\n" for line in target.getvalue().splitlines())

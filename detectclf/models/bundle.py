@@ -82,7 +82,7 @@ class Bundle:
         stages: kind -> stage; a detector, a classifier and possibly a refiner.
         fusion: how the outputs of the stages become one prediction.
         metadata: JSON metadata: data, metrics, versions.
-        ood: recognises pictures that are no brain MRI; ``None`` if it was not fitted.
+        ood: recognises pictures that are not brain MRI; ``None`` if it was not fitted.
         out_of_fold: out-of-fold predictions for the training slices; ``None`` if there are none.
     """
 
