@@ -49,7 +49,8 @@ def main(
     known = set(index.copies_between(seen, index.look_up(dataset.samples).fingerprints).tolist())
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
-    predictor = load_runs(detector, classifier, PredictConfig(), refiner=refiner, tta=fusion.tta)
+    runs = {"detector": detector, "classifier": classifier, "refiner": refiner}
+    predictor = load_runs(runs, PredictConfig(), tta=fusion.tta)
     for name, slices in views(unseen, negative).items():
         called, boxed = [], []
         for outputs in predictor.raw_many(slices):

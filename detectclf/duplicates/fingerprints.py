@@ -39,6 +39,9 @@ ROW = np.dtype(
 Rows = npt.NDArray[np.void]
 """Array of :data:`ROW`, shape ``(N,)``."""
 
+FINGERPRINTS_FILE = "fingerprints.safetensors"
+"""Name of the file in the folder of a run or bundle."""
+
 _VERSION = "1"
 _WORK_SIDE = 192
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -36,29 +37,27 @@ def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
     return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
 
 
-def load_runs(
-    detector: str | Path,
-    classifier: str | Path,
-    config: PredictConfig | None = None,
-    *,
-    refiner: str | Path | None = None,
-    tta: bool = False,
-) -> Predictor:
+def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = None, *, tta: bool = False) -> Predictor:
     """A predictor of run directories that were not bundled, with default fusion and uncalibrated probabilities.
+
+    Args:
+        runs: kind of stage, a key of :data:`detectclf.models.stage.STAGES` -> run directory; all that are required.
+        config: batch size and device.
+        tta: whether to use test-time augmentation.
 
     Raises:
         ModelError: a folder is not a run of that kind of stage, or the stages have different classes.
         DeviceError: the device is not available.
     """
     from detectclf.models.bundle import Bundle
+    from detectclf.models.stage import STAGES
     from detectclf.models.stage_files import load_stage
 
-    named = {"detector": detector, "classifier": classifier, "refiner": refiner}
-    runs = {kind: Path(run) for kind, run in named.items() if run is not None}
-    stages = {kind: load_stage(run, kind) for kind, run in runs.items()}
+    folders = {kind: Path(runs[kind]) for kind in STAGES if kind in runs}
+    stages = {kind: load_stage(run, kind) for kind, run in folders.items()}
     classes = stages["classifier"].classes
     bundle = Bundle(
-        name="+".join(run.name for run in runs.values()),
+        name="+".join(run.name for run in folders.values()),
         version="unbundled",
         classes=classes,
         negative=stages["classifier"].meta.negative,

@@ -83,9 +83,7 @@ def bundle(
     from detectclf.pipelines.provenance import model_provenance, save_provenance
 
     index = SliceIndex()
-    predictor = predictor_of(
-        None, runs["detector"], runs["classifier"], recipe.predict, runs.get("refiner"), tta=recipe.bundle.tta
-    )
+    predictor = predictor_of(None, runs, recipe.predict, tta=recipe.bundle.tta)
     unseen = _out_of_fold(folds, recipe, index) if folds is not None else _of_split(recipe, split, predictor, index)
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split

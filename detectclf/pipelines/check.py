@@ -72,7 +72,7 @@ def load_judge(model: Path) -> Predictor:
     from detectclf.pipelines.opening import predictor_of
 
     named_default = str(model) == "default" and not model.exists()
-    return predictor_of(None if named_default else model, None, None, PredictConfig())
+    return predictor_of(None if named_default else model, {}, PredictConfig())
 
 
 def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectLabels:

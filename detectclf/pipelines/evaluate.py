@@ -67,7 +67,7 @@ def evaluate(
 
     index = SliceIndex()
     dataset = split_of(recipe.data, split, index)
-    predictor = predictor_of(model, detector, classifier, recipe.predict)
+    predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
     check_classes(dataset, predictor)
     began = time.perf_counter()
     predictions, map_shares = _predicted(predictor, dataset, explain, index)

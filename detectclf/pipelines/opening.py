@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,32 +30,35 @@ def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> 
 
 
 def predictor_of(
-    model: Path | None,
-    detector: Path | None,
-    classifier: Path | None,
-    config: PredictConfig,
-    refiner: Path | None = None,
-    *,
-    tta: bool = False,
+    model: Path | None, runs: Mapping[str, Path | None], config: PredictConfig, *, tta: bool = False
 ) -> Predictor:
-    """A predictor of a bundle, of two or three runs or, where nothing is named, of the packaged bundle.
+    """A predictor of a bundle, of runs or, where nothing is named, of the packaged bundle.
+
+    Args:
+        model: a bundle.
+        runs: kind of stage -> its run, where one is named.
+        config: batch size and device.
+        tta: whether runs are used with test-time augmentation.
 
     Raises:
-        ConfigError: both a bundle and runs are named, or a detector or classifier is missing.
+        ConfigError: both a bundle and runs are named, or the run of a required stage is missing.
         ModelError, DeviceError: as :func:`detectclf.inference.loading.load`.
     """
     from detectclf.inference.loading import load, load_runs
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import load_bundle
+    from detectclf.models.stage import STAGES
 
-    if detector is None and classifier is None and refiner is None:
+    named = {kind: run for kind, run in runs.items() if run is not None}
+    if not named:
         return load(device=config.device) if model is None else Predictor(load_bundle(model), config)
-    if model is not None or detector is None or classifier is None:
+    required = [kind for kind, row in STAGES.items() if row.required]
+    if model is not None or not set(required) <= set(named):
         raise ConfigError(
-            "a model is one bundle, or a detector run and a classifier run",
-            remedy="give --model, or both --detector and --classifier",
+            f"a model is one bundle, or {' and '.join(f'a {kind} run' for kind in required)}",
+            remedy=f"give --model, or both {' and '.join(f'--{kind}' for kind in required)}",
         )
-    return load_runs(detector, classifier, config, refiner=refiner, tta=tta)
+    return load_runs(named, config, tta=tta)
 
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:

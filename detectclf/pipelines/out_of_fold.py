@@ -200,8 +200,7 @@ def _predict(
     outputs: dict[int, StageOutputs] = {}
     names: FusionClasses | None = None
     for runs in sorted(set(chosen.values())):
-        detector, classifier, *refiner = runs
-        predictor = load_runs(detector, classifier, predict, refiner=refiner[0] if refiner else None, tta=tta)
+        predictor = load_runs(dict(zip(STAGES, runs, strict=False)), predict, tta=tta)
         check_classes(whole, predictor)
         if names not in (None, predictor.names):
             named = ", ".join(path.name for path in runs)

@@ -67,7 +67,7 @@ def predict(
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     files = collect_inputs(inputs, sys.stdin.buffer)
-    predictor = predictor_of(model, detector, classifier, config)
+    predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     # Records and not predictions, whose arrays would fill the memory over thousands of inputs.
     records: list[Record] = []

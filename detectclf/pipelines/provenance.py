@@ -8,15 +8,14 @@ from pathlib import Path
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
-from detectclf.duplicates.fingerprints import Fingerprints
+from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
 from detectclf.types import Sample
 
 log = logging.getLogger(__name__)
 
-FINGERPRINTS = "fingerprints.safetensors"
-_OURS = ("model.json", "bundle.json", FINGERPRINTS)
+_OURS = ("model.json", "bundle.json", FINGERPRINTS_FILE)
 
 
 def run_provenance(run: Path) -> Fingerprints:
@@ -82,11 +81,11 @@ def save_provenance(runs: Sequence[Path], folder: Path) -> None:
     merged = model_provenance(None, runs)
     if merged is not None:
         sources = without_folders(tuple(map(Path, merged.sources)))
-        Fingerprints(merged.rows, merged.names, merged.splits, sources).save(folder / FINGERPRINTS)
+        Fingerprints(merged.rows, merged.names, merged.splits, sources).save(folder / FINGERPRINTS_FILE)
 
 
 def _read(folder: Path) -> Fingerprints | None:
-    file = folder / FINGERPRINTS
+    file = folder / FINGERPRINTS_FILE
     return Fingerprints.load(file) if file.is_file() else None
 
 

@@ -23,6 +23,7 @@ import yaml
 from pydantic import ValidationError
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Settings
+from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
 from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.files import atomic_write
 from detectclf.training.checkpoints import disk_error
@@ -76,7 +77,7 @@ class Run:
         with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
             if not run.begun:  # an earlier start that failed may have been on other slices
-                (run.path / "fingerprints.safetensors").unlink(missing_ok=True)
+                (run.path / FINGERPRINTS_FILE).unlink(missing_ok=True)
         run.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         return run
 
@@ -194,7 +195,7 @@ class Run:
         Raises:
             TrainingError: the file cannot be written.
         """
-        path = self.path / "fingerprints.safetensors"
+        path = self.path / FINGERPRINTS_FILE
         if not self.writes or path.is_file():
             return
         from detectclf.duplicates.fingerprints import Fingerprints

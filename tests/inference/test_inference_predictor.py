@@ -196,7 +196,7 @@ def test_a_saved_bundle_and_two_runs_load(bundle: Bundle, predictor: Predictor, 
     same(load(folder / "bundle", device="cpu").predict(slices[0]), predictor.predict(slices[0]))
     save_stage(folder / "boxes", bundle.stages["detector"])
     save_stage(folder / "classes", bundle.stages["classifier"])
-    unbundled = load_runs(folder / "boxes", folder / "classes", PredictConfig(device="cpu"))
+    unbundled = load_runs({"detector": folder / "boxes", "classifier": folder / "classes"}, PredictConfig(device="cpu"))
     same(unbundled.predict(slices[0]), predictor.predict(slices[0]))
     assert unbundled.name == "boxes+classes unbundled"
 
@@ -207,7 +207,7 @@ def test_what_is_not_a_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         load(tmp_path)
     with pytest.raises(ModelError):
-        load_runs(tmp_path, tmp_path)
+        load_runs({"detector": tmp_path, "classifier": tmp_path})
     with pytest.raises(DeviceError):
         Predictor(bundle, PredictConfig(device="cuda:99"))
     detector = bundle.stages["detector"]

@@ -15,14 +15,13 @@ from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, Detecto
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import find_copies
-from detectclf.duplicates.fingerprints import Fingerprints, fingerprint
+from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints, fingerprint
 from detectclf.errors import ConfigError, ModelError
 from detectclf.imaging.images import read_image
 from detectclf.inference.loading import load
 from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.bundle import bundle
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance, out_of_fold
-from detectclf.pipelines.provenance import FINGERPRINTS
 from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
 from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
 from detectclf.recipes import load_recipe
@@ -100,7 +99,7 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
     # What the fold's own run says of a slice, asked directly.
     from detectclf.inference.loading import load_runs
 
-    direct = load_runs(runs / "detector1", runs / "classifier1", PredictConfig(device="cpu"))
+    direct = load_runs({kind: runs / f"{kind}1" for kind in ("detector", "classifier")}, PredictConfig(device="cpu"))
     index = found.folds.index(1)
     said = next(iter(direct.raw_many([found.dataset.samples[index]])))
     assert np.allclose(said.classifier_logits, found.outputs[index].classifier_logits, atol=1e-4)
@@ -163,8 +162,8 @@ def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     told = tmp_path / "runs" / "classifier0"
     shutil.copytree(runs / "classifier0", told)
     leaked = [s for s, k in zip(first.dataset.samples, first.folds, strict=True) if k == 0][:3]
-    before = Fingerprints.load(told / FINGERPRINTS)
-    Fingerprints.merged([before, SliceIndex().look_up(leaked).fingerprints]).save(told / FINGERPRINTS)
+    before = Fingerprints.load(told / FINGERPRINTS_FILE)
+    Fingerprints.merged([before, SliceIndex().look_up(leaked).fingerprints]).save(told / FINGERPRINTS_FILE)
     found = out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
     assert found.left_out >= 3 and len(found.outputs) == 48 - found.left_out
     assert not {s.name for s in leaked} & {s.name for s in found.dataset.samples}
@@ -174,10 +173,10 @@ def test_what_a_run_has_seen_counts_and_not_how_slices_are_dealt_now(
     other.unlink()
     shutil.copytree(runs / "classifier1", other)
     for run in (told, other):
-        SliceIndex().look_up(first.dataset.samples).fingerprints.save(run / FINGERPRINTS)
+        SliceIndex().look_up(first.dataset.samples).fingerprints.save(run / FINGERPRINTS_FILE)
     with pytest.raises(ModelError, match="were trained on all slices"):
         out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
-    (told / FINGERPRINTS).unlink()
+    (told / FINGERPRINTS_FILE).unlink()
     with pytest.raises(ModelError, match="keeps no record"):
         out_of_fold(tmp_path / "runs", DataConfig(sources=(source,)), predict, SliceIndex())
 
@@ -195,7 +194,7 @@ def test_a_copy_by_way_of_a_slice_that_only_runs_know_is_seen(source: Path, tmp_
         )
         for run, prints in ((knows_first, first), (knows_middle, middle)):
             run.path.mkdir()
-            prints.save(run.path / FINGERPRINTS)
+            prints.save(run.path / FINGERPRINTS_FILE)
         groups, trained_on = groups_and_provenance(last, [knows_first, knows_middle], SliceIndex())
         seen_by_way += groups[0] in trained_on[knows_first.path]
     assert seen_by_way >= 3
@@ -217,10 +216,10 @@ def test_a_model_without_a_record_leaves_none_to_those_that_start_from_it(
     source: Path, runs: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(runs / "classifier0", tmp_path / "unrecorded")
-    (tmp_path / "unrecorded" / FINGERPRINTS).unlink()
+    (tmp_path / "unrecorded" / FINGERPRINTS_FILE).unlink()
     for name, held in (("published", None), ("final", ())):
         heir = train("classifier", source, tmp_path / name, held, tmp_path / "unrecorded")
-        assert not (heir / FINGERPRINTS).exists()
+        assert not (heir / FINGERPRINTS_FILE).exists()
         with pytest.raises(ModelError, match="keeps no record"):
             train("classifier", source, tmp_path / "folds", (0,), heir)
 
@@ -254,12 +253,12 @@ def test_a_run_has_seen_what_its_starting_weights_have_seen(
     def start(held: tuple[int, ...] | None, name: str) -> Path:
         return train("classifier", source, tmp_path / name, held, runs / "classifier0")
 
-    before = Fingerprints.load(runs / "classifier0" / FINGERPRINTS)
-    assert len(Fingerprints.load(start((0,), "same") / FINGERPRINTS)) == len(before)
+    before = Fingerprints.load(runs / "classifier0" / FINGERPRINTS_FILE)
+    assert len(Fingerprints.load(start((0,), "same") / FINGERPRINTS_FILE)) == len(before)
     with pytest.raises(ModelError, match="validation slices"):
         start((1,), "leaking")
     assert "too good" not in caplog.text
-    published = Fingerprints.load(start(None, "published") / FINGERPRINTS)
+    published = Fingerprints.load(start(None, "published") / FINGERPRINTS_FILE)
     assert len(published) > len(before) and set(before.names) <= set(published.names)
     assert "too good" in caplog.text
 
