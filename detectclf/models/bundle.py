@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from detectclf.errors import ModelError
 from detectclf.files import atomic_write
@@ -106,8 +106,8 @@ _OLD_FUSION_NAMES = {
 }
 
 
-class _Record(BaseModel):
-    """The content of ``bundle.json``, with the file's own keys."""
+class _Content(BaseModel):
+    """The content of ``bundle.json``, with the file's own keys; each kind of stage adds one for its description."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -126,9 +126,6 @@ class _Record(BaseModel):
     version: str
     classes: tuple[str, ...] = Field(min_length=1)
     negative: str | None
-    detector: ModelMeta
-    classifier: ModelMeta
-    refiner: ModelMeta | None = None
     fusion: FusionParameters
     sha256: dict[str, str]
     # The file's key is the former name.
@@ -138,6 +135,12 @@ class _Record(BaseModel):
     def stages(self) -> dict[str, ModelMeta]:
         """Kind -> description of the stages in the bundle."""
         return {kind: meta for kind in STAGES if (meta := getattr(self, kind)) is not None}
+
+
+_DESCRIPTIONS: dict[str, Any] = {
+    kind: (ModelMeta, ...) if row.required else (ModelMeta | None, None) for kind, row in STAGES.items()
+}
+_Record = create_model("_Record", __base__=_Content, **_DESCRIPTIONS)
 
 
 def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
@@ -212,14 +215,14 @@ def _weights_file(kind: str) -> str:
     return f"{kind}.safetensors"
 
 
-def _check_record(record: _Record, file: Path) -> None:
+def _check_record(record: _Content, file: Path) -> None:
     for kind in STAGES:
         if (_weights_file(kind) in record.sha256) and kind not in record.stages:
             raise ModelError(f"has weights of a {kind}, but no description of it", file=file, remedy=_AGAIN)
     weights = np.array([*record.fusion.refined_score_weights, record.fusion.refined_box_weight])
     if not ((weights >= 0) & (weights <= 1)).all():  # also where one is not a number
         raise ModelError("weights of the fusion are not between 0 and 1", file=file, remedy=_AGAIN)
-    if record.classes != record.classifier.classes or len(record.fusion.bias) != len(record.classes):
+    if record.classes != record.stages["classifier"].classes or len(record.fusion.bias) != len(record.classes):
         raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy=_AGAIN)
 
 

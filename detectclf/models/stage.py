@@ -1,8 +1,8 @@
 """A stage of the model: a network with the description that rebuilds it, and the table of the kinds of stage.
 
 To add a kind of stage, write its network as a :class:`~detectclf.models.transfer.TransferModel`, then add its settings
-to ``config.py``, a row to :data:`STAGES`, its key in ``bundle.json`` to ``models/bundle.py``, and a row for its
-training to ``pipelines/train.py``. ``CONTRIBUTING.md`` has the recipe.
+to ``config.py``, a row to :data:`STAGES`, and a row for its training to ``pipelines/train.py``. Saving, rebuilding,
+bundling and moving to a device follow from the table. ``CONTRIBUTING.md`` has the recipe.
 """
 
 from __future__ import annotations
