@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from detectclf.cache import Cache, cache_folder
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
@@ -29,9 +30,10 @@ from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerpri
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
+from detectclf.version import __version__
 
-VERSION = b"1"
-"""Changes with what is kept, or with how it is found."""
+VERSION = f"1 {__version__} {PIL.__version__}".encode()
+"""Changes with what is kept, with how it is found (also between releases), and with what decodes pictures."""
 
 Item = TypeVar("Item")
 
