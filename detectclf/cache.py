@@ -31,7 +31,7 @@ def cache_folder() -> Path | None:
     if wanted == "none":
         return None
     if wanted:
-        return Path(wanted)
+        return Path(wanted).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("detectclf", appauthor=False)
@@ -104,6 +104,9 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
+                if not (self.folder / FILE).exists():
+                    # Thumbnails of slices are for the user alone, whatever folder was named.
+                    (self.folder / FILE).touch(mode=0o600)
                 self._connection = _connect(self.folder / FILE)
             except sqlite3.OperationalError:
                 raise
@@ -116,11 +119,14 @@ class Cache:
 
     def _discard(self) -> None:
         """Removes a damaged file; a new one is made when the cache is next used."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        if self.folder is not None:
-            (self.folder / FILE).unlink(missing_ok=True)
+        try:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            if self.folder is not None:
+                (self.folder / FILE).unlink(missing_ok=True)
+        except (OSError, sqlite3.Error) as error:  # such as on a read-only disk
+            self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         log.warning("going on without the cache of slices in %s (%s)", self.folder, error)

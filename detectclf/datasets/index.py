@@ -184,7 +184,8 @@ class SliceIndex:
         examined = examine_image(sample.path, span=sample.span, root=sample.source or None)
         row = np.zeros(1, dtype=ROW) if examined.pixels is None else fingerprint(examined.pixels)
         entry = _Entry(row.tobytes(), examined.readable, examined.sha256, tuple(examined.faults))
-        self._keep(key, _pack(entry), settled)
+        # What failed may be a disk's fault, or that of a decoder not installed: the next command tries again.
+        self._keep(key, _pack(entry), settled and examined.pixels is not None)
         return examined.pixels, entry
 
     def _keep(self, key: bytes, value: bytes, settled: bool) -> None:
