@@ -138,6 +138,8 @@ def _connect(file: Path) -> sqlite3.Connection:
     try:
         with connection:
             connection.execute("CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+            if [row[1] for row in connection.execute("PRAGMA table_info(entries)")] != ["key", "value"]:
+                raise sqlite3.DatabaseError("not our table")
             (count,) = connection.execute("SELECT COUNT(*) FROM entries").fetchone()
             if count > LIMIT:
                 old = "SELECT rowid FROM entries ORDER BY rowid LIMIT ?"

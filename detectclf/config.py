@@ -18,24 +18,40 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+OLD_NAMES: Mapping[str, str] = {
+    "augment.healthy_half": "augment.symmetry_healthy",
+    "augment.tumor_half": "augment.symmetry_tumor",
+    "bundle.mirror": "bundle.tta",
+}
+"""Former dotted name of a setting -> its name, to read recipes and runs of earlier versions."""
+
+
+def present_name(dotted: str) -> str:
+    """The name of a setting that may be given by a former one, which is logged then."""
+    if dotted in OLD_NAMES:
+        _log.warning("setting %s is now called %s", dotted, OLD_NAMES[dotted])
+    return OLD_NAMES.get(dotted, dotted)
+
+
 class Settings(BaseModel):
     """Base of all settings: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
-    old_names: ClassVar[Mapping[str, str]] = {}
-    """Former dotted name of a setting -> its name, to read recipes and runs of earlier versions; each use is logged."""
+    group: ClassVar[str] = ""
+    """First part of the dotted names of these settings, where some of them had other names."""
 
     @model_validator(mode="before")
     @classmethod
     def _read_old_names(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        renamed = dict(values)
-        for old, new in cls.old_names.items():
-            if (key := old.rpartition(".")[2]) in renamed:
-                _log.warning("setting %s is now called %s", old, new)
-                renamed[new.rpartition(".")[2]] = renamed.pop(key)
+        renamed: dict[str, Any] = {}
+        for key, value in values.items():
+            name = present_name(f"{cls.group}.{key}").rpartition(".")[2] if cls.group else key
+            if name in renamed:
+                raise ValueError(f"{name} is given by its former name as well")
+            renamed[name] = value
         return renamed
 
 
@@ -86,10 +102,7 @@ class DataConfig(Settings):
 class AugmentConfig(Settings):
     """Augmentation of training slices. There are no up-down flips, because heads are never upside down in practice."""
 
-    old_names: ClassVar[Mapping[str, str]] = {
-        "augment.healthy_half": "augment.symmetry_healthy",
-        "augment.tumor_half": "augment.symmetry_tumor",
-    }
+    group: ClassVar[str] = "augment"
 
     enabled: bool = True
     """Whether training slices are augmented at all."""
@@ -293,7 +306,7 @@ class RefinerRecipe(Settings):
 class BundleConfig(Settings):
     """How runs are joined."""
 
-    old_names: ClassVar[Mapping[str, str]] = {"bundle.mirror": "bundle.tta"}
+    group: ClassVar[str] = "bundle"
 
     name: str = "detectclf"
     """Name of the model in predictions."""

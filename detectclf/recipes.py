@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from detectclf.config import Settings
+from detectclf.config import Settings, present_name
 from detectclf.errors import ConfigError
 
 Recipe = TypeVar("Recipe", bound=Settings)
@@ -45,13 +45,14 @@ def load_recipe(
     """
     merged: dict[str, Any] = kind().model_dump(exclude_unset=False)
     if recipe is not None:
-        _merge(merged, _read_yaml(_find_recipe(recipe)))
+        file = _find_recipe(recipe)
+        _merge(merged, _with_present_names(_read_yaml(file), file))
     for text in assignments:
         key, sign, value = text.partition("=")
         if not sign or not key.strip():
             raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
         try:
-            _assign(merged, key.strip(), yaml.safe_load(value))
+            _assign(merged, present_name(key.strip()), yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: the value is not YAML", remedy="quote it") from error
     for key, value in (flags or {}).items():
@@ -72,6 +73,19 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = value
+
+
+def _with_present_names(content: Mapping[str, Any], file: Path, group: str = "") -> dict[str, Any]:
+    """Renames settings in every layer by itself: a later layer must override an earlier one by whatever name."""
+    renamed: dict[str, Any] = {}
+    for key, value in content.items():
+        name = present_name(f"{group}{key}").removeprefix(group)
+        if name in renamed:
+            raise ConfigError(
+                f"{group}{name} is given by its former name as well", file=file, remedy="keep one of them"
+            )
+        renamed[name] = _with_present_names(value, file, f"{group}{key}.") if isinstance(value, Mapping) else value
+    return renamed
 
 
 def _assign(base: dict[str, Any], dotted: str, value: Any) -> None:

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig
+from detectclf.config import BundleConfig, BundleRecipe, ClassifierRecipe, DataConfig
+from detectclf.errors import ConfigError, ModelError
 from detectclf.inference.loading import default_bundle
 from detectclf.models.bundle import load_bundle
 from detectclf.recipes import load_recipe
@@ -38,6 +40,29 @@ def test_old_names_of_settings_are_read(old: str, given: str, tmp_path: Path, ca
     assert [r for r in caplog.records if "is now called" in r.message], "the user learns the new name"
 
 
+@pytest.mark.parametrize("old", [name for name in OLD if OLD[name][0] != name])
+def test_a_later_layer_overrides_an_old_name(old: str, tmp_path: Path) -> None:
+    new, value = OLD[old]
+    kind = BundleRecipe if old.startswith("bundle") else ClassifierRecipe
+    section, name = old.split(".")
+    file = tmp_path / "old.yaml"
+    file.write_text(f"{section}: {{{name}: {json.dumps(value)}}}\n")
+    part, field = new.split(".")
+    other: object = False if value is True else 0.0
+    for key in (old, new):
+        read = load_recipe(kind, str(file), [f"{key}={json.dumps(other)}"])
+        assert getattr(getattr(read, part), field) == other, key
+
+
+def test_a_setting_under_both_names_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "both.yaml"
+    file.write_text("bundle: {mirror: true, tta: false}\n")
+    with pytest.raises(ConfigError, match="bundle.tta is given by its former name as well"):
+        load_recipe(BundleRecipe, str(file))
+    with pytest.raises(ValidationError, match="former name"):
+        BundleConfig.model_validate({"mirror": True, "tta": False})
+
+
 def test_present_names_are_read_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     assert load_recipe(BundleRecipe, "default-bundle").bundle.tta
     assert DataConfig(faults="fix").faults == "fix" and not caplog.records
@@ -50,4 +75,8 @@ def test_a_bundle_with_old_names_is_read(tmp_path: Path) -> None:
     shutil.copytree(default_bundle(), tmp_path / "bundle")
     record = json.loads(file.read_text())
     fusion = load_bundle(tmp_path / "bundle").fusion
+    both = record | {"fusion": record["fusion"] | {"tta": False}}
+    (tmp_path / "bundle/bundle.json").write_text(json.dumps(both))
+    with pytest.raises(ModelError, match="two names"):
+        load_bundle(tmp_path / "bundle")
     assert fusion.tta is record["fusion"]["mirror"] and fusion.refiner_weight == record["fusion"]["place_weight"]

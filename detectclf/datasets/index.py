@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 
 from detectclf.cache import Cache, cache_folder
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
@@ -32,7 +32,15 @@ from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
 from detectclf.version import __version__
 
-VERSION = f"1 {__version__} {PIL.__version__}".encode()
+DECODERS = ("pillow", "opencv-python-headless", "pydicom", "nibabel")
+
+
+def _version() -> bytes:
+    installed = {d.name: d.version for name in DECODERS for d in metadata.Distribution.discover(name=name)}
+    return f"1 {__version__} {sorted(installed.items())}".encode()
+
+
+VERSION = _version()
 """Changes with what is kept, with how it is found (also between releases), and with what decodes pictures."""
 
 Item = TypeVar("Item")

@@ -138,5 +138,6 @@ def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
 
 def _prediction_of_old_line(row: dict[str, Any], box_threshold: float) -> Prediction:
     rows = zip(row["boxes"], row["box_classes"], row["scores"], strict=True)
-    boxes = [{"xyxy": box, "class": name, "score": score} for box, name, score in rows]
+    # As records are rounded: else equal predictions would differ between an old and a new evaluation.
+    boxes = [{"xyxy": [round(v, 2) for v in box], "class": name, "score": score} for box, name, score in rows]
     return _prediction({**row, "boxes": boxes}, box_threshold)

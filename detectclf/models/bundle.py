@@ -116,12 +116,16 @@ class _Content(BaseModel):
     def _read_old_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {_OLD_FUSION_NAMES.get(key, key): value for key, value in values.items()}
+        renamed = {_OLD_FUSION_NAMES.get(key, key): value for key, value in values.items()}
+        if len(renamed) < len(values):
+            raise ValueError("a number is given by two names")
+        return renamed
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
     # 2: boxes are fused by other rules, and the detector also runs on the mirrored slice; parameters of 1 do not fit.
     # 3: with TTA the detector's boxes differ, and a refiner moves fewer of them; parameters of 2 do not fit.
-    format_version: Literal[3] = 3
+    # 4: the numbers of the fusion have other names; 3 is read as well.
+    format_version: Literal[3, 4] = 4
     name: str
     version: str
     classes: tuple[str, ...] = Field(min_length=1)

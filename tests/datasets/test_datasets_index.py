@@ -138,7 +138,15 @@ def _empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [_garbage, _truncated, _flipped, _empty])
+def _other_table(file: Path) -> None:
+    file.unlink()
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE entries (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [_garbage, _truncated, _flipped, _empty, _other_table])
 def test_a_damaged_cache_is_made_again(
     samples: list[Sample], tmp_path: Path, damage: Callable[[Path], None], decoded: list[str]
 ) -> None:
