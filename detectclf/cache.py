@@ -71,7 +71,7 @@ class Cache:
                 with connection:
                     connection.executemany("INSERT OR REPLACE INTO entries (key, value) VALUES (?, ?)", rows)
             except sqlite3.Error as error:
-                self._give_up(error)
+                self._failed(error)
                 return False
         return True
 
@@ -88,10 +88,8 @@ class Cache:
             return []
         try:
             return connection.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            self._give_up(error)
-        except sqlite3.DatabaseError:
-            self._discard()
+        except sqlite3.Error as error:
+            self._failed(error)
         return []
 
     def _open(self) -> sqlite3.Connection | None:
@@ -104,9 +102,6 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                if not (self.folder / FILE).exists():
-                    # Thumbnails of slices are for the user alone, whatever folder was named.
-                    (self.folder / FILE).touch(mode=0o600)
                 self._connection = _connect(self.folder / FILE)
             except sqlite3.OperationalError:
                 raise
@@ -116,6 +111,13 @@ class Cache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
         return self._connection
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        """Makes a damaged file anew; goes on without one that cannot be used, such as a locked or read-only one."""
+        if isinstance(error, sqlite3.OperationalError):
+            self._give_up(error)
+        else:
+            self._discard()
 
     def _discard(self) -> None:
         """Removes a damaged file; a new one is made when the cache is next used."""
@@ -134,6 +136,8 @@ class Cache:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
+    if not file.exists():
+        file.touch(mode=0o600)  # thumbnails of slices are for the user alone, whatever folder was named
     connection = sqlite3.connect(file, timeout=_WAIT_S, check_same_thread=False)
     try:
         with connection:

@@ -81,9 +81,7 @@ def _with_present_names(content: Mapping[str, Any], file: Path, group: str = "")
     for key, value in content.items():
         name = present_name(f"{group}{key}").removeprefix(group)
         if name in renamed:
-            raise ConfigError(
-                f"{group}{name} is given by its former name as well", file=file, remedy="keep one of them"
-            )
+            raise ConfigError(f"{group}{name} is given by its former name, too", file=file, remedy="keep one of them")
         renamed[name] = _with_present_names(value, file, f"{group}{key}.") if isinstance(value, Mapping) else value
     return renamed
 

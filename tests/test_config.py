@@ -57,7 +57,7 @@ def test_a_later_layer_overrides_an_old_name(old: str, tmp_path: Path) -> None:
 def test_a_setting_under_both_names_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "both.yaml"
     file.write_text("bundle: {mirror: true, tta: false}\n")
-    with pytest.raises(ConfigError, match="bundle.tta is given by its former name as well"):
+    with pytest.raises(ConfigError, match=r"bundle\.tta is given by its former name, too"):
         load_recipe(BundleRecipe, str(file))
     with pytest.raises(ValidationError, match="former name"):
         BundleConfig.model_validate({"mirror": True, "tta": False})
