@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -71,22 +71,8 @@ class Prediction(FusedOutputs):
         heatmap: FloatArray | None = None,
     ) -> Prediction:
         """The prediction of ``image`` with the class and boxes of ``fused``; arguments are the attributes."""
-        return cls(
-            image,
-            width=width,
-            height=height,
-            model=model,
-            heatmap=heatmap,
-            origin=origin,
-            label=fused.label,
-            probabilities=fused.probabilities,
-            boxes_xyxy=fused.boxes_xyxy,
-            box_labels=fused.box_labels,
-            scores=fused.scores,
-            box_threshold=fused.box_threshold,
-            flags=fused.flags,
-            before_fusion=fused.before_fusion,
-        )
+        shared = {each.name: getattr(fused, each.name) for each in fields(FusedOutputs)}
+        return cls(image, width=width, height=height, model=model, heatmap=heatmap, origin=origin, **shared)
 
     @property
     def path(self) -> Path | None:

@@ -16,8 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import metadata
+from functools import cache, cached_property
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -30,18 +29,16 @@ from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerpri
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
-from detectclf.version import __version__
+from detectclf.version import __version__, installed_version
 
-DECODERS = ("pillow", "opencv-python-headless", "pydicom", "nibabel")
-
-
-def _version() -> bytes:
-    installed = {d.name: d.version for name in DECODERS for d in metadata.Distribution.discover(name=name)}
-    return f"1 {__version__} {sorted(installed.items())}".encode()
+_DECODERS = ("pillow", "opencv-python-headless", "pydicom", "nibabel")
 
 
-VERSION = _version()
-"""Changes with what is kept, with how it is found (also between releases), and with what decodes pictures."""
+@cache
+def version() -> bytes:
+    """Changes with what is kept, with how it is found (also between releases), and with what decodes pictures."""
+    return repr((1, __version__, *map(installed_version, _DECODERS))).encode()
+
 
 Item = TypeVar("Item")
 
@@ -82,9 +79,10 @@ class IndexedSlices:
     def fingerprints(self) -> Fingerprints:
         """Of the slices that can be read; the others have rows that match nothing."""
         rows = self.rows
-        if not self.readable.all():
+        hidden = ~self.readable & (rows["size"][:, 0] > 0)
+        if hidden.any():  # else without a copy: of a hundred thousand slices it takes 420 MB
             rows = rows.copy()
-            rows[~self.readable] = np.zeros(1, dtype=ROW)
+            rows[hidden] = np.zeros(1, dtype=ROW)
         names, splits, sources = ([getattr(s, key) for s in self.samples] for key in ("name", "split", "source"))
         return Fingerprints(rows, tuple(names), tuple(splits), tuple(sources))
 
@@ -156,7 +154,9 @@ class SliceIndex:
 
     def find_copies(self, fingerprints: Fingerprints) -> list[CopyGroup]:
         """As :func:`detectclf.duplicates.copies.find_copies`, from the cache where it was asked before."""
-        key = hashlib.blake2b(b"copies" + VERSION + fingerprints.rows.tobytes(), digest_size=16).digest()
+        digest = hashlib.blake2b(b"copies" + version(), digest_size=16)
+        digest.update(np.ascontiguousarray(fingerprints.rows).view(np.uint8).data)
+        key = digest.digest()
         known = self._find([key])
         if known:
             groups = json.loads(known[key])
@@ -214,8 +214,9 @@ def _key(sample: Sample) -> tuple[bytes, bool]:
     changed_s = max(stamp[1:]) / 1e9
     span = None if sample.span is None else (sample.span.offset, sample.span.length)
     # The source too: whether a file may be read depends on it. Hashed: the cache holds no names of files.
-    text = repr((os.path.abspath(sample.path), span, sample.source, stamp))  # noqa: PTH100 - no symlinks followed
-    key = hashlib.blake2b(VERSION + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    where = [os.path.abspath(path) for path in (sample.path, sample.source)]  # noqa: PTH100 - no symlinks followed
+    text = repr((where, span, stamp))
+    key = hashlib.blake2b(version() + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return key, stamp[0] >= 0 and time.time() - changed_s > _SETTLED_S
 
 

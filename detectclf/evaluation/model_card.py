@@ -15,6 +15,7 @@ from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_inte
 from detectclf.evaluation.record import LIMITS, RESEARCH_USE
 from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
+from detectclf.models.anonymise import without_folders
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -87,7 +88,7 @@ def _public(metadata: Any) -> Any:
 
 def _names(key: str, value: Any) -> Any:
     if key == "sources" and isinstance(value, (list, tuple)):
-        return [Path(str(item)).name for item in value]
+        return without_folders([Path(str(item)) for item in value])
     return value
 
 

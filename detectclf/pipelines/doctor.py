@@ -6,9 +6,10 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from detectclf.version import installed_version
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
@@ -46,12 +47,7 @@ class Findings:
 
 def examine() -> Findings:
     """Versions, and checks of non-maximum suppression, a convolution on the device, the weights cache and images."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
     missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
     checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all installed"))

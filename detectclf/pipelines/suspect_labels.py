@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detectclf.audit.suspects import Opinion, Suspect, find_suspects
 from detectclf.datasets.class_names import with_canonical_names
 from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
-from detectclf.evaluation.suspects import Opinion, Suspect, find_suspects
 from detectclf.pipelines.pictures import write_picture
 from detectclf.prediction import Prediction
 from detectclf.types import Sample

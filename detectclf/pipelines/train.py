@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
 from detectclf.errors import ConfigError
 from detectclf.models.stage import STAGES
+from detectclf.progress import Progress
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
-    from detectclf.progress import Progress
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
@@ -84,7 +84,7 @@ def train(
     for slices in (task.train, task.valid):
         if not index.knows(slices.samples):
             slices.pixels.fill(index.read)  # both from one decoding
-    if opened.inherited is not None and run.writes:
+    if opened.inherited is not None and run.lacks_fingerprints:
         run.write_fingerprints(index.look_up(task.train.samples).fingerprints, opened.inherited)
     settings = recipe.training
     if settings.freeze_epochs and not task.pretrained:

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from detectclf.models.anonymise import without_folders
+from detectclf.version import installed_version
 
 _LIBRARIES = (
     "torch",
@@ -44,10 +44,10 @@ def describe_environment(device: torch.device, precision: str, processes: int) -
     """Versions, device, commit and command, but nothing that identifies the machine or its user."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "detectclf": _version("detectclf"),
+        "detectclf": installed_version("detectclf"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: version for name in _LIBRARIES if (version := _version(name)) is not None},
+        "libraries": {name: version for name in _LIBRARIES if (version := installed_version(name)) is not None},
         "device": device.type,
         "device_name": accelerator,
         "precision": precision,
@@ -80,10 +80,3 @@ def peak_memory_mib(device: torch.device) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -185,6 +185,11 @@ class Run:
                 remedy="restore the data, or start a new run with another --out",
             )
 
+    @property
+    def lacks_fingerprints(self) -> bool:
+        """Whether this process has to write them; a run that is resumed has them."""
+        return self.writes and not (self.path / FINGERPRINTS_FILE).is_file()
+
     def write_fingerprints(self, train: Fingerprints, inherited: Sequence[Fingerprints] = ()) -> None:
         """Writes the run's provenance, with which copies of its training slices are found in other data.
 
@@ -195,13 +200,10 @@ class Run:
         Raises:
             TrainingError: the file cannot be written.
         """
-        path = self.path / FINGERPRINTS_FILE
-        if not self.writes or path.is_file():
-            return
         from detectclf.duplicates.fingerprints import Fingerprints
 
         with self._writing():
-            Fingerprints.merged([train, *inherited]).save(path)
+            Fingerprints.merged([train, *inherited]).save(self.path / FINGERPRINTS_FILE)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectclf.evaluation.suspects import Opinion, find_suspects
+from detectclf.audit.suspects import Opinion, find_suspects
 from detectclf.types import Sample
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
