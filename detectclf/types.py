@@ -31,6 +31,9 @@ CANONICAL_CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pitui
 
 NEGATIVE_CLASS = "no_tumor"
 
+ANY_TUMOR = "any_tumor"
+"""Label of a slice or box that shows a tumour whose type is not known. It is never among ``Dataset.classes``."""
+
 # Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",
@@ -79,14 +82,16 @@ class Sample:
         path: image file, or the container that ``span`` points into.
         name: file name as the export gives it, unique within ``(source, split)``; used in outputs.
         split: ``train``, ``valid``, ``test`` or another name of the user's.
-        label: class of the slice; ``None`` where it is not known.
+        label: class of the slice, or ``ANY_TUMOR``; ``None`` where nothing is known.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image.
-        box_labels: class name of each box, ``N`` of them.
+        box_labels: class name of each box, ``N`` of them, or ``ANY_TUMOR``.
         boxed: whether the boxes are known: ``True`` without boxes means that there are none, ``False`` that the source
             gives classes only, and the detector is not trained on the slice.
         width, height: pixels of the original image, after EXIF orientation; 0 where not known yet.
         source: the ``--data`` folder that the slice comes from.
         span: set where the image lies inside a container file.
+        patient: opaque name of the patient, the same in all sources; ``None`` where it is not known. Never a name or an
+            id as it stands in a file from a clinic.
     """
 
     path: Path
@@ -100,6 +105,7 @@ class Sample:
     height: int = 0
     source: str = ""
     span: ByteSpan | None = None
+    patient: str | None = None
 
     def __post_init__(self) -> None:
         if self.boxes_xyxy.shape != (len(self.box_labels), 4) or self.boxes_xyxy.dtype != np.float32:
