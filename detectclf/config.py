@@ -80,6 +80,12 @@ class DataConfig(Settings):
     """Seed of the folds."""
     copies: Literal["keep", "one"] = "keep"
     """Train on every copy of a slice, or (with folds only) on one of them."""
+    balance: Probability = 0.0
+    """How much an epoch makes up for classes of few slices: 0 takes each slice once, 1 all classes equally often."""
+    lesion_masks: Path | None = None
+    """Folder of tumour masks, NUMBER.png for each slice of figshare 1512427; slices find theirs by content."""
+    head_maps: Path | None = None
+    """Folder of label maps of whole heads (NIfTI, labels of SynthSeg), to draw slices from."""
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded, resized slices in memory; auto: only if they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -135,6 +141,16 @@ class AugmentConfig(Settings):
     symmetry_tumor: Probability = 0.0
     """Probability that such a slice becomes its half with the tumours, mirrored into a whole, so that not only healthy
     slices are symmetric."""
+    paint: Probability = 0.0
+    """Probability that a lesion is painted into a slice without a tumour, which then shows a tumour of unknown type. Its
+    shape is that of a mask (data.lesion_masks), else random."""
+    recontrast: Probability = 0.0
+    """Probability that grey levels are mapped at random, those of a lesion apart from those around it, so that contrast is
+    no evidence. The lesion is a mask (data.lesion_masks), else the ellipse in its box."""
+    strip: Probability = 0.0
+    """Probability that skull and scalp are made black, where the brain can be found."""
+    drawn: Probability = 0.0
+    """Probability that a slice is replaced by one of its class that is drawn from data.head_maps."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box is dropped if less than this share of its area is left in the picture."""
 
