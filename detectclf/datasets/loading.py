@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.slice_cache import SlicePixels
 from detectclf.errors import DataError
-from detectclf.types import FloatArray, Pixels, Sample
+from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample
 
 Target: TypeAlias = dict[str, Any]
 Item: TypeAlias = tuple[Tensor, Target]
@@ -41,6 +41,8 @@ class Slices(Dataset[Item]):
         return len(self.samples)
 
     def _class_index(self, name: str, sample: Sample) -> int:
+        if name == ANY_TUMOR:
+            return ANY_TUMOR_INDEX
         if name not in self.classes:
             raise DataError(
                 f"class {name!r} is none of {', '.join(self.classes)}",
@@ -54,8 +56,8 @@ class DetectionSlices(Slices):
     """Slices with their boxes; those whose boxes are not known are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``boxes`` ``(N, 4)`` float32
-    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0, ``image_id`` (index into ``samples``), ``scale``
-    (image over original pixels) and ``size`` (original width and height).
+    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0 or ``ANY_TUMOR_INDEX``, ``image_id`` (index into
+    ``samples``), ``scale`` (image over original pixels) and ``size`` (original width and height).
 
     Args:
         samples: slices of one split.
@@ -113,7 +115,7 @@ class ClassificationSlices(Slices):
     """Slices with their class; those without one are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
-    ``classes``) and ``image_id``.
+    ``classes``, or ``ANY_TUMOR_INDEX``) and ``image_id``.
 
     Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Symmetry
     augmentation gives slices that class only where the data have it too, since class weights are counted on the data.
