@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, canonical_class
+
 _log = logging.getLogger(__name__)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -68,6 +70,9 @@ class DataConfig(Settings):
     """Boxes of the negative class (drawn round the whole head): drop them, or keep them as a class of boxes."""
     class_map: dict[str, str] = Field(default_factory=dict)
     """Other spellings of classes: name in the data -> class name."""
+    any_tumor: tuple[str, ...] = ()
+    """Names of classes in the data that mean a tumour of unknown type (``any_tumor`` always does). Such slices and
+    boxes train that there is a tumour, not which; they count in figures of localisation, not in those of classes."""
     faults: Literal["stop", "fix"] = "stop"
     """Errors in the annotations: stop at the first one, or fix what can be fixed and report it."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -97,6 +102,24 @@ class DataConfig(Settings):
         if value == "mend":
             _log.warning("data.faults: mend is now called fix")
         return "fix" if value == "mend" else value
+
+    @field_validator("any_tumor")
+    @classmethod
+    def _a_tumor(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if healthy := [name for name in names if canonical_class(name) == NEGATIVE_CLASS]:
+            raise ValueError(f"{healthy[0]!r} means no tumour")
+        return names
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> DataConfig:
+        if both := sorted(set(self.any_tumor) & set(self.class_map)):
+            raise ValueError(f"{both[0]!r} is in class_map and in any_tumor")
+        return self
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Name in the data -> class, of ``class_map`` and ``any_tumor`` together."""
+        return self.class_map | dict.fromkeys(self.any_tumor, ANY_TUMOR)
 
     @model_validator(mode="after")
     def _folds_or_none(self) -> DataConfig:
@@ -142,11 +165,11 @@ class AugmentConfig(Settings):
     """Probability that such a slice becomes its half with the tumours, mirrored into a whole, so that not only healthy
     slices are symmetric."""
     paint: Probability = 0.0
-    """Probability that a lesion is painted into a slice without a tumour, which then shows a tumour of unknown type. Its
-    shape is that of a mask (data.lesion_masks), else random."""
+    """Probability that a lesion is painted into a slice without a tumour, which then shows a tumour of unknown type.
+    Its shape is that of a mask (data.lesion_masks), else random."""
     recontrast: Probability = 0.0
-    """Probability that grey levels are mapped at random, those of a lesion apart from those around it, so that contrast is
-    no evidence. The lesion is a mask (data.lesion_masks), else the ellipse in its box."""
+    """Probability that grey levels are mapped at random, those of a lesion apart from those around it, so that contrast
+    is no evidence. The lesion is a mask (data.lesion_masks), else the ellipse in its box."""
     strip: Probability = 0.0
     """Probability that skull and scalp are made black, where the brain can be found."""
     drawn: Probability = 0.0

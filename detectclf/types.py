@@ -64,11 +64,13 @@ CLASS_ALIASES: dict[str, str] = {
     "pituitarytumour": "pituitary",
     "pituitaryadenoma": "pituitary",
     "pi": "pituitary",
+    "anytumor": ANY_TUMOR,
+    "anytumour": ANY_TUMOR,
 }
 
 
 def canonical_class(name: str) -> str | None:
-    """The canonical class that ``name`` is a spelling of, or ``None``."""
+    """The canonical class, or ``ANY_TUMOR``, that ``name`` is a spelling of; ``None`` for any other name."""
     return CLASS_ALIASES.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
 
 

@@ -26,6 +26,7 @@ def check(
     folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR")],
     json: options.Json = False,
     sheet: Annotated[Path | None, typer.Option(help="Picture to write, with the groups of copies.")] = None,
+    any_tumor: options.AnyTumor = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a fixed copy to --out and log each change.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the fixed copy (with --fix).")] = None,
     model: Annotated[
@@ -50,7 +51,7 @@ def check(
     from detectclf.pipelines import check as pipeline
 
     judge = pipeline.load_judge(model) if model is not None else None  # first, so that a wrong path is reported at once
-    audit = pipeline.check(folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out))
+    audit = pipeline.check(folders, any_tumor=any_tumor or (), sheet=sheet, fix_to=pipeline.fix_target(fix, out))
     labels = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
     if json:
         suspects = {} if labels is None else {"suspects": labels.to_records(), "not_judged": labels.left_out}
@@ -71,6 +72,7 @@ def show(
     split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of slices.")] = 0,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -82,13 +84,18 @@ def show(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import show as pipeline
 
-    _wrote(pipeline.show(folder, out, augmented=augmented, split=split, n=n, seed=seed), json, quiet)
+    _wrote(
+        pipeline.show(folder, out, any_tumor=any_tumor or (), augmented=augmented, split=split, n=n, seed=seed),
+        json,
+        quiet,
+    )
 
 
 @app.command()
 def stats(
     folder: Folder,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, with the counts.", metavar="FILE")] = None,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -100,7 +107,7 @@ def stats(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import stats as pipeline
 
-    counts = pipeline.stats(folder, plot)
+    counts = pipeline.stats(folder, plot, any_tumor=any_tumor or ())
     if json:
         output.print_json(counts)
     else:
@@ -118,6 +125,7 @@ def convert(
     drop_boxes: Annotated[
         bool, typer.Option("--drop-boxes", help="Write a format without boxes, which loses them.")
     ] = False,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -129,7 +137,9 @@ def convert(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import convert as pipeline
 
-    _wrote(pipeline.convert(folder, out, to=to, from_=from_, drop_boxes=drop_boxes), json, quiet)
+    _wrote(
+        pipeline.convert(folder, out, to=to, from_=from_, drop_boxes=drop_boxes, any_tumor=any_tumor or ()), json, quiet
+    )
 
 
 @app.command()
@@ -138,6 +148,7 @@ def split(
     out: OutFolder,
     ratios: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.7,0.2,0.1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -149,7 +160,7 @@ def split(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import split as pipeline
 
-    _wrote(pipeline.split(folder, out, ratios=ratios, seed=seed), json, quiet)
+    _wrote(pipeline.split(folder, out, ratios=ratios, seed=seed, any_tumor=any_tumor or ()), json, quiet)
 
 
 @app.command()

@@ -39,6 +39,7 @@ def bundle(
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
+    any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -56,6 +57,7 @@ def bundle(
     flags = {
         "data.sources": [str(d) for d in data],
         "data.limit": limit,
+        "data.any_tumor": any_tumor or None,
         "bundle.sensitivity": sensitivity,
         "bundle.name": name,
         "predict.device": device,
@@ -86,6 +88,7 @@ def evaluate(
     ] = False,
     device: options.Device = None,
     limit: options.Limit = None,
+    any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -100,7 +103,12 @@ def evaluate(
     from detectclf.pipelines import evaluate as pipeline
     from detectclf.recipes import load_recipe
 
-    flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
+    flags = {
+        "data.sources": [str(d) for d in data],
+        "data.limit": limit,
+        "data.any_tumor": any_tumor or None,
+        "predict.device": device,
+    }
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
     done = pipeline.evaluate(
         recipe,

@@ -155,7 +155,7 @@ class ClassificationAugment:
 
 
 class _Changes:
-    """The steps: what a slice shows by us, geometry by the library, scanner artefacts by us, intensities by the library."""
+    """The steps: what a slice shows and scanner artefacts by us, geometry and intensities by the library."""
 
     def __init__(self, config: AugmentConfig, seed: int | None, shapes: Sequence[Mask] = ()) -> None:
         self._config = config
@@ -212,7 +212,7 @@ class _Changes:
         return SymmetricSlice(painted.pixels, painted.box_xyxy[None], np.array([row]))
 
     def recontrasted(self, pixels: Pixels, tumors_xyxy: FloatArray | None, lesions: FloatArray | None) -> Pixels:
-        """The slice in another contrast, where that is drawn; without masks, ellipses in the boxes stand for lesions."""
+        """The slice in another contrast, where that is drawn; ellipses in the boxes stand for lesions without masks."""
         from detectclf.datasets.contrast import recontrast
         from detectclf.datasets.lesion_masks import ellipses
 

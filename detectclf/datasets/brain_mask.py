@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,7 @@ from detectclf.types import FloatArray, Pixels
 
 Mask = npt.NDArray[np.bool_]
 
-Grey = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV's stubs give it
 
 SIDE = 128
 """The masks are found on a slice shrunk to this many pixels."""

@@ -1,6 +1,7 @@
 """Lesions painted into slices: shapes of real masks with random interior, rim and oedema.
 
-A lesion painted into a healthy slice shows the network a tumour in sequences of which the data have healthy slices only.
+A lesion painted into a healthy slice shows the network a tumour in a sequence of which the data have healthy slices
+only.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.lesion_masks import LesionMasks, Mask
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.errors import DataError
-from detectclf.types import ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
+from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
 
 Target: TypeAlias = dict[str, Any]
 Item: TypeAlias = tuple[Tensor, Target]
@@ -33,7 +33,7 @@ class Drawing(Protocol):
     """Draws slices that no scanner made."""
 
     def __call__(self, label: str | None, rng: np.random.Generator, size: int) -> tuple[Pixels, FloatArray]:
-        """``(size, size)`` uint8 and ``(N, 4)`` boxes of a slice with a tumour of class ``label``; ``None``: without."""
+        """``(size, size)`` uint8 and ``(N, 4)`` boxes of a slice with a tumour of class ``label``, or without any."""
 
 
 class Synthesis(NamedTuple):
@@ -55,6 +55,9 @@ class Synthesis(NamedTuple):
         return [] if self.masks is None else [mask for kind in self.masks.shapes.values() for mask in kind]
 
 
+NO_SYNTHESIS = Synthesis()
+
+
 class Slices(Dataset[Item]):
     """Base of the data sets: samples, classes, pixels, and the epoch that augmentation depends on."""
 
@@ -67,7 +70,7 @@ class Slices(Dataset[Item]):
         classes: Sequence[str],
         size: int,
         cache: Literal["auto", "memory", "none"],
-        synthesis: Synthesis = Synthesis(),
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
         self.synthesis = synthesis
         self.samples, self.classes = tuple(samples), tuple(classes)
@@ -94,6 +97,8 @@ class Slices(Dataset[Item]):
         return self.synthesis.draw(None if label == negative else label, rng, self.pixels.size)
 
     def _class_index(self, name: str, sample: Sample) -> int:
+        if name == ANY_TUMOR:
+            return ANY_TUMOR_INDEX
         if name not in self.classes:
             raise DataError(
                 f"class {name!r} is none of {', '.join(self.classes)}",
@@ -107,8 +112,8 @@ class DetectionSlices(Slices):
     """Slices with their boxes; those whose boxes are not known are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``boxes`` ``(N, 4)`` float32
-    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0, ``image_id`` (index into ``samples``), ``scale``
-    (image over original pixels) and ``size`` (original width and height).
+    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0 or ``ANY_TUMOR_INDEX``, ``image_id`` (index into
+    ``samples``), ``scale`` (image over original pixels) and ``size`` (original width and height).
 
     Args:
         samples: slices of one split.
@@ -134,7 +139,7 @@ class DetectionSlices(Slices):
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
         negative: str | None = None,
-        synthesis: Synthesis = Synthesis(),
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
         super().__init__([s for s in samples if s.boxed], classes, size, cache, synthesis)
         self.negative = negative
@@ -186,7 +191,7 @@ class ClassificationSlices(Slices):
     """Slices with their class; those without one are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
-    ``classes``) and ``image_id``.
+    ``classes``, or ``ANY_TUMOR_INDEX``) and ``image_id``.
 
     Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Symmetry
     augmentation gives slices that class only where the data have it too, since class weights are counted on the data.
@@ -202,7 +207,7 @@ class ClassificationSlices(Slices):
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
         negative: str | None = None,
-        synthesis: Synthesis = Synthesis(),
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
         super().__init__([s for s in samples if s.label is not None], classes, size, cache, synthesis)
         if not self.samples:
@@ -288,7 +293,7 @@ class Batches(Sampler[list[int]]):
 def _weighted(
     order: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """As many of ``order``, each in proportion to its weight (systematic sampling: as evenly as whole numbers allow)."""
+    """As many of ``order``, each in proportion to its weight, as evenly as can be (systematic sampling)."""
     ends = np.cumsum(weights) / weights.sum() * len(order)
     picks = np.searchsorted(ends, np.arange(len(order)) + rng.random(), side="right")
     return order[np.minimum(picks, len(order) - 1)]

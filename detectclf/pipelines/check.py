@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
-from detectclf.types import order_classes
+from detectclf.types import ANY_TUMOR, order_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +41,13 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
     return out
 
 
-def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
+def check(
+    folders: Sequence[Path],
+    *,
+    any_tumor: Sequence[str] = (),
+    sheet: Path | None = None,
+    fix_to: Path | None = None,
+) -> Audit:
     """Audits ``folders`` together; draws the groups of copies into ``sheet`` and writes a fixed copy to ``fix_to``.
 
     Raises:
@@ -52,7 +58,7 @@ def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | 
     from detectclf.datasets.index import SliceIndex
 
     index = SliceIndex()
-    found = audit.check(folders, index=index)
+    found = audit.check(folders, class_map=dict.fromkeys(any_tumor, ANY_TUMOR), index=index)
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError
-from detectclf.types import Dataset
+from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.inference.predictor import Predictor
 
 
-def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"]) -> Dataset:
-    """The data set in one folder; raises DataError where there is none."""
+def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"], any_tumor: Sequence[str] = ()) -> Dataset:
+    """The data set in one folder; raises DataError where there is none.
+
+    Args:
+        folder: the export.
+        negative_boxes, any_tumor: as in :class:`~detectclf.config.DataConfig`.
+    """
     from detectclf.datasets.dataset import open_dataset
 
-    return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes))
+    return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes, any_tumor=tuple(any_tumor)))
 
 
 def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:
@@ -63,7 +68,8 @@ def predictor_of(
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:
     """Checks that the model knows every class of the data; raises DataError where it does not."""
-    foreign = sorted({s.label for s in dataset.samples if s.label is not None} - set(predictor.names.classes))
+    labels = {s.label for s in dataset.samples if s.label is not None}
+    foreign = sorted(labels - {*predictor.names.classes, ANY_TUMOR})
     if foreign:
         raise DataError(
             f"the data has classes that the model does not know: {', '.join(foreign)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ from detectclf.pipelines.pictures import write_picture
 
 
 def show(
-    folder: Path, out: Path, *, augmented: bool = False, split: str | None = None, n: int = 16, seed: int = 0
+    folder: Path,
+    out: Path,
+    *,
+    augmented: bool = False,
+    split: str | None = None,
+    n: int = 16,
+    seed: int = 0,
+    any_tumor: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Draws ``n`` slices of all classes with their boxes; ``augmented`` as training would see them."""
     from detectclf.datasets.augment import detection_augment
     from detectclf.drawing.sheets import contact_sheet, sample_tiles, spread
 
-    dataset = open_folder(folder, negative_boxes="keep")
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
     if split is not None:
         from detectclf.datasets.dataset import require_split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import open_folder
 
 
-def split(folder: Path, out: Path, *, ratios: str = "0.7,0.2,0.1", seed: int = 0) -> dict[str, Any]:
+def split(
+    folder: Path, out: Path, *, ratios: str = "0.7,0.2,0.1", seed: int = 0, any_tumor: Sequence[str] = ()
+) -> dict[str, Any]:
     """Splits anew, copies together, classes balanced; written in the source's own format."""
     from detectclf.datasets.index import SliceIndex
     from detectclf.datasets.splits import grouped_split
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
-    dataset = open_folder(folder, negative_boxes="keep")
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
     if out.resolve().is_relative_to(folder.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     index = SliceIndex()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detectclf.files import atomic_write
+from detectclf.formats.files import slice_classes
 from detectclf.pipelines.opening import open_folder
 from detectclf.types import Dataset
 
 
-def stats(folder: Path, plot: Path | None = None) -> dict[str, Any]:
+def stats(folder: Path, plot: Path | None = None, *, any_tumor: Sequence[str] = ()) -> dict[str, Any]:
     """Counts of slices, classes and boxes per split; ``plot`` draws them."""
-    dataset = open_folder(folder, negative_boxes="keep")
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
     counts = {
         "samples": len(dataset.samples),
-        "classes": list(dataset.classes),
-        "splits": {name: _counts(dataset.split(name)) for name in dataset.splits},
+        "classes": slice_classes(dataset),
+        "splits": {name: _counts(dataset.split(name), slice_classes(dataset)) for name in dataset.splits},
     }
     if plot is not None:
         from detectclf.drawing.stats import stats_figure
@@ -33,7 +35,7 @@ def stats(folder: Path, plot: Path | None = None) -> dict[str, Any]:
     return counts
 
 
-def _counts(part: Dataset) -> dict[str, Any]:
+def _counts(part: Dataset, classes: Sequence[str]) -> dict[str, Any]:
     labels = Counter(s.label for s in part.samples)
     sides = np.array([b[2:] - b[:2] for s in part.samples for b in s.boxes_xyxy], dtype=np.float64).reshape(-1, 2)
     return {
@@ -41,7 +43,7 @@ def _counts(part: Dataset) -> dict[str, Any]:
         "boxed": sum(s.boxed for s in part.samples),
         "boxes": len(sides),
         "median_box": [round(float(v), 1) for v in np.median(sides, axis=0)] if len(sides) else None,
-        "classes": {name: labels[name] for name in part.classes},
+        "classes": {name: labels[name] for name in classes},
         "unlabelled": labels[None],
     }
 
