@@ -54,7 +54,7 @@ def brain_mask(pixels: Pixels, tumors_xyxy: FloatArray) -> Mask | None:
     if head.sum() < 0.08 * head.size:
         return None
     inside = small[head > 0]
-    threshold = 0.45 * float(np.median(inside[inside > np.percentile(inside, 30)]))
+    threshold = 0.45 * float(np.median(inside[inside >= np.percentile(inside, 30)]))
     tissue = ((small > threshold) & (head > 0)).astype(np.uint8)
     # Close to the border lie scalp and skull.
     distance = cv2.distanceTransform(np.pad(head, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
