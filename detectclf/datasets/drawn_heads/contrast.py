@@ -1,0 +1,166 @@
+"""Grey levels of tissues and tumours, as one sequence or none shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from detectclf.datasets.drawn_heads.tissues import Tissue
+from detectclf.types import FloatArray
+
+Sequence = Literal["t1", "t1_contrast", "t2", "flair", "any"]
+"""Kind of contrast; ``any`` draws every tissue's level evenly, so that no order of levels can be learnt."""
+
+REALISTIC: tuple[Sequence, ...] = ("t1", "t1_contrast", "t2", "flair")
+Range = tuple[float, float]
+
+T = Tissue
+_ROWS: dict[Tissue, tuple[Range, Range, Range, Range]] = {
+    # tissue            T1            contrast T1   T2            FLAIR
+    T.AIR: ((0.0, 0.01), (0.0, 0.01), (0.0, 0.01), (0.0, 0.01)),
+    T.FLUID: ((0.10, 0.22), (0.08, 0.20), (0.80, 1.00), (0.04, 0.14)),
+    T.VENTRICLE: ((0.08, 0.20), (0.07, 0.18), (0.82, 1.00), (0.03, 0.12)),
+    T.CHOROID: ((0.25, 0.45), (0.45, 0.90), (0.65, 0.90), (0.25, 0.55)),
+    T.WHITE: ((0.60, 0.80), (0.42, 0.58), (0.24, 0.40), (0.30, 0.44)),
+    T.CORTEX: ((0.42, 0.58), (0.35, 0.50), (0.40, 0.58), (0.42, 0.58)),
+    T.CEREBELLAR_WHITE: ((0.58, 0.78), (0.42, 0.58), (0.26, 0.42), (0.30, 0.44)),
+    T.CEREBELLAR_CORTEX: ((0.42, 0.58), (0.36, 0.50), (0.40, 0.56), (0.40, 0.54)),
+    T.THALAMUS: ((0.50, 0.66), (0.38, 0.52), (0.32, 0.46), (0.36, 0.48)),
+    T.STRIATUM: ((0.46, 0.60), (0.37, 0.50), (0.36, 0.50), (0.38, 0.52)),
+    T.PALLIDUM: ((0.55, 0.72), (0.40, 0.54), (0.20, 0.34), (0.28, 0.42)),
+    T.HIPPOCAMPUS: ((0.44, 0.58), (0.36, 0.50), (0.42, 0.58), (0.44, 0.60)),
+    T.BRAIN_STEM: ((0.56, 0.72), (0.40, 0.54), (0.28, 0.42), (0.30, 0.44)),
+    T.OLD_LESION: ((0.40, 0.60), (0.33, 0.45), (0.45, 0.75), (0.45, 0.80)),
+    T.CORD: ((0.55, 0.72), (0.40, 0.54), (0.28, 0.45), (0.30, 0.44)),
+    T.ARTERY: ((0.05, 0.40), (0.60, 1.00), (0.02, 0.12), (0.02, 0.12)),
+    T.VEIN: ((0.10, 0.35), (0.70, 1.00), (0.04, 0.25), (0.05, 0.30)),
+    T.EYE: ((0.12, 0.22), (0.10, 0.22), (0.82, 1.00), (0.05, 0.15)),
+    T.FAT: ((0.85, 1.00), (0.70, 1.00), (0.50, 0.95), (0.55, 1.00)),
+    T.MUSCLE: ((0.35, 0.48), (0.32, 0.50), (0.12, 0.25), (0.18, 0.32)),
+    T.MUCOSA: ((0.35, 0.55), (0.55, 0.95), (0.55, 0.95), (0.45, 0.80)),
+    T.SKIN: ((0.45, 0.75), (0.45, 0.80), (0.30, 0.60), (0.35, 0.70)),
+    T.BONE: ((0.02, 0.12), (0.02, 0.12), (0.02, 0.10), (0.02, 0.10)),
+    T.MARROW: ((0.45, 0.90), (0.40, 0.85), (0.25, 0.60), (0.30, 0.65)),
+    T.NERVE: ((0.50, 0.65), (0.38, 0.50), (0.30, 0.45), (0.32, 0.45)),
+    T.GLAND: ((0.48, 0.70), (0.55, 0.90), (0.38, 0.55), (0.38, 0.55)),
+    T.DURA: ((0.12, 0.32), (0.15, 0.75), (0.15, 0.80), (0.08, 0.35)),
+    T.FALX: ((0.22, 0.40), (0.25, 0.80), (0.15, 0.35), (0.20, 0.45)),
+    T.SMALL_VESSEL: ((0.10, 0.25), (0.40, 0.95), (0.10, 0.60), (0.04, 0.15)),
+}
+
+LEAST_DIFFERENCE = 0.05
+"""Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees about half of it."""
+
+FAINT_SHARE = 0.2
+FAINT = (0.05, 0.11)
+
+
+def draw_levels(sequence: Sequence, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Mean and deviation of the grey level of every tissue.
+
+    Returns:
+        Two ``(len(Tissue),)`` float32 arrays; black is 0 and white 1.
+    """
+    if sequence == "any":
+        means = rng.uniform(0.03, 1.0, size=len(Tissue))
+        # bone has little signal in every sequence, and what is not in the head has none
+        means[Tissue.BONE] = rng.uniform(0.0, 0.4)
+        means[Tissue.AIR] = 0.0 if rng.random() < 0.9 else rng.uniform(0.0, 0.1)
+        if rng.random() < 0.6:
+            _make_kin_alike(means, rng)
+    else:
+        column = REALISTIC.index(sequence)
+        ranges = np.array([_ROWS[tissue][column] for tissue in Tissue])
+        means = rng.uniform(ranges[:, 0], ranges[:, 1])
+    spreads = rng.uniform(0.005, 0.05, size=len(Tissue)) * (0.4 + means)
+    spreads[Tissue.AIR] = 0.0
+    return means.astype(np.float32), spreads.astype(np.float32)
+
+
+def _make_kin_alike(means: np.ndarray, rng: np.random.Generator) -> None:
+    """Lets tissues of one kind differ little, as they do in every sequence."""
+    kin = (
+        (T.WHITE, T.CEREBELLAR_WHITE, T.BRAIN_STEM, T.CORD, T.NERVE),
+        (T.CORTEX, T.CEREBELLAR_CORTEX, T.STRIATUM, T.THALAMUS, T.HIPPOCAMPUS),
+        (T.FLUID, T.VENTRICLE, T.EYE),
+        (T.ARTERY, T.VEIN, T.SMALL_VESSEL),
+    )
+    for first, *others in kin:
+        means[others] = means[first] + rng.normal(0, 0.05, size=len(others))
+    np.clip(means, 0.02, 1.0, out=means)
+
+
+@dataclass(frozen=True, slots=True)
+class TumorLevels:
+    """Grey levels of a tumour.
+
+    Attributes:
+        inside: of the solid part.
+        rim: of its border, where that differs.
+        core: of its dead or fluid middle, where it has one.
+        oedema: of the swollen white matter round it, where there is some.
+    """
+
+    inside: float
+    rim: float | None
+    core: float | None
+    oedema: float | None
+
+
+# Levels relative to the brain around, and how often there is such a part: inside, then (share, range) of rim, core, oedema.
+_Part = tuple[float, float, float]
+_Look = tuple[Range, _Part, _Part, _Part]
+_NONE: _Part = (0.0, 1.0, 1.0)
+_LOOKS: dict[tuple[Sequence, str], tuple[tuple[float, _Look], ...]] = {
+    ("t1_contrast", "glioma"): (
+        (0.5, ((0.55, 1.0), (1.0, 1.3, 2.3), (0.8, 0.3, 0.75), (0.6, 0.7, 0.92))),
+        (0.3, ((0.5, 0.9), _NONE, (0.2, 0.3, 0.6), (0.2, 0.8, 0.95))),
+        (0.2, ((1.2, 2.0), _NONE, (0.5, 0.4, 0.9), (0.6, 0.7, 0.92))),
+    ),
+    ("t1_contrast", "meningioma"): ((1.0, ((1.3, 2.3), (0.15, 1.5, 2.5), (0.12, 0.5, 1.1), (0.35, 0.7, 0.92))),),
+    ("t1_contrast", "pituitary"): ((1.0, ((0.95, 2.0), (0.25, 1.4, 2.2), (0.25, 0.3, 0.9), _NONE)),),
+    ("t1", "glioma"): ((1.0, ((0.55, 0.92), (0.15, 0.9, 1.2), (0.4, 0.35, 0.6), (0.5, 0.7, 0.93))),),
+    ("t1", "meningioma"): ((1.0, ((0.7, 1.1), _NONE, (0.1, 0.4, 0.7), (0.35, 0.7, 0.93))),),
+    ("t1", "pituitary"): ((1.0, ((0.65, 1.15), _NONE, (0.25, 0.4, 1.5), _NONE)),),
+    ("t2", "glioma"): ((1.0, ((1.3, 2.3), (0.25, 0.6, 1.5), (0.4, 1.8, 2.5), (0.65, 1.3, 2.2))),),
+    ("t2", "meningioma"): ((1.0, ((0.8, 1.8), (0.3, 1.6, 2.4), (0.1, 1.5, 2.4), (0.4, 1.3, 2.2))),),
+    ("t2", "pituitary"): ((1.0, ((0.9, 1.9), _NONE, (0.3, 1.7, 2.5), _NONE)),),
+    ("flair", "glioma"): ((1.0, ((1.3, 2.3), (0.2, 1.5, 2.5), (0.4, 0.3, 1.2), (0.65, 1.3, 2.2))),),
+    ("flair", "meningioma"): ((1.0, ((1.0, 1.8), _NONE, (0.1, 0.5, 1.3), (0.45, 1.3, 2.2))),),
+    ("flair", "pituitary"): ((1.0, ((1.0, 1.8), _NONE, (0.25, 0.4, 1.8), _NONE)),),
+}
+# the parts of a tumour at any level, as often as in all sequences together
+_ANY: _Look = ((0.0, 1.0), (0.3, 0.0, 1.0), (0.35, 0.0, 1.0), (0.45, 0.0, 1.0))
+
+
+def draw_tumor_levels(
+    sequence: Sequence, tumor_class: str, around: float, rng: np.random.Generator
+) -> TumorLevels:
+    """Grey levels of a tumour of ``tumor_class`` where the brain round it has the level ``around``.
+
+    A class without a row of its own looks like a glioma. One in five is faint: without parts, hardly off the level
+    around. The solid part always differs from what is around by ``LEAST_DIFFERENCE``.
+    """
+    if rng.random() < FAINT_SHARE:
+        off = float(rng.uniform(*FAINT)) * (1 if rng.random() < 0.5 or around < 0.15 else -1)
+        return TumorLevels(around + off, None, None, None)
+    base = 1.0 if sequence == "any" else max(around, 0.15)
+    look = _ANY
+    if sequence != "any":
+        rows = _LOOKS.get((sequence, tumor_class)) or _LOOKS[sequence, "glioma"]
+        shares = np.array([share for share, _ in rows])
+        look = rows[int(rng.choice(len(rows), p=shares / shares.sum()))][1]
+    inside = float(rng.uniform(*look[0])) * base
+    if abs(inside - around) < LEAST_DIFFERENCE:
+        inside = around + (LEAST_DIFFERENCE if inside >= around else -LEAST_DIFFERENCE)
+    if inside > 1.0 or inside < 0.0:
+        inside = float(np.clip(inside, 0.0, 1.0))
+    rim, core, oedema = (
+        float(np.clip(rng.uniform(low, high) * base, 0, 1)) if rng.random() < share else None
+        for share, low, high in look[1:]
+    )
+    if tumor_class == "pituitary":
+        oedema = None
+    return TumorLevels(inside, rim, core, oedema)
