@@ -68,12 +68,12 @@ class LesionMasks:
 
     def __init__(self, masks: dict[int, LesionMask], samples: Sequence[Sample]) -> None:
         self._of = {_key(samples[i]): mask for i, mask in masks.items()}
-        self.shapes: dict[str, list[Mask]] = {}
-        """Class -> the masks of its slices, cropped."""
+        self.by_class: dict[str, list[LesionMask]] = {}
+        """Class -> the masks of its slices."""
         for i, mask in sorted(masks.items()):
             label = samples[i].label
             if label is not None:
-                self.shapes.setdefault(label, []).append(mask.crop)
+                self.by_class.setdefault(label, []).append(mask)
 
     def __len__(self) -> int:
         return len(self._of)

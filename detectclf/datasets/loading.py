@@ -52,7 +52,7 @@ class Synthesis(NamedTuple):
     @property
     def shapes(self) -> list[Mask]:
         """The masks of tumours, cropped."""
-        return [] if self.masks is None else [mask for kind in self.masks.shapes.values() for mask in kind]
+        return [] if self.masks is None else [mask.crop for kind in self.masks.by_class.values() for mask in kind]
 
 
 NO_SYNTHESIS = Synthesis()

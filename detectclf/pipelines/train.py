@@ -160,11 +160,15 @@ def _synthesis(recipe: Recipe, opened: _Opened) -> Synthesis:
         masks = LesionMasks.load(data.lesion_masks, opened.train.samples, opened.slice_index)
     if augment.drawn == 0:
         return Synthesis(masks)
-    if data.head_maps is None:
-        raise ConfigError("augment.drawn needs label maps of heads", remedy="name their folder in data.head_maps")
-    from detectclf.datasets.drawn_heads import DrawnHeads
+    if data.head_maps is None or masks is None:
+        raise ConfigError(
+            "augment.drawn needs label maps of heads and masks of tumours",
+            remedy="name their folders in data.head_maps and data.lesion_masks",
+        )
+    from detectclf.datasets.drawn_heads.head_drawing import HeadDrawing
+    from detectclf.datasets.drawn_heads.label_maps import LabelMaps
 
-    return Synthesis(masks, DrawnHeads.load(data.head_maps, masks.shapes if masks else {}), augment.drawn)
+    return Synthesis(masks, HeadDrawing(LabelMaps.load(data.head_maps), masks.by_class), augment.drawn)
 
 
 def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:

@@ -135,9 +135,7 @@ _LOOKS: dict[tuple[Sequence, str], tuple[tuple[float, _Look], ...]] = {
 _ANY: _Look = ((0.0, 1.0), (0.3, 0.0, 1.0), (0.35, 0.0, 1.0), (0.45, 0.0, 1.0))
 
 
-def draw_tumor_levels(
-    sequence: Sequence, tumor_class: str, around: float, rng: np.random.Generator
-) -> TumorLevels:
+def draw_tumor_levels(sequence: Sequence, tumor_class: str, around: float, rng: np.random.Generator) -> TumorLevels:
     """Grey levels of a tumour of ``tumor_class`` where the brain round it has the level ``around``.
 
     A class without a row of its own looks like a glioma. One in five is faint: without parts, hardly off the level

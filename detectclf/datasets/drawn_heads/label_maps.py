@@ -84,7 +84,9 @@ class LabelMaps:
         files = sorted(f for pattern in ("*.nii", "*.nii.gz") for f in folder.glob(pattern) if f.is_file())
         if not files:
             raise DataError(
-                "no label maps (.nii, .nii.gz)", file=folder, remedy="name the folder with SynthSeg's training label maps"
+                "no label maps (.nii, .nii.gz)",
+                file=folder,
+                remedy="name the folder with SynthSeg's training label maps",
             )
         return LabelMaps(tuple(read_label_map(file) for file in files))
 
