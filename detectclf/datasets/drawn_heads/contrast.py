@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from detectclf.datasets.drawn_heads.tissues import Tissue
-from detectclf.types import FloatArray
+from detectclf.types import Doubles, FloatArray
 
 Sequence = Literal["t1", "t1_contrast", "t2", "flair", "any"]
 """Kind of contrast; ``any`` draws every tissue's level evenly, so that no order of levels can be learnt."""
@@ -51,17 +51,19 @@ _ROWS: dict[Tissue, tuple[Range, Range, Range, Range]] = {
 }
 
 LEAST_DIFFERENCE = 0.05
-"""Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees about half of it."""
+"""Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees half of it."""
 
-FAINT_SHARE = 0.2
-FAINT = (0.05, 0.11)
+FAINT_SHARE = 0.12
+FAINT = (0.06, 0.12)
+FAINT_PIXELS = 200
+"""Area of the smallest tumour that may be faint, at 320 px: a smaller one would be lost in noise."""
 
 
 def draw_levels(sequence: Sequence, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Mean and deviation of the grey level of every tissue.
 
     Returns:
-        Two ``(len(Tissue),)`` float32 arrays; black is 0 and white 1.
+        Two ``(256,)`` float32 tables by tissue; black is 0 and white 1.
     """
     if sequence == "any":
         means = rng.uniform(0.03, 1.0, size=len(Tissue))
@@ -76,10 +78,12 @@ def draw_levels(sequence: Sequence, rng: np.random.Generator) -> tuple[FloatArra
         means = rng.uniform(ranges[:, 0], ranges[:, 1])
     spreads = rng.uniform(0.005, 0.05, size=len(Tissue)) * (0.4 + means)
     spreads[Tissue.AIR] = 0.0
-    return means.astype(np.float32), spreads.astype(np.float32)
+    tables = np.zeros((2, 256), dtype=np.float32)
+    tables[:, : len(Tissue)] = means, spreads
+    return tables[0], tables[1]
 
 
-def _make_kin_alike(means: np.ndarray, rng: np.random.Generator) -> None:
+def _make_kin_alike(means: Doubles, rng: np.random.Generator) -> None:
     """Lets tissues of one kind differ little, as they do in every sequence."""
     kin = (
         (T.WHITE, T.CEREBELLAR_WHITE, T.BRAIN_STEM, T.CORD, T.NERVE),
@@ -109,7 +113,7 @@ class TumorLevels:
     oedema: float | None
 
 
-# Levels relative to the brain around, and how often there is such a part: inside, then (share, range) of rim, core, oedema.
+# Levels relative to the brain near the tumour: of the inside, then share and range of rim, core and oedema.
 _Part = tuple[float, float, float]
 _Look = tuple[Range, _Part, _Part, _Part]
 _NONE: _Part = (0.0, 1.0, 1.0)
@@ -135,30 +139,40 @@ _LOOKS: dict[tuple[Sequence, str], tuple[tuple[float, _Look], ...]] = {
 _ANY: _Look = ((0.0, 1.0), (0.3, 0.0, 1.0), (0.35, 0.0, 1.0), (0.45, 0.0, 1.0))
 
 
-def draw_tumor_levels(sequence: Sequence, tumor_class: str, around: float, rng: np.random.Generator) -> TumorLevels:
-    """Grey levels of a tumour of ``tumor_class`` where the brain round it has the level ``around``.
+def draw_tumor_levels(
+    sequence: Sequence, tumor_class: str, brain: float, around: float, *, may_be_faint: bool, rng: np.random.Generator
+) -> TumorLevels:
+    """Grey levels of a tumour.
 
-    A class without a row of its own looks like a glioma. One in five is faint: without parts, hardly off the level
-    around. The solid part always differs from what is around by ``LEAST_DIFFERENCE``.
+    Args:
+        sequence: contrast of the slice.
+        tumor_class: one without a row of its own looks like a glioma.
+        brain: level of the brain near the tumour, which the levels of a sequence are relative to.
+        around: level of all that touches the tumour; the solid part differs from it by ``LEAST_DIFFERENCE`` or more.
+        may_be_faint: whether it may be without parts and hardly off the level around.
+        rng: source of the levels.
     """
-    if rng.random() < FAINT_SHARE:
-        off = float(rng.uniform(*FAINT)) * (1 if rng.random() < 0.5 or around < 0.15 else -1)
-        return TumorLevels(around + off, None, None, None)
-    base = 1.0 if sequence == "any" else max(around, 0.15)
-    look = _ANY
+    if may_be_faint and rng.random() < FAINT_SHARE:
+        off = float(rng.uniform(*FAINT)) * (1 if rng.random() < 0.5 or around < 0.2 else -1)
+        return TumorLevels(_apart(around + off, around), None, None, None)
+    base, look = 1.0, _ANY
     if sequence != "any":
+        base = max(brain, 0.15)
         rows = _LOOKS.get((sequence, tumor_class)) or _LOOKS[sequence, "glioma"]
         shares = np.array([share for share, _ in rows])
         look = rows[int(rng.choice(len(rows), p=shares / shares.sum()))][1]
-    inside = float(rng.uniform(*look[0])) * base
-    if abs(inside - around) < LEAST_DIFFERENCE:
-        inside = around + (LEAST_DIFFERENCE if inside >= around else -LEAST_DIFFERENCE)
-    if inside > 1.0 or inside < 0.0:
-        inside = float(np.clip(inside, 0.0, 1.0))
+    inside = _apart(float(rng.uniform(*look[0])) * base, around)
     rim, core, oedema = (
         float(np.clip(rng.uniform(low, high) * base, 0, 1)) if rng.random() < share else None
         for share, low, high in look[1:]
     )
-    if tumor_class == "pituitary":
-        oedema = None
-    return TumorLevels(inside, rim, core, oedema)
+    return TumorLevels(inside, rim, core, None if tumor_class == "pituitary" else oedema)
+
+
+def _apart(level: float, around: float) -> float:
+    """``level`` within black and white, at least ``LEAST_DIFFERENCE`` from ``around``."""
+    level = float(np.clip(level, 0.02, 1.0))
+    if abs(level - around) >= LEAST_DIFFERENCE:
+        return level
+    up = around < LEAST_DIFFERENCE or (level >= around and around <= 1 - LEAST_DIFFERENCE)
+    return around + (LEAST_DIFFERENCE if up else -LEAST_DIFFERENCE)

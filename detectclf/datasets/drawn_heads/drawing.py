@@ -1,7 +1,7 @@
 """One drawn slice: a plane through a head, with or without a tumour, in a contrast of its own.
 
-After Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without retraining" (2023):
-a network that has seen every contrast learns shapes.
+After Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without retraining"
+(2023): a network that has seen every contrast learns shapes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ import cv2
 import numpy as np
 
 from detectclf.datasets.augment_mri import add_bias_field, add_ghosts
-from detectclf.datasets.drawn_heads.contrast import REALISTIC, Sequence, draw_levels, draw_tumor_levels
+from detectclf.datasets.drawn_heads.contrast import FAINT_PIXELS, REALISTIC, Sequence, draw_levels, draw_tumor_levels
 from detectclf.datasets.drawn_heads.label_maps import LabelMap, LabelMaps
-from detectclf.datasets.drawn_heads.planes import VIEW_SHARES, VIEWS, Plane, View, choose_plane, cut, tell_apart
+from detectclf.datasets.drawn_heads.planes import (
+    VIEW_SHARES,
+    VIEWS,
+    Plane,
+    View,
+    choose_plane,
+    cut,
+    smooth_field,
+    tell_apart,
+)
 from detectclf.datasets.drawn_heads.shapes import Mask, MaskShapes
 from detectclf.datasets.drawn_heads.stripping import brain_only
-from detectclf.datasets.drawn_heads.tissues import INSIDE_SKULL, where
+from detectclf.datasets.drawn_heads.tissues import BRAIN, Tissue, looked_up, where
 from detectclf.datasets.drawn_heads.tumors import (
     OEDEMA_AS_BRIGHT,
     oedema_weight,
@@ -31,6 +40,10 @@ from detectclf.types import FloatArray, Pixels, empty_boxes
 
 TRIES = 40
 """Planes tried before a tumour is given up; each makes it a little smaller. One or two are usual."""
+
+
+_UNEVEN = np.zeros(256, dtype=np.float32)
+_UNEVEN[[Tissue.FAT, Tissue.MUSCLE, Tissue.SKIN, Tissue.MUCOSA, Tissue.MARROW]] = (0.4, 1.0, 0.3, 1.0, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +167,21 @@ def _painted(
     """Grey levels, ``(H, W)`` float32 from about 0 to 1, and the pixels that the box goes round."""
     size = len(tissues)
     means, spreads = draw_levels(sequence, rng)
-    image = means[tissues]
+    image = looked_up(tissues, means)
     texture = rng.standard_normal((size, size), dtype=np.float32)
     if rng.random() < 0.5:  # coarse grains
-        texture = 2 * cv2.GaussianBlur(texture, (0, 0), 1.0)
-    image += spreads[tissues] * texture
+        texture = 2 * _blurred(texture, 1.0)
+    image += looked_up(tissues, spreads) * texture
+    # muscle, marrow and mucosa are far less even than brain
+    outer = looked_up(tissues, _UNEVEN) * np.float32(rng.uniform(0.05, 0.3))
+    image *= 1 + outer * smooth_field(48, size, rng)
     # pixels at the border of two tissues hold some of both
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.1)) * size / 320 + 0.1)
+    image = _blurred(image, float(rng.uniform(0.5, 1.5)) * size / 320 + 0.1)
     if mask is None or tumor_class is None:
         return image, None
-    around = _level_around(image, tissues, mask)
-    levels = draw_tumor_levels(sequence, tumor_class, around, rng)
+    brain, around = _levels_near(image, tissues, mask)
+    large = mask.sum() >= FAINT_PIXELS * (size / 320) ** 2
+    levels = draw_tumor_levels(sequence, tumor_class, brain, around, may_be_faint=bool(large), rng=rng)
     extent = mask
     if levels.oedema is not None:
         weight = oedema_weight(tissues, mask, rng) * np.float32(rng.uniform(0.6, 1.0))
@@ -176,11 +193,17 @@ def _painted(
     return paint_tumor(image, mask, levels, rng), extent
 
 
-def _level_around(image: FloatArray, tissues: Pixels, mask: Mask) -> float:
-    """Mean grey level of what lies inside the skull in a ring round the tumour."""
-    wide = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    ring = wide & ~mask & where(tissues, *INSIDE_SKULL)
-    return float(image[ring].mean()) if ring.any() else float(image[mask].mean())
+def _blurred(image: FloatArray, sigma: float) -> FloatArray:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.float32)
+
+
+def _levels_near(image: FloatArray, tissues: Pixels, mask: Mask) -> tuple[float, float]:
+    """Mean grey levels of brain near a tumour (or in the slice, or under it) and of all that touches it."""
+    wide = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+    brain = where(tissues, *BRAIN) & ~mask
+    near = next((m for m in (brain & wide, brain) if m.any()), mask)
+    ring = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask
+    return float(image[near].mean()), float(image[ring].mean())
 
 
 def _scanned(image: FloatArray, rng: np.random.Generator, *, ghosted: bool) -> Pixels:
@@ -189,13 +212,13 @@ def _scanned(image: FloatArray, rng: np.random.Generator, *, ghosted: bool) -> P
     coarse = image
     if rng.random() < 0.5:  # voxels of the scan larger than pixels, along one axis perhaps more than along the other
         width, height = (max(round(size / f), 24) for f in rng.uniform(1.0, 2.6, size=2))
-        coarse = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        coarse = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
     # Rician: the magnitude of a complex signal with noise in both parts; Gudbjartsson & Patz (1995)
     level = np.float32(rng.uniform(0.0, 0.06) ** 1.5 * 4)
     real, imaginary = level * rng.standard_normal((2, *coarse.shape), dtype=np.float32)
-    coarse = cv2.magnitude(coarse + real, imaginary)
+    coarse = np.asarray(cv2.magnitude(coarse + real, imaginary), dtype=np.float32)
     if coarse.shape != image.shape:
-        coarse = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        coarse = np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
     white = float(rng.uniform(0.75, 1.15)) * max(float(np.percentile(coarse[::4, ::4], 99.5)), 0.05)
     levels = np.clip(coarse * (255 / white), 0, 255).astype(np.uint8)
     gamma = float(np.exp(rng.normal(0, 0.25)))

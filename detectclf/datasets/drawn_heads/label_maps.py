@@ -34,7 +34,7 @@ SELLA_BELOW_CHIASM_MM = 9.0
 SELLA_BEFORE_CHIASM_MM = 2.5
 GLAND_RADII_MM = np.array([6.0, 4.5, 3.5], dtype=np.float32)
 FALX_MM = 1.0
-"""Half the thickness in which fluid in the mid-plane counts as falx: a little more than real, so as not to get lost."""
+"""Half the thickness of the slab in which fluid counts as falx: a little more than real, so as not to get lost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +187,7 @@ def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> Places:
     flat = np.flatnonzero(mask)
     if len(flat) > SITES:
         flat = rng.choice(flat, SITES, replace=False)
-    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int16)
+    return np.asarray(np.unravel_index(flat, mask.shape), dtype=np.int16).T
 
 
 def _touches_skull(tissues: Pixels, low: list[int], high: list[int]) -> npt.NDArray[np.bool_]:
@@ -200,7 +200,7 @@ def _touches_skull(tissues: Pixels, low: list[int], high: list[int]) -> npt.NDAr
     beside &= inner
     beside[:, :, : low[2]] = False
     beside[:, :, high[2] :] = False
-    return beside
+    return np.asarray(beside)
 
 
 def _find_sella(

@@ -1,4 +1,4 @@
-"""Planes through a head: chosen at random, cut with a bend, and finished with tissues that the maps do not tell apart."""
+"""Planes through a head: chosen at random, cut with a bend, and finished with tissues that no map tells apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.datasets.drawn_heads.label_maps import LabelMap
-from detectclf.datasets.drawn_heads.tissues import Tissue, where
+from detectclf.datasets.drawn_heads.tissues import INSIDE_SKULL, Tissue, where
 from detectclf.types import FloatArray, Pixels
 
 View = Literal["axial", "coronal", "sagittal"]
@@ -28,10 +28,12 @@ _AXES: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 TILT_DEGREES = 10.0
 BEND_MM = 3.0
 SCALP_MM = 35.0  # both sides of the head together
-FILLS = (0.65, 1.1)
+FILLS = (0.72, 1.12)
 STRIPPED_FILLS = (0.6, 0.98)
 FAT_UNDER_SKIN_MM = 5.0
 ORBIT_MM = 16.0
+BESIDE_FALX_MM = 5.0
+ABOVE_SELLA_MM = 18.0
 KEEP = 0.36
 """Farthest that the site lies from the middle of the slice along an axis, as a share of the slice's edge."""
 
@@ -72,17 +74,23 @@ def choose_plane(
     brain_mm = (head.brain_high - head.brain_low) * head.voxel_mm
     length = float(brain_mm[1] if view != "coronal" else brain_mm[0 if stripped else 1])
     fill = rng.uniform(*(STRIPPED_FILLS if stripped else FILLS))
-    step_mm = (length + (0.0 if stripped else SCALP_MM)) / fill / size
+    frame_mm = (length + (0.0 if stripped else SCALP_MM)) / fill
+    if view == "coronal":  # a map without neck is no higher than this
+        frame_mm = min(frame_mm, float(head.tissues.shape[2] * head.voxel_mm[2]) * rng.uniform(1.0, 1.2))
+    step_mm = frame_mm / size
     right, down = (np.array(axis, dtype=np.float64) for axis in _AXES[view])
     turn = _rotation(np.deg2rad(rng.normal(0, TILT_DEGREES / 2, size=3).clip(-TILT_DEGREES, TILT_DEGREES)))
     right, down = turn @ right, turn @ down
     middle = (head.brain_low + head.brain_high) / 2 * head.voxel_mm
     if not stripped:
         middle = middle + (np.array([0, 4, 0]) if view == "axial" else np.array([0, 8, -rng.uniform(5, 40)]))
-    middle = middle + rng.normal(0, 0.03 * step_mm * size, size=3)
+    middle = middle + rng.normal(0, 0.03 * frame_mm, size=3)
+    if view != "axial":
+        # The frame ends about where the map ends: no scan shows a head cut off above an empty lower part.
+        middle[2] = max(middle[2], 0.5 * frame_mm * rng.uniform(0.85, 1.0))
     # The head stays in the middle of the frame, unless the site would come near the border.
     from_middle = site * head.voxel_mm - middle
-    keep = KEEP * step_mm * size
+    keep = KEEP * frame_mm
     across, along = (float(np.clip(from_middle @ axis, -keep, keep)) for axis in (right, down))
     centre = site * head.voxel_mm - across * right - along * down
     pixel = (across / step_mm + size / 2, along / step_mm + size / 2)
@@ -112,7 +120,10 @@ def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def smooth_field(cells: int, size: int, rng: np.random.Generator) -> FloatArray:
     """``(size, size)`` float32 smooth random values of about unit deviation, from a grid of ``cells`` squared."""
     grid = rng.standard_normal((cells, cells), dtype=np.float32)
-    return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+    # the last factor of four need not be cubic, and costs a third when it is not
+    between = max(size // 4, cells)
+    grid = np.asarray(cv2.resize(grid, (between, between), interpolation=cv2.INTER_CUBIC))
+    return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def cut(head: LabelMap, plane: Plane, size: int, rng: np.random.Generator) -> Pixels:
@@ -128,7 +139,30 @@ def cut(head: LabelMap, plane: Plane, size: int, rng: np.random.Generator) -> Pi
         index = np.clip(voxels + np.float32(0.5), 0, length - 1).astype(np.int32)
         flat *= length
         flat += index
-    return head.tissues.ravel().take(flat)
+    values = head.tissues.ravel()
+    tissues = values.take(flat)
+    if plane.view == "sagittal":
+        _show_beside_falx(head, tissues, flat)
+    # single voxels of another label are common outside the brain; the median of labels is always one of them
+    speckless = cv2.medianBlur(tissues, 5)
+    return np.where(where(tissues, *INSIDE_SKULL), tissues, speckless)
+
+
+def _show_beside_falx(head: LabelMap, tissues: Pixels, flat: npt.NDArray[np.int32]) -> None:
+    """Replaces the falx and the fluid beside it by what lies next to them, in place.
+
+    Scans are thicker than the gap between the halves of the brain: a sagittal slice along it shows the convolutions.
+    """
+    _, depth, height = head.tissues.shape
+    at = np.flatnonzero(where(tissues, Tissue.FALX, Tissue.FLUID).ravel())
+    index = flat.ravel()[at]
+    x, z = index // (depth * height), index % height
+    middle_x = float(head.brain_low[0] + head.brain_high[0]) / 2
+    beside = BESIDE_FALX_MM / float(head.voxel_mm[0])
+    high = z > float(head.sella[2] + ABOVE_SELLA_MM / head.voxel_mm[2])
+    gap = high & (np.abs(x - middle_x) < beside)
+    to_x = np.rint(np.where(x < middle_x, middle_x - beside, middle_x + beside)).astype(np.int64)
+    tissues.ravel()[at[gap]] = head.tissues.ravel().take((index + (to_x - x) * (depth * height))[gap])
 
 
 def tell_apart(tissues: Pixels, step_mm: float, rng: np.random.Generator) -> Pixels:
@@ -150,8 +184,10 @@ def tell_apart(tissues: Pixels, step_mm: float, rng: np.random.Generator) -> Pix
     deep = cv2.distanceTransform(
         (~where(tissues, Tissue.SKIN, Tissue.AIR)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3
     )
-    patches = smooth_field(24, size, rng)
-    muscle = soft & (deep > FAT_UNDER_SKIN_MM / step_mm * rng.uniform(0.7, 2)) & (np.abs(patches) > 0.2)
+    patches = smooth_field(int(rng.integers(10, 26)), size, rng)
+    thin = float(rng.uniform(0.03, 0.2))
+    fat = (np.abs(patches) < thin) | (smooth_field(14, size, rng) > float(rng.uniform(0.8, 1.6)))
+    muscle = soft & (deep > FAT_UNDER_SKIN_MM / step_mm * rng.uniform(0.7, 2)) & ~fat
     if (eyes := tissues == Tissue.EYE).any():
         far = cv2.distanceTransform((~eyes).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
         muscle &= far > ORBIT_MM / step_mm

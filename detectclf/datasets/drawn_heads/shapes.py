@@ -17,7 +17,7 @@ from detectclf.types import Pixels
 Mask = npt.NDArray[np.bool_]
 """``(H, W)`` bool, one slice."""
 
-FRAME_MM = 240.0
+FRAME_MM = 230.0
 """Usual edge of the frame that masks were drawn on: figshare 1512427 has 512 px of 0.49 mm, padding left out."""
 
 LARGEST_TURN = {"pituitary": 12.0}
@@ -78,8 +78,8 @@ class MaskShapes:
         masks: dict[str, list[Mask]] = {}
         for file, name in files:
             with decoding(file, "tumour mask"):
-                content = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_GRAYSCALE)
-                masks.setdefault(name, []).append(content > 0)
+                picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_GRAYSCALE)
+                masks.setdefault(name, []).append(np.asarray(picture) > 0)
         return MaskShapes.of(masks)
 
     def draw(self, tumor_class: str, step_mm: float, scale: float, rng: np.random.Generator) -> Pixels:
@@ -126,7 +126,7 @@ def _turned(mask: Pixels, degrees: float, scale: float) -> Pixels:
     height, width = mask.shape
     scale = max(scale, 3 / min(height, width))
     edge = int(np.ceil(np.hypot(height, width) * scale)) + 4
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, scale)
+    turn = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, scale), dtype=np.float64)
     turn[:, 2] += edge / 2 - np.array([width, height]) / 2
     large = cv2.warpAffine(mask * 255, turn, (edge, edge), flags=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
     turned = (large > 127).astype(np.uint8)

@@ -16,8 +16,8 @@ IMPERFECT_SHARE = 0.4
 def brain_only(tissues: Pixels, tumor: Mask | None, rng: np.random.Generator) -> FloatArray:
     """``(H, W)`` float32 from 0 to 1: what is left of each pixel when all but the brain is taken away.
 
-    The fluid between the convolutions stays, that under the skull goes. Some borders are uneven: a little too wide here and
-    too narrow there. A tumour stays whole, wherever it is.
+    The fluid between the convolutions stays, that under the skull goes. Some borders are uneven: a little too wide here
+    and too narrow there. A tumour stays whole, wherever it is.
     """
     size = len(tissues)
     brain = where(tissues, *INSIDE_BRAIN).astype(np.uint8)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.types import Pixels
 
+_Value = TypeVar("_Value", np.uint8, np.float32)
+
 
 class Tissue(IntEnum):
-    """What a voxel is. The first ones come from the maps, those after ``NERVE`` are worked out from their surroundings."""
+    """What a voxel is. The first come from the maps, those after ``NERVE`` are worked out from their surroundings."""
 
     AIR = 0
     FLUID = 1
@@ -44,8 +48,8 @@ class Tissue(IntEnum):
     SMALL_VESSEL = 28
 
 
-# FreeSurfer's numbers (below 200) and those of SimNIBS charm for what lies outside the brain (from 500 on): 507 is all soft
-# tissue that is nothing else, so it is fat here until its surroundings say that it is muscle. Left and right together.
+# FreeSurfer's numbers (below 200) and those of SimNIBS charm for what lies outside the brain (from 500 on). 507 is all
+# soft tissue that is nothing else: fat here, until its surroundings say that it is muscle. Left and right together.
 _LABELS: dict[Tissue, tuple[int, ...]] = {
     Tissue.AIR: (0,),
     Tissue.FLUID: (24,),
@@ -105,6 +109,13 @@ def label_table() -> Pixels:
 
 def where(tissues: Pixels, *of: Tissue) -> npt.NDArray[np.bool_]:
     """Which voxels or pixels of ``tissues`` are one of ``of``; a bool array of the same shape."""
-    table = np.zeros(256, dtype=bool)
-    table[list(of)] = True
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(of)] = 1
+    return looked_up(tissues, table).view(np.bool_)
+
+
+def looked_up(tissues: Pixels, table: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
+    """The entry of ``table``, ``(256,)``, of each voxel or pixel; several times faster than indexing on slices."""
+    if tissues.ndim == 2:
+        return np.asarray(cv2.LUT(tissues, table))
     return np.asarray(table[tissues])

@@ -10,7 +10,7 @@ from detectclf.datasets.drawn_heads.contrast import TumorLevels
 from detectclf.datasets.drawn_heads.label_maps import LabelMap
 from detectclf.datasets.drawn_heads.planes import Plane, View, smooth_field
 from detectclf.datasets.drawn_heads.shapes import Mask
-from detectclf.datasets.drawn_heads.tissues import INSIDE_SKULL, Tissue, where
+from detectclf.datasets.drawn_heads.tissues import BRAIN, INSIDE_SKULL, Tissue, looked_up, where
 from detectclf.types import FloatArray, Pixels
 
 # How often a glioma starts in each tissue; the rest of the brain shares what is left.
@@ -19,8 +19,11 @@ FALX_SHARE = 0.15
 LEAST_KEPT = {"glioma": 0.75, "meningioma": 0.55, "pituitary": 0.75}
 """Least share of a mask that must lie where its class grows; what lies elsewhere is cut away."""
 
-LEAST_AREA = 16
-"""Pixels of the smallest tumour that is drawn."""
+LEAST_AREA = 0.0006
+"""Area of the smallest tumour that is drawn, as a share of the slice: 61 of 320 x 320 px."""
+
+LEAST_BRAIN = 0.55
+"""Least share of a glioma's mask on brain: it does not grow in a ventricle or between the convolutions."""
 
 OEDEMA_AS_BRIGHT = 0.6
 """Oedema that stands out from its surroundings by this share of what the tumour does is within the box."""
@@ -47,7 +50,7 @@ def tumor_site(head: LabelMap, tumor_class: str, view: View, rng: np.random.Gene
             if drawn < 0:
                 places = places[tissues == tissue] if (tissues == tissue).any() else places
                 break
-    return places[int(rng.integers(len(places)))].astype(np.float32)
+    return np.asarray(places[int(rng.integers(len(places)))], dtype=np.float32)
 
 
 def place_tumor(
@@ -84,10 +87,12 @@ def place_tumor(
         column, row = column + inwards[0] * reach, row + inwards[1] * reach
     mask = _pasted(shape, row, column, allowed.shape)
     kept = mask & allowed
-    if kept.sum() < max(LEAST_KEPT.get(tumor_class, 0.75) * shape.sum(), LEAST_AREA):
+    least = max(LEAST_KEPT.get(tumor_class, 0.75) * float(shape.sum()), LEAST_AREA * tissues.size)
+    if kept.sum() < least:
         return None
     largest = _largest_piece(kept)
-    return largest if largest.sum() >= LEAST_AREA else None
+    grows = tumor_class in ("meningioma", "pituitary") or where(tissues, *BRAIN)[mask].mean() >= LEAST_BRAIN
+    return largest if grows and largest.sum() >= 0.9 * least else None
 
 
 def _inwards(
@@ -154,18 +159,18 @@ def push_aside(tissues: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
 
 
 def oedema_weight(tissues: Pixels, mask: Mask, rng: np.random.Generator) -> FloatArray:
-    """How much of each pixel is oedema, ``(H, W)`` float32 in [0, 1]: smooth round the tumour, in white matter mainly."""
+    """How much of each pixel is oedema, ``(H, W)`` float32 in [0, 1]: round the tumour, in white matter mainly."""
     size = len(mask)
     radius = np.sqrt(float(mask.sum()) / np.pi)
     spread = float(rng.uniform(0.3, 0.9) * radius + 0.012 * size)
-    near = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), spread)
+    near = np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), spread), dtype=np.float32)
     near += 0.06 * smooth_field(10, size, rng)
     weight = np.clip((near - float(rng.uniform(0.12, 0.3))) * 8, 0, 1)
     share = np.zeros(256, dtype=np.float32)
     share[[Tissue.WHITE, Tissue.CEREBELLAR_WHITE, Tissue.BRAIN_STEM, Tissue.OLD_LESION]] = 1.0
     share[[Tissue.THALAMUS, Tissue.STRIATUM, Tissue.PALLIDUM, Tissue.HIPPOCAMPUS]] = 0.4
     share[[Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX]] = 0.15
-    weight *= share[tissues]
+    weight *= looked_up(tissues, share)
     weight = cv2.GaussianBlur(weight, (0, 0), 0.004 * size + 0.4)
     weight[mask] = 0
     return np.asarray(weight, dtype=np.float32)
