@@ -50,11 +50,11 @@ _ROWS: dict[Tissue, tuple[Range, Range, Range, Range]] = {
     T.SMALL_VESSEL: ((0.10, 0.25), (0.40, 0.95), (0.10, 0.60), (0.04, 0.15)),
 }
 
-LEAST_DIFFERENCE = 0.05
-"""Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees half of it."""
+LEAST_DIFFERENCE = 0.07
+"""Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees a third of it."""
 
 FAINT_SHARE = 0.12
-FAINT = (0.06, 0.12)
+FAINT = (0.07, 0.13)
 FAINT_PIXELS = 200
 """Area of the smallest tumour that may be faint, at 320 px: a smaller one would be lost in noise."""
 
@@ -136,7 +136,7 @@ _LOOKS: dict[tuple[Sequence, str], tuple[tuple[float, _Look], ...]] = {
     ("flair", "pituitary"): ((1.0, ((1.0, 1.8), _NONE, (0.25, 0.4, 1.8), _NONE)),),
 }
 # the parts of a tumour at any level, as often as in all sequences together
-_ANY: _Look = ((0.0, 1.0), (0.3, 0.0, 1.0), (0.35, 0.0, 1.0), (0.45, 0.0, 1.0))
+_ANY: _Look = ((0.05, 1.0), (0.3, 0.0, 1.0), (0.35, 0.0, 1.0), (0.45, 0.0, 1.0))
 
 
 def draw_tumor_levels(

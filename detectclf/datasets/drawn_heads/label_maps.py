@@ -229,6 +229,6 @@ def _paint_gland(tissues: Pixels, sella: FloatArray, voxel_mm: FloatArray) -> No
     first = np.maximum(np.floor(sella - radii).astype(int), 0)
     box = tuple(slice(a, b) for a, b in zip(first, np.ceil(sella + radii).astype(int) + 1, strict=True))
     part = tissues[box]
-    grid = np.stack(np.indices(part.shape), axis=-1) + first
+    grid = np.moveaxis(np.indices(part.shape), 0, -1) + first
     gland = (((grid - sella) / radii) ** 2).sum(axis=-1) <= 1
     part[gland & where(part, Tissue.FLUID, Tissue.VEIN, Tissue.BONE, Tissue.MARROW)] = Tissue.GLAND
