@@ -53,6 +53,9 @@ _ROWS: dict[Tissue, tuple[Range, Range, Range, Range]] = {
 LEAST_DIFFERENCE = 0.07
 """Least difference between a tumour and what surrounds it, as a share of the full range: the eye sees a third of it."""
 
+OEDEMA_AS_BRIGHT = 0.6
+"""Oedema that stands out from its surroundings by this share of what the tumour does is within the box."""
+
 FAINT_SHARE = 0.12
 FAINT = (0.07, 0.13)
 FAINT_PIXELS = 200
@@ -176,3 +179,13 @@ def _apart(level: float, around: float) -> float:
         return level
     up = around < LEAST_DIFFERENCE or (level >= around and around <= 1 - LEAST_DIFFERENCE)
     return around + (LEAST_DIFFERENCE if up else -LEAST_DIFFERENCE)
+
+
+def oedema_looks_like_tumor(levels: TumorLevels, around: float, weight: float) -> bool:
+    """Whether oedema, mixed in by ``weight``, stands out from ``around`` much as the tumour's own parts do."""
+    if levels.oedema is None:
+        return False
+    parts = (levels.inside, levels.inside if levels.rim is None else levels.rim)
+    tumor = max((part - around for part in parts), key=abs)
+    swelling = weight * (levels.oedema - around)
+    return swelling * tumor > 0 and abs(swelling) >= OEDEMA_AS_BRIGHT * abs(tumor)

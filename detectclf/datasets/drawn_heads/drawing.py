@@ -12,7 +12,14 @@ import cv2
 import numpy as np
 
 from detectclf.datasets.augment_mri import add_bias_field, add_ghosts
-from detectclf.datasets.drawn_heads.contrast import FAINT_PIXELS, REALISTIC, Sequence, draw_levels, draw_tumor_levels
+from detectclf.datasets.drawn_heads.contrast import (
+    FAINT_PIXELS,
+    REALISTIC,
+    Sequence,
+    draw_levels,
+    draw_tumor_levels,
+    oedema_looks_like_tumor,
+)
 from detectclf.datasets.drawn_heads.label_maps import LabelMap, LabelMaps
 from detectclf.datasets.drawn_heads.planes import (
     VIEW_SHARES,
@@ -28,7 +35,6 @@ from detectclf.datasets.drawn_heads.shapes import Mask, MaskShapes
 from detectclf.datasets.drawn_heads.stripping import brain_only
 from detectclf.datasets.drawn_heads.tissues import BRAIN, Tissue, looked_up, where
 from detectclf.datasets.drawn_heads.tumors import (
-    OEDEMA_AS_BRIGHT,
     oedema_weight,
     paint_tumor,
     place_tumor,
@@ -146,7 +152,7 @@ def _cut_with_tumor(
         site = tumor_site(head, tumor_class, view, rng)
         plane = choose_plane(head, site, view, stripped=stripped, size=size, rng=rng)
         tissues = cut(head, plane, size, rng)
-        shape = shapes.draw(tumor_class, plane.step_mm, scale, rng)
+        shape = shapes.draw(tumor_class, step_mm=plane.step_mm, scale=scale, size=size, rng=rng)
         mask = place_tumor(tissues, plane, tumor_class, shape, rng)
         if mask is not None:
             return tissues, plane, mask
@@ -186,9 +192,7 @@ def _painted(
     if levels.oedema is not None:
         weight = oedema_weight(tissues, mask, rng) * np.float32(rng.uniform(0.6, 1.0))
         image += weight * (np.float32(levels.oedema) - image)
-        solid = levels.inside if levels.rim is None else max(levels.inside, levels.rim, key=lambda v: abs(v - around))
-        swelling, tumor = float(weight.max()) * (levels.oedema - around), solid - around
-        if swelling * tumor > 0 and abs(swelling) >= OEDEMA_AS_BRIGHT * abs(tumor):
+        if oedema_looks_like_tumor(levels, around, float(weight.max())):
             extent = mask | (weight > 0.4 * weight.max())
     return paint_tumor(image, mask, levels, rng), extent
 

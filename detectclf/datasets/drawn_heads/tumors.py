@@ -9,7 +9,7 @@ import numpy.typing as npt
 from detectclf.datasets.drawn_heads.contrast import TumorLevels
 from detectclf.datasets.drawn_heads.label_maps import LabelMap
 from detectclf.datasets.drawn_heads.planes import Plane, View, smooth_field
-from detectclf.datasets.drawn_heads.shapes import Mask
+from detectclf.datasets.drawn_heads.shapes import LEAST_AREA, Mask
 from detectclf.datasets.drawn_heads.tissues import BRAIN, INSIDE_SKULL, Tissue, looked_up, where
 from detectclf.types import FloatArray, Pixels
 
@@ -19,14 +19,8 @@ FALX_SHARE = 0.15
 LEAST_KEPT = {"glioma": 0.75, "meningioma": 0.55, "pituitary": 0.75}
 """Least share of a mask that must lie where its class grows; what lies elsewhere is cut away."""
 
-LEAST_AREA = 0.0006
-"""Area of the smallest tumour that is drawn, as a share of the slice: 61 of 320 x 320 px."""
-
 LEAST_BRAIN = 0.55
 """Least share of a glioma's mask on brain: it does not grow in a ventricle or between the convolutions."""
-
-OEDEMA_AS_BRIGHT = 0.6
-"""Oedema that stands out from its surroundings by this share of what the tumour does is within the box."""
 
 _SITE_JITTER_MM = np.array([4.0, 3.0, 3.0])
 
