@@ -75,8 +75,9 @@ def choose_plane(
     length = float(brain_mm[1] if view != "coronal" else brain_mm[0 if stripped else 1])
     fill = rng.uniform(*(STRIPPED_FILLS if stripped else FILLS))
     frame_mm = (length + (0.0 if stripped else SCALP_MM)) / fill
-    if view == "coronal":  # a map without neck is no higher than this
-        frame_mm = min(frame_mm, float(head.tissues.shape[2] * head.voxel_mm[2]) * rng.uniform(1.0, 1.2))
+    if view != "axial":  # a map without neck is no higher than this
+        most = rng.uniform(1.0, 1.2) * (1.0 if view == "coronal" else 1.15)
+        frame_mm = min(frame_mm, float(head.tissues.shape[2] * head.voxel_mm[2]) * most)
     step_mm = frame_mm / size
     right, down = (np.array(axis, dtype=np.float64) for axis in _AXES[view])
     turn = _rotation(np.deg2rad(rng.normal(0, TILT_DEGREES / 2, size=3).clip(-TILT_DEGREES, TILT_DEGREES)))
