@@ -9,6 +9,7 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import read, write
+from detectclf.formats.assemble import slice_label
 from detectclf.formats.faults import Faults
 from detectclf.types import ANY_TUMOR, Dataset
 
@@ -59,15 +60,15 @@ def _with_any_tumor(dataset: Dataset, names: Sequence[str], source: Path) -> Dat
         remedy = f"its classes are {', '.join(dataset.classes)}"
         raise DataError(f"has no class {foreign[0]!r}", file=source, remedy=remedy)
     renamed = dict.fromkeys(names, ANY_TUMOR)
-    samples = tuple(
-        replace(
-            s,
-            label=None if s.label is None else renamed.get(s.label, s.label),
-            box_labels=tuple(renamed.get(name, name) for name in s.box_labels),
-        )
-        for s in dataset.samples
-    )
-    return replace(dataset, samples=samples, classes=tuple(c for c in dataset.classes if c not in renamed))
+    samples = []
+    for sample in dataset.samples:
+        labels = tuple(renamed.get(name, name) for name in sample.box_labels)
+        if sample.boxed:
+            label = slice_label(sample.boxes_xyxy, labels, dataset.negative)
+        else:
+            label = None if sample.label is None else renamed.get(sample.label, sample.label)
+        samples.append(replace(sample, label=label, box_labels=labels))
+    return replace(dataset, samples=tuple(samples), classes=tuple(c for c in dataset.classes if c not in renamed))
 
 
 __all__ = ["convert"]
