@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, canonical_class
+from detectclf.types import ANY_TUMOR
 
 _log = logging.getLogger(__name__)
 
@@ -102,13 +102,6 @@ class DataConfig(Settings):
         if value == "mend":
             _log.warning("data.faults: mend is now called fix")
         return "fix" if value == "mend" else value
-
-    @field_validator("any_tumor")
-    @classmethod
-    def _a_tumor(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if healthy := [name for name in names if canonical_class(name) == NEGATIVE_CLASS]:
-            raise ValueError(f"{healthy[0]!r} means no tumour")
-        return names
 
     @model_validator(mode="after")
     def _one_meaning(self) -> DataConfig:

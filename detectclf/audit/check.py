@@ -14,6 +14,7 @@ from typing import Any
 
 from detectclf.audit import names as audit_names
 from detectclf.audit import splits as audit_splits
+from detectclf.datasets.class_names import known_names
 from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import Fingerprints
@@ -21,7 +22,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.faults import Faults
 from detectclf.imaging.intensity import UNSAFE
-from detectclf.types import Dataset, Problem, Sample, canonical_class
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Problem, Sample
 
 # Faults of images that are worth a look but do no harm in training; every other one is an error.
 _IMAGE_WARNINGS = frozenset({"wrong_extension"})
@@ -53,7 +54,7 @@ class Audit:
         groups: files that show one source slice.
         slices: all slices, with the class names of the data.
         splits: split -> number of slices.
-        classes: class -> number of slices; known spellings count for their canonical class.
+        classes: class -> number of slices; known spellings count for their canonical class, or as ``any_tumor``.
         folders: the data sets.
     """
 
@@ -111,7 +112,7 @@ def check(
         folders: exports in any format.
         format: their format; detected by default.
         copies: also look for copies of one slice, within and across splits and folders.
-        class_map: the user's own spellings, as ``data.class_map``.
+        class_map: the user's own spellings, as ``DataConfig.spellings``.
         index: the slice index of the command.
 
     Raises:
@@ -136,8 +137,9 @@ def check(
     indexed = index.look_up(slices)
     _note_faults(indexed, owners)
     names = [_file_name(sample, owner, len(folders) > 1) for sample, owner in zip(slices, owners, strict=True)]
-    groups = _groups(index.find_copies(_first_frames(indexed)), slices, owners, names) if copies else ()
-    classes = Counter(canonical_class(s.label) or s.label for s in slices if s.label is not None)
+    known = known_names(merged.classes, class_map or {})
+    groups = _groups(index.find_copies(_first_frames(indexed)), slices, owners, names, known) if copies else ()
+    classes = Counter(known.get(s.label) or s.label for s in slices if s.label is not None)
     return Audit(
         _problems(reports),
         groups,
@@ -162,7 +164,11 @@ def _first_frames(indexed: IndexedSlices) -> Fingerprints:
 
 
 def _groups(
-    copies: Sequence[CopyGroup], slices: Sequence[Sample], owners: Sequence[Faults], names: Sequence[str]
+    copies: Sequence[CopyGroup],
+    slices: Sequence[Sample],
+    owners: Sequence[Faults],
+    names: Sequence[str],
+    known: Mapping[str, str | None],
 ) -> tuple[AuditGroup, ...]:
     groups = []
     for group in copies:
@@ -170,7 +176,9 @@ def _groups(
         splits = tuple(dict.fromkeys(s.split for s in members))
         files = tuple(names[i] for i in group.members)
         groups.append(AuditGroup(files, splits, group.kind, group.members))
-        labels = {canonical_class(s.label) or s.label for s in members if s.label is not None}
+        labels = {known.get(s.label) or s.label for s in members if s.label is not None}
+        if labels - {ANY_TUMOR, NEGATIVE_CLASS}:
+            labels.discard(ANY_TUMOR)  # a tumour of unknown type may be of that type
         if len(labels) > 1:
             detail = f"is a copy of {files[1]}, but the copies are called {' and '.join(sorted(labels))}"
             owners[group.members[0]].warning("copies_disagree", members[0].path, detail)

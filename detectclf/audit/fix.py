@@ -46,7 +46,12 @@ class Fixes:
 
 
 def fix(
-    folders: Sequence[Path | str], out: Path | str, *, format: str | None = None, index: SliceIndex | None = None
+    folders: Sequence[Path | str],
+    out: Path | str,
+    *,
+    format: str | None = None,
+    class_map: Mapping[str, str] | None = None,
+    index: SliceIndex | None = None,
 ) -> Fixes:
     """Writes a fixed copy of the data sets in ``folders`` to ``out``, in its own format; the source is not changed.
 
@@ -67,7 +72,9 @@ def fix(
         for folder, name in zip(folders, names, strict=True):
             lines += _fix_one(Path(folder), partial / name, name, format, index)
         write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
-    remaining = check([target / name for name in names], format=format, copies=False, index=index).errors
+    remaining = check(
+        [target / name for name in names], format=format, copies=False, class_map=class_map, index=index
+    ).errors
     return Fixes(target, target / LOG_NAME, sum(line["action"] != "copy" for line in lines), remaining)
 
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detectclf.errors import DataError
+from detectclf.formats.assemble import check_any_tumor
 from detectclf.types import ANY_TUMOR, CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,14 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
 
 
 def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str | None]:
-    """Each name -> the class that the map or the alias table gives it, or ``None``."""
+    """Each name -> the class that the map or the alias table gives it, or ``None``.
+
+    Raises:
+        ConfigError: the negative class is said to be a tumour of unknown type.
+    """
+    for key, value in class_map.items():
+        if canonical_class(value) == ANY_TUMOR:
+            check_any_tumor(key)
     wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
     return {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
 
@@ -73,8 +81,12 @@ def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
 
 def nearest_class(name: str) -> str | None:
     """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar."""
-    likely = difflib.get_close_matches(_squash(name).strip("_"), CANONICAL_CLASSES, n=1, cutoff=0.6)
-    return likely[0] if likely else None
+    whole = _squash(name).strip("_")
+    # First without the word for a tumour, which would make every name of a tumour look like "no tumor".
+    for text in (re.sub(r"_?tumou?rs?$", "", whole), whole):
+        if likely := difflib.get_close_matches(text, CANONICAL_CLASSES, n=1, cutoff=0.6):
+            return likely[0]
+    return None
 
 
 def means_any_tumor(name: str) -> bool:

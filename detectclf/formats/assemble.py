@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import ConfigError, DataError, UnsafeError
 from detectclf.formats.boxes import check_boxes
 from detectclf.formats.faults import Change, Faults
 from detectclf.formats.files import is_there
@@ -34,6 +34,12 @@ def is_negative(name: str) -> bool:
 def negative_of(classes: Iterable[str]) -> str | None:
     """The first of ``classes``, sorted, that means "no tumour", or ``None``."""
     return next((c for c in sorted(classes) if is_negative(c)), None)
+
+
+def check_any_tumor(name: str) -> None:
+    """Raises ConfigError where ``name``, said to mean a tumour of unknown type, is the negative class."""
+    if is_negative(name):
+        raise ConfigError(f"--any-tumor {name!r} is the class without a tumour", remedy="name a class of tumours")
 
 
 def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str | None) -> str | None:
@@ -202,4 +208,4 @@ def _check_labels(raw: RawSlice, labels: Sequence[str], label: str | None, fault
         faults.error("negative_with_tumor_box", raw.stated_in, detail, raw.line)
 
 
-__all__ = ["assemble", "is_negative", "negative_of", "slice_label"]
+__all__ = ["assemble", "check_any_tumor", "is_negative", "negative_of", "slice_label"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import read, write
+from detectclf.formats.assemble import check_any_tumor, slice_label
 from detectclf.formats.faults import Faults
 from detectclf.types import ANY_TUMOR, Dataset
 
@@ -38,6 +39,7 @@ def convert(
     Raises:
         DataError: the annotations have errors, the format cannot hold the content, or there is no class of a name in
             ``any_tumor``.
+        ConfigError: ``any_tumor`` names the negative class.
         UnsafeError: a name leads out of the folder, or a file is a bomb, a device or too large.
     """
     source = Path(folder)
@@ -58,16 +60,18 @@ def _with_any_tumor(dataset: Dataset, names: Sequence[str], source: Path) -> Dat
     if foreign := [name for name in names if name not in dataset.classes]:
         remedy = f"its classes are {', '.join(dataset.classes)}"
         raise DataError(f"has no class {foreign[0]!r}", file=source, remedy=remedy)
+    for name in names:
+        check_any_tumor(name)
     renamed = dict.fromkeys(names, ANY_TUMOR)
-    samples = tuple(
-        replace(
-            s,
-            label=None if s.label is None else renamed.get(s.label, s.label),
-            box_labels=tuple(renamed.get(name, name) for name in s.box_labels),
-        )
-        for s in dataset.samples
-    )
-    return replace(dataset, samples=samples, classes=tuple(c for c in dataset.classes if c not in renamed))
+    samples = []
+    for sample in dataset.samples:
+        labels = tuple(renamed.get(name, name) for name in sample.box_labels)
+        if sample.boxed:
+            label = slice_label(sample.boxes_xyxy, labels, dataset.negative)
+        else:
+            label = None if sample.label is None else renamed.get(sample.label, sample.label)
+        samples.append(replace(sample, label=label, box_labels=labels))
+    return replace(dataset, samples=tuple(samples), classes=tuple(c for c in dataset.classes if c not in renamed))
 
 
 __all__ = ["convert"]

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detectclf.config import DataConfig
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
-from detectclf.types import ANY_TUMOR, order_classes
+from detectclf.types import order_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,14 +59,15 @@ def check(
     from detectclf.datasets.index import SliceIndex
 
     index = SliceIndex()
-    found = audit.check(folders, class_map=dict.fromkeys(any_tumor, ANY_TUMOR), index=index)
+    spellings = DataConfig(any_tumor=tuple(any_tumor)).spellings
+    found = audit.check(folders, class_map=spellings, index=index)
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.audit.fix import fix
 
-        done = fix(folders, fix_to, index=index)
+        done = fix(folders, fix_to, class_map=spellings, index=index)
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))

@@ -24,6 +24,7 @@ def show(
     """Draws ``n`` slices of all classes with their boxes; ``augmented`` as training would see them."""
     from detectclf.datasets.augment import detection_augment
     from detectclf.drawing.sheets import contact_sheet, sample_tiles, spread
+    from detectclf.formats.files import slice_classes
 
     dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
     if split is not None:
@@ -33,5 +34,5 @@ def show(
     samples = spread(dataset, n, seed)
     augment = detection_augment(AugmentConfig(), seed=seed) if augmented else None
     title = f"{folder.name}: {len(samples)} {'augmented ' if augmented else ''}slices"
-    write_picture(contact_sheet(sample_tiles(samples, augment), dataset.classes, title=title), out)
+    write_picture(contact_sheet(sample_tiles(samples, augment), slice_classes(dataset), title=title), out)
     return {"wrote": str(out), "detail": f"{len(samples)} slices"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def stats(folder: Path, plot: Path | None = None, *, any_tumor: Sequence[str] = 
         from detectclf.drawing.stats import stats_figure
 
         buffer = io.BytesIO()
-        stats_figure(dataset).savefig(buffer, format="png", dpi=130)
+        stats_figure(replace(dataset, classes=tuple(slice_classes(dataset)))).savefig(buffer, format="png", dpi=130)
         plot.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(plot, buffer.getvalue())
         counts["plot"] = str(plot)

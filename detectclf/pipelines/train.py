@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
-from detectclf.types import Dataset
+from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
@@ -131,6 +131,9 @@ def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
     resolve_device(recipe.training.device)
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
+    if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
+        reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
+        raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
     starts: list[str | Path] = [recipe.model.weights]
     if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
         starts.append(recipe.detector)  # its hard negatives depend on what it was trained on

@@ -173,6 +173,7 @@ class ClassificationTask(Task):
         negative: str | None = None,
     ) -> None:
         weights = balanced_weights(train) if config.class_weights == "balanced" else None
+        self._truth = valid.labels
         self._tumors = tumor_indices(train.classes, negative)
         losses = _ClassifierLosses(model, config.label_smoothing, weights, self._tumors)
         super().__init__(model, losses, train, valid, negative)
