@@ -1,15 +1,14 @@
-"""Writes the data by which choices are made: a development set by patient, and what may be trained on beside it.
+"""Writes the data by which choices are made: a development set by patient, and what is trained on beside it.
 
-``python scripts/development_data.py ../shared dev`` reads ``../shared/data`` and writes exports, with a table of what is
-in them:
+``python scripts/development_data.py ../shared dev`` reads ``../shared/data``, writes exports and prints what they hold:
 
-- ``slices/{train,valid}``: valid holds the patients of the published fold 5 of figshare 1512427 and a fifth of the groups
+- ``slices/{train,valid}``: valid has the patients of the published fold 5 of figshare 1512427 and a fifth of the groups
   of healthy slices, train the rest. Patients come from the atlas and are checked against ``patients.csv``.
-- ``br35h/{train,valid}``: tumours of unknown type on T1, T2 and FLAIR; valid holds a quarter of the groups of near-alike
-  slices.
-- ``unboxed/train``: tumour slices without boxes, of sources without patients. None is of figshare 1512427.
+- ``br35h/{train,valid}``: tumours of unknown type on T1, T2 and FLAIR; valid has a quarter of the groups of slices that
+  are nearly alike.
+- ``unboxed/train``: tumour slices without boxes, of sources without patients. None is of the patients in valid.
 - ``lgg/{flair,t1,t1c}/valid``: slices of other hospitals, for choosing only: there is no train split.
-- ``stripped/valid``: axial slices of ``slices/valid`` with the skull taken off.
+- ``stripped/valid``: axial slices of ``slices/valid`` without skull, where it can be taken off (``skull_strip.py``).
 - ``final/``: train splits of everything but ``lgg`` and ``stripped``, for the packaged model.
 
 Copies of a slice, found by content over all sources, stay on one side. The originals are only read.
@@ -19,15 +18,17 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import typer
+from development_export import Picture, Table, write_annotations, write_split
+from PIL import Image
+from skull_strip import strip
 
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
@@ -36,53 +37,14 @@ from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.errors import DataError
-from detectclf.types import ANY_TUMOR, CANONICAL_CLASSES, NEGATIVE_CLASS, Sample
+from detectclf.imaging.images import image_size, read_pixels
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Sample
 
 SEED = 0
 HELD_FOLD = 5
 HEALTHY_SHARE, GROUP_SHARE = 1 / 5, 1 / 4
 SOURCES = ("boxed", "figshare", "br35h", "unboxed")
 LGG_SEQUENCES = ("flair", "t1", "t1c")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One slice of the development data.
-
-    Attributes:
-        sample: the slice; its name is that in the export, its patient ``figshare-N`` where known.
-        source: of :data:`SOURCES`, or ``lgg``.
-        group: number of the group of copies, or of near-alike slices, that it belongs to.
-        fold: the published fold of its patient.
-        side: ``train`` or ``valid``; ``None`` where it is left out.
-    """
-
-    sample: Sample
-    source: str
-    group: int
-    fold: int | None = None
-    side: str | None = None
-
-
-@dataclass(slots=True)
-class Table:
-    """What was written, a row per split, and remarks."""
-
-    rows: list[tuple[str, int, int, int, int, int]] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def add(self, name: str, pictures: Sequence[Picture]) -> None:
-        """Counts of one split."""
-        tumors = sum(p.sample.label != NEGATIVE_CLASS for p in pictures)
-        boxes = sum(len(p.sample.box_labels) for p in pictures)
-        patients = {p.sample.patient for p in pictures if p.sample.patient is not None}
-        groups = {p.group for p in pictures if p.sample.patient is None}
-        self.rows.append((name, len(pictures), tumors, boxes, len(patients), len(groups)))
-
-    def __str__(self) -> str:
-        head = f"{'set':24}{'slices':>8}{'tumour':>8}{'boxes':>8}{'patients':>10}{'groups of slices without':>26}"
-        lines = [f"{n:24}{s:>8}{t:>8}{b:>8}{p:>10}{g:>26}" for n, s, t, b, p, g in self.rows]
-        return "\n".join([head, *lines, *self.remarks])
 
 
 def main(
@@ -101,12 +63,14 @@ def main(
         write_split(out, f"final/{name}/train", everything, table)
     for sequence, slices in read_lgg(data / "lgg").items():
         write_split(out, f"lgg/{sequence}/valid", slices, table)
+    write_stripped(out, [p for p in pictures if p.source in ("boxed", "figshare") and p.side == "valid"], table)
     print(table)
 
 
 def read_pictures(data: Path, index: SliceIndex, table: Table) -> list[Picture]:
     """Every slice that may be trained on, with patient and fold where known, and with its group."""
-    samples, sources = [], []
+    samples: list[Sample] = []
+    sources: list[str] = []
     for source in SOURCES:
         unknown_type = ("Tumor (type unknown)",) if source == "br35h" else ()
         config = DataConfig(sources=(data / source,), any_tumor=unknown_type)
@@ -214,8 +178,6 @@ def _side(picture: Picture, held: set[int]) -> str | None:
 
 def read_lgg(folder: Path) -> dict[str, list[Picture]]:
     """Sequence -> its slices. Patients are numbered: their ids in the archive are in no file that is written."""
-    from detectclf.imaging.images import image_size
-
     truth = json.loads((folder / "truth.json").read_text())
     patients = {name: i for i, name in enumerate(sorted({row["patient"] for row in truth.values()}), 1)}
     slices: dict[str, list[Picture]] = {sequence: [] for sequence in LGG_SEQUENCES}
@@ -233,44 +195,18 @@ def read_lgg(folder: Path) -> dict[str, list[Picture]]:
     return slices
 
 
-def write_split(out: Path, name: str, pictures: Sequence[Picture], table: Table) -> None:
-    """Writes one split, with boxes as COCO, else as ``_classes.csv``; nothing where there is no picture."""
-    if not pictures:
-        return
-    folder = out / name
+def write_stripped(out: Path, pictures: Sequence[Picture], table: Table) -> None:
+    """Writes those of ``pictures`` whose skull can be taken off."""
+    folder = out / "stripped" / "valid"
     folder.mkdir(parents=True)
+    kept = []
     for picture in pictures:
-        shutil.copyfile(picture.sample.path, folder / picture.sample.name)
-    if all(p.sample.boxed for p in pictures):
-        (folder / "_annotations.coco.json").write_text(json.dumps(coco_of(pictures)))
-    else:
-        tumors = [label for label in CANONICAL_CLASSES if label != NEGATIVE_CLASS]
-        rows = [[p.sample.name, *(int(p.sample.label == label) for label in tumors)] for p in pictures]
-        with (folder / "_classes.csv").open("w", newline="") as stream:
-            csv.writer(stream).writerows([["filename", *tumors], *rows])
-    table.add(name, pictures)
-
-
-def coco_of(pictures: Sequence[Picture]) -> dict[str, object]:
-    """COCO annotations; each image has its ``patient`` and ``fold``, or else its ``group``."""
-    used = {p.sample.label for p in pictures}
-    names = [name for name in (*CANONICAL_CLASSES, ANY_TUMOR) if name in used]
-    categories = [{"id": 0, "name": "classes", "supercategory": "none"}]
-    categories += [{"id": i, "name": name, "supercategory": "classes"} for i, name in enumerate(names, 1)]
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    for number, picture in enumerate(pictures, 1):
-        sample = picture.sample
-        known = {"patient": sample.patient, "fold": picture.fold}
-        extra = {key: value for key, value in known.items() if value is not None} or {"group": picture.group}
-        size = {"width": sample.width, "height": sample.height}
-        images.append({"id": number, "file_name": sample.name, **size, **extra})
-        for box, label in zip(sample.boxes_xyxy.tolist(), sample.box_labels, strict=True):
-            width, height = box[2] - box[0], box[3] - box[1]
-            record = {"id": len(annotations) + 1, "image_id": number, "category_id": names.index(label) + 1}
-            place = {"bbox": [box[0], box[1], width, height], "area": width * height, "iscrowd": 0}
-            annotations.append({**record, **place})
-    return {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": annotations}
+        stripped = strip(read_pixels(picture.sample), picture.sample.boxes_xyxy)
+        if stripped is not None:
+            name = Path(picture.sample.name).with_suffix(".png").name
+            Image.fromarray(stripped).save(folder / name)
+            kept.append(replace(picture, sample=replace(picture.sample, name=name)))
+    write_annotations(out, "stripped/valid", kept, table)
 
 
 if __name__ == "__main__":
