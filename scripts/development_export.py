@@ -64,7 +64,7 @@ def write_split(out: Path, name: str, pictures: Sequence[Picture], table: Table)
 
 
 def write_annotations(out: Path, name: str, pictures: Sequence[Picture], table: Table) -> None:
-    """Writes the annotations of pictures that lie in the folder: COCO, or ``_classes.csv`` where boxes are not known."""
+    """Writes the annotations of pictures that lie there: COCO, or ``_classes.csv`` where boxes are not known."""
     folder = out / name
     if all(p.sample.boxed for p in pictures):
         (folder / "_annotations.coco.json").write_text(json.dumps(coco_of(pictures)))
