@@ -218,7 +218,8 @@ def test_patients_of_the_atlas_are_those_listed(shared: Path, tmp_path: Path) ->
     assert [s.patient is None for s, _ in found] == [s.label == "no_tumor" for s in boxed]
     assert {fold for _, fold in found} == {None, 1, 2, 3, 4, 5}
 
-    rows = list(csv.DictReader(listed.open(newline="")))
+    with listed.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
     wrong = tmp_path / "patients.csv"
     with wrong.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
