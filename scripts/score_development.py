@@ -47,13 +47,13 @@ def main(
     found, milliseconds = predictions(dev, sets, judged, tta=tta, config=config)
     first = judged.alone or COMBINED
     names = [first, CLASSIFIER, DETECTOR] if stages and first == COMBINED else [first]
-    report: dict[str, object] = {"model": judged.title, "ms_per_slice": milliseconds}
+    report: dict[str, object] = {"model": judged.title, "cpu_ms_per_slice": milliseconds}
     for name in names:
         pairs = {key: (slices, [views[name] for views in found[key]]) for key, slices in sets.items()}
         scored = score(pairs, boxes=name != CLASSIFIER)
         print(table(scored, f"{judged.title}, {name}"), end="\n\n")
         report[name] = asdict(scored)
-    print(f"{milliseconds:.1f} ms per slice, {threads} threads, batches of {batch_size}, {device}")
+    print(f"{milliseconds:.1f} ms of processor time per slice, {threads} threads, batches of {batch_size}, {device}")
     if json_ is not None:
         json_.write_text(json.dumps(report, indent=1) + "\n")
 
