@@ -121,24 +121,35 @@ def predictions(
     """
     kept = dev / "predictions" / f"{_digest(dev, model, tta)}.jsonl"
     samples = [sample for slices in sets.values() for sample in slices]
-    if kept.is_file():
-        head, *lines = kept.read_text().splitlines()
-        views = [{name: View.of_record(each) for name, each in json.loads(line).items()} for line in lines]
-        milliseconds = float(json.loads(head)["ms"])
-    else:
-        predict = predictor(model, tta, config)
-        began = time.process_time()  # the clock would count what else the machine does
-        with Progress("predicting", len(samples)) as progress:
-            views = []
-            for each in predict(samples):
-                views.append(each)
-                progress.advance()
-        milliseconds = 1000 * (time.process_time() - began) / len(samples)
-        rows = [{name: view.to_record() for name, view in each.items()} for each in views]
+    lines = _complete_lines(kept)
+    if len(lines) < len(samples):
         kept.parent.mkdir(exist_ok=True)
-        atomic_write(kept, "".join(json.dumps(row) + "\n" for row in [{"ms": milliseconds}, *rows]).encode())
-    left = iter(views)
-    return {name: list(islice(left, len(slices))) for name, slices in sets.items()}, milliseconds
+        atomic_write(kept, "".join(f"{line}\n" for line in lines).encode())
+        with kept.open("a", buffering=1) as stream:
+            for line in _predicted(samples[len(lines) :], predictor(model, tta, config)):
+                stream.write(line + "\n")
+                lines.append(line)
+    rows = [json.loads(line) for line in lines]
+    milliseconds = float(np.mean([row.pop("ms") for row in rows]))
+    views = iter([{name: View.of_record(each) for name, each in row.items()} for row in rows])
+    return {name: list(islice(views, len(slices))) for name, slices in sets.items()}, milliseconds
+
+
+def _complete_lines(file: Path) -> list[str]:
+    """The lines that were written whole: an interrupted pass goes on after the last of them."""
+    return file.read_text().split("\n")[:-1] if file.is_file() else []
+
+
+def _predicted(samples: Sequence[Sample], predict: Callable[[Sequence[Sample]], Iterator[Views]]) -> Iterator[str]:
+    """A line of JSON for each slice, with the milliseconds of processor time that it took."""
+    began = time.process_time()  # the clock would count what else the machine does
+    with Progress("predicting", len(samples), show=True) as progress:
+        for views in predict(samples):
+            now = time.process_time()
+            record = {name: view.to_record() for name, view in views.items()}
+            yield json.dumps({"ms": 1000 * (now - began), **record})
+            began = now
+            progress.advance()
 
 
 def _digest(dev: Path, model: Model, tta: bool) -> str:

@@ -176,6 +176,8 @@ def test_predictions_are_kept_until_something_changes(tmp_path: Path) -> None:
     (kept,) = (dev / "predictions").iterdir()
     before = kept.stat().st_mtime_ns
     assert judged() == first and kept.stat().st_mtime_ns == before
+    kept.write_text(kept.read_text()[:-100])  # as if interrupted while the second slice was written
+    assert judged() == first
     annotations = dev / SLICES / "valid" / "_annotations.coco.json"
     annotations.write_text(annotations.read_text() + "\n")
     judged()
