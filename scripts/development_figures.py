@@ -47,6 +47,7 @@ CHOICE: tuple[tuple[str, str], ...] = (
 """Set and figure of each part of the mean. All parts count alike."""
 
 OF_BOXES = ("mAP", "AP50", "boxed", "missed")
+OF_FLAGS = ("mistakes",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +73,20 @@ class Scored:
     parts: int = 0
 
 
-def score(sets: Mapping[str, tuple[Sequence[Sample], Sequence[View]]], *, boxes: bool = True) -> Scored:
+def score(
+    sets: Mapping[str, tuple[Sequence[Sample], Sequence[View]]], *, boxes: bool = True, flags: bool = True
+) -> Scored:
     """All figures of the sets.
 
     Args:
         sets: name -> slices and what is said of each, in the same order.
-        boxes: whether the model finds boxes; figures of boxes are left out otherwise.
+        boxes, flags: whether the model finds boxes and raises flags; their figures are left out otherwise.
     """
     scored = Scored({name: figures_of(*pair) for name, pair in sets.items()})
-    if not boxes:
-        for figures in scored.sets.values():
-            for name in [name for name in figures if name.split()[0] in OF_BOXES]:
-                del figures[name]
+    unknown = (*(() if boxes else OF_BOXES), *(() if flags else OF_FLAGS))
+    for figures in scored.sets.values():
+        for name in [name for name in figures if name.split()[0] in unknown]:
+            del figures[name]
     parts = [scored.sets[name][figure].value for name, figure in CHOICE if figure in scored.sets.get(name, {})]
     known = [value for value in parts if value is not None]
     scored.choice, scored.parts = float(np.mean(known)) if known else float("nan"), len(known)

@@ -50,7 +50,7 @@ def main(
     report: dict[str, object] = {"model": judged.title, "cpu_ms_per_slice": milliseconds}
     for name in names:
         pairs = {key: (slices, [views[name] for views in found[key]]) for key, slices in sets.items()}
-        scored = score(pairs, boxes=name != CLASSIFIER)
+        scored = score(pairs, boxes=name != CLASSIFIER, flags=name == COMBINED)
         print(table(scored, f"{judged.title}, {name}"), end="\n\n")
         report[name] = asdict(scored)
     print(f"{milliseconds:.1f} ms of processor time per slice, {threads} threads, batches of {batch_size}, {device}")

@@ -124,6 +124,8 @@ def test_the_figure_of_choice_is_the_mean_of_its_parts() -> None:
     alone = score(sets, boxes=False)
     assert (alone.parts, alone.choice) == (7, pytest.approx(6 / 7))
     assert "mAP glioma" not in alone.sets[SLICES] and "missed at any score" not in alone.sets[FLAIR]
+    assert "mistakes flagged" in alone.sets[FLAIR]
+    assert "mistakes flagged" not in score(sets, flags=False).sets[FLAIR]
     few = score({SLICES: (typed, right)})
     assert (few.parts, few.choice) == (3, pytest.approx(1.0))
     text = table(scored, "model")
