@@ -8,7 +8,8 @@
   are nearly alike.
 - ``unboxed/train``: tumour slices without boxes, of sources without patients. None is of the patients in valid.
 - ``lgg/{flair,t1,t1c}/valid``: slices of other hospitals, for choosing only: there is no train split.
-- ``stripped/valid``: axial slices of ``slices/valid`` without skull, where it can be taken off (``skull_strip.py``).
+- ``stripped/valid``: axial slices of ``slices/valid`` without skull, where it can be taken off
+  (``skull_strip.py``), cut to the brain and stretched to the full range.
 - ``final/``: train splits of everything but ``lgg`` and ``stripped``, for the packaged model.
 
 Copies of a slice, found by content over all sources, stay on one side. The originals are only read.
@@ -28,7 +29,7 @@ import numpy.typing as npt
 import typer
 from development_export import Picture, Table, write_annotations, write_split
 from PIL import Image
-from skull_strip import strip
+from skull_strip import cropped, strip
 
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
@@ -204,8 +205,10 @@ def write_stripped(out: Path, pictures: Sequence[Picture], table: Table) -> None
         stripped = strip(read_pixels(picture.sample), picture.sample.boxes_xyxy)
         if stripped is not None:
             name = Path(picture.sample.name).with_suffix(".png").name
-            Image.fromarray(stripped).save(folder / name)
-            kept.append(replace(picture, sample=replace(picture.sample, name=name)))
+            pixels, boxes = cropped(stripped, picture.sample.boxes_xyxy)
+            Image.fromarray(pixels).save(folder / name)
+            size = {"width": pixels.shape[1], "height": pixels.shape[0]}
+            kept.append(replace(picture, sample=replace(picture.sample, name=name, boxes_xyxy=boxes, **size)))
     write_annotations(out, "stripped/valid", kept, table)
 
 

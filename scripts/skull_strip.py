@@ -33,6 +33,9 @@ DARK, DARK_SHARE = 0.8, 0.85
 OUTERMOST = 0.94
 """A path whose median radius is larger runs along the outside of the head."""
 
+MARGIN = 4
+"""Pixels that are left round the brain."""
+
 TUMOR_INSIDE = 0.97
 """Share of the ellipse in each tumour's box that must be kept."""
 
@@ -51,6 +54,22 @@ def strip(pixels: Pixels, tumors_xyxy: FloatArray) -> Pixels | None:
     if brain is None or not _holds(brain, tumors_xyxy):
         return None
     return np.where(brain, pixels, 0).astype(np.uint8)
+
+
+def cropped(pixels: Pixels, boxes_xyxy: FloatArray) -> tuple[Pixels, FloatArray]:
+    """A stripped slice cut to the brain and stretched to the full range, as published stripped sets are, and its boxes.
+
+    Both take from a model what it may have learned of frame and level: of 45 tumour slices the packaged model 2.3 calls
+    40 a tumour when they are stripped, and 29 when they are cut and stretched as well.
+    """
+    rows, columns = np.nonzero(pixels)
+    top, left = max(0, int(rows.min()) - MARGIN), max(0, int(columns.min()) - MARGIN)
+    part = pixels[top : int(rows.max()) + 1 + MARGIN, left : int(columns.max()) + 1 + MARGIN]
+    low, high = np.percentile(part[part > 0], [1, 99.5])
+    stretched = np.clip((part.astype(np.float32) - low) / max(high - low, 1) * 255, 0, 255)
+    moved = boxes_xyxy - np.array([left, top] * 2, dtype=np.float32)
+    limits = np.array([part.shape[1], part.shape[0]] * 2, dtype=np.float32)
+    return np.where(part > 0, stretched, 0).astype(np.uint8), np.clip(moved, 0, limits).astype(np.float32)
 
 
 def _is_axial(pixels: Pixels, head: Mask) -> bool:
