@@ -39,6 +39,7 @@ def bundle(
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -55,6 +56,7 @@ def bundle(
 
     flags = {
         "data.sources": [str(d) for d in data],
+        "data.patients": patients,
         "data.limit": limit,
         "bundle.sensitivity": sensitivity,
         "bundle.name": name,
@@ -86,6 +88,7 @@ def evaluate(
     ] = False,
     device: options.Device = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -100,7 +103,12 @@ def evaluate(
     from detectclf.pipelines import evaluate as pipeline
     from detectclf.recipes import load_recipe
 
-    flags = {"data.sources": [str(d) for d in data], "data.limit": limit, "predict.device": device}
+    flags = {
+        "data.sources": [str(d) for d in data],
+        "data.patients": patients,
+        "data.limit": limit,
+        "predict.device": device,
+    }
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
     done = pipeline.evaluate(
         recipe,

@@ -12,6 +12,7 @@ from detectclf.cli import options, output
 
 def _flags(
     data: list[Path],
+    patients: Path | None,
     arch: str | None,
     weights: str | None,
     epochs: int | None,
@@ -21,6 +22,7 @@ def _flags(
 ) -> dict[str, Any]:
     return {
         "data.sources": [str(d) for d in data] or None,
+        "data.patients": patients,
         "data.limit": limit,
         "model.arch": arch,
         "model.weights": weights,
@@ -42,6 +44,7 @@ def train_detector(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -58,7 +61,9 @@ def train_detector(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
-    recipe = load_recipe(DetectorRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit))
+    recipe = load_recipe(
+        DetectorRecipe, config, assign or (), _flags(data, patients, arch, weights, epochs, device, seed, limit)
+    )
     _report_run(train.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
@@ -73,6 +78,7 @@ def train_classifier(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -90,7 +96,7 @@ def train_classifier(
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
-        ClassifierRecipe, config, assign or (), _flags(data, arch, weights, epochs, device, seed, limit)
+        ClassifierRecipe, config, assign or (), _flags(data, patients, arch, weights, epochs, device, seed, limit)
     )
     _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
@@ -110,6 +116,7 @@ def train_refiner(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -126,7 +133,7 @@ def train_refiner(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
-    flags = _flags(data, arch, weights, epochs, device, seed, limit)
+    flags = _flags(data, patients, arch, weights, epochs, device, seed, limit)
     flags["detector"] = None if detector is None else str(detector)
     recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
     _report_run(train.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)

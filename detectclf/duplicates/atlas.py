@@ -23,9 +23,9 @@ SIDE = 24
 """Side of the atlas's thumbnails, pixels."""
 
 MATCH = 0.993
-"""Correlation from which a slice is one of the atlas. Over 1,647 published slices, resized, re-encoded and mirrored, the
-least that a slice reached with itself is 0.9956, the most with a slice of another patient 0.9893, and 550 slices that
-are not of the atlas reached at most 0.965 (docs/log.md)."""
+"""Correlation from which a slice is one of the atlas. Over 1,647 published slices, resized, re-encoded and mirrored,
+the least that a slice reached with itself is 0.9956, the most with a slice of another patient 0.9893, and 550 slices
+that are not of the atlas reached at most 0.965 (docs/log.md)."""
 
 _CHUNK = 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from detectclf.errors import DataError
@@ -12,7 +13,13 @@ from detectclf.types import Dataset
 
 
 def convert(
-    folder: Path | str, out: Path | str, to: str, from_: str | None = None, *, drop_boxes: bool = False
+    folder: Path | str,
+    out: Path | str,
+    to: str,
+    from_: str | None = None,
+    *,
+    drop_boxes: bool = False,
+    change: Callable[[Dataset], Dataset] | None = None,
 ) -> Dataset:
     """Writes the export in ``folder`` to ``out`` in another format; images are copied byte for byte.
 
@@ -22,6 +29,7 @@ def convert(
         to: name of the new format, a key of :data:`detectclf.formats.FORMATS`.
         from_: name of the format of ``folder``; detected by default.
         drop_boxes: allow a format that cannot hold boxes, which loses them.
+        change: what to change before the data set is written, such as to add patients.
 
     Returns:
         The data set that was written.
@@ -38,6 +46,8 @@ def convert(
         raise DataError("has no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
     if Path(out).resolve().is_relative_to(source.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
+    if change is not None:
+        dataset = change(dataset)
     with atomic_folder(out) as partial:
         write(dataset, partial, to, drop_boxes=drop_boxes)
     return dataset

@@ -41,25 +41,36 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
     return out
 
 
-def check(folders: Sequence[Path], *, sheet: Path | None = None, fix_to: Path | None = None) -> Audit:
+def check(
+    folders: Sequence[Path],
+    *,
+    sheet: Path | None = None,
+    fix_to: Path | None = None,
+    patients: Path | None = None,
+    pattern: str | None = None,
+) -> Audit:
     """Audits ``folders`` together; draws the groups of copies into ``sheet`` and writes a fixed copy to ``fix_to``.
+
+    ``patients`` and ``pattern`` are as ``data.patients`` and ``data.patient_pattern``.
 
     Raises:
         DataError, UnsafeError: as :func:`detectclf.audit.check.check`, and where a file cannot be written.
-        ConfigError: the suffix of ``sheet`` is not that of a picture.
+        ConfigError: the suffix of ``sheet`` is not that of a picture, or ``pattern`` has not one group.
     """
     from detectclf.audit import check as audit
     from detectclf.datasets.index import SliceIndex
+    from detectclf.pipelines.opening import patient_settings
 
+    stated = patient_settings(patients, pattern)
     index = SliceIndex()
-    found = audit.check(folders, index=index)
+    found = audit.check(folders, patients=stated.patients, patient_pattern=stated.patient_pattern, index=index)
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.audit.fix import fix
 
-        done = fix(folders, fix_to, index=index)
+        done = fix(folders, fix_to, patients=patients, patient_pattern=pattern, index=index)
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))
@@ -109,11 +120,30 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
     lines.append(
         f"{len(audit.groups)} groups of copies{f' ({by_kind})' if by_kind else ''}, {audit.leaks} across splits"
     )
-    if audit.leaks:
-        lines.append("leaks make figures look too good: `detectclf data split DIR --out DIR` keeps copies together")
+    lines.append(_patients_line(audit))
+    if audit.leaks or audit.patient_leaks:
+        lines.append(
+            "leaks make figures look too good: `detectclf data split DIR --out DIR` keeps patients and copies together"
+        )
     if not problems and not audit.groups:
         lines.append("no problems")
     return "\n".join(lines)
+
+
+def _patients_line(audit: Audit) -> str:
+    known = audit.known_patients
+    if not known.slices:
+        return "no slice has a known patient: give --patients FILE if you know them"
+    meaning = {
+        "file": "the patients file",
+        "export": "the export",
+        "dicom": "DICOM headers",
+        "name": "file names",
+        "atlas": "their content, slices of figshare 1512427",
+    }
+    origins = ", ".join(f"{n} by {meaning[origin]}" for origin, n in known.origins.items())
+    slices = f"{known.patients} patients on {known.slices} of {audit.samples} slices ({origins})"
+    return f"{slices}, {audit.patient_leaks} patients in more than one split"
 
 
 def _group_sheet(audit: Audit) -> Image:

@@ -15,11 +15,31 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
 
 
-def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"]) -> Dataset:
-    """The data set in one folder; raises DataError where there is none."""
+def patient_settings(patients: Path | None, pattern: str | None) -> DataConfig:
+    """The settings that say whose slices these are, from the flags of the commands under ``data``.
+
+    Raises:
+        ConfigError: the pattern is no regular expression with one group.
+    """
+    from detectclf.recipes import load_recipe
+
+    return load_recipe(DataConfig, flags={"patients": patients, "patient_pattern": pattern})
+
+
+def open_folder(
+    folder: Path, *, negative_boxes: Literal["drop", "keep"], patients: Path | None = None, pattern: str | None = None
+) -> Dataset:
+    """The data set in one folder; raises DataError where there is none.
+
+    Args:
+        folder: an export.
+        negative_boxes: as ``data.negative_boxes``.
+        patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
+    """
     from detectclf.datasets.dataset import open_dataset
 
-    return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes))
+    changes = {"sources": (folder,), "negative_boxes": negative_boxes}
+    return open_dataset(patient_settings(patients, pattern).model_copy(update=changes))
 
 
 def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:
