@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 from detectclf.errors import ConfigError
@@ -26,6 +27,7 @@ KEY_FILE = "patient.key"
 _SHORTEST_KEY = 16
 _HASH_DIGITS = 20
 _PSEUDONYM = re.compile(rf"anon-[0-9a-f]{{{_HASH_DIGITS}}}|figshare-[1-9][0-9]{{0,3}}")
+_PADDING = re.compile(r"^[\s\0]+|[\s\0]+$")
 # What export and anonymisation tools write where there is no id. Taken as an id, it would make one patient of all.
 _NO_ID = frozenset({"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown", "anon", "anonymous", "anonymized"})
 _NO_ID_TOO = frozenset({"anonymised", "removed", "deidentified", "de-identified"})
@@ -44,7 +46,7 @@ def pseudonym(identity: str) -> str | None:
     Raises:
         ConfigError: the key cannot be read or made.
     """
-    plain = unicodedata.normalize("NFC", identity).strip(" \t\r\n\0")
+    plain = _PADDING.sub("", unicodedata.normalize("NFC", identity))
     if plain.casefold() in _NO_ID | _NO_ID_TOO:
         return None
     if is_pseudonym(plain):
@@ -74,7 +76,11 @@ def _key() -> bytes:
                 remedy="give a long random text, the same on every machine",
             )
         return given.encode("utf-8", "surrogateescape")
-    file = key_file()
+    return _key_in(key_file())
+
+
+@cache
+def _key_in(file: Path) -> bytes:
     try:
         return _read_key(file) if file.exists() else _make_key(file)
     except OSError as error:

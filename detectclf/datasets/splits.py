@@ -81,8 +81,9 @@ def check_groups(splits: Sequence[str], groups: Sequence[Sequence[int]], names: 
         first = members[0]
         for member in members[1:]:
             if splits[member] != splits[first]:
+                one, other = f"{names[first]} in {splits[first]}", f"{names[member]} of the same group"
                 raise DataError(
-                    f"leak: {names[first]} in {splits[first]} and {names[member]} of the same group in {splits[member]}",
+                    f"leak: {one} and {other} in {splits[member]}",
                     remedy="split by patients and groups of copies",
                 )
 
