@@ -78,7 +78,7 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
 def without_patients(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """``metadata`` of a bundle with the number of its training patients instead of their opaque names."""
     record = metadata.get(PATIENTS_KEY)
-    if not isinstance(record, Mapping):
+    if not isinstance(record, Mapping) or not isinstance(record.get("patients"), list):
         return dict(metadata)
     return {**metadata, PATIENTS_KEY: {**record, "patients": len(record["patients"])}}
 

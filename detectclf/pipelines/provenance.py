@@ -84,7 +84,7 @@ def _patients_of_bundle(folder: Path) -> TrainingPatients | None:
     content = read_json(file, missing="not a bundle: it has no bundle.json", remedy="make one with `detectclf bundle`")
     try:
         record = content["facts"][PATIENTS_KEY]
-        patients = frozenset(name for name in record["patients"] if is_pseudonym(name))
+        patients = frozenset(name for name in map(str, record["patients"]) if is_pseudonym(name))
         return TrainingPatients(patients, int(record["slices"]), int(record["unknown"]))
     except (KeyError, TypeError, ValueError):
         return None  # bundles before 2026-12
