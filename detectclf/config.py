@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from detectclf.types import ANY_TUMOR
+
 _log = logging.getLogger(__name__)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -69,6 +71,9 @@ class DataConfig(Settings):
     """Boxes of the negative class (drawn round the whole head): drop them, or keep them as a class of boxes."""
     class_map: dict[str, str] = Field(default_factory=dict)
     """Other spellings of classes: name in the data -> class name."""
+    any_tumor: tuple[str, ...] = ()
+    """Names of classes in the data that mean a tumour of unknown type (``any_tumor`` always does). Such slices and
+    boxes train that there is a tumour, not which; they count in figures of localisation, not in those of classes."""
     faults: Literal["stop", "fix"] = "stop"
     """Errors in the annotations: stop at the first one, or fix what can be fixed and report it."""
     patients: Path | None = None
@@ -86,6 +91,12 @@ class DataConfig(Settings):
     """Seed of the folds."""
     copies: Literal["keep", "one"] = "keep"
     """Train on every copy of a slice, or (with folds only) on one of them."""
+    balance: Probability = 0.0
+    """How much an epoch makes up for classes of few slices: 0 takes each slice once, 1 all classes equally often."""
+    lesion_masks: Path | None = None
+    """Folder of tumour masks, NUMBER.png for each slice of figshare 1512427; slices find theirs by content."""
+    head_maps: Path | None = None
+    """Folder of label maps of whole heads (NIfTI, labels of SynthSeg), to draw slices from."""
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded, resized slices in memory; auto: only if they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -108,6 +119,17 @@ class DataConfig(Settings):
         if groups != 1:
             raise ValueError(f"has {groups} groups instead of one, the patient's id; write (?:...) for others")
         return value
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> DataConfig:
+        if both := sorted(set(self.any_tumor) & set(self.class_map)):
+            raise ValueError(f"{both[0]!r} is in class_map and in any_tumor")
+        return self
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Name in the data -> class, of ``class_map`` and ``any_tumor`` together."""
+        return self.class_map | dict.fromkeys(self.any_tumor, ANY_TUMOR)
 
     @model_validator(mode="after")
     def _folds_or_none(self) -> DataConfig:
@@ -152,6 +174,16 @@ class AugmentConfig(Settings):
     symmetry_tumor: Probability = 0.0
     """Probability that such a slice becomes its half with the tumours, mirrored into a whole, so that not only healthy
     slices are symmetric."""
+    paint: Probability = 0.0
+    """Probability that a lesion is painted into a slice without a tumour, which then shows a tumour of unknown type.
+    Its shape is that of a mask (data.lesion_masks), else random."""
+    recontrast: Probability = 0.0
+    """Probability that grey levels are mapped at random, those of a lesion apart from those around it, so that contrast
+    is no evidence. The lesion is a mask (data.lesion_masks), else the ellipse in its box."""
+    strip: Probability = 0.0
+    """Probability that skull and scalp are made black, where the brain can be found."""
+    drawn: Probability = 0.0
+    """Probability that a slice is replaced by one of its class that is drawn from data.head_maps."""
     min_visibility: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A box is dropped if less than this share of its area is left in the picture."""
 

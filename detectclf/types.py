@@ -34,6 +34,9 @@ NEGATIVE_CLASS = "no_tumor"
 ANY_TUMOR = "any_tumor"
 """Label of a slice or box that shows a tumour whose type is not known. It is never among ``Dataset.classes``."""
 
+ANY_TUMOR_INDEX = -2
+"""Class index of ``ANY_TUMOR`` in targets of training; -1 is the label of a box without a tumour (``augment.py``)."""
+
 # Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",
@@ -61,11 +64,13 @@ CLASS_ALIASES: dict[str, str] = {
     "pituitarytumour": "pituitary",
     "pituitaryadenoma": "pituitary",
     "pi": "pituitary",
+    "anytumor": ANY_TUMOR,
+    "anytumour": ANY_TUMOR,
 }
 
 
 def canonical_class(name: str) -> str | None:
-    """The canonical class that ``name`` is a spelling of, or ``None``."""
+    """The canonical class, or ``ANY_TUMOR``, that ``name`` is a spelling of; ``None`` for any other name."""
     return CLASS_ALIASES.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
 
 

@@ -16,6 +16,7 @@ from detectclf.audit import names as audit_names
 from detectclf.audit import patients as audit_patients
 from detectclf.audit import splits as audit_splits
 from detectclf.audit.patients import KnownPatients
+from detectclf.datasets.class_names import known_names
 from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.datasets.patients import identify, stated_patients
 from detectclf.duplicates.copies import CopyGroup
@@ -24,7 +25,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.faults import Faults
 from detectclf.imaging.intensity import UNSAFE
-from detectclf.types import Dataset, Problem, Sample, canonical_class
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Problem, Sample
 
 # Faults of images that are worth a look but do no harm in training; every other one is an error.
 _IMAGE_WARNINGS = frozenset({"wrong_extension"})
@@ -56,7 +57,7 @@ class Audit:
         groups: files that show one source slice.
         slices: all slices, with the class names of the data.
         splits: split -> number of slices.
-        classes: class -> number of slices; known spellings count for their canonical class.
+        classes: class -> number of slices; known spellings count for their canonical class, or as ``any_tumor``.
         folders: the data sets.
         patients: files that show one patient, for each patient with two or more.
         known_patients: how many slices have a known patient, and from where.
@@ -128,7 +129,7 @@ def check(
         folders: exports in any format.
         format: their format; detected by default.
         copies: also look for copies of one slice, within and across splits and folders.
-        class_map: the user's own spellings, as ``data.class_map``.
+        class_map: the user's own spellings, as ``DataConfig.spellings``.
         patients, patient_pattern: as ``data.patients`` and ``data.patient_pattern``.
         index: the slice index of the command.
 
@@ -161,8 +162,9 @@ def check(
     audit_patients.note_oddities(stated, identified, patients, reports[0][0])
     members = audit_patients.patient_members(identified.patients)
     audit_patients.note_leaks(members, slices, owners)
-    groups = _groups(index.find_copies(prints), slices, owners, names) if copies else ()
-    classes = Counter(canonical_class(s.label) or s.label for s in slices if s.label is not None)
+    known = known_names(merged.classes, class_map or {})
+    groups = _groups(index.find_copies(prints), slices, owners, names, known) if copies else ()
+    classes = Counter(known.get(s.label) or s.label for s in slices if s.label is not None)
     return Audit(
         _problems(reports),
         groups,
@@ -189,13 +191,19 @@ def _first_frames(indexed: IndexedSlices) -> Fingerprints:
 
 
 def _groups(
-    copies: Sequence[CopyGroup], slices: Sequence[Sample], owners: Sequence[Faults], names: Sequence[str]
+    copies: Sequence[CopyGroup],
+    slices: Sequence[Sample],
+    owners: Sequence[Faults],
+    names: Sequence[str],
+    known: Mapping[str, str | None],
 ) -> tuple[AuditGroup, ...]:
     groups = []
     for group in copies:
         groups.append(_group(group.members, group.kind, slices, names))
         members = [slices[i] for i in group.members]
-        labels = {canonical_class(s.label) or s.label for s in members if s.label is not None}
+        labels = {known.get(s.label) or s.label for s in members if s.label is not None}
+        if labels - {ANY_TUMOR, NEGATIVE_CLASS}:
+            labels.discard(ANY_TUMOR)  # a tumour of unknown type may be of that type
         if len(labels) > 1:
             second = names[group.members[1]]
             detail = f"is a copy of {second}, but the copies are called {' and '.join(sorted(labels))}"

@@ -52,6 +52,7 @@ def fix(
     out: Path | str,
     *,
     format: str | None = None,
+    class_map: Mapping[str, str] | None = None,
     patients: Path | None = None,
     patient_pattern: str | None = None,
     index: SliceIndex | None = None,
@@ -79,7 +80,9 @@ def fix(
         for folder, name in zip(folders, names, strict=True):
             lines += _fix_one(Path(folder), partial / name, name, format, index, config)
         write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
-    remaining = check([target / name for name in names], format=format, copies=False, index=index).errors
+    remaining = check(
+        [target / name for name in names], format=format, copies=False, class_map=class_map, index=index
+    ).errors
     return Fixes(target, target / LOG_NAME, sum(line["action"] != "copy" for line in lines), remaining)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from detectclf.datasets.class_names import known_names, nearest_class, uses_canonical_classes
+from detectclf.datasets.class_names import known_names, means_any_tumor, nearest_class, uses_canonical_classes
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import image_files
-from detectclf.types import Dataset, Sample, canonical_class
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, canonical_class
 
 # File names of the public set that the Roboflow set was made from: Tr-gl_0010.jpg, Te-noTr_0003.jpg.
 _PREFIX = re.compile(r"^t[re]-(gl|me|no|pi)(?=t[re]|[-_ .\d])", re.IGNORECASE)
@@ -34,8 +35,7 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
             if not used[name]:
                 faults.warning("unused_class", faults.root, f"class {name!r} is declared and on no slice")
             elif canonical and found is None:
-                guess = nearest_class(name)
-                hint = f"; did you mean {guess}?" if guess else ""
+                hint = _hint(name)
                 faults.error("unknown_class", faults.root, f"class {name!r} on {used[name]} slices is not known{hint}")
         for found_as, names in spellings.items():
             if len(names) > 1:
@@ -43,6 +43,13 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
                 # Canonical classes are merged by the alias table; others would be trained on as two classes.
                 report = faults.warning if found_as in known.values() else faults.error
                 report("class_spelling", faults.root, detail)
+
+
+def _hint(name: str) -> str:
+    if means_any_tumor(name):
+        return f"; if it means a tumour of unknown type, say --any-tumor {shlex.quote(name)}"
+    guess = nearest_class(name)
+    return f"; did you mean {guess}?" if guess else ""
 
 
 def _names_on(sample: Sample) -> set[str]:
@@ -54,6 +61,8 @@ def check_prefixes(part: Dataset, faults: Faults) -> None:
     for sample in part.samples:
         match = _PREFIX.match(sample.name.rsplit("/", 1)[-1])
         label = canonical_class(sample.label) if sample.label is not None else None
+        if label == ANY_TUMOR and match is not None and canonical_class(match[1]) != NEGATIVE_CLASS:
+            continue
         if match is not None and label is not None and canonical_class(match[1]) != label:
             detail = f"{sample.name}: the name says {canonical_class(match[1])}, the label {label}"
             faults.warning("name_contradicts_label", sample.path, detail)

@@ -26,6 +26,7 @@ def check(
     folders: Annotated[list[Path], typer.Argument(help="Folders with exports.", metavar="DIR")],
     json: options.Json = False,
     sheet: Annotated[Path | None, typer.Option(help="Picture to write, with the groups of copies.")] = None,
+    any_tumor: options.AnyTumor = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a fixed copy to --out and log each change.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the fixed copy (with --fix).")] = None,
     model: Annotated[
@@ -53,7 +54,12 @@ def check(
 
     judge = pipeline.load_judge(model) if model is not None else None  # first, so that a wrong path is reported at once
     audit = pipeline.check(
-        folders, sheet=sheet, fix_to=pipeline.fix_target(fix, out), patients=patients, pattern=patient_pattern
+        folders,
+        any_tumor=any_tumor or (),
+        sheet=sheet,
+        fix_to=pipeline.fix_target(fix, out),
+        patients=patients,
+        pattern=patient_pattern,
     )
     labels = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
     if json:
@@ -77,6 +83,7 @@ def show(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of slices.")] = 0,
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -89,7 +96,15 @@ def show(
     from detectclf.pipelines import show as pipeline
 
     drawn = pipeline.show(
-        folder, out, augmented=augmented, split=split, n=n, seed=seed, patients=patients, pattern=patient_pattern
+        folder,
+        out,
+        any_tumor=any_tumor or (),
+        augmented=augmented,
+        split=split,
+        n=n,
+        seed=seed,
+        patients=patients,
+        pattern=patient_pattern,
     )
     _wrote(drawn, json, quiet)
 
@@ -100,6 +115,7 @@ def stats(
     plot: Annotated[Path | None, typer.Option(help="Picture to write, with the counts.", metavar="FILE")] = None,
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -111,7 +127,7 @@ def stats(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import stats as pipeline
 
-    counts = pipeline.stats(folder, plot, patients=patients, pattern=patient_pattern)
+    counts = pipeline.stats(folder, plot, any_tumor=any_tumor or (), patients=patients, pattern=patient_pattern)
     if json:
         output.print_json(counts)
     else:
@@ -131,6 +147,7 @@ def convert(
     ] = False,
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -143,7 +160,14 @@ def convert(
     from detectclf.pipelines import convert as pipeline
 
     written = pipeline.convert(
-        folder, out, to=to, from_=from_, drop_boxes=drop_boxes, patients=patients, pattern=patient_pattern
+        folder,
+        out,
+        to=to,
+        from_=from_,
+        drop_boxes=drop_boxes,
+        any_tumor=any_tumor or (),
+        patients=patients,
+        pattern=patient_pattern,
     )
     _wrote(written, json, quiet)
 
@@ -156,6 +180,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,
+    any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -167,7 +192,15 @@ def split(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import split as pipeline
 
-    dealt = pipeline.split(folder, out, ratios=ratios, seed=seed, patients=patients, pattern=patient_pattern)
+    dealt = pipeline.split(
+        folder,
+        out,
+        ratios=ratios,
+        seed=seed,
+        any_tumor=any_tumor or (),
+        patients=patients,
+        pattern=patient_pattern,
+    )
     _wrote(dealt, json, quiet)
 
 

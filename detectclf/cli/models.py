@@ -40,6 +40,7 @@ def bundle(
     device: options.Device = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,6 +59,7 @@ def bundle(
         "data.sources": [str(d) for d in data],
         "data.patients": patients,
         "data.limit": limit,
+        "data.any_tumor": any_tumor or None,
         "bundle.sensitivity": sensitivity,
         "bundle.name": name,
         "predict.device": device,
@@ -89,6 +91,7 @@ def evaluate(
     device: options.Device = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,6 +110,7 @@ def evaluate(
         "data.sources": [str(d) for d in data],
         "data.patients": patients,
         "data.limit": limit,
+        "data.any_tumor": any_tumor or None,
         "predict.device": device,
     }
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)

@@ -35,6 +35,14 @@ PatientPattern = Annotated[
         metavar="REGEX",
     ),
 ]
+AnyTumor = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--any-tumor",
+        help="Name of a class in the data that means a tumour of unknown type; may be repeated.",
+        metavar="NAME",
+    ),
+]
 Split = Annotated[str, typer.Option(help="Split to use: train, valid, test or any other split of the data.")]
 Config = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from detectclf.cli import options, output
 def _flags(
     data: list[Path],
     patients: Path | None,
+    any_tumor: list[str] | None,
     arch: str | None,
     weights: str | None,
     epochs: int | None,
@@ -23,6 +24,7 @@ def _flags(
     return {
         "data.sources": [str(d) for d in data] or None,
         "data.patients": patients,
+        "data.any_tumor": any_tumor or None,
         "data.limit": limit,
         "model.arch": arch,
         "model.weights": weights,
@@ -45,6 +47,7 @@ def train_detector(
     seed: options.Seed = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -62,7 +65,10 @@ def train_detector(
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
-        DetectorRecipe, config, assign or (), _flags(data, patients, arch, weights, epochs, device, seed, limit)
+        DetectorRecipe,
+        config,
+        assign or (),
+        _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
     _report_run(train.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
@@ -79,6 +85,7 @@ def train_classifier(
     seed: options.Seed = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -96,7 +103,10 @@ def train_classifier(
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
-        ClassifierRecipe, config, assign or (), _flags(data, patients, arch, weights, epochs, device, seed, limit)
+        ClassifierRecipe,
+        config,
+        assign or (),
+        _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
     _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
@@ -117,6 +127,7 @@ def train_refiner(
     seed: options.Seed = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
     assign: options.Assign = None,
@@ -133,7 +144,7 @@ def train_refiner(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
-    flags = _flags(data, patients, arch, weights, epochs, device, seed, limit)
+    flags = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit)
     flags["detector"] = None if detector is None else str(detector)
     recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
     _report_run(train.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)

@@ -11,17 +11,24 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.config import AugmentConfig
 from detectclf.datasets.symmetry import SymmetricSlice, make_symmetric
-from detectclf.types import FloatArray, Pixels, empty_boxes
+from detectclf.types import ANY_TUMOR_INDEX, FloatArray, Pixels, empty_boxes
 
 Labels = npt.NDArray[np.int64]
 """``(N,)`` class indices of boxes."""
+
+Mask = npt.NDArray[np.bool_]
+"""``(H, W)`` bool."""
+
+Content = Literal["same", "healthy", "any_tumor"]
+"""What augmentation made of a slice: as before, without its tumours, or with a painted lesion."""
 
 NO_TUMOR = -1
 """Label of a box that shows no tumour."""
@@ -31,19 +38,22 @@ BLUR_SIGMAS = (0.3, 1.2)  # pixels
 SMALLEST_SIDE = 1.0  # pixels; what is left of a box at the border must be a box
 
 
-def detection_augment(config: AugmentConfig, *, seed: int | None) -> DetectionAugment:
+def detection_augment(config: AugmentConfig, *, seed: int | None, shapes: Sequence[Mask] = ()) -> DetectionAugment:
     """A callable that changes a slice with its boxes and labels; see :class:`DetectionAugment`.
 
     Args:
         config: what may happen, how often and how strongly.
         seed: of the random changes; ``None`` for others every time.
+        shapes: masks of real tumours, cropped, for painted lesions; by default random blobs are painted.
     """
-    return DetectionAugment(_Changes(config, seed))
+    return DetectionAugment(_Changes(config, seed, shapes))
 
 
-def classification_augment(config: AugmentConfig, *, seed: int | None) -> ClassificationAugment:
+def classification_augment(
+    config: AugmentConfig, *, seed: int | None, shapes: Sequence[Mask] = ()
+) -> ClassificationAugment:
     """The same for a slice with a class; see :class:`ClassificationAugment`."""
-    return ClassificationAugment(_Changes(config, seed))
+    return ClassificationAugment(_Changes(config, seed, shapes))
 
 
 class DetectionAugment:
@@ -57,7 +67,14 @@ class DetectionAugment:
         self._changes.reseed(*key)
 
     def __call__(
-        self, pixels: Pixels, boxes_xyxy: FloatArray, labels: Labels, inside: tuple[int, int] | None = None
+        self,
+        pixels: Pixels,
+        boxes_xyxy: FloatArray,
+        labels: Labels,
+        inside: tuple[int, int] | None = None,
+        lesions: FloatArray | None = None,
+        *,
+        drawn: bool = False,
     ) -> tuple[Pixels, FloatArray, Labels]:
         """Changed copies; boxes are clipped, and left out with their labels where too little of them is left.
 
@@ -69,16 +86,22 @@ class DetectionAugment:
             boxes_xyxy: ``(N, 4)`` float32 pixels inside the slice.
             labels: ``(N,)`` int64; ``NO_TUMOR`` for a box without one, which only moves along.
             inside: width and height of the slice, where the rest of the pixels is padding.
+            lesions: ``(H, W)`` float32 in [0, 1], mask of the tumours; ``None`` where it is not known.
+            drawn: the slice was drawn at random: only geometry and scanner change it further.
 
         Returns:
             Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels. ``M`` is larger
-            than ``N`` only where symmetry augmentation doubled the tumours.
+            than ``N`` only where symmetry augmentation doubled the tumours, or a lesion was painted.
         """
         tumor = labels != NO_TUMOR
-        if (symmetric := self._changes.symmetric(pixels, boxes_xyxy[tumor], inside)) is not None:
-            pixels = symmetric.pixels
-            boxes_xyxy = np.concatenate([symmetric.boxes_xyxy, boxes_xyxy[~tumor]])
-            labels = np.concatenate([labels[tumor][symmetric.rows], labels[~tumor]])
+        if drawn:
+            seen = SymmetricSlice(pixels, boxes_xyxy[tumor], np.flatnonzero(tumor))
+        else:
+            seen = self._changes.content(pixels, boxes_xyxy[tumor], inside, lesions)
+        pixels = seen.pixels
+        boxes_xyxy = np.concatenate([seen.boxes_xyxy, boxes_xyxy[~tumor]])
+        own = np.append(labels[tumor], ANY_TUMOR_INDEX)[seen.rows]
+        labels = np.concatenate([own, labels[~tumor]])
         # Each box carries its number as a fifth value: the library would give labels back as floats.
         rows = np.column_stack([boxes_xyxy, np.arange(len(boxes_xyxy))]).astype(np.float32)
         changed, kept = self._changes.apply(pixels, rows)
@@ -98,27 +121,45 @@ class ClassificationAugment:
         self._changes.reseed(*key)
 
     def __call__(
-        self, pixels: Pixels, tumors_xyxy: FloatArray | None = None, inside: tuple[int, int] | None = None
-    ) -> tuple[Pixels, bool]:
-        """A changed copy of ``pixels``, and whether its tumours are gone.
+        self,
+        pixels: Pixels,
+        tumors_xyxy: FloatArray | None = None,
+        inside: tuple[int, int] | None = None,
+        lesions: FloatArray | None = None,
+        *,
+        drawn: bool = False,
+    ) -> tuple[Pixels, Content]:
+        """A changed copy of ``pixels``, and what it shows now.
 
         Args:
             pixels: ``(H, W)`` uint8.
             tumors_xyxy: ``(N, 4)`` boxes of all tumours, pixels; ``None`` where they are not known.
             inside: width and height of the slice, where the rest of the pixels is padding.
+            lesions: ``(H, W)`` float32 in [0, 1], mask of the tumours; ``None`` where it is not known.
+            drawn: the slice was drawn at random: only geometry and scanner change it further.
         """
-        gone = False
-        if tumors_xyxy is not None and (symmetric := self._changes.symmetric(pixels, tumors_xyxy, inside)) is not None:
-            pixels, gone = symmetric.pixels, len(symmetric.boxes_xyxy) == 0
+        content: Content = "same"
+        if drawn:
+            pass
+        elif tumors_xyxy is None:
+            pixels = self._changes.recontrasted(pixels, None, lesions)
+        else:
+            seen = self._changes.content(pixels, tumors_xyxy, inside, lesions)
+            pixels = seen.pixels
+            if len(tumors_xyxy) and not len(seen.rows):
+                content = "healthy"
+            elif len(tumors_xyxy) in seen.rows:
+                content = "any_tumor"
         changed, _ = self._changes.apply(pixels, np.zeros((0, 5), dtype=np.float32))
-        return changed, gone
+        return changed, content
 
 
 class _Changes:
-    """The steps: geometry by the library, scanner artefacts by us, intensities by the library."""
+    """The steps: what a slice shows and scanner artefacts by us, geometry and intensities by the library."""
 
-    def __init__(self, config: AugmentConfig, seed: int | None) -> None:
+    def __init__(self, config: AugmentConfig, seed: int | None, shapes: Sequence[Mask] = ()) -> None:
         self._config = config
+        self._shapes = shapes
         self._geometry: Any = None
         self._intensity: Any = None
         if config.enabled:
@@ -133,6 +174,61 @@ class _Changes:
             # Not Compose(seed=...), which gives every step the same seed: flips and zooms would coincide.
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
+
+    def content(
+        self,
+        pixels: Pixels,
+        tumors_xyxy: FloatArray,
+        inside: tuple[int, int] | None,
+        lesions: FloatArray | None,
+    ) -> SymmetricSlice:
+        """Symmetry, painted lesion, contrast, skull stripping, as drawn.
+
+        The ``rows`` of the result are those of ``tumors_xyxy``; that of a painted lesion is ``len(tumors_xyxy)``.
+        """
+        seen = SymmetricSlice(pixels, tumors_xyxy, np.arange(len(tumors_xyxy)))
+        if (symmetric := self.symmetric(pixels, tumors_xyxy, inside)) is not None:
+            seen, lesions = symmetric, None
+        if len(seen.boxes_xyxy) == 0:
+            seen = self._painted(seen, len(tumors_xyxy))
+        changed = self.recontrasted(seen.pixels, seen.boxes_xyxy, lesions)
+        return seen._replace(pixels=self._stripped(changed, seen.boxes_xyxy))
+
+    def _drawn(self, probability: float) -> bool:
+        # Nothing is drawn for what is off, so that other random changes stay the same.
+        return self._config.enabled and probability > 0 and bool(self._rng.random() < probability)
+
+    def _painted(self, seen: SymmetricSlice, row: int) -> SymmetricSlice:
+        from detectclf.datasets.brain_mask import inner_mask
+        from detectclf.datasets.lesions import paint_lesion, random_shape
+
+        if not self._drawn(self._config.paint):
+            return seen
+        shapes, rng = self._shapes, self._rng
+        shape = shapes[int(rng.integers(len(shapes)))] if len(shapes) else random_shape(rng)
+        painted = paint_lesion(seen.pixels, shape, inner_mask(seen.pixels), rng)
+        if painted is None:
+            return seen
+        return SymmetricSlice(painted.pixels, painted.box_xyxy[None], np.array([row]))
+
+    def recontrasted(self, pixels: Pixels, tumors_xyxy: FloatArray | None, lesions: FloatArray | None) -> Pixels:
+        """The slice in another contrast, where that is drawn; ellipses in the boxes stand for lesions without masks."""
+        from detectclf.datasets.contrast import recontrast
+        from detectclf.datasets.lesion_masks import ellipses
+
+        if not self._drawn(self._config.recontrast):
+            return pixels
+        if lesions is None and tumors_xyxy is not None and len(tumors_xyxy):
+            lesions = ellipses(tumors_xyxy, pixels.shape)
+        return recontrast(pixels, lesions, self._rng)
+
+    def _stripped(self, pixels: Pixels, tumors_xyxy: FloatArray) -> Pixels:
+        from detectclf.datasets.brain_mask import brain_mask
+
+        if not self._drawn(self._config.strip):
+            return pixels
+        brain = brain_mask(pixels, tumors_xyxy)
+        return pixels if brain is None else np.where(brain, pixels, 0).astype(np.uint8)
 
     def symmetric(
         self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None

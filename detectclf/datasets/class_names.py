@@ -2,7 +2,7 @@
 
 The rule, over all sources together:
 
-1. A name in ``data.class_map`` becomes what the map says.
+1. A name in ``data.class_map`` becomes what the map says, one in ``data.any_tumor`` a tumour of unknown type.
 2. A known spelling becomes its canonical class (the alias table in :mod:`detectclf.types`).
 3. If a tumour name became canonical, the data use the canonical classes, and any other name on a slice is an error
    that suggests the nearest class: it is a misspelling, or a class that the user has to name explicitly.
@@ -15,14 +15,21 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from detectclf.errors import DataError
-from detectclf.types import CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
+from detectclf.formats.assemble import check_any_tumor
+from detectclf.types import ANY_TUMOR, CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
 
 _log = logging.getLogger(__name__)
+
+_TUMOR_WORDS = frozenset(
+    {"tumor", "tumors", "tumour", "tumours", "lesion", "lesions", "mass", "positive", "yes", "abnormal", "cancer"}
+)
+_VAGUE_WORDS = frozenset({"brain", "type", "unknown", "unspecified", "other", "any", "all", "of", "class", "label"})
 
 
 def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str]:
@@ -39,7 +46,8 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
     known = known_names(names, class_map)
     for key in class_map:
         if _squash(key) not in {_squash(name) for name in names}:
-            _log.warning("data.class_map.%s: no source has a class of that name", key)
+            setting = "any_tumor" if class_map[key] == ANY_TUMOR else "class_map"
+            _log.warning("data.%s: no source has a class %r", setting, key)
     if not uses_canonical_classes(known):
         own = {name: found or name for name, found in known.items()}
         _check_spellings(own, names)
@@ -54,7 +62,14 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
 
 
 def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str | None]:
-    """Each name -> the class that the map or the alias table gives it, or ``None``."""
+    """Each name -> the class that the map or the alias table gives it, or ``None``.
+
+    Raises:
+        ConfigError: the negative class is said to be a tumour of unknown type.
+    """
+    for key, value in class_map.items():
+        if canonical_class(value) == ANY_TUMOR:
+            check_any_tumor(key)
     wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
     return {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
 
@@ -66,11 +81,24 @@ def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
 
 def nearest_class(name: str) -> str | None:
     """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar."""
-    likely = difflib.get_close_matches(_squash(name).strip("_"), CANONICAL_CLASSES, n=1, cutoff=0.6)
-    return likely[0] if likely else None
+    whole = _squash(name).strip("_")
+    # First without the word for a tumour, which would make every name of a tumour look like "no tumor".
+    for text in (re.sub(r"_?tumou?rs?$", "", whole), whole):
+        if likely := difflib.get_close_matches(text, CANONICAL_CLASSES, n=1, cutoff=0.6):
+            return likely[0]
+    return None
+
+
+def means_any_tumor(name: str) -> bool:
+    """Whether ``name`` looks like that of tumours of unknown type. Nothing is mapped for that: it is a hint only."""
+    words = set(re.findall(r"[a-z]+", name.casefold()))
+    return bool(words & _TUMOR_WORDS) and words <= _TUMOR_WORDS | _VAGUE_WORDS
 
 
 def _unknown(name: str, source: str) -> DataError:
+    if means_any_tumor(name):
+        remedy = f"if it means a tumour of unknown type, say --any-tumor {shlex.quote(name)}"
+        return DataError(f"unknown class {name!r}", file=Path(source), remedy=remedy)
     guess = nearest_class(name)
     proposal = f"did you mean {guess}? Say " if guess else "say "
     key = f"data.class_map.{name}" if re.fullmatch(r"[\w-]+", name) else f"'data.class_map.{name}'"
@@ -98,4 +126,11 @@ def with_canonical_names(sample: Sample) -> Sample:
     return replace(sample, label=label, box_labels=labels)
 
 
-__all__ = ["known_names", "map_names", "nearest_class", "uses_canonical_classes", "with_canonical_names"]
+__all__ = [
+    "known_names",
+    "map_names",
+    "means_any_tumor",
+    "nearest_class",
+    "uses_canonical_classes",
+    "with_canonical_names",
+]

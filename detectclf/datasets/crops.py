@@ -75,8 +75,8 @@ class CropSlices(DetectionSlices):
     background crops are of such boxes (Sung & Poggio 1998).
 
     An item is ``(crop, target)``: crop ``(1, s, s)`` float32 in [0, 1]; target with ``box`` ``(4,)`` float32, the true
-    box in units of the crop (zeros on background), ``label`` (class index, ``len(classes)`` on background)
-    and ``image_id``.
+    box in units of the crop (zeros on background), ``label`` (class index or ``ANY_TUMOR_INDEX``, ``len(classes)`` on
+    background) and ``image_id``.
 
     Args:
         samples, classes, augment, seed, cache: as of :class:`~detectclf.datasets.loading.DetectionSlices`.

@@ -15,7 +15,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
-from detectclf.types import NEGATIVE_CLASS, Dataset, Sample, order_classes
+from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, order_classes
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
@@ -31,10 +31,11 @@ _SPLIT_REMEDY = (
 def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset:
     """Reads and merges every source of ``config``.
 
-    Class names become canonical (see :mod:`detectclf.datasets.class_names`), negative boxes are dropped or kept, slices
-    get the patients that are stated (:mod:`detectclf.datasets.patients`), and the limit is applied. The label of a
-    slice whose boxes are known comes from its tumour boxes; without any it is the negative class. Only annotations and
-    image headers are read; with folds also the slices, since copies and slices of one patient are kept in one fold.
+    Class names become canonical (see :mod:`detectclf.datasets.class_names`), those of tumours of unknown type
+    ``ANY_TUMOR``; negative boxes are dropped or kept, slices get the patients that are stated
+    (:mod:`detectclf.datasets.patients`), and the limit is applied. The label of a slice whose boxes are known comes
+    from its tumour boxes; without any it is the negative class. Only annotations and image headers are read; with folds
+    also the slices, since copies and slices of one patient are kept in one fold.
 
     Args:
         config: sources, class names, folds, limit.
@@ -49,7 +50,7 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
     if not config.sources:
         raise DataError("no data given", remedy="name a folder with --data DIR")
     parts = [_read_source(Path(source), config) for source in config.sources]
-    mapping = _mapping(parts, config.class_map)
+    mapping = _mapping(parts, config.spellings)
     classes, negative = _classes(parts, mapping)
     keep = config.negative_boxes == "keep"
     samples = [_renamed(s, mapping, negative, keep) for part in parts for s in part.samples]
@@ -120,7 +121,7 @@ def _mapping(parts: Sequence[Dataset], class_map: Mapping[str, str]) -> dict[str
 
 
 def _classes(parts: Sequence[Dataset], mapping: Mapping[str, str]) -> tuple[tuple[str, ...], str | None]:
-    classes = set(mapping.values())
+    classes = set(mapping.values()) - {ANY_TUMOR}
     negative = negative_of(classes)
     clean = any(s.boxed and not s.box_labels for part in parts for s in part.samples)
     if negative is None and clean:

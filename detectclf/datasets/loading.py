@@ -7,8 +7,9 @@ on the number of loader processes or training processes.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
-from detectclf.datasets.slice_cache import SlicePixels
+from detectclf.datasets.lesion_masks import LesionMasks, Mask
+from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.errors import DataError
-from detectclf.types import FloatArray, Pixels, Sample
+from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
 
 Target: TypeAlias = dict[str, Any]
 Item: TypeAlias = tuple[Tensor, Target]
@@ -27,12 +29,50 @@ Batch: TypeAlias = dict[str, Any]
 """``images``: ``(B, 1, S, S)`` float32 in [0, 1]; ``targets``: a list of ``B`` dicts, see the data sets."""
 
 
+class Drawing(Protocol):
+    """Draws slices that no scanner made."""
+
+    def __call__(self, label: str | None, rng: np.random.Generator, size: int) -> tuple[Pixels, FloatArray]:
+        """``(size, size)`` uint8 and ``(N, 4)`` boxes of a slice with a tumour of class ``label``, or without any."""
+
+
+class Synthesis(NamedTuple):
+    """What augmentation knows beside the slices.
+
+    Attributes:
+        masks: of tumours, or ``None``.
+        draw: draws a slice, or ``None``.
+        share: of the slices that are replaced by drawn ones.
+    """
+
+    masks: LesionMasks | None = None
+    draw: Drawing | None = None
+    share: float = 0.0
+
+    @property
+    def shapes(self) -> list[Mask]:
+        """The masks of tumours, cropped."""
+        return [] if self.masks is None else [mask.crop for kind in self.masks.by_class.values() for mask in kind]
+
+
+NO_SYNTHESIS = Synthesis()
+
+
 class Slices(Dataset[Item]):
     """Base of the data sets: samples, classes, pixels, and the epoch that augmentation depends on."""
 
+    balance = 0.0
+    """See :func:`balancing_weights`."""
+
     def __init__(
-        self, samples: Sequence[Sample], classes: Sequence[str], size: int, cache: Literal["auto", "memory", "none"]
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[str],
+        size: int,
+        cache: Literal["auto", "memory", "none"],
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
+        self.synthesis = synthesis
         self.samples, self.classes = tuple(samples), tuple(classes)
         self.pixels = SlicePixels(self.samples, size, cache)
         self.epoch = 0
@@ -40,7 +80,25 @@ class Slices(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def _lesions(self, index: int, resized: ResizedSlice) -> FloatArray | None:
+        """The mask of the tumours on the input, where it is known."""
+        masks = self.synthesis.masks
+        mask = None if masks is None else masks.find(self.samples[index])
+        return None if mask is None else mask.on(resized.inside, resized.pixels.shape[0])
+
+    def _draw(self, label: str | None, negative: str | None, seed: int, index: int) -> tuple[Pixels, FloatArray] | None:
+        """A drawn slice in place of slice ``index`` of class ``label``, where that is drawn."""
+        if self.synthesis.draw is None or label is None:
+            return None
+        # Another stream than augmentation's, so that its changes stay the same.
+        rng = np.random.default_rng((seed, self.epoch, index, 2))
+        if rng.random() >= self.synthesis.share:
+            return None
+        return self.synthesis.draw(None if label == negative else label, rng, self.pixels.size)
+
     def _class_index(self, name: str, sample: Sample) -> int:
+        if name == ANY_TUMOR:
+            return ANY_TUMOR_INDEX
         if name not in self.classes:
             raise DataError(
                 f"class {name!r} is none of {', '.join(self.classes)}",
@@ -54,8 +112,8 @@ class DetectionSlices(Slices):
     """Slices with their boxes; those whose boxes are not known are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``boxes`` ``(N, 4)`` float32
-    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0, ``image_id`` (index into ``samples``), ``scale``
-    (image over original pixels) and ``size`` (original width and height).
+    xyxy pixels of that image, ``labels`` ``(N,)`` int64 from 0 or ``ANY_TUMOR_INDEX``, ``image_id`` (index into
+    ``samples``), ``scale`` (image over original pixels) and ``size`` (original width and height).
 
     Args:
         samples: slices of one split.
@@ -64,6 +122,8 @@ class DetectionSlices(Slices):
         augment: random changes, or ``None``.
         seed: of the changes.
         cache: see :class:`SlicePixels`.
+        negative: the class of slices without a tumour.
+        synthesis: masks and drawn slices, for augmentation.
 
     Raises:
         DataError: no slice has known boxes, or a box has another class.
@@ -78,8 +138,11 @@ class DetectionSlices(Slices):
         *,
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
+        negative: str | None = None,
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
-        super().__init__([s for s in samples if s.boxed], classes, size, cache)
+        super().__init__([s for s in samples if s.boxed], classes, size, cache, synthesis)
+        self.negative = negative
         if not self.samples:
             raise DataError("no slice with known boxes in this split", remedy="add a detection export with --data")
         self.augment, self.seed = augment, seed
@@ -89,12 +152,12 @@ class DetectionSlices(Slices):
 
     def __getitem__(self, index: int) -> Item:
         """Item ``index``; raises DataError where its file cannot be read."""
-        pixels, scale, width, height, inside = self.pixels[index]
+        resized = self.pixels[index]
+        pixels, scale, width, height, _ = resized
         boxes, labels = self._known_boxes(index)
         boxes = (boxes * np.float32(scale)).astype(np.float32)
         if self.augment is not None:
-            self.augment.reseed(self.seed, self.epoch, index)
-            pixels, boxes, labels = self.augment(pixels, boxes, labels, inside)
+            pixels, boxes, labels = self._augmented(self.augment, index, resized, boxes, labels)
         target: Target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(labels),
@@ -103,6 +166,21 @@ class DetectionSlices(Slices):
             "size": (width, height),
         }
         return _to_tensor(pixels), target
+
+    def _augmented(
+        self,
+        augment: DetectionAugment,
+        index: int,
+        resized: ResizedSlice,
+        boxes: FloatArray,
+        labels: npt.NDArray[np.int64],
+    ) -> tuple[Pixels, FloatArray, npt.NDArray[np.int64]]:
+        augment.reseed(self.seed, self.epoch, index)
+        label = self.samples[index].label
+        if (drawn := self._draw(label, self.negative, self.seed, index)) is None:
+            return augment(resized.pixels, boxes, labels, resized.inside, self._lesions(index, resized))
+        kind = self.classes.index(label) if label in self.classes else ANY_TUMOR_INDEX
+        return augment(*drawn, np.full(len(drawn[1]), kind, dtype=np.int64), drawn=True)
 
     def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """``(N, 4)`` boxes in pixels of the original slice, and their ``(N,)`` labels."""
@@ -113,7 +191,7 @@ class ClassificationSlices(Slices):
     """Slices with their class; those without one are left out.
 
     An item is ``(image, target)``: image ``(1, S, S)`` float32 in [0, 1]; target with ``label`` (position in
-    ``classes``) and ``image_id``.
+    ``classes``, or ``ANY_TUMOR_INDEX``) and ``image_id``.
 
     Args and errors as for :class:`DetectionSlices`; ``negative`` is the class of slices without a tumour. Symmetry
     augmentation gives slices that class only where the data have it too, since class weights are counted on the data.
@@ -129,8 +207,9 @@ class ClassificationSlices(Slices):
         seed: int = 0,
         cache: Literal["auto", "memory", "none"] = "auto",
         negative: str | None = None,
+        synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
-        super().__init__([s for s in samples if s.label is not None], classes, size, cache)
+        super().__init__([s for s in samples if s.label is not None], classes, size, cache, synthesis)
         if not self.samples:
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
         self.augment, self.seed = augment, seed
@@ -144,14 +223,23 @@ class ClassificationSlices(Slices):
         pixels = resized.pixels
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            pixels, gone = self.augment(pixels, self._tumors(index, resized.scale), resized.inside)
-            if gone and self.healthy is not None:
+            healthy = None if self.healthy is None else self.classes[self.healthy]
+            if (drawn := self._draw(self.samples[index].label, healthy, self.seed, index)) is not None:
+                pixels, _ = self.augment(*drawn, drawn=True)
+                return _to_tensor(pixels), {"label": label, "image_id": index}
+            tumors = self._tumors(index, resized.scale)
+            pixels, content = self.augment(pixels, tumors, resized.inside, self._lesions(index, resized))
+            if content == "healthy" and self.healthy is not None:
                 label = self.healthy
+            elif content == "any_tumor":
+                label = ANY_TUMOR_INDEX
         return _to_tensor(pixels), {"label": label, "image_id": index}
 
     def _tumors(self, index: int, scale: float) -> FloatArray | None:
         """``(N, 4)`` boxes on the input; ``None`` where they are not known, or no class means no tumour."""
         sample = self.samples[index]
+        if self.labels[index] == self.healthy:
+            return empty_boxes()
         if not sample.boxed or self.healthy is None:
             return None
         tumor = [name != self.classes[self.healthy] for name in sample.box_labels]
@@ -170,12 +258,16 @@ class Batches(Sampler[list[int]]):
         length: number of slices.
         batch_size: slices per batch.
         seed: of the order; ``None`` keeps the slices' own.
+        weights: ``(length,)`` how often each slice is taken in relation to the others; by default equally often. An
+            epoch has ``length`` draws all the same.
     """
 
     drop_last = False  # Accelerate asks for it
 
-    def __init__(self, length: int, batch_size: int, seed: int | None) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+    def __init__(
+        self, length: int, batch_size: int, seed: int | None, weights: npt.NDArray[np.float64] | None = None
+    ) -> None:
+        self.length, self.batch_size, self.seed, self.weights = length, batch_size, seed, weights
         self.epoch, self.first = 0, 0
 
     def begin(self, epoch: int, first: int = 0) -> None:
@@ -189,10 +281,35 @@ class Batches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self.length)
         if self.seed is not None:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+            rng = np.random.default_rng((self.seed, self.epoch))
+            order = rng.permutation(self.length)
+            if self.weights is not None:
+                order = rng.permutation(_weighted(order, self.weights[order], rng))
             order = np.resize(order, len(self) * self.batch_size)
         for start in range(self.first * self.batch_size, len(order), self.batch_size):
             yield order[start : start + self.batch_size].tolist()
+
+
+def _weighted(
+    order: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """As many of ``order``, each in proportion to its weight, as evenly as can be (systematic sampling)."""
+    ends = np.cumsum(weights) / weights.sum() * len(order)
+    picks = np.searchsorted(ends, np.arange(len(order)) + rng.random(), side="right")
+    return order[np.minimum(picks, len(order) - 1)]
+
+
+def balancing_weights(samples: Sequence[Sample], balance: float) -> npt.NDArray[np.float64] | None:
+    """Weights for :class:`Batches` that make up for classes of few slices.
+
+    Args:
+        samples: training slices.
+        balance: 0 for none (then ``None``) to 1, where every class is taken equally often.
+    """
+    if balance == 0:
+        return None
+    counts = Counter(sample.label for sample in samples)
+    return np.array([counts[sample.label] ** -balance for sample in samples], dtype=np.float64)
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -219,7 +336,7 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
         slices.pixels.fill()
     else:
         slices.pixels.start()
-    sampler = Batches(len(slices), batch_size, seed)
+    sampler = Batches(len(slices), batch_size, seed, balancing_weights(slices.samples, slices.balance))
     build: Callable[..., DataLoader[Item]] = DataLoader
     return build(
         slices,

@@ -23,9 +23,9 @@ SIDE = 24
 """Side of the atlas's thumbnails, pixels."""
 
 MATCH = 0.993
-"""Correlation from which a slice is one of the atlas. Over 1,647 published slices, resized, re-encoded and mirrored,
-the least that a slice reached with itself is 0.9956, the most with a slice of another patient 0.9893, and 550 slices
-that are not of the atlas reached at most 0.965 (docs/log.md)."""
+"""Correlation from which a slice is one of the atlas. Over 1,647 published slices, resized, re-encoded and mirrored, a
+slice reached at least 0.9956 with itself and at most 0.9893 with a slice of another patient; 550 slices that are not
+of the atlas reached at most 0.965 (docs/log.md)."""
 
 _CHUNK = 1024
 
@@ -36,11 +36,13 @@ class Atlas:
 
     Attributes:
         thumbnails: ``(A, 576)`` float32, each of mean 0 and length 1.
+        sources: ``(A,)`` number of each slice in the original.
         patients: ``(A,)`` number of the patient of each.
         folds: ``(A,)`` the published patient-level fold of each, 1 to 5.
     """
 
     thumbnails: FloatArray
+    sources: npt.NDArray[np.int64]
     patients: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
 
@@ -66,7 +68,12 @@ def load_atlas() -> Atlas:
     file = resources.files("detectclf") / "assets" / FILE
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         thumbnails = _normalised(arrays["thumbnail"].astype(np.float32))
-        return Atlas(thumbnails, arrays["patient"].astype(np.int64), arrays["fold"].astype(np.int64))
+        return Atlas(
+            thumbnails,
+            arrays["source"].astype(np.int64),
+            arrays["patient"].astype(np.int64),
+            arrays["fold"].astype(np.int64),
+        )
 
 
 def _shrunk(thumbs: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> FloatArray:

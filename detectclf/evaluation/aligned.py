@@ -13,8 +13,9 @@ from detectclf.errors import one_line
 from detectclf.evaluation.classification import Classified
 from detectclf.evaluation.matching import Boxes
 from detectclf.evaluation.weighted import Indices
+from detectclf.formats.assemble import negative_of
 from detectclf.prediction import Prediction
-from detectclf.types import Dataset, FloatArray, Sample, empty_boxes, order_classes
+from detectclf.types import ANY_TUMOR, Dataset, FloatArray, Sample, empty_boxes, order_classes
 
 Section = Literal["combined", "classifier"]
 
@@ -27,7 +28,7 @@ class Aligned:
         samples, predictions: of the same length ``I``.
         rows: ``(I,)`` position of each slice among the samples of the data set.
         classes: those of the data set and of the model, in canonical order.
-        negative: the class that means "no tumour", if any.
+        negative: the class of the data set, or else of the model, that means "no tumour", if any.
     """
 
     samples: tuple[Sample, ...]
@@ -57,8 +58,8 @@ class Aligned:
 
     @property
     def labelled(self) -> Indices:
-        """Positions of the slices whose class is known."""
-        return np.array([i for i, s in enumerate(self.samples) if s.label is not None], dtype=np.intp)
+        """Positions of the slices whose class is known; a tumour of unknown type is not one."""
+        return np.array([i for i, s in enumerate(self.samples) if s.label not in (None, ANY_TUMOR)], dtype=np.intp)
 
     @property
     def boxed(self) -> Indices:
@@ -96,7 +97,8 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         tuple(found[i] for i in rows),
         np.array(rows, dtype=np.intp),
         classes,
-        dataset.negative,
+        # Data of tumours only, perhaps all of unknown type, do not name it.
+        dataset.negative or negative_of(set(classes) - set(dataset.classes)),
     )
     return aligned, [
         *_note(missing, "slices have no prediction and are left out"),

@@ -21,6 +21,7 @@ from detectclf.evaluation.matching import (
 )
 from detectclf.evaluation.sections import BoxFigures, ClassAP, FourClassMAP, Localisation, SizeThird
 from detectclf.evaluation.weighted import Floats, Values, WeightedFigures, known, published, ratio
+from detectclf.types import ANY_TUMOR
 
 HIT_IOU = 0.5
 FROC_IOUS: dict[str, float] = {"froc_iou10": 0.1, "froc": HIT_IOU}
@@ -37,8 +38,8 @@ class StageBoxes:
         tumors: the tumour classes.
         negative: the negative class.
         prefix: section of the report: ``detection`` or ``combined``.
-        by_class: matches of each tumour class that has a true box.
-        agnostic: matches of all tumour boxes as one class, at the COCO thresholds.
+        by_class: matches of each tumour class that has a true box, without the slices with a tumour of unknown type.
+        agnostic: matches of all tumour boxes as one class, those of unknown type too, at the COCO thresholds.
         froc: the same at :data:`FROC_IOUS`.
     """
 
@@ -49,6 +50,11 @@ class StageBoxes:
     by_class: dict[str, Matches]
     agnostic: Matches
     froc: Matches
+
+    @property
+    def any_type(self) -> tuple[str, ...]:
+        """The labels of true tumour boxes, that of unknown types included."""
+        return (*self.tumors, ANY_TUMOR)
 
     @property
     def ap_table(self) -> str:
@@ -68,14 +74,15 @@ class StageBoxes:
 
 def stage_boxes(boxes: Boxes, tumors: Sequence[str], prefix: str, negative: str | None) -> StageBoxes:
     """Matches ``boxes`` of the slices whose boxes are known; the other arguments as in :class:`StageBoxes`."""
+    any_type = (*tumors, ANY_TUMOR)
     return StageBoxes(
         boxes,
         tuple(tumors),
         negative,
         prefix,
-        match_by_class(boxes, tumors),
-        match_any_class(boxes, tumors),
-        match_any_class(boxes, tumors, thresholds=np.array(list(FROC_IOUS.values()))),
+        match_by_class(boxes.of_known_type(), tumors),
+        match_any_class(boxes, any_type),
+        match_any_class(boxes, any_type, thresholds=np.array(list(FROC_IOUS.values()))),
     )
 
 
@@ -83,14 +90,15 @@ def box_figures(stage: StageBoxes) -> list[WeightedFigures]:
     """The headline box figures over the slices of ``stage``; figures without any true box are left out."""
     prefix = stage.prefix
     functions = _one_box(stage)
-    if stage.by_class:
+    if stage.agnostic.truths.any():
         functions += [
             map_figures(stage.by_class, prefix, stage.ap_table),
             ap_figures(stage.agnostic, f"{prefix}.localisation"),
             *(froc_figures(stage.froc, t, f"{prefix}.{key}_mean") for t, key in enumerate(FROC_IOUS)),
         ]
     if stage.classes_with_negative:
-        whole = map_figures(match_by_class(stage.boxes, stage.classes_with_negative), f"{prefix}.four_class_mAP", "row")
+        known = stage.boxes.of_known_type()
+        whole = map_figures(match_by_class(known, stage.classes_with_negative), f"{prefix}.four_class_mAP", "row")
         functions.append(lambda weights: {k: v for k, v in whole(weights).items() if ".row." not in k})
     return functions
 
@@ -100,7 +108,7 @@ def _one_box(stage: StageBoxes) -> list[WeightedFigures]:
     boxes, count = stage.boxes, len(stage.boxes)
     hits, overlap = np.zeros(count), np.zeros(count)
     for i in range(count):
-        truth = np.asarray(boxes.truth[i])[[label in stage.tumors for label in boxes.truth_labels[i]]]
+        truth = np.asarray(boxes.truth[i])[[label in stage.any_type for label in boxes.truth_labels[i]]]
         keep = [label in stage.tumors for label in boxes.found_labels[i]]
         found, scores = np.asarray(boxes.found[i])[keep], np.asarray(boxes.scores[i])[keep]
         if len(truth) and len(found):
@@ -176,7 +184,7 @@ def ap_by_size(stage: StageBoxes) -> dict[str, SizeThird | None]:
     starts = (0.0, float(np.nextafter(first, np.inf)), float(np.nextafter(second, np.inf)))
     thirds: dict[str, SizeThird | None] = {}
     for name, low, high in zip(SIZES, starts, (first, second, EVERY_SIZE[1]), strict=True):
-        matches = match_any_class(stage.boxes, stage.tumors, thresholds=COCO_THRESHOLDS, area=(low, high))
+        matches = match_any_class(stage.boxes, stage.any_type, thresholds=COCO_THRESHOLDS, area=(low, high))
         values = published(ap_figures(matches, name), len(stage.boxes))
         thirds[name] = SizeThird(
             AP=values[f"{name}.AP"],
@@ -189,7 +197,7 @@ def ap_by_size(stage: StageBoxes) -> dict[str, SizeThird | None]:
 
 def _true_areas(stage: StageBoxes) -> Floats:
     rows = [
-        box_areas(np.asarray(xyxy).reshape(-1, 4))[[label in stage.tumors for label in labels]]
+        box_areas(np.asarray(xyxy).reshape(-1, 4))[[label in stage.any_type for label in labels]]
         for xyxy, labels in zip(stage.boxes.truth, stage.boxes.truth_labels, strict=True)
     ]
     return np.concatenate([np.zeros(0), *rows])
@@ -198,7 +206,7 @@ def _true_areas(stage: StageBoxes) -> Floats:
 def box_curves(stage: StageBoxes) -> dict[str, tuple[Floats, Floats]]:
     """``PREFIX.pr.CLASS`` and ``PREFIX.froc.IOU`` -> (x, y) for the plots."""
     curves = {f"{stage.prefix}.pr.{name}": precision_recall(matches) for name, matches in stage.by_class.items()}
-    if stage.by_class:
+    if stage.agnostic.truths.any():
         for t, iou in enumerate(FROC_IOUS.values()):
             curves[f"{stage.prefix}.froc.{iou:g}"] = froc_curve(stage.froc, t)
     return curves

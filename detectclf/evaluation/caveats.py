@@ -9,18 +9,19 @@ from typing import Any
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import HEADLINES
 from detectclf.evaluation.weighted import Intervals, Values
-from detectclf.types import Dataset
+from detectclf.types import ANY_TUMOR, Dataset
 
 
 def why_missing(data: Aligned) -> list[str]:
     """Why figures of these slices are null."""
     if not len(data):
         return ["no slice has a prediction: every figure is null"]
-    labels = {s.label for s in data.samples if s.label is not None}
+    labels = {s.label for s in data.samples if s.label not in (None, ANY_TUMOR)}
+    unknown = sum(s.label == ANY_TUMOR for s in data.samples)
     boxed = [s for s in data.samples if s.boxed]
     boxless = sum(s.label not in (None, data.negative) and not s.boxed for s in data.samples)
     absent = [name for name in data.classes if name not in labels]
-    tumors = any(label != data.negative for s in boxed for label in s.box_labels)
+    tumors = {label for s in boxed for label in s.box_labels} - {data.negative}
     checks = (
         (not labels, "no slice has a known class: classification figures are null"),
         (len(labels) == 1, f"only one class occurs ({', '.join(sorted(labels))}): AUROC is undefined"),
@@ -30,9 +31,14 @@ def why_missing(data: Aligned) -> list[str]:
             data.negative is not None and bool(labels) and data.negative not in labels,
             "no healthy slice: specificity and false alarms per healthy slice are undefined",
         ),
-        (bool(labels) and labels == {data.negative}, "no tumour slice: sensitivity is undefined"),
+        (labels == {data.negative} and not unknown, "no tumour slice: sensitivity is undefined"),
         (not boxed, "no slice has known boxes: detection figures are null"),
         (bool(boxed) and not tumors, "no true tumour box: mAP and FROC are undefined"),
+        (tumors == {ANY_TUMOR}, "no true tumour box of a known type: mAP is undefined"),
+        (
+            unknown > 0,
+            f"{unknown} slices show a tumour of unknown type: they count in localisation and sensitivity only",
+        ),
         (boxless > 0, f"{boxless} tumour slices have no known box: detection and joint accuracy leave them out"),
     )
     return [text for applies, text in checks if applies]

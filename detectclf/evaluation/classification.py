@@ -74,13 +74,6 @@ def f1_per_class(matrix: Floats) -> Floats:
     return divide(2 * np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(axis=2) + matrix.sum(axis=1))
 
 
-def sensitivity(matrix: Floats, negative: int) -> Floats:
-    """``(B,)`` share of tumour slices, those not of class ``negative``, that are predicted to have a tumour."""
-    tumors = matrix.sum(axis=(1, 2)) - matrix[:, negative].sum(axis=1)
-    missed = matrix[:, :, negative].sum(axis=1) - matrix[:, negative, negative]
-    return divide(tumors - missed, tumors)
-
-
 def accuracy_and_macro_f1(
     true_idx: Sequence[int] | Ints, pred_idx: Sequence[int] | Ints, num_classes: int
 ) -> tuple[float | None, float | None]:
@@ -99,7 +92,7 @@ def accuracy_and_macro_f1(
 
 
 def classification_figures(data: Classified, slices: Indices, prefix: str) -> WeightedFigures:
-    """The headline classification figures under ``prefix``, except AUROC.
+    """The headline classification figures under ``prefix``, except AUROC and sensitivity.
 
     Args:
         data: the classified slices.
@@ -126,8 +119,7 @@ def classification_figures(data: Classified, slices: Indices, prefix: str) -> We
             "macro_f1": mean_of_known(f1_per_class(matrix), axis=1),
         }
         if data.negative is not None:
-            k = data.classes.index(data.negative)
-            out |= {"sensitivity": sensitivity(matrix, k), "specificity": recall_per_class(matrix)[:, k]}
+            out["specificity"] = recall_per_class(matrix)[:, data.classes.index(data.negative)]
         return {f"{prefix}.{name}": values for name, values in out.items()}
 
     return figures

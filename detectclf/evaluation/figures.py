@@ -25,7 +25,13 @@ from detectclf.evaluation.caveats import why_missing
 from detectclf.evaluation.classification import CALIBRATION_BINS, Classified, class_section, classification_figures
 from detectclf.evaluation.explanation import explanation_figures, explanation_section
 from detectclf.evaluation.intervals import confidence_intervals
-from detectclf.evaluation.outcomes import SliceOutcomes, agreement_figures, confidence_and_right, slice_outcomes
+from detectclf.evaluation.outcomes import (
+    SliceOutcomes,
+    agreement_figures,
+    confidence_and_right,
+    sensitivity_figures,
+    slice_outcomes,
+)
 from detectclf.evaluation.risk_coverage import risk_coverage, risk_figures
 from detectclf.evaluation.sections import (
     Agreement,
@@ -51,6 +57,7 @@ from detectclf.evaluation.weighted import (
     published,
     ratio,
 )
+from detectclf.types import ANY_TUMOR
 
 GAINS = {
     "combined.gain.accuracy_over_classifier": ("combined.accuracy", "classification.accuracy"),
@@ -182,6 +189,8 @@ def _weighted(measured: _Measured) -> WeightedFigures:
     functions = [
         *explanation_figures(measured.map_shares),
         *agreement_figures(data, measured.outcomes),
+        *sensitivity_figures(data, "combined", fused=True),
+        *sensitivity_figures(data, "classification", fused=measured.classifier is measured.combined),
         risk_figures(*confidence_and_right(data), measured.risk, labelled),
         *_detector_accuracy(data),
     ]
@@ -240,9 +249,11 @@ def _combined(measured: _Measured, values: Values) -> Combined:
 
 def _proportions(measured: _Measured) -> dict[str, Bools]:
     data = measured.data
-    labelled = np.array([s.label is not None for s in data.samples], dtype=np.bool_)
+    labelled = np.isin(np.arange(len(data)), data.labelled)
     healthy = _healthy(data)
-    tumors = np.array([s.boxed and any(c in data.tumor_classes for c in s.box_labels) for s in data.samples], np.bool_)
+    tumors = np.array(
+        [s.boxed and any(c in (*data.tumor_classes, ANY_TUMOR) for c in s.box_labels) for s in data.samples], np.bool_
+    )
     everything = np.ones(len(data), dtype=np.bool_)
     proportions = {
         "stages.detector_alone.accuracy": labelled,
@@ -255,7 +266,7 @@ def _proportions(measured: _Measured) -> dict[str, Bools]:
     for section in ("combined", "classification"):
         proportions |= {
             f"{section}.accuracy": labelled,
-            f"{section}.sensitivity": labelled & ~healthy,
+            f"{section}.sensitivity": np.array([s.label is not None for s in data.samples], np.bool_) & ~healthy,
             f"{section}.specificity": healthy,
         }
     return proportions

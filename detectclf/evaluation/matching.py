@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.weighted import Bools, Floats, Indices, Ints
-from detectclf.types import FloatArray
+from detectclf.types import ANY_TUMOR, FloatArray, empty_boxes
 
 COCO_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 MAX_BOXES = 100
@@ -44,6 +45,26 @@ class Boxes:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    def of_known_type(self) -> Boxes:
+        """The same slices, without any box on those with a tumour of unknown type.
+
+        There the class of no box is right or wrong.
+        """
+        unknown = [ANY_TUMOR in labels for labels in self.truth_labels]
+        if not any(unknown):
+            return self
+
+        def kept(rows: Sequence[Any], nothing: Any) -> list[Any]:
+            return [nothing if out else row for row, out in zip(rows, unknown, strict=True)]
+
+        return Boxes(
+            kept(self.truth, empty_boxes()),
+            kept(self.truth_labels, ()),
+            kept(self.found, empty_boxes()),
+            kept(self.found_labels, ()),
+            kept(self.scores, np.zeros(0, dtype=np.float32)),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

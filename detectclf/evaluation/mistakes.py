@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.outcomes import drawn_boxes, slice_outcomes
 from detectclf.prediction import Prediction
-from detectclf.types import Sample
+from detectclf.types import ANY_TUMOR, Sample
 
 KINDS: dict[str, float] = {
     "missed tumour": 5.0,
@@ -48,7 +48,8 @@ def worst_mistakes(data: Aligned) -> list[Mistake]:
 def _kind(sample: Sample, prediction: Prediction, negative: str | None, located: bool) -> str | None:
     if sample.label is None:
         return None
-    if prediction.label != sample.label:
+    called_tumor = prediction.label not in (None, negative)
+    if prediction.label != sample.label and not (sample.label == ANY_TUMOR and called_tumor):
         if negative is not None and prediction.label == negative:
             return "missed tumour"
         return "false alarm" if negative is not None and sample.label == negative else "wrong tumour class"

@@ -11,7 +11,7 @@ from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.box_figures import HIT_IOU
 from detectclf.evaluation.weighted import Bools, Floats, WeightedFigures, ratio
 from detectclf.prediction import Prediction
-from detectclf.types import FloatArray, Sample
+from detectclf.types import ANY_TUMOR, FloatArray, Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ def _outcome(sample: Sample, prediction: Prediction, negative: str | None) -> tu
         and prediction.detector_label is not None
         and max(alone, key=lambda name: alone[name]) != prediction.detector_label
     )
-    known = sample.label is not None and (healthy or (sample.boxed and bool(tumor.any())))
+    known = sample.label not in (None, ANY_TUMOR) and (healthy or (sample.boxed and bool(tumor.any())))
     return known, known and named and (healthy or located), located, contradicts
 
 
@@ -69,6 +69,26 @@ def confidence_and_right(data: Aligned) -> tuple[Floats, Bools]:
     rows = [(data.predictions[i], data.samples[i].label) for i in data.labelled]
     confidence = np.array([float(p.confidence or 0.0) for p, _ in rows])
     return confidence, np.array([p.label == label for p, label in rows], dtype=np.bool_)
+
+
+def sensitivity_figures(data: Aligned, prefix: str, *, fused: bool) -> list[WeightedFigures]:
+    """Share of slices with a tumour, of any type, that are predicted to have one; none without a negative class.
+
+    Args:
+        data: the slices.
+        prefix: ``classification`` or ``combined``.
+        fused: whether the fused class counts, or that of the classifier alone.
+    """
+    if data.negative is None:
+        return []
+    tumors = np.array([s.label not in (None, data.negative) for s in data.samples], dtype=np.bool_)
+    called = np.array([_named(p, fused) not in (None, data.negative) for p in data.predictions], dtype=np.bool_)
+    return [ratio(tumors & called, tumors, f"{prefix}.sensitivity")]
+
+
+def _named(prediction: Prediction, fused: bool) -> str | None:
+    alone = prediction.classifier_probabilities
+    return prediction.label if fused or not alone else max(alone, key=lambda name: alone[name])
 
 
 def agreement_figures(data: Aligned, outcomes: SliceOutcomes) -> list[WeightedFigures]:

@@ -24,6 +24,7 @@ from detectclf.evaluation.matching import Matches, match_by_class
 from detectclf.evaluation.paired_tests import least_p, mcnemar_exact, paired_p, randomisation_p
 from detectclf.evaluation.weighted import Bools, Floats, Ints, WeightedFigures, joined, on_slices, ratio
 from detectclf.prediction import Prediction
+from detectclf.types import ANY_TUMOR
 
 LEVEL = 0.05
 
@@ -108,10 +109,10 @@ def _run(name: str, data: Aligned, groups: Ints, config: EvaluateConfig) -> _Run
         [s.label is not None and s.label == p.label for s, p in zip(data.samples, data.predictions, strict=True)],
         dtype=np.bool_,
     )
-    matches = match_by_class(boxes_of(data.take(data.boxed.tolist()), fused=True), data.tumor_classes)
+    matches = match_by_class(boxes_of(data.take(data.boxed.tolist()), fused=True).of_known_type(), data.tumor_classes)
     figures = joined(
         [
-            ratio(right, [s.label is not None for s in data.samples], "run.accuracy"),
+            ratio(right, [s.label not in (None, ANY_TUMOR) for s in data.samples], "run.accuracy"),
             on_slices(map_figures(matches, "run", "per_class"), data.boxed),
         ]
     )

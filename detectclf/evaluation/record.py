@@ -34,6 +34,7 @@ class Data:
         samples, boxed, evaluated: slices of the split, those with known boxes, those with a usable prediction.
         source_groups: groups of evaluated slices that stem from one source slice.
         classes: slices of each class.
+        any_tumor: slices with a tumour of unknown type.
         boxes: true boxes.
         sources: folders of the data set.
         sha256: digest over names, labels, boxes and image files.
@@ -47,6 +48,7 @@ class Data:
     evaluated: int
     source_groups: int
     classes: Mapping[str, int]
+    any_tumor: int
     boxes: int
     sources: tuple[str, ...]
     sha256: str

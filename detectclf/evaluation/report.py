@@ -36,7 +36,7 @@ from detectclf.evaluation.slices import slice_lines
 from detectclf.evaluation.weighted import Floats, Intervals
 from detectclf.files import atomic_write
 from detectclf.prediction import Prediction
-from detectclf.types import Dataset, Sample
+from detectclf.types import ANY_TUMOR, Dataset, Sample
 from detectclf.version import __version__
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _data(
         evaluated=len(aligned),
         source_groups=len(np.unique(here.groups)),
         classes={name: labels.count(name) for name in dataset.classes},
+        any_tumor=labels.count(ANY_TUMOR),
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(indexed),

@@ -16,7 +16,7 @@ from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, last_part
 from detectclf.evaluation.report_types import Report
 from detectclf.prediction import Prediction
-from detectclf.types import FloatArray, Sample, order_classes
+from detectclf.types import ANY_TUMOR, FloatArray, Sample, order_classes
 
 SLICES_FILE = "slices.jsonl"
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -64,7 +64,7 @@ def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
     samples = tuple(row.sample for row in rows)
     negative = rows[0].negative if rows else None
     names = [c for row in rows for c in row.prediction.probabilities] + [
-        s.label for s in samples if s.label is not None
+        s.label for s in samples if s.label is not None and s.label != ANY_TUMOR
     ]
     data = Aligned(
         samples,

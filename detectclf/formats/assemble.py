@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import ConfigError, DataError, UnsafeError
 from detectclf.formats.boxes import check_boxes
 from detectclf.formats.faults import Change, Faults
 from detectclf.formats.files import is_there
 from detectclf.formats.raw import Corners, RawBox, RawSlice
 from detectclf.imaging.intensity import UNSAFE
 from detectclf.types import (
+    ANY_TUMOR,
     NEGATIVE_CLASS,
     Dataset,
     FloatArray,
@@ -35,11 +36,18 @@ def negative_of(classes: Iterable[str]) -> str | None:
     return next((c for c in sorted(classes) if is_negative(c)), None)
 
 
+def check_any_tumor(name: str) -> None:
+    """Raises ConfigError where ``name``, said to mean a tumour of unknown type, is the negative class."""
+    if is_negative(name):
+        raise ConfigError(f"--any-tumor {name!r} is the class without a tumour", remedy="name a class of tumours")
+
+
 def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str | None) -> str | None:
     """Returns the class of a slice whose boxes are known.
 
-    This is the class of its largest tumour box. A slice without a tumour box has the negative class: either its box
-    round the head says so, or it has no box at all (Roboflow's "null" image, which the annotator marked as clean).
+    This is the class of its largest tumour box, among those of known type where there are any. A slice without a tumour
+    box has the negative class: either its box round the head says so, or it has no box at all (Roboflow's "null" image,
+    which the annotator marked as clean).
 
     Args:
         boxes_xyxy: ``(N, 4)`` pixels.
@@ -49,6 +57,7 @@ def slice_label(boxes_xyxy: FloatArray, box_labels: Sequence[str], negative: str
     tumors = [i for i, label in enumerate(box_labels) if label != negative and not is_negative(label)]
     if not tumors:
         return box_labels[0] if box_labels else negative
+    tumors = [i for i in tumors if canonical_class(box_labels[i]) != ANY_TUMOR] or tumors
     areas = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
     return box_labels[max(tumors, key=lambda i: float(areas[i]))]
 
@@ -191,7 +200,7 @@ def _exif_orientation(raw: RawSlice) -> int | None:
 
 def _check_labels(raw: RawSlice, labels: Sequence[str], label: str | None, faults: Faults) -> None:
     tumors = sorted({name for name in labels if not is_negative(name)})
-    canonical = {canonical_class(name) or name for name in tumors}
+    canonical = {canonical_class(name) or name for name in tumors} - {ANY_TUMOR}
     if len(canonical) > 1:
         detail = f"{raw.name}: tumour boxes of {' and '.join(tumors)}; its largest box makes the slice {label}"
         faults.warning("two_tumor_classes", raw.stated_in, detail, raw.line)
@@ -200,4 +209,4 @@ def _check_labels(raw: RawSlice, labels: Sequence[str], label: str | None, fault
         faults.error("negative_with_tumor_box", raw.stated_in, detail, raw.line)
 
 
-__all__ = ["assemble", "is_negative", "negative_of", "slice_label"]
+__all__ = ["assemble", "check_any_tumor", "is_negative", "negative_of", "slice_label"]

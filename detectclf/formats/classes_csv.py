@@ -10,7 +10,7 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_images, find_image, split_files, write_bytes
+from detectclf.formats.files import by_split, copy_images, find_image, slice_classes, split_files, write_bytes
 from detectclf.formats.raw import RawSlice
 from detectclf.formats.table import complete_rows, read_table, table_text
 from detectclf.types import Dataset
@@ -55,10 +55,11 @@ def _label(row: list[str], names: list[str], file: Path, line: int, faults: Faul
 
 def write(dataset: Dataset, out: Path) -> None:
     """Writes images and ``_classes.csv`` in one folder per split, without boxes."""
+    classes = slice_classes(dataset)
     for split, samples in by_split(dataset):
-        rows: list[list[object]] = [["filename", *dataset.classes]]
+        rows: list[list[object]] = [["filename", *classes]]
         for sample, name in copy_images(samples, out / split):
-            rows.append([name, *(int(sample.label == c) for c in dataset.classes)])
+            rows.append([name, *(int(sample.label == c) for c in classes)])
         write_bytes(out / split / MARKER, table_text(rows))
 
 

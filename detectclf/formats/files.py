@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from detectclf.errors import DataError, one_line
 from detectclf.files import check_inside, read_bytes, resolve_inside
-from detectclf.types import Dataset, Sample
+from detectclf.types import ANY_TUMOR, Dataset, Sample
 
 LIMIT_TEXT_BYTES = 64 * 2**20
 """Largest annotation file of a plain-text format, bytes."""
@@ -119,7 +119,13 @@ def by_split(dataset: Dataset) -> list[tuple[str, list[Sample]]]:
 def box_classes(dataset: Dataset) -> list[str]:
     """The class names for a format of boxes: all, except a negative class without boxes."""
     used = {label for sample in dataset.samples for label in sample.box_labels}
-    return [c for c in dataset.classes if c in used or c != dataset.negative]
+    return [c for c in slice_classes(dataset) if c in used or c != dataset.negative]
+
+
+def slice_classes(dataset: Dataset) -> list[str]:
+    """The class names for a format: all, and ``ANY_TUMOR`` where a slice or box has that label."""
+    unknown = any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples)
+    return [*dataset.classes, *([ANY_TUMOR] if unknown and ANY_TUMOR not in dataset.classes else [])]
 
 
 def output_names(samples: Sequence[Sample], *, unique_stems: bool = False) -> list[str]:
@@ -191,6 +197,7 @@ __all__ = [
     "is_there",
     "output_names",
     "read_text",
+    "slice_classes",
     "split_files",
     "split_folders",
     "split_name",

@@ -13,6 +13,7 @@ from detectclf.formats.files import (
     copy_images,
     image_files,
     is_split_name,
+    slice_classes,
     split_name,
     subfolders,
 )
@@ -55,11 +56,12 @@ def write(dataset: Dataset, out: Path) -> None:
     Raises:
         DataError: a slice has no class, or a class name is not possible as a folder name.
     """
-    for name in dataset.classes:
+    classes = slice_classes(dataset)
+    for name in classes:
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise DataError(f"class {name!r} cannot be a folder name", remedy="choose the format classes-csv")
     for split, samples in by_split(dataset):
-        for label in dataset.classes:
+        for label in classes:
             copy_images([s for s in samples if s.label == label], out / split / label)
         unknown = next((s for s in samples if s.label is None), None)
         if unknown is not None:

@@ -3,6 +3,9 @@
 The parameters are few: a temperature, a weight per stage, an offset per class, an exponent, a threshold. A Gaussian
 prior pulls each towards the value at which the calibrated classifier decides alone. So the fit stays finite on a tiny
 split, on a split without some class, and where the classes separate perfectly.
+
+A slice with a tumour of unknown type counts by the probability of a tumour, the sum over the tumour classes. So it
+helps to calibrate tumour against no tumour and says nothing about types.
 """
 
 from __future__ import annotations
@@ -26,10 +29,13 @@ from detectclf.inference.fusion import (
     refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import Doubles, FusedOutputs, StageOutputs
+from detectclf.types import ANY_TUMOR, Doubles, FusedOutputs, StageOutputs
 
 BoxScorer = Callable[[Sequence[FusedOutputs]], float | None]
 """Metric of fused outputs, in the order of the slices, such as mAP; higher is better; ``None`` where undefined."""
+
+Possible = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+"""``(N, K)`` which of ``K`` classes each of ``N`` slices may have."""
 
 GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates for ``box_gamma``. Above 0.5 the class weighs more than the box: on a slice with a class probability of 1,
@@ -66,7 +72,7 @@ def fit_fusion(
 
     Args:
         outputs: of the stages, one per slice of the split.
-        truths: the class of each slice, one of ``names.classes``.
+        truths: the class of each slice, one of ``names.classes`` or ``ANY_TUMOR``.
         names: the class names of the bundle.
         config: thresholds and the target of the operating point.
         box_scorer: metric that the weights of the boxes maximise; without it they keep their defaults.
@@ -81,37 +87,53 @@ def fit_fusion(
             f"the fusion cannot be fitted on {len(outputs)} slices with {len(truths)} known classes",
             remedy="bundle on a split with labelled slices",
         )
-    unknown = sorted(set(truths) - set(names.classes))
+    unknown = sorted(set(truths) - {*names.classes, ANY_TUMOR})
     if unknown:
         raise DataError(
             f"the split has classes that the models do not know: {', '.join(unknown)}",
             remedy="bundle on data with the classes that the models were trained on",
         )
-    index = np.array([names.classes.index(truth) for truth in truths])
+    possible = possible_classes(truths, names)
     parameters = replace(
         default_fusion(names.classes),
         box_threshold=config.box_threshold,
         low_confidence=config.low_confidence,
         tta=config.tta,
     )
-    parameters = replace(parameters, temperature=fit_temperature(outputs, index))
-    parameters = _fit_weights(outputs, index, parameters, names)
+    parameters = replace(parameters, temperature=fit_temperature(outputs, possible))
+    parameters = _fit_weights(outputs, possible, parameters, names)
     parameters = _set_operating_point(outputs, truths, parameters, names, config)
     if box_scorer is not None:
         parameters = _choose_box_weights(outputs, parameters, names, box_scorer)
     return parameters
 
 
-def fit_temperature(outputs: Sequence[StageOutputs], truth_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
-    """The temperature in [0.05, 20] of least negative log-likelihood, with a log-normal prior around 1."""
+def possible_classes(truths: Sequence[str], names: FusionClasses) -> Possible:
+    """``(N, K)`` the classes that each slice may have: its own, or every tumour class for a tumour of unknown type."""
+    tumors = [name != names.negative for name in names.classes]
+    rows = [tumors if truth == ANY_TUMOR else [name == truth for name in names.classes] for truth in truths]
+    return np.array(rows, dtype=np.bool_)
+
+
+def _marginal(log_p: Doubles, possible: Possible) -> Doubles:
+    """``(N,)`` log of the summed probability of the classes that each slice may have."""
+    return np.asarray(np.logaddexp.reduce(np.where(possible, log_p, -np.inf), axis=1))
+
+
+def fit_temperature(outputs: Sequence[StageOutputs], possible: Possible) -> float:
+    """The temperature in [0.05, 20] of least negative log-likelihood, with a log-normal prior around 1.
+
+    Args:
+        outputs: ``N`` slices.
+        possible: as :func:`possible_classes` gives it.
+    """
     from scipy.optimize import minimize_scalar
 
     logits = np.stack([o.classifier_logits for o in outputs])
-    rows = np.arange(len(outputs))
 
     def cost(log_temperature: float) -> float:
         log_p = log_probabilities(logits, math.exp(log_temperature))
-        return float(-log_p[rows, truth_index].sum() + 0.5 * (log_temperature / _SD_LOG_TEMPERATURE) ** 2)
+        return float(-_marginal(log_p, possible).sum() + 0.5 * (log_temperature / _SD_LOG_TEMPERATURE) ** 2)
 
     found = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
     return float(math.exp(found.x))
@@ -119,7 +141,7 @@ def fit_temperature(outputs: Sequence[StageOutputs], truth_index: np.ndarray[tup
 
 def _fit_weights(
     outputs: Sequence[StageOutputs],
-    truth_index: np.ndarray[tuple[int], np.dtype[np.int64]],
+    possible: Possible,
     parameters: FusionParameters,
     names: FusionClasses,
 ) -> FusionParameters:
@@ -132,7 +154,6 @@ def _fit_weights(
         none = np.zeros(len(names.classes))
         evidence.append(np.stack([refiner_evidence(o.refined, names) if o.refined else none for o in outputs]))
     stages = len(evidence)
-    truth = np.eye(len(names.classes))[truth_index]
     start = np.array([1.0, *np.zeros(stages - 1 + len(names.classes))])
     spread = np.array([*np.full(stages, _SD_WEIGHT), *np.full(len(names.classes), _SD_BIAS)])
 
@@ -140,9 +161,10 @@ def _fit_weights(
         fused = sum(weight * each for weight, each in zip(values, evidence, strict=False))
         log_q = log_softmax(fused + values[stages:])
         pull = (values - start) / spread
-        residual = np.exp(log_q) - truth
+        log_likelihood = _marginal(log_q, possible)
+        residual = np.exp(log_q) - np.where(possible, np.exp(log_q - log_likelihood[:, None]), 0.0)
         gradient = np.array([*((residual * each).sum() for each in evidence), *residual.sum(axis=0)])
-        return float(-(truth * log_q).sum() + 0.5 * (pull**2).sum()), gradient + pull / spread
+        return float(-log_likelihood.sum() + 0.5 * (pull**2).sum()), gradient + pull / spread
 
     # No negative weights: evidence for a class must not make the class less probable.
     bounds = [*[(0.0, 5.0)] * stages, *[(None, None)] * len(names.classes)]

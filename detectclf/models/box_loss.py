@@ -1,7 +1,8 @@
-"""The box head of Faster R-CNN with a GIoU or CIoU loss in place of smooth L1."""
+"""The box head of Faster R-CNN: a choice of box losses, and tumours of unknown type."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,19 +11,34 @@ from torch.nn import functional
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
+from detectclf.models.marginal_loss import marginal_cross_entropy
+from detectclf.types import ANY_TUMOR_INDEX
+
 OVERLAP_LOSS_WEIGHT = 10.0
 """Weight of the overlap loss among the losses, as in MMDetection's faster-rcnn_r50_fpn_giou_1x_coco."""
+
+SMOOTH_L1_BETA = 1 / 9
+"""Where smooth L1 turns from square to linear, as in torchvision."""
 
 OVERLAP_LOSSES = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_loss}
 
 
-class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is untyped
-    """torchvision's ``RoIHeads`` whose box loss is 1 - GIoU (Rezatofighi et al. 2019) or CIoU (Zheng et al. 2020).
+class TumorRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is untyped
+    """torchvision's ``RoIHeads`` with a choice of box losses and a label for tumours of unknown type.
+
+    The box loss is torchvision's smooth L1, 1 - GIoU (Rezatofighi et al. 2019) or CIoU (Zheng et al. 2020). A label of
+    ``K``, one more than the last class, is a tumour of unknown type: it is foreground, its class is summed out (see
+    :mod:`detectclf.models.marginal_loss`), and its box loss is the mean of the tumour classes' box losses, weighted by
+    the probabilities of these classes. So each class's regression learns as far as it is believed, the expectation step
+    of EM. (A loss of the mean box would be lower, but boxes of classes that only fit on average would be as good.)
 
     It reuses the modules of ``plain``, so that names in the state dict stay the same.
+
+    Attributes:
+        tumors: the classes that are tumours, from 1; all but the background to begin with.
     """
 
-    def __init__(self, plain: RoIHeads, loss: Literal["giou", "ciou"]) -> None:
+    def __init__(self, plain: RoIHeads, num_classes: int, loss: Literal["smooth_l1", "giou", "ciou"]) -> None:
         super().__init__(
             plain.box_roi_pool,
             plain.box_head,
@@ -36,7 +52,8 @@ class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is
             plain.nms_thresh,
             plain.detections_per_img,
         )
-        self.overlap_loss = OVERLAP_LOSSES[loss]
+        self.box_loss = loss
+        self.tumors: Sequence[int] = tuple(range(1, num_classes + 1))
 
     def forward(
         self,
@@ -53,25 +70,46 @@ class OverlapRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is
         proposals, _, labels, wanted = self.select_training_samples(proposals, targets)
         pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
         logits, deltas = self.box_predictor(pooled)
-        classes = torch.cat(labels)
-        return [], {
-            "loss_classifier": functional.cross_entropy(logits, classes),
-            "loss_box_reg": self._box_loss(deltas, torch.cat(proposals), classes, torch.cat(wanted)),
-        }
+        return [], self.losses(logits, deltas, torch.cat(proposals), torch.cat(labels), torch.cat(wanted))
 
-    def _box_loss(self, deltas: Tensor, proposals: Tensor, classes: Tensor, wanted: Tensor) -> Tensor:
-        """Loss over the foreground samples, divided by the number of all samples as in torchvision.
+    def losses(
+        self, logits: Tensor, deltas: Tensor, proposals: Tensor, classes: Tensor, wanted: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses of ``N`` samples.
 
         Args:
-            deltas: ``(N, 4 * C)`` regression per class. proposals: ``(N, 4)`` pixels.
-            classes: ``(N,)``, 0 is background. wanted: ``(N, 4)`` true boxes, encoded.
+            logits: ``(N, K)``, class 0 is background. deltas: ``(N, 4 K)``, the regression of each class.
+            proposals: ``(N, 4)`` pixels. classes: ``(N,)``, ``K`` for a tumour of unknown type.
+            wanted: ``(N, 4)`` true boxes, encoded.
         """
-        shown = torch.where(classes > 0)[0]
-        own = deltas.reshape(len(deltas), -1, 4)[shown, classes[shown]]
-        found = self.box_coder.decode_single(own, proposals[shown])
-        truth = self.box_coder.decode_single(wanted[shown], proposals[shown])
-        overlap: Tensor = self.overlap_loss(found, truth, reduction="sum")
-        return OVERLAP_LOSS_WEIGHT * overlap / max(classes.numel(), 1)
+        unknown = classes == logits.shape[1]
+        labels = classes.masked_fill(unknown, ANY_TUMOR_INDEX)
+        sample, of_class, weight = self._regressed(logits, classes, unknown)
+        own = deltas.reshape(len(deltas), -1, 4)[sample, of_class]
+        # Divided by the number of all samples, as in torchvision.
+        box = (weight * self._box_losses(own, proposals[sample], wanted[sample])).sum() / max(classes.numel(), 1)
+        return {"loss_classifier": marginal_cross_entropy(logits, labels, self.tumors), "loss_box_reg": box}
+
+    def _regressed(self, logits: Tensor, classes: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(M,)`` each: the sample, the class whose regression is compared with its true box, and the weight."""
+        known = torch.where((classes > 0) & ~unknown)[0]
+        of_any = torch.where(unknown)[0]
+        tumors = torch.tensor(self.tumors, dtype=torch.int64, device=classes.device)
+        belief = logits.detach()[of_any][:, tumors].softmax(dim=1)
+        return (
+            torch.cat([known, of_any.repeat_interleave(len(tumors))]),
+            torch.cat([classes[known], tumors.repeat(len(of_any))]),
+            torch.cat([torch.ones_like(logits[:1, 0]).expand(len(known)), belief.flatten()]),
+        )
+
+    def _box_losses(self, own: Tensor, proposals: Tensor, wanted: Tensor) -> Tensor:
+        """``(M,)`` losses of ``(M, 4)`` deltas against the true boxes ``wanted``, encoded."""
+        if self.box_loss == "smooth_l1":
+            return functional.smooth_l1_loss(own, wanted, beta=SMOOTH_L1_BETA, reduction="none").sum(dim=1)
+        found = self.box_coder.decode_single(own, proposals)
+        truth = self.box_coder.decode_single(wanted, proposals)
+        overlap: Tensor = OVERLAP_LOSSES[self.box_loss](found, truth, reduction="none")
+        return OVERLAP_LOSS_WEIGHT * overlap
 
 
-__all__ = ["OVERLAP_LOSSES", "OverlapRoIHeads"]
+__all__ = ["OVERLAP_LOSSES", "TumorRoIHeads"]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from detectclf.config import ClassifierConfig
 from detectclf.errors import ModelError
 from detectclf.models.classifier_table import CLASSIFIERS, ClassifierRow, classifier_row
+from detectclf.models.marginal_loss import marginal_cross_entropy
 from detectclf.models.transfer import SquareInputModel
 
 AUXILIARY_WEIGHT = 0.4
@@ -75,15 +75,21 @@ class Classifier(SquareInputModel):
         return logits
 
     def losses(
-        self, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        tumors: Sequence[int] = (),
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Cross-entropies to be summed: ``loss_class``, and for Inception in training also ``loss_auxiliary``.
 
         Args:
             images: as for :meth:`forward`.
-            labels: ``(B,)`` int64 class indices.
-            label_smoothing: share of each label spread over the classes.
-            class_weights: ``(K,)`` weights of the classes.
+            labels: ``(B,)`` int64 class indices, or ``ANY_TUMOR_INDEX`` for a tumour of unknown type.
+            tumors, label_smoothing, class_weights: as for
+                :func:`~detectclf.models.marginal_loss.marginal_cross_entropy`.
         """
         if self.training and len(images) == 1:
             # BatchNorm over a single value has no variance; two copies of a slice have the same mean loss as one.
@@ -91,8 +97,8 @@ class Classifier(SquareInputModel):
         features, auxiliary = self._run(images)
 
         def loss(logits: Tensor) -> Tensor:
-            return functional.cross_entropy(
-                logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing
+            return marginal_cross_entropy(
+                logits.float(), labels, tumors, class_weights=class_weights, label_smoothing=label_smoothing
             )
 
         losses = {"loss_class": loss(self.head(self.dropout(features)))}

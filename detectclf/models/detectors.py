@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
 
 from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
-from detectclf.models.box_loss import OverlapRoIHeads
+from detectclf.models.box_loss import TumorRoIHeads
 from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
 from detectclf.models.detector_backbones import (
     NetworkBuilder,
@@ -28,7 +29,7 @@ from detectclf.models.detector_backbones import (
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
-from detectclf.types import FloatArray
+from detectclf.types import ANY_TUMOR_INDEX, FloatArray
 
 Anchors = tuple[tuple[float, ...], ...]
 
@@ -106,8 +107,7 @@ class Detector(TransferModel):
         self.network.rpn.head = RPNHead(
             self.network.backbone.out_channels, anchors.num_anchors_per_location()[0], row.rpn_depth
         )
-        if config.box_loss != "smooth_l1":
-            self.network.roi_heads = OverlapRoIHeads(self.network.roi_heads, config.box_loss)
+        self.network.roi_heads = TumorRoIHeads(self.network.roi_heads, num_classes, config.box_loss)
         self.network.rpn.head.register_forward_hook(to_float32)
         self.network.roi_heads.box_predictor.register_forward_hook(to_float32)
         self.freeze_parts(config.frozen)
@@ -133,7 +133,8 @@ class Detector(TransferModel):
         Args:
             images: ``(1, h, w)`` float each, grey levels 0 to 1, any size.
             targets: in training, for each image ``boxes`` ``(N, 4)`` float32 ``xyxy`` in pixels of the image given
-                here, and ``labels`` ``(N,)`` int64 from 0. An image without a tumour has ``(0, 4)`` boxes.
+                here, and ``labels`` ``(N,)`` int64 from 0, or ``ANY_TUMOR_INDEX`` for a tumour of unknown type. An
+                image without a tumour has ``(0, 4)`` boxes.
 
         Returns:
             In training mode a dict of losses to be summed. In evaluation mode, for each image, ``boxes`` ``(M, 4)`` in
@@ -147,9 +148,17 @@ class Detector(TransferModel):
             return [{**each, "labels": each["labels"] - 1} for each in found]
         if targets is None:
             raise ModelError("a detector in training mode needs boxes", remedy="call .eval() to predict")
-        shifted = [{"boxes": each["boxes"], "labels": each["labels"] + 1} for each in targets]
+        shifted = [{"boxes": each["boxes"], "labels": self._shifted(each["labels"])} for each in targets]
         losses: dict[str, Tensor] = self.network(images, shifted)
         return losses
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        """Labels as the box head counts them: background is 0, a tumour of unknown type follows the last class."""
+        return torch.where(labels == ANY_TUMOR_INDEX, self.num_classes + 1, labels + 1)
+
+    def set_tumors(self, classes: Sequence[int]) -> None:
+        """Says which classes, from 0, are tumours, for training on tumours of unknown type; all are to begin with."""
+        self.network.roi_heads.tumors = tuple(k + 1 for k in classes)
 
 
 def build_detector(config: DetectorConfig, num_classes: int) -> Detector:

@@ -20,6 +20,7 @@ from detectclf.errors import ModelError
 from detectclf.models.classifier_table import IMAGENET_MEAN, IMAGENET_STD
 from detectclf.models.detector_backbones import mobilenet_v2_body
 from detectclf.models.detector_parts import PyramidBackbone
+from detectclf.models.marginal_loss import marginal_cross_entropy
 from detectclf.models.transfer import SquareInputModel
 
 FINE_STRIDE = 8
@@ -106,7 +107,7 @@ class Refiner(SquareInputModel):
         Args:
             images: as for :meth:`forward`.
             boxes: ``(B, 4)`` true boxes in units of the crop; ignored where ``labels`` is ``K``.
-            labels: ``(B,)`` int64, ``K`` for a crop without a tumour.
+            labels: ``(B,)`` int64, ``K`` for a crop without a tumour, ``ANY_TUMOR_INDEX`` for one of unknown type.
         """
         outputs = self(images)
         shown = labels < self.num_classes
@@ -120,7 +121,9 @@ class Refiner(SquareInputModel):
             "loss_box": box,
             "loss_quality": functional.binary_cross_entropy_with_logits(outputs.quality, quality),
             "loss_class": 0.5
-            * functional.cross_entropy(outputs.logits, labels, label_smoothing=self.config.label_smoothing),
+            * marginal_cross_entropy(
+                outputs.logits, labels, range(self.num_classes), label_smoothing=self.config.label_smoothing
+            ),
         }
 
 

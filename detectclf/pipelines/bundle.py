@@ -15,7 +15,7 @@ from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, split_of
 from detectclf.prediction import Origin, Prediction
 from detectclf.progress import Progress
-from detectclf.types import Dataset, FusedOutputs, StageOutputs
+from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import IndexedSlices, SliceIndex
@@ -230,7 +230,8 @@ def _labelled(dataset: Dataset) -> Dataset:
 def _map_scorer(dataset: Dataset) -> Callable[[Sequence[FusedOutputs]], float | None]:
     from detectclf.evaluation.detection import mean_average_precision
 
-    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed]
+    # No class of a box is right or wrong on a slice with a tumour of unknown type.
+    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed and ANY_TUMOR not in s.box_labels]
     truth = [dataset.samples[i] for i in boxed]
 
     def score(predictions: Sequence[FusedOutputs]) -> float | None:

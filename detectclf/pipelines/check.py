@@ -44,6 +44,7 @@ def fix_target(fix: bool, out: Path | None) -> Path | None:
 def check(
     folders: Sequence[Path],
     *,
+    any_tumor: Sequence[str] = (),
     sheet: Path | None = None,
     fix_to: Path | None = None,
     patients: Path | None = None,
@@ -59,18 +60,31 @@ def check(
     """
     from detectclf.audit import check as audit
     from detectclf.datasets.index import SliceIndex
-    from detectclf.pipelines.opening import patient_settings
+    from detectclf.pipelines.opening import data_settings
 
-    stated = patient_settings(patients, pattern)
+    config = data_settings(patients, pattern, any_tumor)
     index = SliceIndex()
-    found = audit.check(folders, patients=stated.patients, patient_pattern=stated.patient_pattern, index=index)
+    found = audit.check(
+        folders,
+        class_map=config.spellings,
+        patients=config.patients,
+        patient_pattern=config.patient_pattern,
+        index=index,
+    )
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.audit.fix import fix
 
-        done = fix(folders, fix_to, patients=patients, patient_pattern=pattern, index=index)
+        done = fix(
+            folders,
+            fix_to,
+            class_map=config.spellings,
+            patients=config.patients,
+            patient_pattern=config.patient_pattern,
+            index=index,
+        )
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,23 @@ def convert(
     to: str,
     from_: str | None = None,
     drop_boxes: bool = False,
+    any_tumor: Sequence[str] = (),
     patients: Path | None = None,
     pattern: str | None = None,
 ) -> dict[str, Any]:
     """Writes ``folder`` to ``out`` in format ``to``; what the target cannot hold is refused.
 
-    ``patients`` and ``pattern`` are as ``data.patients`` and ``data.patient_pattern``. COCO holds patients, as opaque
-    names; the other formats lose them.
+    ``any_tumor``, ``patients`` and ``pattern`` are as ``data.any_tumor``, ``data.patients`` and
+    ``data.patient_pattern``. COCO holds patients, as opaque names; the other formats lose them.
     """
     from detectclf.datasets.patients import with_stated_patients
     from detectclf.formats.convert import convert as write_converted
-    from detectclf.pipelines.opening import patient_settings
+    from detectclf.pipelines.opening import data_settings
 
-    config = patient_settings(patients, pattern)
+    config = data_settings(patients, pattern)
 
     def with_patients(dataset: Dataset) -> Dataset:
         return replace(dataset, samples=with_stated_patients(dataset.samples, config))
 
-    dataset = write_converted(folder, out, to, from_, drop_boxes=drop_boxes, change=with_patients)
+    dataset = write_converted(folder, out, to, from_, drop_boxes=drop_boxes, any_tumor=any_tumor, change=with_patients)
     return {"wrote": str(out), "detail": f"{len(dataset.samples)} slices as {to}", "samples": len(dataset.samples)}

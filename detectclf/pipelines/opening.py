@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError
-from detectclf.types import Dataset
+from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.inference.predictor import Predictor
 
 
-def patient_settings(patients: Path | None, pattern: str | None) -> DataConfig:
-    """The settings that say whose slices these are, from the flags of the commands under ``data``.
+def data_settings(patients: Path | None, pattern: str | None, any_tumor: Sequence[str] = ()) -> DataConfig:
+    """The settings that the flags of the commands under ``data`` give.
+
+    Args:
+        patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
+        any_tumor: as ``data.any_tumor``.
 
     Raises:
         ConfigError: the pattern is no regular expression with one group.
     """
     from detectclf.recipes import load_recipe
 
-    return load_recipe(DataConfig, flags={"patients": patients, "patient_pattern": pattern})
+    flags = {"patients": patients, "patient_pattern": pattern, "any_tumor": tuple(any_tumor)}
+    return load_recipe(DataConfig, flags=flags)
 
 
 def open_folder(
-    folder: Path, *, negative_boxes: Literal["drop", "keep"], patients: Path | None = None, pattern: str | None = None
+    folder: Path,
+    *,
+    negative_boxes: Literal["drop", "keep"],
+    any_tumor: Sequence[str] = (),
+    patients: Path | None = None,
+    pattern: str | None = None,
 ) -> Dataset:
     """The data set in one folder; raises DataError where there is none.
 
     Args:
-        folder: an export.
-        negative_boxes: as ``data.negative_boxes``.
+        folder: the export.
+        negative_boxes, any_tumor: as in :class:`~detectclf.config.DataConfig`.
         patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
     """
     from detectclf.datasets.dataset import open_dataset
 
     changes = {"sources": (folder,), "negative_boxes": negative_boxes}
-    return open_dataset(patient_settings(patients, pattern).model_copy(update=changes))
+    return open_dataset(data_settings(patients, pattern, any_tumor).model_copy(update=changes))
 
 
 def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:
@@ -83,7 +93,8 @@ def predictor_of(
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:
     """Checks that the model knows every class of the data; raises DataError where it does not."""
-    foreign = sorted({s.label for s in dataset.samples if s.label is not None} - set(predictor.names.classes))
+    labels = {s.label for s in dataset.samples if s.label is not None}
+    foreign = sorted(labels - {*predictor.names.classes, ANY_TUMOR})
     if foreign:
         raise DataError(
             f"the data has classes that the model does not know: {', '.join(foreign)}",

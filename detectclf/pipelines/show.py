@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def show(
     split: str | None = None,
     n: int = 16,
     seed: int = 0,
+    any_tumor: Sequence[str] = (),
     patients: Path | None = None,
     pattern: str | None = None,
 ) -> dict[str, Any]:
@@ -28,8 +30,9 @@ def show(
     """
     from detectclf.datasets.augment import detection_augment
     from detectclf.drawing.sheets import contact_sheet, sample_tiles, spread
+    from detectclf.formats.files import slice_classes
 
-    dataset = open_folder(folder, negative_boxes="keep", patients=patients, pattern=pattern)
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor, patients=patients, pattern=pattern)
     if split is not None:
         from detectclf.datasets.dataset import require_split
 
@@ -39,5 +42,5 @@ def show(
     title = f"{folder.name}: {len(samples)} {'augmented ' if augmented else ''}slices"
     people = {s.patient for s in samples if s.patient is not None}
     title += f" of {len(people)} patients" if people else ""
-    write_picture(contact_sheet(sample_tiles(samples, augment), dataset.classes, title=title), out)
+    write_picture(contact_sheet(sample_tiles(samples, augment), slice_classes(dataset), title=title), out)
     return {"wrote": str(out), "detail": f"{len(samples)} slices"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def split(
     *,
     ratios: str = "0.7,0.2,0.1",
     seed: int = 0,
+    any_tumor: Sequence[str] = (),
     patients: Path | None = None,
     pattern: str | None = None,
 ) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def split(
         out: folder of the new one.
         ratios: shares of train, valid and test.
         seed: the same seed gives the same split.
+        any_tumor: as ``data.any_tumor``.
         patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
 
     Raises:
@@ -40,7 +43,7 @@ def split(
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
-    dataset = open_folder(folder, negative_boxes="keep", patients=patients, pattern=pattern)
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor, patients=patients, pattern=pattern)
     if out.resolve().is_relative_to(folder.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     index = SliceIndex()

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
-from detectclf.types import Dataset
+from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.loading import Synthesis
     from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.training.runs import Recipe
     from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask, Task
@@ -112,12 +113,14 @@ class _Opened(NamedTuple):
         train, valid: the two splits of it.
         inherited: fingerprints of the slices that the models it starts from were trained on; ``None`` if one of these
             models keeps no record, so that this one cannot keep a complete record either.
+        slice_index: of the command.
     """
 
     dataset: Dataset
     train: Dataset
     valid: Dataset
     inherited: tuple[Fingerprints, ...] | None
+    slice_index: SliceIndex
 
 
 def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
@@ -129,10 +132,13 @@ def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
     resolve_device(recipe.training.device)
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
+    if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
+        reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
+        raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
     starts: list[str | Path] = [recipe.model.weights]
     if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
         starts.append(recipe.detector)  # its hard negatives depend on what it was trained on
-    return _Opened(dataset, train, valid, inherited_provenance(starts, valid.samples, recipe.data, index))
+    return _Opened(dataset, train, valid, inherited_provenance(starts, valid.samples, recipe.data, index), index)
 
 
 def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
@@ -145,6 +151,30 @@ def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
     return network
 
 
+def _synthesis(recipe: Recipe, opened: _Opened) -> Synthesis:
+    """Masks and drawn slices that the augmentation of ``recipe`` needs. Only training slices lend their masks."""
+    from detectclf.datasets.lesion_masks import LesionMasks
+    from detectclf.datasets.loading import Synthesis
+
+    data, augment = recipe.data, recipe.augment
+    if not augment.enabled or augment.recontrast + augment.paint + augment.drawn == 0:
+        return Synthesis()
+    masks = None
+    if data.lesion_masks is not None:
+        masks = LesionMasks.load(data.lesion_masks, opened.train.samples, opened.slice_index)
+    if augment.drawn == 0:
+        return Synthesis(masks)
+    if data.head_maps is None or masks is None:
+        raise ConfigError(
+            "augment.drawn needs label maps of heads and masks of tumours",
+            remedy="name their folders in data.head_maps and data.lesion_masks",
+        )
+    from detectclf.datasets.drawn_heads.head_drawing import HeadDrawing
+    from detectclf.datasets.drawn_heads.label_maps import LabelMaps
+
+    return Synthesis(masks, HeadDrawing(LabelMaps.load(data.head_maps), masks.by_class), augment.drawn)
+
+
 def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
     from detectclf.datasets.augment import detection_augment
     from detectclf.datasets.loading import DetectionSlices
@@ -153,13 +183,22 @@ def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
     data, size, seed = recipe.data, recipe.model.image_size, recipe.training.seed
     dataset = opened.dataset
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
-    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
-    return DetectionTask(
-        _build("detector", recipe, len(classes)),
-        DetectionSlices(opened.train.samples, classes, size, augment, seed=seed, cache=data.cache),
-        DetectionSlices(opened.valid.samples, classes, size, cache=data.cache),
-        dataset.negative,
+    synthesis = _synthesis(recipe, opened)
+    augment = detection_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
+    network = _build("detector", recipe, len(classes))
+    train = DetectionSlices(
+        opened.train.samples,
+        classes,
+        size,
+        augment,
+        seed=seed,
+        cache=data.cache,
+        negative=dataset.negative,
+        synthesis=synthesis,
     )
+    train.balance = data.balance
+    valid = DetectionSlices(opened.valid.samples, classes, size, cache=data.cache)
+    return DetectionTask(network, train, valid, dataset.negative)
 
 
 def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> ClassificationTask:
@@ -169,12 +208,23 @@ def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> Classific
 
     cache, seed = recipe.data.cache, recipe.training.seed
     classes, negative = opened.dataset.classes, opened.dataset.negative
-    augment = classification_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
+    synthesis = _synthesis(recipe, opened)
+    augment = (
+        classification_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
+    )
     network = _build("classifier", recipe, len(classes))
     size = network.input_size
     train = ClassificationSlices(
-        opened.train.samples, classes, size, augment, seed=seed, cache=cache, negative=negative
+        opened.train.samples,
+        classes,
+        size,
+        augment,
+        seed=seed,
+        cache=cache,
+        negative=negative,
+        synthesis=synthesis,
     )
+    train.balance = recipe.data.balance
     if recipe.augment.symmetry and train.healthy is None:
         log.warning(
             "augment.symmetry_healthy and symmetry_tumor have no effect: no training slice is of a class without tumour"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detectclf.boxes import pairwise_iou
 from detectclf.config import ClassifierConfig
 from detectclf.datasets.crops import CropSlices
 from detectclf.datasets.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
@@ -22,6 +23,7 @@ from detectclf.models.refiner import Refiner, RefinerOutputs, paired_iou
 from detectclf.models.stage import new_stage
 from detectclf.models.stage_files import save_stage
 from detectclf.models.transfer import TransferModel
+from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX
 
 Metrics = dict[str, float | None]
 
@@ -77,7 +79,9 @@ class _DetectorLosses(nn.Module):
 
 
 class DetectionTask(Task):
-    """Boxes of tumours. The metrics are COCO mAP over all classes but the negative one, in original pixels.
+    """Boxes of tumours. The metrics are COCO mAP in original pixels over all classes but the negative one, and found50.
+
+    mAP leaves out slices with a tumour of unknown type: no class of a box on it would be right or wrong.
 
     Args:
         model: the detector; its labels are positions in ``train.classes``.
@@ -95,6 +99,7 @@ class DetectionTask(Task):
         negative: str | None = None,
     ) -> None:
         super().__init__(model, _DetectorLosses(model), train, valid, negative)
+        model.set_tumors(tumor_indices(train.classes, negative))
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
         """Index -> ``(boxes (N, 4) in original pixels, class names, scores (N,))``."""
@@ -105,9 +110,13 @@ class DetectionTask(Task):
         return results
 
     def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
-        """``mAP``, ``mAP50``, ``mAP75``; ``None`` if the split has no box."""
-        samples = self.valid.samples
-        found = [outputs[i] for i in range(len(samples))]
+        """``mAP``, ``mAP50``, ``mAP75`` and ``found50``; ``None`` if the split has no box for them.
+
+        ``found50`` is the share of slices with a tumour, of any type, whose best-scoring tumour box has an IoU of at
+        least 0.5 with one, whatever its class.
+        """
+        samples = [s for s in self.valid.samples if ANY_TUMOR not in s.box_labels]
+        found = [outputs[i] for i, s in enumerate(self.valid.samples) if ANY_TUMOR not in s.box_labels]
         result = mean_average_precision(
             [s.boxes_xyxy for s in samples],
             [s.box_labels for s in samples],
@@ -116,23 +125,35 @@ class DetectionTask(Task):
             [scores for _, _, scores in found],
             [c for c in self.valid.classes if c != self._negative],
         )
-        return {"mAP": result.mAP, "mAP50": result.mAP50, "mAP75": result.mAP75}
+        return {"mAP": result.mAP, "mAP50": result.mAP50, "mAP75": result.mAP75, "found50": self._found50(outputs)}
+
+    def _found50(self, outputs: Mapping[int, Any]) -> float | None:
+        hits = []
+        for index, sample in enumerate(self.valid.samples):
+            true = sample.boxes_xyxy[[name != self._negative for name in sample.box_labels]]
+            boxes, names, _ = outputs[index]
+            best = boxes[[name != self._negative for name in names]][:1]
+            if len(true):
+                hits.append(bool(len(best)) and float(pairwise_iou(best, true).max()) >= 0.5)
+        return float(np.mean(hits)) if hits else None
 
 
 class _ClassifierLosses(nn.Module):
-    def __init__(self, model: Classifier, smoothing: float, weights: Tensor | None) -> None:
+    def __init__(self, model: Classifier, smoothing: float, weights: Tensor | None, tumors: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.smoothing = model, smoothing
+        self.model, self.smoothing, self.tumors = model, smoothing, tumors
         self.weights: Tensor | None
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         labels = torch.tensor([t["label"] for t in targets], device=images.device)
-        return self.model.losses(images, labels, label_smoothing=self.smoothing, class_weights=self.weights)
+        return self.model.losses(
+            images, labels, tumors=self.tumors, label_smoothing=self.smoothing, class_weights=self.weights
+        )
 
 
 class ClassificationTask(Task):
-    """The class of a slice. The metrics are accuracy and macro-F1.
+    """The class of a slice. The metrics are accuracy and macro-F1 over slices of known type, and called_tumor.
 
     Args:
         model: the classifier; its logits are in the order of ``train.classes``.
@@ -152,7 +173,10 @@ class ClassificationTask(Task):
         negative: str | None = None,
     ) -> None:
         weights = balanced_weights(train) if config.class_weights == "balanced" else None
-        super().__init__(model, _ClassifierLosses(model, config.label_smoothing, weights), train, valid, negative)
+        self._truth = valid.labels
+        self._tumors = tumor_indices(train.classes, negative)
+        losses = _ClassifierLosses(model, config.label_smoothing, weights, self._tumors)
+        super().__init__(model, losses, train, valid, negative)
         self._truth = valid.labels
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
@@ -161,10 +185,19 @@ class ClassificationTask(Task):
         return {target["image_id"]: k for target, k in zip(batch["targets"], best, strict=True)}
 
     def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
-        """``accuracy`` and ``macro_f1``."""
-        predicted = [outputs[i] for i in range(len(self._truth))]
-        accuracy, macro_f1 = accuracy_and_macro_f1(self._truth, predicted, len(self.valid.classes))
-        return {"accuracy": accuracy, "macro_f1": macro_f1}
+        """``accuracy`` and ``macro_f1`` (``None`` if no slice is of a known class), and ``called_tumor``.
+
+        ``called_tumor`` is the share of slices with a tumour, of any type, that are given a class of tumours; ``None``
+        if there is no such slice.
+        """
+        pairs = [(truth, outputs[index]) for index, truth in enumerate(self._truth)]
+        known = [(truth, found) for truth, found in pairs if truth != ANY_TUMOR_INDEX]
+        accuracy, macro_f1 = accuracy_and_macro_f1(
+            [truth for truth, _ in known], [found for _, found in known], len(self.valid.classes)
+        )
+        called = [found in self._tumors for truth, found in pairs if truth in (*self._tumors, ANY_TUMOR_INDEX)]
+        rate = float(np.mean(called)) if called else None
+        return {"accuracy": accuracy, "macro_f1": macro_f1, "called_tumor": rate}
 
 
 class _RefinerLosses(nn.Module):
@@ -193,26 +226,41 @@ class RefinementTask(Task):
         super().__init__(model, _RefinerLosses(model), train, valid, negative)
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
-        """Index -> ``(IoU with the true box, None for a crop without a tumour; whether the class is right)``."""
+        """Index -> ``(IoU with the true box, None without a tumour; whether the class is right, None if unknown)``."""
         refined: RefinerOutputs = model(batch["images"])
         wanted = torch.stack([t["box"] for t in batch["targets"]]).to(refined.boxes.device)
         overlaps, best = paired_iou(refined.boxes, wanted).tolist(), refined.logits.argmax(dim=1).tolist()
         healthy = len(self.valid.classes)
         return {
-            t["image_id"]: (None if t["label"] == healthy else iou, t["label"] == k)
+            t["image_id"]: (
+                None if t["label"] == healthy else iou,
+                None if t["label"] == ANY_TUMOR_INDEX else t["label"] == k,
+            )
             for t, iou, k in zip(batch["targets"], overlaps, best, strict=True)
         }
 
     def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
-        """``mean_iou`` (``None`` if the split has no box) and ``accuracy``."""
+        """``mean_iou`` (``None`` if the split has no box) and ``accuracy`` (if it has no slice of known class)."""
         overlaps = [iou for iou, _ in outputs.values() if iou is not None]
-        right = [hit for _, hit in outputs.values()]
-        return {"mean_iou": float(np.mean(overlaps)) if overlaps else None, "accuracy": float(np.mean(right))}
+        right = [hit for _, hit in outputs.values() if hit is not None]
+        return {
+            "mean_iou": float(np.mean(overlaps)) if overlaps else None,
+            "accuracy": float(np.mean(right)) if right else None,
+        }
+
+
+def tumor_indices(classes: Sequence[str], negative: str | None) -> tuple[int, ...]:
+    """Indices of the classes that are tumours."""
+    return tuple(k for k, name in enumerate(classes) if name != negative)
 
 
 def balanced_weights(slices: ClassificationSlices) -> Tensor:
-    """``(K,)`` float32 weights ``N / (K n_k)``, as scikit-learn's "balanced"; 0 for a class without slices."""
-    counts = np.bincount(slices.labels, minlength=len(slices.classes))
+    """``(K,)`` float32 weights ``N / (K n_k)``, as scikit-learn's "balanced"; 0 for a class without slices.
+
+    Slices with a tumour of unknown type do not count.
+    """
+    known = [label for label in slices.labels if label != ANY_TUMOR_INDEX]
+    counts = np.bincount(np.array(known, dtype=np.int64), minlength=len(slices.classes))
     present = counts > 0
-    weights = np.where(present, len(slices) / (present.sum() * np.maximum(counts, 1)), 0.0)
+    weights = np.where(present, len(known) / (max(present.sum(), 1) * np.maximum(counts, 1)), 0.0)
     return torch.tensor(weights, dtype=torch.float32)

@@ -204,7 +204,7 @@ CLASS_KEYS = (
     "ece reliability"
 )
 SECTION_KEYS = {
-    "data": "split samples boxed evaluated source_groups classes boxes sources sha256 split_unit fitted_here",
+    "data": "split samples boxed evaluated source_groups classes any_tumor boxes sources sha256 split_unit fitted_here",
     "detection": f"slices boxes per_class by_size {BOX_KEYS}",
     "classification": f"samples ece_bins {CLASS_KEYS}",
     "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "

@@ -11,8 +11,9 @@ import pytest
 from detectclf.config import BundleConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.fusion import FusionClasses, default_fusion, fuse
-from detectclf.inference.fusion_fit import GAMMAS, fit_fusion, fit_temperature, tumor_threshold
-from detectclf.types import FusedOutputs, StageOutputs
+from detectclf.inference.fusion_fit import GAMMAS, fit_fusion, fit_temperature, possible_classes, tumor_threshold
+from detectclf.models.bundle import FusionParameters
+from detectclf.types import ANY_TUMOR, FusedOutputs, StageOutputs
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 NAMES = FusionClasses(CLASSES, "no_tumor", ("glioma", "meningioma", "pituitary"))
@@ -44,8 +45,39 @@ def nll(outputs: Sequence[StageOutputs], truths: Sequence[str], parameters: obje
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_a_known_sharpness(sharpness: float) -> None:
     outputs, truths = synthetic(2000, 0, sharpness, 0)
-    found = fit_temperature(outputs, np.array([CLASSES.index(t) for t in truths]))
+    found = fit_temperature(outputs, possible_classes(truths, NAMES))
     assert found == pytest.approx(sharpness, rel=0.1)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 3.0])
+def test_tumours_of_unknown_type_calibrate_tumour_against_none(sharpness: float) -> None:
+    outputs, truths = synthetic(2000, 0, sharpness, 0)
+    unknown = [t if t == "no_tumor" else ANY_TUMOR for t in truths]
+    assert fit_temperature(outputs, possible_classes(unknown, NAMES)) == pytest.approx(sharpness, rel=0.15)
+
+
+def test_tumours_of_unknown_type_help_the_fit() -> None:
+    """Known types alone are few; with as many unknown ones as there are, a held-out split is fitted no worse."""
+    (outputs, truths), held_out = synthetic(400, 1, 1.0, 0.9), synthetic(600, 2, 1.0, 0.9)
+    mixed = [t if t == "no_tumor" or i % 4 == 0 else ANY_TUMOR for i, t in enumerate(truths)]
+    few = [i for i, t in enumerate(mixed) if t != ANY_TUMOR]
+    alone = fit_fusion([outputs[i] for i in few], [mixed[i] for i in few], NAMES, CONFIG)
+    fitted = fit_fusion(outputs, mixed, NAMES, replace_config(sensitivity=0.9))
+    is_tumor = np.array([t != "no_tumor" for t in held_out[1]])
+
+    def tumor_nll(parameters: FusionParameters) -> float:
+        p = np.array([fuse(o, parameters, NAMES).probabilities["no_tumor"] for o in held_out[0]])
+        return -float(np.mean(np.log(np.where(is_tumor, 1 - p, p))))
+
+    assert tumor_nll(fitted) < tumor_nll(alone), "leaving tumours out makes no tumour too likely"
+    called = [
+        fuse(o, fitted, NAMES).label != "no_tumor" for o, t in zip(outputs, mixed, strict=True) if t != "no_tumor"
+    ]
+    assert np.mean(called) >= 0.9, "the operating point is set on all tumours"
+
+
+def replace_config(**changes: float) -> BundleConfig:
+    return CONFIG.model_copy(update=changes)
 
 
 def test_a_good_detector_gets_weight_and_helps_on_held_out_slices() -> None:

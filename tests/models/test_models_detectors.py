@@ -11,7 +11,7 @@ from torch import nn
 
 from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
-from detectclf.models.box_loss import OverlapRoIHeads
+from detectclf.models.box_loss import TumorRoIHeads
 from detectclf.models.detector_parts import SliceTransform
 from detectclf.models.detectors import DETECTORS, Detector, build_detector
 
@@ -182,20 +182,25 @@ def test_overlap_loss(kind: str) -> None:
     model = tiny(box_loss=kind)
     assert model.state_dict().keys() == tiny().state_dict().keys()
     heads = model.network.roi_heads
-    assert isinstance(heads, OverlapRoIHeads)
+    assert isinstance(heads, TumorRoIHeads)
     proposals = torch.tensor([[10.0, 10, 30, 30], [0.0, 0, 20, 20], [5.0, 5, 9, 9]])
     classes = torch.tensor([2, 1, 0])
     wanted = torch.tensor([[1.0, 0, 0.5, 0], [0.0, 0, 0, 0], [9.0, 9, 9, 9]])
     deltas = torch.zeros(3, 4, 4)
     deltas[0, 2], deltas[1, 1] = wanted[0], wanted[1]
-    perfect = heads._box_loss(deltas.flatten(1), proposals, classes, wanted)
+    logits = torch.zeros(3, 4)
+
+    def box_loss(deltas: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return heads.losses(logits, deltas.flatten(1), proposals, classes, wanted)["loss_box_reg"]
+
+    perfect = box_loss(deltas, classes)
     assert perfect.item() == pytest.approx(0, abs=1e-5)
     shifted = deltas.clone().requires_grad_()
-    loss = heads._box_loss((shifted + 0.5).flatten(1), proposals, classes, wanted)
+    loss = box_loss(shifted + 0.5, classes)
     loss.backward()
     assert loss > 0
     assert shifted.grad is not None and shifted.grad[2].abs().sum() == 0, "background has no box"
-    assert heads._box_loss(deltas.flatten(1), proposals, torch.zeros(3, dtype=torch.int64), wanted) == 0
+    assert box_loss(deltas, torch.zeros(3, dtype=torch.int64)) == 0
     assert "network.rpn.head.cls_logits.weight" in moved_by_one_step(model)
 
 

@@ -142,7 +142,7 @@ def test_detector_learns_and_goes_on_exactly(samples: list[Sample], tmp_path: Pa
             os.kill(os.getpid(), signal.SIGINT)
 
     whole = train(detection_task(samples), config, tmp_path / "whole")
-    assert set(whole.best["metrics"]) == {"mAP", "mAP50", "mAP75"}
+    assert set(whole.best["metrics"]) == {"mAP", "mAP50", "mAP75", "found50"}
     assert whole.records[1]["loss"] < whole.records[0]["loss"]
     load_stage(tmp_path / "whole", "detector")
     watch = Watch(interrupt)
