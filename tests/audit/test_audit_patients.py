@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 from export_examples import box, coco, image
+from PIL import Image
 
 from detectclf.audit.check import Audit, check
 from detectclf.audit.fix import fix
+from detectclf.config import DataConfig
+from detectclf.datasets.dataset import open_dataset
+from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import with_patients
 from detectclf.errors import DataError
 from detectclf.pipelines.check import audit_text
 
@@ -86,6 +93,24 @@ def test_patients_of_two_folders_are_the_same_persons(export: Path, tmp_path: Pa
     assert audit.patient_leaks == 2
     files = {p.file for p in audit.problems if p.code == "patient_in_two_splits"}
     assert files == {(export / "valid/s10.png").as_posix(), (tmp_path / "more/test/s20.png").as_posix()}
+
+
+def test_one_name_for_several_patients_of_the_atlas_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (resources.files("detectclf") / "assets" / "figshare_atlas.npz").open("rb") as file, np.load(file) as arrays:
+        rows = [int(np.flatnonzero(arrays["patient"] == patient)[0]) for patient in (1, 27)]
+        small = [Image.fromarray(arrays["thumbnail"][row]) for row in rows]
+    images = [{**image(n, f"s{n}.png", 384, 384), "patient": ID} for n in (1, 2)]
+    for picture, record in zip(small, images, strict=True):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        picture.resize((384, 384), Image.Resampling.NEAREST).save(tmp_path / "train" / record["file_name"])
+    coco(tmp_path, images, [box(n, n, [4, 4, 20, 20]) for n in (1, 2)], make=False)
+    audit = check([tmp_path])
+    found = [p.detail for p in audit.problems if p.code == "patient_contradicts_atlas"]
+    assert len(found) == 1 and found[0].startswith("1 of the patients given have slices of several patients")
+    assert audit.known_patients.patients == 2 and not audit.patients
+    opened = with_patients(open_dataset(DataConfig(sources=(tmp_path,))), SliceIndex())
+    assert [s.patient for s in opened.samples] == ["figshare-1", "figshare-27"]
+    assert "1 of the patients given have slices of several patients" in caplog.text and ID not in caplog.text
 
 
 def test_the_published_data(shared: Path) -> None:
