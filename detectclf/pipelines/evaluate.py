@@ -63,12 +63,13 @@ def evaluate(
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
     from detectclf.pipelines.metadata import model_metadata
-    from detectclf.pipelines.provenance import model_provenance
+    from detectclf.pipelines.provenance import model_provenance, training_patients
 
     index = SliceIndex()
     dataset = split_of(recipe.data, split, index)
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
     check_classes(dataset, predictor)
+    runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
     predictions, map_shares = _predicted(predictor, dataset, explain, index)
     seconds = time.perf_counter() - began
@@ -76,7 +77,9 @@ def evaluate(
         predictions,
         dataset,
         config=recipe.evaluate,
-        train_fingerprints=model_provenance(model, [run for run in (detector, classifier) if run is not None]),
+        train_fingerprints=model_provenance(model, runs),
+        train_patients=training_patients(model, runs),
+        training=training_of(model, runs),
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
         metadata=model_metadata(predictor),
