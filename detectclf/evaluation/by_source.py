@@ -108,11 +108,10 @@ def _proportions(data: Aligned) -> dict[str, Bools]:
 
 def _figures(data: Aligned) -> WeightedFigures:
     typed, tumors, healthy, wrong = _typed(data), is_tumor(data), is_healthy(data), is_mistake(data)
-    called = called_tumor(data)
-    pairs = list(zip(data.samples, data.predictions, strict=True))
+    called, drawn = called_tumor(data), _has_true_box(data)
     functions = [
         ratio(typed & ~wrong, typed, "accuracy"),
-        ratio([_is_boxed(s, p, data.negative) for s, p in pairs], _has_true_box(data), "boxed"),
+        ratio(drawn & _is_boxed(data), drawn, "boxed"),
         ratio(wrong & is_flagged(data), wrong, "mistakes_flagged"),
         _calibration(data, np.flatnonzero(typed), "ece", binary=False),
     ]
@@ -146,7 +145,12 @@ def _has_true_box(data: Aligned) -> Bools:
     )
 
 
-def _is_boxed(sample: Sample, prediction: Prediction, negative: str | None) -> bool:
+def _is_boxed(data: Aligned) -> Bools:
+    pairs = zip(data.samples, data.predictions, strict=True)
+    return np.array([_overlaps(sample, said, data.negative) for sample, said in pairs], dtype=np.bool_)
+
+
+def _overlaps(sample: Sample, prediction: Prediction, negative: str | None) -> bool:
     true = [k for k, name in enumerate(sample.box_labels) if name != negative]
     found = [
         k

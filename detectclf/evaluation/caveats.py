@@ -101,7 +101,8 @@ def _by_patient(here: Provenance) -> str:
         )
     seen = int((here.has_patient & here.is_trained_on).sum())
     if seen:
-        return f"no patient-level split: {seen} of {known} slices with a known patient are of patients in training"
+        share = f"all {known}" if seen == known else f"{seen} of {known}"
+        return f"no patient-level split: {share} slices with a known patient are of patients in training"
     return f"patient-level split of the {known} slices with a known patient"
 
 

@@ -87,18 +87,19 @@ SOURCE_COLUMNS: Mapping[str, tuple[str, bool]] = {
     "AP50_any_tumor": ("AP50, any tumour", False),
     "boxed": ("boxed", True),
     "ece": ("ECE", False),
-    "tumor_ece": ("ECE of tumour or not", False),
+    "tumor_ece": ("ECE, tumour or not", False),
     "confident_misses": ("confident misses", True),
     "mistakes_flagged": ("mistakes flagged", True),
 }
 """Figure of ``by_source`` -> head of its column, and whether it is a percentage."""
 
 
-def source_cells(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Value and interval of each of :data:`SOURCE_COLUMNS`, as text."""
+def source_cells(row: Mapping[str, Any], keys: Sequence[str] = tuple(SOURCE_COLUMNS)) -> list[tuple[str, str]]:
+    """Value and interval of each of ``keys`` of :data:`SOURCE_COLUMNS`, as text."""
+    shown = [(key, SOURCE_COLUMNS[key][1]) for key in keys]
     return [
         (show(row[key], percent=percent), show_interval(row["intervals"].get(key), percent=percent))
-        for key, (_, percent) in SOURCE_COLUMNS.items()
+        for key, percent in shown
     ]
 
 

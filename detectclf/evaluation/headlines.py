@@ -47,7 +47,7 @@ COMBINED = (
     Headline(
         "combined.mistakes_flagged",
         "Flagged mistakes",
-        "slices of the wrong class that carry `low_confidence` or `unusual_input`; higher is better",
+        "slices of the wrong class that carry the flag low_confidence or unusual_input; higher is better",
         True,
     ),
     Headline(

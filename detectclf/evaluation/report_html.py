@@ -119,6 +119,7 @@ def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "meaning": headline.meaning,
                 "value": cells[0][0],
                 "interval": cells[0][1],
+                "new": show(figure_at(record["new_patients"], headline.key), percent=headline.percent),
                 "cells": cells,
             }
         )

@@ -14,6 +14,7 @@ from detectclf.evaluation.record import Subset
 from detectclf.evaluation.trust import is_healthy
 from detectclf.evaluation.weighted import Bools, Floats, Intervals
 
+_UNKNOWN = "unknown patients"
 NO_TRAINING_SLICES = "not known: the model keeps no record of its training slices"
 NO_TRAINING_PATIENTS = "not known: the model keeps no list of its training patients"
 
@@ -45,7 +46,7 @@ def subsets(measured: Measured) -> tuple[dict[str, Subset], list[str]]:
     chosen = {
         "clean": (here.is_copy if here.is_copy is None else ~here.is_copy, _clean_note(here), "clean slices"),
         "new_patients": (_new(here), _new_note(measured), "new patients"),
-        "unknown_patients": (_of_unknown(here), _unknown_note(here), "unknown patients"),
+        "unknown_patients": (_of_unknown(here), _unknown_note(measured), _UNKNOWN),
     }
     found, notes = {}, []
     for key, (keep, note, name) in chosen.items():
@@ -75,7 +76,7 @@ def _subset(measured: Measured, keep: Bools | None, note: str | None, name: str)
         figures = compute_figures(data, risk=config.risk, map_shares=measured.map_shares[rows])
         groups = measured.here.groups[rows]
         intervals, no_interval = figures.intervals(groups, count=config.bootstrap, seed=config.seed)
-        if len(rows):  # else the note of the subset says it
+        if len(rows) and name != _UNKNOWN:  # else the note of the subset says it
             notes = [f"{name}: {n}" for n in (*figures.notes, *no_interval) if n not in measured.notes]
     subset = Subset(
         samples=len(rows),
@@ -124,7 +125,8 @@ def _new_note(measured: Measured) -> str | None:
     return "; ".join(parts) or None
 
 
-def _unknown_note(here: Provenance) -> str | None:
+def _unknown_note(measured: Measured) -> str | None:
+    here = measured.here
     unknown = int((~here.has_patient).sum())
     if not unknown:
         return "the patient of every slice is known" if len(here.has_patient) else "no slice"
@@ -132,7 +134,9 @@ def _unknown_note(here: Provenance) -> str | None:
         return f"{NO_TRAINING_SLICES}, and the patient of {unknown} slices is not known"
     if (~here.has_patient & here.is_copy).sum() == unknown:
         return f"all {unknown} slices without a known patient are copies of training slices"
-    return "no copies of training slices, but other slices of the same patients may have been trained on"
+    healthy = is_healthy(measured.data)[~here.has_patient & ~here.is_copy].all()
+    only = "healthy slices only, so there is no sensitivity and no mAP; " if healthy else ""
+    return f"{only}other slices of the same patients may have been trained on"
 
 
 __all__ = ["Measured", "patients_of", "subsets"]

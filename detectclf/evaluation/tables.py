@@ -16,6 +16,8 @@ from detectclf.evaluation.headline_table import (
 from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, operating_point_text, show, show_interval
 from detectclf.evaluation.report_types import Report
 
+_SHOWN = ("accuracy", "sensitivity", "specificity", "mAP50", "boxed", "tumor_ece", "confident_misses")
+"""Figures of each source that fit on a terminal."""
 _EXPLAINED = "explanation.mass_inside_box"
 _ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
 
@@ -62,10 +64,15 @@ def _sources(record: Mapping[str, Any]) -> str:
     if len(record["by_source"]) < 2:
         return ""
     rows = [
-        [row["source"], str(row["samples"]), str(row["patients"] or "–"), *(cell for cell, _ in source_cells(row))]
+        [
+            row["source"],
+            str(row["samples"]),
+            str(row["patients"] or "–"),
+            *(cell for cell, _ in source_cells(row, _SHOWN)),
+        ]
         for row in record["by_source"]
     ]
-    heads = ("source", "slices", "patients", *(name for name, _ in SOURCE_COLUMNS.values()))
+    heads = ("source", "slices", "patients", *(SOURCE_COLUMNS[key][0] for key in _SHOWN))
     return text_table("by source", heads, rows)
 
 
