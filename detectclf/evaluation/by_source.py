@@ -132,11 +132,12 @@ def _typed(data: Aligned) -> Bools:
 
 def _box_figures(data: Aligned) -> list[WeightedFigures]:
     """mAP over the slices whose boxes are of known types, and AP50 of all tumours as one class."""
-    typed = np.array([i for i in data.boxed if ANY_TUMOR not in data.samples[i].box_labels], dtype=np.intp)
-    by_class = match_by_class(boxes_of(data.take(typed.tolist()), fused=True), data.tumor_classes)
-    every = match_any_class(boxes_of(data.take(data.boxed.tolist()), fused=True), (*data.tumor_classes, ANY_TUMOR))
-    functions = [on_slices(map_figures(by_class, "boxes", "per_class"), typed)] if by_class else []
-    return functions + ([on_slices(ap_figures(every, "any_tumor"), data.boxed)] if every.truths.any() else [])
+    boxes = boxes_of(data.take(data.boxed.tolist()), fused=True)
+    by_class = match_by_class(boxes.of_known_type(), data.tumor_classes)
+    every = match_any_class(boxes, (*data.tumor_classes, ANY_TUMOR))
+    functions = [map_figures(by_class, "boxes", "per_class")] if by_class else []
+    functions += [ap_figures(every, "any_tumor")] if every.truths.any() else []
+    return [on_slices(figures, data.boxed) for figures in functions]
 
 
 def _has_true_box(data: Aligned) -> Bools:

@@ -186,6 +186,8 @@ def _weighted(measured: _Measured) -> WeightedFigures:
     functions = [
         *explanation_figures(measured.map_shares),
         *agreement_figures(data, measured.outcomes),
+        *sensitivity_figures(data, "combined", fused=True),
+        *sensitivity_figures(data, "classification", fused=measured.classifier is measured.combined),
         *trust_figures(data),
         risk_figures(*confidence_and_right(data), measured.risk, labelled),
         *_detector_accuracy(data),
@@ -246,9 +248,11 @@ def _combined(measured: _Measured, values: Values) -> Combined:
 
 def _proportions(measured: _Measured) -> dict[str, Bools]:
     data = measured.data
-    labelled = np.array([s.label is not None for s in data.samples], dtype=np.bool_)
-    healthy = isis_healthy(data)
-    tumors = np.array([s.boxed and any(c in data.tumor_classes for c in s.box_labels) for s in data.samples], np.bool_)
+    labelled = np.isin(np.arange(len(data)), data.labelled)
+    healthy = is_healthy(data)
+    tumors = np.array(
+        [s.boxed and any(c in (*data.tumor_classes, ANY_TUMOR) for c in s.box_labels) for s in data.samples], np.bool_
+    )
     everything = np.ones(len(data), dtype=np.bool_)
     proportions = {
         "stages.detector_alone.accuracy": labelled,

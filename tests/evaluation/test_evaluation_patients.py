@@ -412,3 +412,26 @@ def test_training_slices_of_unknown_patients_are_told(training: Training | None,
     assert any(line.startswith(note or "no such note") for line in report.record["notes"]) is bool(note)
     for told in (render_html(report, {}), render_model_card(CardContent("m", "1", (), None, evaluation=report.record))):
         assert ("of 3 known patients" in told) is (training is not None)
+
+
+def test_a_report_of_sources_with_and_without_known_types_is_whole() -> None:
+    data, _ = _sources(unknown_types=True)
+    samples = tuple(
+        replace(s, patient=f"p{i % 7}" if s.label != "no_tumor" else None) for i, s in enumerate(data.samples)
+    )
+    report = build_report(
+        data.predictions,
+        Dataset(samples, data.classes, "no_tumor", ("/home/jane/a/data", "/home/jane/b/data")),
+        config=FAST,
+        groups=range(80),
+        train_patients={"p1"},
+        held_out=True,
+    )
+    record = json.loads(report.to_json())
+    typed, untyped = record["by_source"]
+    assert typed["mAP50"] is not None and untyped["mAP50"] is None
+    assert record["combined"]["mistakes"] == typed["mistakes"] + untyped["mistakes"]
+    assert record["combined"]["mAP50"] == pytest.approx(typed["mAP50"]), "only there the types are known"
+    assert record["new_patients"]["patients"] == 6 and record["new_patients"]["combined"]["mAP50"] is not None
+    for told in (render_html(report, {}), render_markdown(report), report_table(report)):
+        assert "data (2)" in told and "called a tumour" in told.lower()

@@ -205,7 +205,8 @@ CLASS_KEYS = (
 )
 SUBSET_KEYS = "samples patients combined detection classification stages explanation intervals note"
 SECTION_KEYS = {
-    "data": "split samples boxed evaluated source_groups classes any_tumor boxes sources sha256 split_unit fitted_here",
+    "data": "split samples boxed evaluated source_groups patients slices_with_patient classes any_tumor boxes sources "
+    "sha256 split_unit fitted_here",
     "detection": f"slices boxes per_class by_size {BOX_KEYS}",
     "classification": f"samples ece_bins {CLASS_KEYS}",
     "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "
