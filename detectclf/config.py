@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -75,10 +76,15 @@ class DataConfig(Settings):
     boxes train that there is a tumour, not which; they count in figures of localisation, not in those of classes."""
     faults: Literal["stop", "fix"] = "stop"
     """Errors in the annotations: stop at the first one, or fix what can be fixed and report it."""
+    patients: Path | None = None
+    """Table (CSV) with the columns file and patient. Of an id only a keyed hash is kept."""
+    patient_pattern: str | None = None
+    """Regular expression that finds the patient's id in the name of a slice, as its one group, such as ^(P[0-9]+)_."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many slices of each split, spread over the classes."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
-    """Cross-validation: split all slices into this many folds, whatever their published split; copies stay together."""
+    """Cross-validation: split all slices into this many folds, whatever their published split; slices of one patient
+    and copies stay together."""
     held_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Folds to validate on; the others are trained on. If empty, train on all folds and validate on fold 0."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -102,6 +108,17 @@ class DataConfig(Settings):
         if value == "mend":
             _log.warning("data.faults: mend is now called fix")
         return "fix" if value == "mend" else value
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        try:
+            groups = 1 if value is None else re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        if groups != 1:
+            raise ValueError(f"has {groups} groups instead of one, the patient's id; write (?:...) for others")
+        return value
 
     @model_validator(mode="after")
     def _one_meaning(self) -> DataConfig:

@@ -18,6 +18,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps tests, and the commands that they start, out of the user's cache of slices."""
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps tests, and the commands that they start, out of the user's cache of slices and key of patients."""
     os.environ["DETECTCLF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["DETECTCLF_PATIENT_KEY"] = "a key for tests only"

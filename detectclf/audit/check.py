@@ -1,4 +1,4 @@
-"""What is wrong with a data set: faults of annotations and images, names, balance, copies and leaks.
+"""What is wrong with a data set: faults of annotations and images, names, balance, copies, patients and leaks.
 
 Every check reports to one :class:`~detectclf.formats.faults.Faults` per folder. Training stops at the same errors, so
 it accepts a data set without errors here. The source is only read.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from detectclf.audit import names as audit_names
+from detectclf.audit import patients as audit_patients
 from detectclf.audit import splits as audit_splits
+from detectclf.audit.patients import KnownPatients
 from detectclf.datasets.class_names import known_names
 from detectclf.datasets.index import IndexedSlices, SliceIndex
+from detectclf.datasets.patients import identify, stated_patients
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.errors import DataError
@@ -30,12 +33,12 @@ _IMAGE_WARNINGS = frozenset({"wrong_extension"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AuditGroup:
-    """Files that show one source slice.
+    """Files that show one source slice, or one patient.
 
     Attributes:
         files: relative to their data set; with several data sets, the whole paths.
         splits: the splits that they are in, each once.
-        kind: how they differ; see :class:`detectclf.duplicates.copies.CopyGroup`.
+        kind: how copies differ, see :class:`detectclf.duplicates.copies.CopyGroup`; or ``patient``.
         members: their indices in :attr:`Audit.slices`.
     """
 
@@ -56,6 +59,8 @@ class Audit:
         splits: split -> number of slices.
         classes: class -> number of slices; known spellings count for their canonical class, or as ``any_tumor``.
         folders: the data sets.
+        patients: files that show one patient, for each patient with two or more.
+        known_patients: how many slices have a known patient, and from where.
     """
 
     problems: tuple[Problem, ...]
@@ -64,6 +69,8 @@ class Audit:
     splits: dict[str, int]
     classes: dict[str, int]
     folders: tuple[str, ...]
+    patients: tuple[AuditGroup, ...] = ()
+    known_patients: KnownPatients = field(default_factory=KnownPatients)
 
     @property
     def samples(self) -> int:
@@ -72,8 +79,13 @@ class Audit:
 
     @property
     def leaks(self) -> int:
-        """How many groups cross splits."""
+        """How many groups of copies cross splits."""
         return sum(len(group.splits) > 1 for group in self.groups)
+
+    @property
+    def patient_leaks(self) -> int:
+        """How many patients are in more than one split."""
+        return sum(len(group.splits) > 1 for group in self.patients)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -87,7 +99,8 @@ class Audit:
 
     def to_record(self) -> dict[str, Any]:
         """The JSON object of ``data check --json``."""
-        groups = [{"files": list(g.files), "splits": list(g.splits), "kind": g.kind} for g in self.groups]
+        both = (*self.groups, *self.patients)
+        groups = [{"files": list(g.files), "splits": list(g.splits), "kind": g.kind} for g in both]
         return {
             "samples": self.samples,
             "splits": self.splits,
@@ -95,6 +108,8 @@ class Audit:
             "problems": [p.to_record() for p in self.problems],
             "groups": groups,
             "leaks": self.leaks,
+            "patient_leaks": self.patient_leaks,
+            "patients": self.known_patients.to_record(),
         }
 
 
@@ -104,6 +119,8 @@ def check(
     format: str | None = None,
     copies: bool = True,
     class_map: Mapping[str, str] | None = None,
+    patients: Path | None = None,
+    patient_pattern: str | None = None,
     index: SliceIndex | None = None,
 ) -> Audit:
     """Finds everything that is wrong with the data sets in ``folders``, taken together.
@@ -113,10 +130,12 @@ def check(
         format: their format; detected by default.
         copies: also look for copies of one slice, within and across splits and folders.
         class_map: the user's own spellings, as ``DataConfig.spellings``.
+        patients, patient_pattern: as ``data.patients`` and ``data.patient_pattern``.
         index: the slice index of the command.
 
     Raises:
-        DataError: no such folder, no annotations, or annotations that are unreadable as a whole.
+        DataError: no such folder, no annotations, or annotations or a patients file that are unreadable as a whole.
+        ConfigError: there is no key for the ids of patients, see :mod:`detectclf.pseudonyms`.
         UnsafeError: a name leads out of its folder, or an annotation file is too large. (An unsafe image is only
             reported, see :attr:`Audit.unsafe`.)
     """
@@ -129,7 +148,8 @@ def check(
         audit_names.check_prefixes(part, faults)
         audit_splits.check_part(part, faults)
     audit_names.check_classes(parts, [faults for faults, _ in reports], class_map or {})
-    slices = tuple(sample for part in parts for sample in part.samples)
+    stated = stated_patients([s for part in parts for s in part.samples], patients, patient_pattern)
+    slices = stated.samples
     merged = Dataset(slices, tuple({name: None for part in parts for name in part.classes}))
     audit_splits.check_splits(merged, reports[0][0])
     owners = [faults for (faults, _), part in zip(reports, parts, strict=True) for _ in part.samples]
@@ -137,8 +157,13 @@ def check(
     indexed = index.look_up(slices)
     _note_faults(indexed, owners)
     names = [_file_name(sample, owner, len(folders) > 1) for sample, owner in zip(slices, owners, strict=True)]
+    prints = _first_frames(indexed)
+    identified = identify(prints, index)
+    audit_patients.note_oddities(stated, identified, patients, reports[0][0])
+    members = audit_patients.patient_members(identified.patients)
+    audit_patients.note_leaks(members, slices, owners)
     known = known_names(merged.classes, class_map or {})
-    groups = _groups(index.find_copies(_first_frames(indexed)), slices, owners, names, known) if copies else ()
+    groups = _groups(index.find_copies(prints), slices, owners, names, known) if copies else ()
     classes = Counter(known.get(s.label) or s.label for s in slices if s.label is not None)
     return Audit(
         _problems(reports),
@@ -147,6 +172,8 @@ def check(
         {name: len(merged.split(name).samples) for name in merged.splits},
         dict(sorted(classes.items())),
         tuple(str(folder) for folder in folders),
+        tuple(_group(found, "patient", slices, names) for found in members),
+        audit_patients.count_patients(stated, identified),
     )
 
 
@@ -172,17 +199,21 @@ def _groups(
 ) -> tuple[AuditGroup, ...]:
     groups = []
     for group in copies:
+        groups.append(_group(group.members, group.kind, slices, names))
         members = [slices[i] for i in group.members]
-        splits = tuple(dict.fromkeys(s.split for s in members))
-        files = tuple(names[i] for i in group.members)
-        groups.append(AuditGroup(files, splits, group.kind, group.members))
         labels = {known.get(s.label) or s.label for s in members if s.label is not None}
         if labels - {ANY_TUMOR, NEGATIVE_CLASS}:
             labels.discard(ANY_TUMOR)  # a tumour of unknown type may be of that type
         if len(labels) > 1:
-            detail = f"is a copy of {files[1]}, but the copies are called {' and '.join(sorted(labels))}"
+            second = names[group.members[1]]
+            detail = f"is a copy of {second}, but the copies are called {' and '.join(sorted(labels))}"
             owners[group.members[0]].warning("copies_disagree", members[0].path, detail)
     return tuple(groups)
+
+
+def _group(members: Sequence[int], kind: str, slices: Sequence[Sample], names: Sequence[str]) -> AuditGroup:
+    splits = tuple(dict.fromkeys(slices[i].split for i in members))
+    return AuditGroup(tuple(names[i] for i in members), splits, kind, tuple(members))
 
 
 def _file_name(sample: Sample, owner: Faults, several: bool) -> str:

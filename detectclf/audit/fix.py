@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.audit.check import check
+from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import with_stated_patients
 from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import FORMATS, detect_format, read, write
@@ -51,9 +53,14 @@ def fix(
     *,
     format: str | None = None,
     class_map: Mapping[str, str] | None = None,
+    patients: Path | None = None,
+    patient_pattern: str | None = None,
     index: SliceIndex | None = None,
 ) -> Fixes:
     """Writes a fixed copy of the data sets in ``folders`` to ``out``, in its own format; the source is not changed.
+
+    Where that is COCO, each image keeps the opaque name of its patient, also one that only ``patients`` or
+    ``patient_pattern`` (as ``data.patients`` and ``data.patient_pattern``) states.
 
     ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
     ``code``, ``split``, ``name`` and the value ``before`` and ``after``.
@@ -68,9 +75,10 @@ def fix(
             raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     names = _folder_names(folders)
     lines: list[dict[str, Any]] = []
+    config = DataConfig(patients=patients, patient_pattern=patient_pattern)
     with atomic_folder(target) as partial:
         for folder, name in zip(folders, names, strict=True):
-            lines += _fix_one(Path(folder), partial / name, name, format, index)
+            lines += _fix_one(Path(folder), partial / name, name, format, index, config)
         write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
     remaining = check(
         [target / name for name in names], format=format, copies=False, class_map=class_map, index=index
@@ -89,12 +97,15 @@ def _folder_names(folders: Sequence[Path | str]) -> list[str]:
     return names
 
 
-def _fix_one(folder: Path, out: Path, name: str, format: str | None, index: SliceIndex) -> list[dict[str, Any]]:
+def _fix_one(
+    folder: Path, out: Path, name: str, format: str | None, index: SliceIndex, config: DataConfig
+) -> list[dict[str, Any]]:
     found = format or detect_format(folder)[0]
     faults = Faults(folder)
     dataset = read(folder, faults, found)
     dataset = _without_useless(dataset, faults, FORMATS[found].holds_boxes, FORMATS[found].holds_unknown, index)
     dataset = _one_spelling(dataset, faults)
+    dataset = replace(dataset, samples=with_stated_patients(dataset.samples, config))
     if not dataset.samples:
         raise DataError("nothing is left to write", file=folder, remedy=f"see `detectclf data check {folder}`")
     write(dataset, out, found, drop_boxes=True)

@@ -37,12 +37,14 @@ def check(
             metavar="BUNDLE",
         ),
     ] = None,
+    patients: options.Patients = None,
+    patient_pattern: options.PatientPattern = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Find faults in labels and images, and copies of slices across splits.
+    """Find faults in labels and images, and copies of slices and patients across splits.
 
-    The exit code is 0 with warnings and copies at most, 2 with errors, 3 when a file is refused as unsafe (a
+    The exit code is 0 with warnings, copies and leaks at most, 2 with errors, 3 when a file is refused as unsafe (a
     decompression bomb, a device, a file over the limits). The rest is checked all the same.
 
     Example: detectclf data check export/ --sheet copies.png
@@ -51,7 +53,14 @@ def check(
     from detectclf.pipelines import check as pipeline
 
     judge = pipeline.load_judge(model) if model is not None else None  # first, so that a wrong path is reported at once
-    audit = pipeline.check(folders, any_tumor=any_tumor or (), sheet=sheet, fix_to=pipeline.fix_target(fix, out))
+    audit = pipeline.check(
+        folders,
+        any_tumor=any_tumor or (),
+        sheet=sheet,
+        fix_to=pipeline.fix_target(fix, out),
+        patients=patients,
+        pattern=patient_pattern,
+    )
     labels = pipeline.judge_labels(audit, judge, sheet) if judge is not None else None
     if json:
         suspects = {} if labels is None else {"suspects": labels.to_records(), "not_judged": labels.left_out}
@@ -72,6 +81,8 @@ def show(
     split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of slices.")] = 0,
+    patients: options.Patients = None,
+    patient_pattern: options.PatientPattern = None,
     any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -84,17 +95,26 @@ def show(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import show as pipeline
 
-    _wrote(
-        pipeline.show(folder, out, any_tumor=any_tumor or (), augmented=augmented, split=split, n=n, seed=seed),
-        json,
-        quiet,
+    drawn = pipeline.show(
+        folder,
+        out,
+        any_tumor=any_tumor or (),
+        augmented=augmented,
+        split=split,
+        n=n,
+        seed=seed,
+        patients=patients,
+        pattern=patient_pattern,
     )
+    _wrote(drawn, json, quiet)
 
 
 @app.command()
 def stats(
     folder: Folder,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, with the counts.", metavar="FILE")] = None,
+    patients: options.Patients = None,
+    patient_pattern: options.PatientPattern = None,
     any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,7 +127,7 @@ def stats(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import stats as pipeline
 
-    counts = pipeline.stats(folder, plot, any_tumor=any_tumor or ())
+    counts = pipeline.stats(folder, plot, any_tumor=any_tumor or (), patients=patients, pattern=patient_pattern)
     if json:
         output.print_json(counts)
     else:
@@ -125,6 +145,8 @@ def convert(
     drop_boxes: Annotated[
         bool, typer.Option("--drop-boxes", help="Write a format without boxes, which loses them.")
     ] = False,
+    patients: options.Patients = None,
+    patient_pattern: options.PatientPattern = None,
     any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -137,9 +159,17 @@ def convert(
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import convert as pipeline
 
-    _wrote(
-        pipeline.convert(folder, out, to=to, from_=from_, drop_boxes=drop_boxes, any_tumor=any_tumor or ()), json, quiet
+    written = pipeline.convert(
+        folder,
+        out,
+        to=to,
+        from_=from_,
+        drop_boxes=drop_boxes,
+        any_tumor=any_tumor or (),
+        patients=patients,
+        pattern=patient_pattern,
     )
+    _wrote(written, json, quiet)
 
 
 @app.command()
@@ -148,19 +178,30 @@ def split(
     out: OutFolder,
     ratios: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.7,0.2,0.1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    patients: options.Patients = None,
+    patient_pattern: options.PatientPattern = None,
     any_tumor: options.AnyTumor = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Make a new split: copies of a source slice stay together, classes are balanced.
+    """Make a new split: slices of a patient and copies of a slice stay together, classes are balanced.
 
     Example: detectclf data split export/ --out clean/ --ratios 0.7,0.2,0.1
     """
     output.setup_logging(quiet, verbose)
     from detectclf.pipelines import split as pipeline
 
-    _wrote(pipeline.split(folder, out, ratios=ratios, seed=seed, any_tumor=any_tumor or ()), json, quiet)
+    dealt = pipeline.split(
+        folder,
+        out,
+        ratios=ratios,
+        seed=seed,
+        any_tumor=any_tumor or (),
+        patients=patients,
+        pattern=patient_pattern,
+    )
+    _wrote(dealt, json, quiet)
 
 
 @app.command()

@@ -39,6 +39,7 @@ def bundle(
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
@@ -56,6 +57,7 @@ def bundle(
 
     flags = {
         "data.sources": [str(d) for d in data],
+        "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,
         "bundle.sensitivity": sensitivity,
@@ -88,6 +90,7 @@ def evaluate(
     ] = False,
     device: options.Device = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     any_tumor: options.AnyTumor = None,
     assign: options.Assign = None,
     json: options.Json = False,
@@ -105,6 +108,7 @@ def evaluate(
 
     flags = {
         "data.sources": [str(d) for d in data],
+        "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,
         "predict.device": device,

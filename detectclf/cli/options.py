@@ -18,6 +18,23 @@ Data = Annotated[
     list[Path],
     typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
 ]
+Patients = Annotated[
+    Path | None,
+    typer.Option(
+        "--patients",
+        help="Table (CSV) with the columns file and patient, whose slices then stay together; of an id only a keyed "
+        "hash is kept [default: what the data says].",
+        metavar="FILE",
+    ),
+]
+PatientPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--patient-pattern",
+        help="Regular expression whose one group is the patient's id in the name of a file, such as '^(P[0-9]+)_'.",
+        metavar="REGEX",
+    ),
+]
 AnyTumor = Annotated[
     list[str] | None,
     typer.Option(

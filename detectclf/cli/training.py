@@ -12,6 +12,7 @@ from detectclf.cli import options, output
 
 def _flags(
     data: list[Path],
+    patients: Path | None,
     any_tumor: list[str] | None,
     arch: str | None,
     weights: str | None,
@@ -22,6 +23,7 @@ def _flags(
 ) -> dict[str, Any]:
     return {
         "data.sources": [str(d) for d in data] or None,
+        "data.patients": patients,
         "data.any_tumor": any_tumor or None,
         "data.limit": limit,
         "model.arch": arch,
@@ -44,6 +46,7 @@ def train_detector(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
@@ -62,7 +65,10 @@ def train_detector(
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
-        DetectorRecipe, config, assign or (), _flags(data, any_tumor, arch, weights, epochs, device, seed, limit)
+        DetectorRecipe,
+        config,
+        assign or (),
+        _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
     _report_run(train.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
@@ -78,6 +84,7 @@ def train_classifier(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
@@ -96,7 +103,10 @@ def train_classifier(
     from detectclf.recipes import load_recipe
 
     recipe = load_recipe(
-        ClassifierRecipe, config, assign or (), _flags(data, any_tumor, arch, weights, epochs, device, seed, limit)
+        ClassifierRecipe,
+        config,
+        assign or (),
+        _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
     _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
@@ -116,6 +126,7 @@ def train_refiner(
     device: options.Device = None,
     seed: options.Seed = None,
     limit: options.Limit = None,
+    patients: options.Patients = None,
     any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
@@ -133,7 +144,7 @@ def train_refiner(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
-    flags = _flags(data, any_tumor, arch, weights, epochs, device, seed, limit)
+    flags = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit)
     flags["detector"] = None if detector is None else str(detector)
     recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
     _report_run(train.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from detectclf.config import DataConfig
 from detectclf.datasets.class_names import map_names
+from detectclf.datasets.patients import with_stated_patients
 from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
@@ -31,9 +32,10 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
     """Reads and merges every source of ``config``.
 
     Class names become canonical (see :mod:`detectclf.datasets.class_names`), those of tumours of unknown type
-    ``ANY_TUMOR``; negative boxes are dropped or kept, and the limit is applied. The label of a slice whose boxes are
-    known comes from its tumour boxes; without any it is the negative class. Only annotations and image headers are
-    read; with folds also the slices, whose copies are kept in one fold.
+    ``ANY_TUMOR``; negative boxes are dropped or kept, slices get the patients that are stated
+    (:mod:`detectclf.datasets.patients`), and the limit is applied. The label of a slice whose boxes are known comes
+    from its tumour boxes; without any it is the negative class. Only annotations and image headers are read; with folds
+    also the slices, since copies and slices of one patient are kept in one fold.
 
     Args:
         config: sources, class names, folds, limit.
@@ -42,6 +44,7 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
     Raises:
         DataError: no source, no such folder, no annotations, an unknown class, no usable slice, or, unless
             ``config.faults`` is ``fix``, the first error in the annotations with how many there are.
+        ConfigError: there is no key for the ids of patients, see :mod:`detectclf.pseudonyms`.
         UnsafeError: a name in the annotations leads out of its folder, or a file is too large.
     """
     if not config.sources:
@@ -52,7 +55,7 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
     keep = config.negative_boxes == "keep"
     samples = [_renamed(s, mapping, negative, keep) for part in parts for s in part.samples]
     sources = tuple(source for part in parts for source in part.sources)
-    merged = Dataset(tuple(samples), classes, negative, sources)
+    merged = Dataset(with_stated_patients(samples, config), classes, negative, sources)
     if config.folds is not None:
         from detectclf.datasets.folds import as_fold
         from detectclf.datasets.index import SliceIndex

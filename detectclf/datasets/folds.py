@@ -1,4 +1,4 @@
-"""Cross-validation: folds of source slices, one or more of them held out."""
+"""Cross-validation: folds of patients and of source slices, one or more of them held out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import with_patients
 from detectclf.datasets.splits import grouped_split
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.errors import ConfigError
@@ -14,7 +15,7 @@ from detectclf.types import Dataset, Sample
 
 
 def fold_of_slices(dataset: Dataset, groups: Sequence[CopyGroup], folds: int, seed: int) -> list[int]:
-    """The fold, from 0, of each slice of ``dataset``: stratified by class and box, copies in one fold.
+    """The fold, from 0, of each slice of ``dataset``: stratified by class and box, copies and patients in one fold.
 
     Args:
         dataset: slices of all published splits; the splits do not matter.
@@ -35,13 +36,14 @@ def as_fold(dataset: Dataset, config: DataConfig, index: SliceIndex) -> Dataset:
 
     Raises:
         ConfigError: ``held_out`` names a fold that does not exist, or all of them.
-        DataError: a slice cannot be read.
+        DataError: there are fewer patients than folds.
     """
     count = config.folds or 1
     if any(k >= count for k in config.held_out) or len(set(config.held_out)) >= count:
         raise ConfigError(
             f"data.held_out {list(config.held_out)} of {count} folds", remedy=f"name some of 0 to {count - 1}, not all"
         )
+    dataset = with_patients(dataset, index)
     groups = index.find_copies(index.look_up(dataset.samples).fingerprints)
     fold = fold_of_slices(dataset, groups, count, config.fold_seed)
     spare = {m for group in groups for m in _spare(dataset.samples, group)} if config.copies == "one" else set()

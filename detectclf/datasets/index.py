@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.cache import Cache, cache_folder
+from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerprint, usable_cores
 from detectclf.imaging.images import examine_image, read_pixels
@@ -83,8 +84,10 @@ class IndexedSlices:
         if hidden.any():  # else without a copy: of a hundred thousand slices it takes 420 MB
             rows = rows.copy()
             rows[hidden] = np.zeros(1, dtype=ROW)
-        names, splits, sources = ([getattr(s, key) for s in self.samples] for key in ("name", "split", "source"))
-        return Fingerprints(rows, tuple(names), tuple(splits), tuple(sources))
+        names, splits, sources, patients = (
+            tuple(getattr(s, key) for s in self.samples) for key in ("name", "split", "source", "patient")
+        )
+        return Fingerprints(rows, names, splits, sources, patients)
 
 
 class SliceIndex:
@@ -154,15 +157,24 @@ class SliceIndex:
 
     def find_copies(self, fingerprints: Fingerprints) -> list[CopyGroup]:
         """As :func:`detectclf.duplicates.copies.find_copies`, from the cache where it was asked before."""
-        digest = hashlib.blake2b(b"copies" + version(), digest_size=16)
-        digest.update(np.ascontiguousarray(fingerprints.rows).view(np.uint8).data)
-        key = digest.digest()
+        key = _key_of_rows(b"copies", fingerprints)
         known = self._find([key])
         if known:
             groups = json.loads(known[key])
             return [CopyGroup(tuple(members), kind, tuple(kinds)) for members, kind, kinds in groups]
         found = find_copies(fingerprints)
         self._keep(key, json.dumps([[g.members, g.kind, g.kinds] for g in found]).encode(), True)
+        self.flush()
+        return found
+
+    def match_atlas(self, fingerprints: Fingerprints) -> npt.NDArray[np.int64]:
+        """As :meth:`detectclf.duplicates.atlas.Atlas.match`, from the cache where it was asked before."""
+        key = _key_of_rows(b"atlas", fingerprints)
+        known = self._find([key])
+        if known:
+            return np.frombuffer(known[key], dtype="<i8").astype(np.int64)
+        found = load_atlas().match(fingerprints)
+        self._keep(key, found.astype("<i8").tobytes(), True)
         self.flush()
         return found
 
@@ -218,6 +230,13 @@ def _key(sample: Sample) -> tuple[bytes, bool]:
     text = repr((where, span, stamp))
     key = hashlib.blake2b(version() + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return key, stamp[0] >= 0 and time.time() - changed_s > _SETTLED_S
+
+
+def _key_of_rows(what: bytes, fingerprints: Fingerprints) -> bytes:
+    """What a result on many slices is found by."""
+    digest = hashlib.blake2b(what + version(), digest_size=16)
+    digest.update(np.ascontiguousarray(fingerprints.rows).view(np.uint8).data)
+    return digest.digest()
 
 
 def _pack(entry: _Entry) -> bytes:

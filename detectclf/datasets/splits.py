@@ -1,4 +1,4 @@
-"""A new train / valid / test split in which no source slice lies on two sides."""
+"""A new train / valid / test split in which no patient and no source slice lies on two sides."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from detectclf.datasets.patients import independent_groups
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.errors import DataError
 from detectclf.types import Dataset, Sample
@@ -25,13 +26,13 @@ def grouped_split(
     ratios: Mapping[str, float] = DEFAULT_RATIOS,
     seed: int = 0,
 ) -> Dataset:
-    """Assigns the samples to new splits; all copies of a source slice go to the same one.
+    """Assigns the samples to new splits; all slices of a patient, and all copies of a slice, go to the same one.
 
     Stratified by class and by presence of a box: within each stratum every split is filled in proportion. The largest
     groups are assigned first, so that no split exceeds its share by more than the size of a group.
 
     Args:
-        dataset: the samples; their present splits do not matter.
+        dataset: the samples, with their patients where known; their present splits do not matter.
         groups: copies, as :func:`~detectclf.duplicates.copies.find_copies` gives them for ``dataset.samples``.
         ratios: split name -> share; they are scaled to sum to 1.
         seed: the same seed gives the same split.
@@ -41,10 +42,11 @@ def grouped_split(
         name in one split keep their names; writers make file names unique.
 
     Raises:
-        DataError: ratios that are not positive, or a group of copies that would lie in two splits.
+        DataError: ratios that are not positive, groups of another data set, or fewer patients than splits.
     """
     shares = _shares(ratios)
-    units = _units(len(dataset.samples), groups)
+    units = _units(dataset.samples, groups)
+    _check_enough(dataset.samples, units, len(shares))
     rng = np.random.default_rng(seed)
     # Random order first, then by size (sort is stable): equal sizes stay shuffled.
     order = sorted((units[i] for i in rng.permutation(len(units))), key=len, reverse=True)
@@ -63,25 +65,26 @@ def grouped_split(
         room[name] -= len(unit)
         for index in unit:
             assigned[index] = name
-    check_groups(assigned, groups, [sample.name for sample in dataset.samples])
+    check_groups(assigned, units, [sample.name for sample in dataset.samples])
     rank = {name: number for number, name in enumerate(shares)}
     moved = [replace(s, split=name) for s, name in zip(dataset.samples, assigned, strict=True)]
     return replace(dataset, samples=tuple(sorted(moved, key=lambda s: rank[s.split])))
 
 
-def check_groups(splits: Sequence[str], groups: Sequence[CopyGroup], names: Sequence[str]) -> None:
-    """Makes sure that no group of copies lies in two splits.
+def check_groups(splits: Sequence[str], groups: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    """Makes sure that no group of slices, such as those of one patient, lies in two splits.
 
     Raises:
         DataError: one does; the message names two of its slices.
     """
-    for group in groups:
-        first = group.members[0]
-        for member in group.members[1:]:
+    for members in groups:
+        first = members[0]
+        for member in members[1:]:
             if splits[member] != splits[first]:
+                one, other = f"{names[first]} in {splits[first]}", f"{names[member]} of the same group"
                 raise DataError(
-                    f"leak: {names[first]} in {splits[first]} and its copy {names[member]} in {splits[member]}",
-                    remedy="split by groups of copies",
+                    f"leak: {one} and {other} in {splits[member]}",
+                    remedy="split by patients and groups of copies",
                 )
 
 
@@ -95,14 +98,28 @@ def _shares(ratios: Mapping[str, float]) -> dict[str, float]:
     return {name: share / total for name, share in ratios.items() if share > 0}
 
 
-def _units(count: int, groups: Sequence[CopyGroup]) -> list[list[int]]:
-    """Indices that must stay together: the groups of copies, and every other sample alone."""
+def _units(samples: Sequence[Sample], groups: Sequence[CopyGroup]) -> list[list[int]]:
+    """Indices that must stay together: of a patient, of copies, and every other sample alone."""
     grouped: set[int] = set()
     for group in groups:
-        if grouped & set(group.members) or not all(0 <= member < count for member in group.members):
+        if grouped & set(group.members) or not all(0 <= member < len(samples) for member in group.members):
             raise DataError("groups of copies overlap, or belong to another data set", remedy="find the copies again")
         grouped.update(group.members)
-    return [list(group.members) for group in groups] + [[i] for i in range(count) if i not in grouped]
+    return independent_groups(samples, groups)
+
+
+def _check_enough(samples: Sequence[Sample], units: Sequence[Sequence[int]], splits: int) -> None:
+    if len(units) >= splits or all(s.patient is None for s in samples):
+        return
+    patients = len({s.patient for s in samples if s.patient is not None})
+    if len(units) == 1 and patients == 1:
+        reason = f"all {len(samples)} slices are of one patient"
+    else:
+        reason = f"the {len(samples)} slices make only {len(units)} groups of one patient or of copies"
+    raise DataError(
+        f"{reason}, too few for {splits} splits without a patient in two of them",
+        remedy="add slices of other patients, or ask for fewer splits",
+    )
 
 
 def _stratum(sample: Sample) -> _Stratum:

@@ -24,6 +24,7 @@ from detectclf.duplicates.alignment import (
     similarity,
     standardise,
 )
+from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows, usable_cores
 from detectclf.types import FloatArray
 
@@ -83,7 +84,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     Time grows as N log N: each slice is compared in detail with at most a fixed number of others.
     """
     rows = fingerprints.rows
-    joined = _DisjointSets(len(rows))
+    joined = DisjointSets(len(rows))
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
@@ -91,7 +92,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
         # were cropped or padded.
         for head in (False, True):
             _join_alike(rows, distinct, joined, head)
-    return [_describe(rows, group) for group in joined.groups()]
+    return [_describe(rows, group) for group in joined.sets() if len(group) > 1]
 
 
 def copies_between(
@@ -118,31 +119,7 @@ def copies_between(
     return np.array(sorted(copies), dtype=np.int64)
 
 
-class _DisjointSets:
-    """Union-find with path halving."""
-
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
-
-    def find(self, item: int) -> int:
-        while self.parent[item] != item:
-            self.parent[item] = self.parent[self.parent[item]]
-            item = self.parent[item]
-        return item
-
-    def join(self, a: int, b: int) -> None:
-        first, second = sorted((self.find(a), self.find(b)))
-        self.parent[second] = first
-
-    def groups(self) -> list[list[int]]:
-        """The sets of two or more, members and sets ascending."""
-        sets: dict[int, list[int]] = {}
-        for item in range(len(self.parent)):
-            sets.setdefault(self.find(item), []).append(item)
-        return [members for members in sets.values() if len(members) > 1]
-
-
-def _join_exact(rows: Rows, readable: Indices, joined: _DisjointSets) -> Indices:
+def _join_exact(rows: Rows, readable: Indices, joined: DisjointSets) -> Indices:
     """Joins slices of equal pixels and returns one of each, so that exact copies do not crowd out other neighbours."""
     first: dict[bytes, int] = {}
     for index in readable.tolist():
@@ -199,7 +176,7 @@ def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
     return np.asarray(distance), np.asarray(index, dtype=np.int64)
 
 
-def _join_alike(rows: Rows, distinct: Indices, joined: _DisjointSets, head: bool) -> None:
+def _join_alike(rows: Rows, distinct: Indices, joined: DisjointSets, head: bool) -> None:
     """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
 
     Pairs in one set already are skipped, and a slice stops after ``_PATIENCE`` failures in a row: its copies are its

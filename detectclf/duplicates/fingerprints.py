@@ -100,17 +100,23 @@ def _head_box(small: npt.NDArray[np.float32]) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
-    """Fingerprints of many slices, each with its name, split and source.
+    """Fingerprints of many slices, each with its name, split, source and patient.
 
     Attributes:
         rows: ``(N,)`` of :data:`ROW`.
         names, splits, sources: of each slice, as in :class:`~detectclf.types.Sample`.
+        patients: of each slice, ``None`` where not known; where not given, none is known.
     """
 
     rows: Rows
     names: tuple[str, ...]
     splits: tuple[str, ...]
     sources: tuple[str, ...]
+    patients: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.patients:
+            object.__setattr__(self, "patients", (None,) * len(self.rows))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,17 +128,20 @@ class Fingerprints:
 
     @classmethod
     def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
-        """All of ``parts``; of slices with the same pixels the first is kept."""
+        """All of ``parts``; of slices with the same pixels the first is kept, if possible with its patient."""
         first: dict[bytes, tuple[int, int]] = {}
+        patients: dict[bytes, str] = {}
         for number, part in enumerate(parts):
-            for row, digest in enumerate(part.digests):
+            for row, (digest, patient) in enumerate(zip(part.digests, part.patients, strict=True)):
                 first.setdefault(digest, (number, row))
+                if patient is not None:
+                    patients.setdefault(digest, patient)
         rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
         names, splits, sources = (
             tuple(getattr(parts[number], key)[row] for number, row in first.values())
             for key in ("names", "splits", "sources")
         )
-        return cls(rows, names, splits, sources)
+        return cls(rows, names, splits, sources, tuple(patients.get(digest) for digest in first))
 
     @property
     def digests(self) -> list[bytes]:
@@ -144,7 +153,7 @@ class Fingerprints:
         from safetensors.numpy import save
 
         tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}
-        lists = {"names": self.names, "splits": self.splits, "sources": self.sources}
+        lists = {"names": self.names, "splits": self.splits, "sources": self.sources, "patients": self.patients}
         meta = {key: json.dumps(value) for key, value in lists.items()}
         atomic_write(Path(path), save(tensors, metadata={"fingerprints": _VERSION, **meta}))
 
@@ -167,6 +176,8 @@ class Fingerprints:
                         remedy="make them again",
                     )
                 lists = [tuple(str(item) for item in json.loads(meta[key])) for key in ("names", "splits", "sources")]
+                # Files before 2026-12 have no patients.
+                patients = tuple(None if p is None else str(p) for p in json.loads(meta.get("patients", "[]")))
                 rows = np.zeros(len(lists[0]), dtype=ROW)
                 for name in ROW.names or ():
                     tensor = file.get_tensor(name)
@@ -175,9 +186,9 @@ class Fingerprints:
                     rows[name] = tensor
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DataError("not a file of fingerprints", file=path, remedy="make them again") from error
-        if any(len(item) != len(rows) for item in lists):
-            raise DataError("names, splits and sources differ in number", file=path, remedy="make them again")
-        return cls(rows, lists[0], lists[1], lists[2])
+        if any(len(item) != len(rows) for item in (*lists, *([patients] if patients else []))):
+            raise DataError("names, splits, sources and patients differ in number", file=path, remedy="make them again")
+        return cls(rows, lists[0], lists[1], lists[2], patients)
 
 
 def usable_cores() -> int:

@@ -108,7 +108,8 @@ def _sample(raw: RawSlice, negative: str, folder: Path, faults: Faults) -> Sampl
         boxed = bool(labels) or not raw.boxes
         label = slice_label(boxes, labels, negative) if boxed else None
         _check_labels(raw, labels, label, faults)
-    return Sample(raw.path, raw.name, raw.split, label, boxes, labels, boxed, size[0], size[1], str(folder), raw.span)
+    where = str(folder), raw.span, raw.patient
+    return Sample(raw.path, raw.name, raw.split, label, boxes, labels, boxed, size[0], size[1], *where)
 
 
 def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:

@@ -1,7 +1,7 @@
 """COCO: Roboflow's ``_annotations.coco.json`` in each split folder, and plain COCO with an ``annotations/`` folder.
 
 Boxes are ``[x, y, width, height]`` in pixels, 0-based. Roboflow's first category is a dummy root, the supercategory of
-the others; it is not a class unless an annotation uses it.
+the others; it is not a class unless an annotation uses it. An image may have a ``patient``, a text or a whole number.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from detectclf.formats.files import (
 )
 from detectclf.formats.json_text import Record, objects_in, read_json, records_of
 from detectclf.formats.raw import RawBox, RawSlice, as_number, stated_size, text_of, unusable_box
+from detectclf.pseudonyms import pseudonym
 from detectclf.types import Dataset
 
 MARKER = "_annotations.coco.json"
@@ -44,10 +45,23 @@ def read(folder: Path, faults: Faults) -> Dataset:
     classes: dict[str, None] = {}
     for split, file, image_folders in _annotation_files(folder):
         content = read_json(file, faults, folder)
+        _hide_patients(content, file, faults)
         names, declared = _categories(content, file, faults)
         classes.update(dict.fromkeys(declared))
         slices += _slices(content, names, split, file, image_folders, faults)
     return assemble(slices, classes, folder, faults)
+
+
+def _hide_patients(content: Any, file: Path, faults: Faults) -> None:
+    """Replaces each id of a patient by its pseudonym, before a fault can quote the record that it stands in."""
+    images = content.get("images") if isinstance(content, dict) else None
+    for image in images if isinstance(images, list) else ():
+        if isinstance(image, Record) and "patient" in image:
+            identity = image.pop("patient")
+            if isinstance(identity, str | int) and not isinstance(identity, bool):
+                image["patient"] = pseudonym(str(identity))
+            elif identity is not None:
+                faults.warning("bad_patient", file, "a patient is no text and no whole number; not used", image.line)
 
 
 def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
@@ -116,7 +130,8 @@ def _slices(
     for number, name, image in _identified(content, "image", "images", "file_name", file, faults):
         size = stated_size(image.get("width"), image.get("height"))
         path = find_image(name, folders)
-        by_id[number] = RawSlice(path, name, split, file, [], stated_size=size, line=image.line)
+        patient = image.get("patient")
+        by_id[number] = RawSlice(path, name, split, file, [], stated_size=size, line=image.line, patient=patient)
     values = content.get("annotations", [])
     known_ids: set[int] = set()
     for annotation in objects_in(values if isinstance(values, list) else [values], "annotations", file, faults):
@@ -172,7 +187,8 @@ def write(dataset: Dataset, out: Path) -> None:
                 annotations.append(
                     {**record, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
                 )
-            images.append({"id": len(images), "file_name": name, "width": sample.width, "height": sample.height})
+            image = {"id": len(images), "file_name": name, "width": sample.width, "height": sample.height}
+            images.append(image if sample.patient is None else {**image, "patient": sample.patient})
         content = {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": annotations}
         write_bytes(out / split / MARKER, json.dumps(content))
 

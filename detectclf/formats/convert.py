@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ def convert(
     *,
     drop_boxes: bool = False,
     any_tumor: Sequence[str] = (),
+    change: Callable[[Dataset], Dataset] | None = None,
 ) -> Dataset:
     """Writes the export in ``folder`` to ``out`` in another format; images are copied byte for byte.
 
@@ -32,6 +33,7 @@ def convert(
         from_: name of the format of ``folder``; detected by default.
         drop_boxes: allow a format that cannot hold boxes, which loses them.
         any_tumor: classes of tumours of unknown type, which are written as ``any_tumor``.
+        change: what to change before the data set is written, such as to add patients.
 
     Returns:
         The data set that was written.
@@ -51,6 +53,8 @@ def convert(
     dataset = _with_any_tumor(dataset, any_tumor, source)
     if Path(out).resolve().is_relative_to(source.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
+    if change is not None:
+        dataset = change(dataset)
     with atomic_folder(out) as partial:
         write(dataset, partial, to, drop_boxes=drop_boxes)
     return dataset

@@ -40,6 +40,7 @@ class RawSlice:
         relative: whether the boxes are fractions of the image size.
         span: position of the image inside a container file.
         line: line of the annotation in ``stated_in``.
+        patient: pseudonym of the patient, where the export states one.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class RawSlice:
     relative: bool = False
     span: ByteSpan | None = None
     line: int | None = None
+    patient: str | None = None
 
 
 def unusable_box(line: int | None = None) -> RawBox:

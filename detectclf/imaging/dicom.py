@@ -1,6 +1,7 @@
 """Reads grey slices from DICOM files with pydicom.
 
-Only the tags that the image needs are parsed; :mod:`detectclf.imaging.medical` explains why.
+Only the tags that the image needs are parsed, and the patient's id for its pseudonym;
+:mod:`detectclf.imaging.medical` explains why.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import math
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from detectclf.errors import UnsafeError
 from detectclf.imaging.intensity import ImageError, Values, ask_for_frame, check_frame, check_pixels, decoding, to_grey
 from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical, unpacks_too_far
+from detectclf.pseudonyms import pseudonym
 from detectclf.types import Pixels
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1\0\0\0"
+_HEAD_BYTES = 4096
+_PATIENT_ID = 0x00100020
 _PICTURE_TAGS = [
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -89,6 +93,34 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
         return _dicom_grey(values, data, index, pixels)
 
 
+def read_patient(stream: BinaryIO, file: str | Path) -> str | None:
+    """The pseudonym of PatientID, the id itself never leaves this function; ``None`` without one.
+
+    Args:
+        stream: the file, at its start; it is read as far as PatientID only, unless it is deflated.
+        file: its path, for messages.
+
+    Raises:
+        DataError: the header cannot be read.
+        UnsafeError: it unpacks too far.
+        ConfigError: there is no key, see :mod:`detectclf.pseudonyms`.
+    """
+    reader = import_medical("pydicom.filereader", file)
+    with decoding(file, "DICOM file"):
+        head = stream.read(_HEAD_BYTES)
+        stream.seek(0)
+        if _DEFLATED in head:
+            stream = io.BytesIO(_undeflated(stream.read(), file))
+        data = reader.read_partial(
+            stream,
+            stop_when=lambda tag, vr, length: tag > _PATIENT_ID,
+            specific_tags=[_PATIENT_ID],
+            force=head[128:132] != b"DICM",
+        )
+        identity = str(data.get("PatientID") or "")
+    return pseudonym(identity)
+
+
 def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
     """Parses the tags that the image needs, and checks its declared size."""
     pydicom = import_medical("pydicom", file)
@@ -111,7 +143,7 @@ def _undeflated(content: bytes, file: str | Path) -> bytes:
     start = 144 + int.from_bytes(content[140:144], "little")
     meta = content[:start]
     if content[132:138] != b"\x02\0\0\0UL" or _DEFLATED not in meta:
-        if _DEFLATED in content[:4096]:
+        if _DEFLATED in content[:_HEAD_BYTES]:
             raise ImageError("unreadable", "DICOM header without its length", file=file)
         return content
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -217,4 +249,4 @@ def _frame_item(data: Any, index: int, sequence: str) -> Any:
     return data
 
 
-__all__ = ["dicom_frames", "dicom_size", "read_dicom"]
+__all__ = ["dicom_frames", "dicom_size", "read_dicom", "read_patient"]

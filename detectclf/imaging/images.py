@@ -206,6 +206,28 @@ def is_dicom(path: str | Path) -> bool:
         return False
 
 
+def dicom_patient(sample: Sample) -> str | None:
+    """The pseudonym of the patient in the header of a DICOM slice, of which no more is read than its first elements.
+
+    Returns:
+        ``None`` for other files, without a PatientID, and where the header cannot be read.
+
+    Raises:
+        ConfigError: there is no key, see :mod:`detectclf.pseudonyms`.
+    """
+    if sample.span is not None or image_suffix(sample.path) not in (None, *_DICOM_SUFFIXES):
+        return None
+    if not is_dicom(sample.path):
+        return None
+    from detectclf.imaging.dicom import read_patient
+
+    try:
+        with open_regular(sample.path, limit_bytes=MAX_FILE_BYTES, root=sample.source or None) as file:
+            return read_patient(file, sample.path)
+    except (DataError, UnsafeError):
+        return None  # a fault of the image, which is reported as such
+
+
 def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
     """The slice of a NIfTI volume that :func:`read_image` reads by default; ``None`` for other files.
 
@@ -279,6 +301,7 @@ __all__ = [
     "MAX_PIXELS",
     "Examined",
     "ImageError",
+    "dicom_patient",
     "examine_image",
     "image_size",
     "image_suffix",

@@ -79,8 +79,8 @@ def bundle(
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.metadata import bundle_metadata, card_content
-    from detectclf.pipelines.provenance import model_provenance, save_provenance
+    from detectclf.pipelines.metadata import bundle_metadata, card_content, without_patients
+    from detectclf.pipelines.provenance import model_provenance, patients_metadata, save_provenance
 
     index = SliceIndex()
     predictor = predictor_of(None, runs, recipe.predict, tta=recipe.bundle.tta)
@@ -90,6 +90,7 @@ def bundle(
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     cross_fitted = len(set(unseen.parts)) > 1
     metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
+    metadata |= patients_metadata(list(runs.values()))
     predictions = _predictions(unseen, fusion, recipe)
     made: Report = build_report(
         predictions,
@@ -99,7 +100,7 @@ def bundle(
         train_fingerprints=None if folds is not None else model_provenance(None, list(runs.values())),
         groups=unseen.groups,
         held_out=folds is not None,
-        metadata=metadata,
+        metadata=without_patients(metadata),
         index=index,
     )
     joined = replace(

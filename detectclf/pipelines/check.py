@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detectclf.config import DataConfig
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
 from detectclf.types import order_classes
@@ -48,26 +47,44 @@ def check(
     any_tumor: Sequence[str] = (),
     sheet: Path | None = None,
     fix_to: Path | None = None,
+    patients: Path | None = None,
+    pattern: str | None = None,
 ) -> Audit:
     """Audits ``folders`` together; draws the groups of copies into ``sheet`` and writes a fixed copy to ``fix_to``.
 
+    ``patients`` and ``pattern`` are as ``data.patients`` and ``data.patient_pattern``.
+
     Raises:
         DataError, UnsafeError: as :func:`detectclf.audit.check.check`, and where a file cannot be written.
-        ConfigError: the suffix of ``sheet`` is not that of a picture.
+        ConfigError: the suffix of ``sheet`` is not that of a picture, or ``pattern`` has not one group.
     """
     from detectclf.audit import check as audit
     from detectclf.datasets.index import SliceIndex
+    from detectclf.pipelines.opening import data_settings
 
+    config = data_settings(patients, pattern, any_tumor)
     index = SliceIndex()
-    spellings = DataConfig(any_tumor=tuple(any_tumor)).spellings
-    found = audit.check(folders, class_map=spellings, index=index)
+    found = audit.check(
+        folders,
+        class_map=config.spellings,
+        patients=config.patients,
+        patient_pattern=config.patient_pattern,
+        index=index,
+    )
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
     if fix_to is not None:
         from detectclf.audit.fix import fix
 
-        done = fix(folders, fix_to, class_map=spellings, index=index)
+        done = fix(
+            folders,
+            fix_to,
+            class_map=config.spellings,
+            patients=config.patients,
+            patient_pattern=config.patient_pattern,
+            index=index,
+        )
         log.info("%s: %d changes, logged in %s", done.out, done.changes, done.log)
         if done.remaining:
             log.warning("%s: %d errors are left for a person", done.out, len(done.remaining))
@@ -117,11 +134,30 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
     lines.append(
         f"{len(audit.groups)} groups of copies{f' ({by_kind})' if by_kind else ''}, {audit.leaks} across splits"
     )
-    if audit.leaks:
-        lines.append("leaks make figures look too good: `detectclf data split DIR --out DIR` keeps copies together")
+    lines.append(_patients_line(audit))
+    if audit.leaks or audit.patient_leaks:
+        lines.append(
+            "leaks make figures look too good: `detectclf data split DIR --out DIR` keeps patients and copies together"
+        )
     if not problems and not audit.groups:
         lines.append("no problems")
     return "\n".join(lines)
+
+
+def _patients_line(audit: Audit) -> str:
+    known = audit.known_patients
+    if not known.slices:
+        return "no slice has a known patient: give --patients FILE if you know them"
+    meaning = {
+        "file": "the patients file",
+        "export": "the export",
+        "dicom": "DICOM headers",
+        "name": "file names",
+        "atlas": "their content, slices of figshare 1512427",
+    }
+    origins = ", ".join(f"{n} by {meaning[origin]}" for origin, n in known.origins.items())
+    slices = f"{known.patients} patients on {known.slices} of {audit.samples} slices ({origins})"
+    return f"{slices}, {audit.patient_leaks} patients in more than one split"
 
 
 def _group_sheet(audit: Audit) -> Image:

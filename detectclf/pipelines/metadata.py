@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.config import BundleConfig
 from detectclf.models.anonymise import without_folders
+from detectclf.pipelines.provenance import PATIENTS_KEY
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
     """The model's part of the report: its stages, their sizes, the fusion, and the metadata of its bundle."""
     stages = _stages(predictor.bundle)
     return {
-        **predictor.bundle.metadata,
+        **without_patients(predictor.bundle.metadata),
         "model": {
             "name": predictor.name,
             **stages,
@@ -72,6 +73,14 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
             "fusion": asdict(predictor.bundle.fusion),
         },
     }
+
+
+def without_patients(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """``metadata`` of a bundle with the number of its training patients instead of their opaque names."""
+    record = metadata.get(PATIENTS_KEY)
+    if not isinstance(record, Mapping) or not isinstance(record.get("patients"), list):
+        return dict(metadata)
+    return {**metadata, PATIENTS_KEY: {**record, "patients": len(record["patients"])}}
 
 
 def card_content(bundle: Bundle, evaluation: dict[str, Any]) -> CardContent:
@@ -85,7 +94,7 @@ def card_content(bundle: Bundle, evaluation: dict[str, Any]) -> CardContent:
         negative=bundle.negative,
         stages=_stages(bundle),
         fusion=asdict(bundle.fusion),
-        metadata=bundle.metadata,
+        metadata=without_patients(bundle.metadata),
         evaluation=evaluation,
     )
 

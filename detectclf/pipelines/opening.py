@@ -15,16 +15,41 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
 
 
-def open_folder(folder: Path, *, negative_boxes: Literal["drop", "keep"], any_tumor: Sequence[str] = ()) -> Dataset:
+def data_settings(patients: Path | None, pattern: str | None, any_tumor: Sequence[str] = ()) -> DataConfig:
+    """The settings that the flags of the commands under ``data`` give.
+
+    Args:
+        patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
+        any_tumor: as ``data.any_tumor``.
+
+    Raises:
+        ConfigError: the pattern is no regular expression with one group.
+    """
+    from detectclf.recipes import load_recipe
+
+    flags = {"patients": patients, "patient_pattern": pattern, "any_tumor": tuple(any_tumor)}
+    return load_recipe(DataConfig, flags=flags)
+
+
+def open_folder(
+    folder: Path,
+    *,
+    negative_boxes: Literal["drop", "keep"],
+    any_tumor: Sequence[str] = (),
+    patients: Path | None = None,
+    pattern: str | None = None,
+) -> Dataset:
     """The data set in one folder; raises DataError where there is none.
 
     Args:
         folder: the export.
         negative_boxes, any_tumor: as in :class:`~detectclf.config.DataConfig`.
+        patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
     """
     from detectclf.datasets.dataset import open_dataset
 
-    return open_dataset(DataConfig(sources=(folder,), negative_boxes=negative_boxes, any_tumor=tuple(any_tumor)))
+    changes = {"sources": (folder,), "negative_boxes": negative_boxes}
+    return open_dataset(data_settings(patients, pattern, any_tumor).model_copy(update=changes))
 
 
 def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:

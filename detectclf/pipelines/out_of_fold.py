@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: for every slice, those of runs that were not trained on it or on a copy of it."""
+"""Out-of-fold predictions: for every slice, those of runs that were trained neither on it nor on its patient."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class FoldRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFold:
-    """Slices with the outputs of stages that were trained neither on them nor on copies of them.
+    """Slices with the outputs of stages that were trained neither on them nor on copies of them nor on their patients.
 
     Attributes:
         dataset: slices of all published splits; their split is now ``out of fold``.
         outputs: outputs of the stages, one per slice.
-        folds: for each slice, the number (from 0) of the set of runs that predicted it; copies have the same number.
-        groups: source group of each slice.
+        folds: for each slice, the number (from 0) of the set of runs that predicted it; a group has one number.
+        groups: group of each slice: of its patient, of copies, or of itself alone.
         names: the classes of the stages.
         left_out: number of labelled slices without a prediction, because each fold has a run trained on them.
     """
@@ -61,9 +61,10 @@ class OutOfFold:
 def out_of_fold(
     folder: Path, data: DataConfig, predict: PredictConfig, index: SliceIndex, *, tta: bool = False
 ) -> OutOfFold:
-    """Predicts every labelled slice of ``data`` with runs that were trained neither on it nor on a copy of it.
+    """Predicts every labelled slice of ``data`` with runs that were trained neither on it nor on its patient.
 
-    The training slices of a run are known from its own fingerprints, and copies are searched now. So predictions stay
+    Where its patient is not known, copies of the slice count instead. The training slices of a run and their patients
+    are known from its own fingerprints, and copies are searched now. So predictions stay
     free of leakage even if the slices are now in other folds, or if there are more of them.
 
     Args:
@@ -81,6 +82,7 @@ def out_of_fold(
         DataError: the data cannot be read, have no known class, or have a class that the runs do not know.
     """
     from detectclf.datasets.dataset import open_dataset
+    from detectclf.datasets.patients import with_patients
 
     if data.limit is not None:
         raise ConfigError(
@@ -88,7 +90,7 @@ def out_of_fold(
         )
     runs = find_fold_runs(folder)
     of_fold = _runs_of_folds(runs)
-    whole = open_dataset(data.model_copy(update={"folds": None}))
+    whole = with_patients(open_dataset(data.model_copy(update={"folds": None})), index)
     labelled = [i for i, s in enumerate(whole.samples) if s.label is not None]
     if not labelled:
         raise DataError("no slice with a known class", file=", ".join(whole.sources), remedy="give other --data")
@@ -167,21 +169,29 @@ def _runs_of_folds(runs: Sequence[FoldRun]) -> list[RunsOfFold]:
 def groups_and_provenance(
     prints: Fingerprints, runs: Sequence[FoldRun], index: SliceIndex
 ) -> tuple[list[int], dict[Path, frozenset[int]]]:
-    """Group of copies of each slice, and for each run the groups that it was trained on.
+    """Group of each slice, and for each run the groups that it was trained on.
 
-    Copies are searched among the given slices and all training slices of the runs, because two given slices may be
-    linked only through a third one that is no longer here.
+    Groups are slices of one patient and copies, searched among the given slices and all training slices of the runs,
+    because two given slices may be linked only through a third one that is no longer here.
     """
+    from detectclf.duplicates.disjoint_sets import DisjointSets
     from detectclf.duplicates.fingerprints import Fingerprints
 
     known = {run.path: run_provenance(run.path) for run in runs}
     distinct = Fingerprints.merged([prints, *known.values()])
-    digests = distinct.digests
-    group = {digest: row for row, digest in enumerate(digests)}
+    row_of = {digest: row for row, digest in enumerate(distinct.digests)}
+    joined = DisjointSets(len(distinct))
     for copies in index.find_copies(distinct):
-        group.update((digests[member], copies.members[0]) for member in copies.members)
-    trained_on = {path: frozenset(group[digest] for digest in theirs.digests) for path, theirs in known.items()}
-    return [group[digest] for digest in prints.digests], trained_on
+        for member in copies.members[1:]:
+            joined.join(copies.members[0], member)
+    first: dict[str, int] = {}
+    # Of each part, not of the merged ones: a patient may have two names that one slice links.
+    for part in (prints, *known.values()):
+        for digest, patient, readable in zip(part.digests, part.patients, part.readable, strict=True):
+            if patient is not None and readable:  # those that cannot be read share one digest
+                joined.join(first.setdefault(patient, row_of[digest]), row_of[digest])
+    trained_on = {path: frozenset(joined.find(row_of[d]) for d in theirs.digests) for path, theirs in known.items()}
+    return [joined.find(row_of[digest]) for digest in prints.digests], trained_on
 
 
 def _runs_for(group: int, of_fold: Sequence[RunsOfFold], trained_on: Mapping[Path, frozenset[int]]) -> RunsOfFold:

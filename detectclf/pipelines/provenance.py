@@ -1,21 +1,106 @@
-"""Provenance: which slices a model was trained on, so that leakage into validation and test data is found."""
+"""Provenance: which slices and patients a model was trained on, so that leakage into other data is found."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import identify
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
+from detectclf.pseudonyms import is_pseudonym
 from detectclf.types import Sample
 
 log = logging.getLogger(__name__)
 
+PATIENTS_KEY = "training_patients"
+"""Key of the patients in the metadata of a bundle, which may have no fingerprints."""
+
 _OURS = ("model.json", "bundle.json", FINGERPRINTS_FILE)
+
+
+class TrainingPatients(NamedTuple):
+    """Whom the training slices of a model show.
+
+    Attributes:
+        patients: opaque names, of the slices whose patient is known.
+        slices: how many training slices there are.
+        unknown: how many of them have no known patient.
+    """
+
+    patients: frozenset[str]
+    slices: int
+    unknown: int
+
+
+def training_patients(model: Path | None, runs: Sequence[Path] = ()) -> frozenset[str] | None:
+    """The patients that any stage of a bundle, or of ``runs``, was trained on.
+
+    Args:
+        model: a bundle; ``None`` is the packaged one.
+        runs: run directories, instead of a bundle.
+
+    Returns:
+        Opaque names, as :attr:`detectclf.types.Sample.patient` has them. ``None`` if a model keeps no record, or knows
+        the patient of none of its slices: then no patient can be called new.
+    """
+    record = training_patient_record(model, runs)
+    return record.patients if record is not None and record.patients else None
+
+
+def training_patient_record(model: Path | None, runs: Sequence[Path] = ()) -> TrainingPatients | None:
+    """As :func:`training_patients`, with how many training slices have a known patient; ``None`` without a record."""
+    from detectclf.inference.loading import default_bundle
+
+    prints = model_provenance(model, runs)
+    if prints is not None:
+        known = [patient for patient in prints.patients if patient is not None]
+        return TrainingPatients(frozenset(known), len(prints), len(prints) - len(known))
+    return None if runs else _patients_of_bundle(model or default_bundle())
+
+
+def patients_metadata(runs: Sequence[Path]) -> dict[str, Any]:
+    """The part of a bundle's metadata that names the patients of ``runs``; empty if a run keeps no record."""
+    record = training_patient_record(None, runs)
+    if record is None:
+        return {}
+    content = {"patients": sorted(record.patients), "slices": record.slices, "unknown": record.unknown}
+    return {PATIENTS_KEY: content}
+
+
+def _patients_of_bundle(folder: Path) -> TrainingPatients | None:
+    from detectclf.models.bundle import BUNDLE_FILE
+    from detectclf.models.stage_files import read_json
+
+    file = folder / BUNDLE_FILE
+    if not file.is_file():
+        return None  # a missing bundle is reported where it is loaded
+    content = read_json(file, missing="not a bundle: it has no bundle.json", remedy="make one with `detectclf bundle`")
+    try:
+        record = content["facts"][PATIENTS_KEY]
+        patients = frozenset(name for name in map(str, record["patients"]) if is_pseudonym(name))
+        return TrainingPatients(patients, int(record["slices"]), int(record["unknown"]))
+    except (KeyError, TypeError, ValueError):
+        return None  # bundles before 2026-12
+
+
+def fingerprints_of(samples: Sequence[Sample], index: SliceIndex, rest: Sequence[Sample] = ()) -> Fingerprints:
+    """Fingerprints of ``samples`` with their patients, those of the atlas too.
+
+    Args:
+        samples: the slices.
+        index: the slice index of the command.
+        rest: other slices of the same data, so that a patient has one name in all of it.
+    """
+    prints = index.look_up([*samples, *rest]).fingerprints
+    patients = identify(prints, index).patients
+    return replace(index.look_up(samples).fingerprints, patients=patients[: len(samples)])
 
 
 def run_provenance(run: Path) -> Fingerprints:
@@ -63,13 +148,14 @@ def inherited_provenance(
         The fingerprints, or ``None`` if a model that detectclf trained keeps no record.
 
     Raises:
-        ModelError: folds are held out, and a model was trained on slices of them or on copies, or keeps no record.
+        ModelError: folds are held out, and a model was trained on slices of them, on copies or on other slices of
+            their patients, or keeps no record.
     """
     ours = {start: folder for start in starts if (folder := _folder_of_ours(start)) is not None}
     trained_on = {start: _read(folder) for start, folder in ours.items()}
     final = data.folds is not None and not data.held_out  # such a run trains on its validation slices anyway
     if trained_on and not final:
-        prints = index.look_up(valid).fingerprints
+        prints = fingerprints_of(valid, index)
         for start, theirs in trained_on.items():
             _check_leakage(start, theirs, prints, index, strict=bool(data.held_out))
     known = tuple(theirs for theirs in trained_on.values() if theirs is not None)
@@ -81,12 +167,18 @@ def save_provenance(runs: Sequence[Path], folder: Path) -> None:
     merged = model_provenance(None, runs)
     if merged is not None:
         sources = without_folders(tuple(map(Path, merged.sources)))
-        Fingerprints(merged.rows, merged.names, merged.splits, sources).save(folder / FINGERPRINTS_FILE)
+        replace(merged, sources=sources).save(folder / FINGERPRINTS_FILE)
 
 
 def _read(folder: Path) -> Fingerprints | None:
     file = folder / FINGERPRINTS_FILE
-    return Fingerprints.load(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    prints = Fingerprints.load(file)
+    if any(patient is not None for patient in prints.patients):
+        return prints
+    # Made before patients were recorded, or of slices without one: the atlas knows some by their content.
+    return replace(prints, patients=identify(prints, SliceIndex()).patients)
 
 
 def _folder_of_ours(start: str | Path) -> Path | None:
@@ -106,6 +198,8 @@ def _check_leakage(
         reason = "keeps no record of the slices that it was trained on"
     elif count := len(index.copies_between(trained_on, valid)):
         reason = f"was trained on {count} of the {len(valid)} validation slices, or on copies of them"
+    elif count := len(set(filter(None, trained_on.patients)) & set(filter(None, valid.patients))):
+        reason = f"was trained on slices of {count} patients of the validation slices"
     else:
         return
     if strict:

@@ -1,4 +1,4 @@
-"""``data split``: a new split in which copies of one slice stay together."""
+"""``data split``: a new split in which slices of one patient, and copies of one slice, stay together."""
 
 from __future__ import annotations
 
@@ -14,15 +14,36 @@ from detectclf.pipelines.opening import open_folder
 
 
 def split(
-    folder: Path, out: Path, *, ratios: str = "0.7,0.2,0.1", seed: int = 0, any_tumor: Sequence[str] = ()
+    folder: Path,
+    out: Path,
+    *,
+    ratios: str = "0.7,0.2,0.1",
+    seed: int = 0,
+    any_tumor: Sequence[str] = (),
+    patients: Path | None = None,
+    pattern: str | None = None,
 ) -> dict[str, Any]:
-    """Splits anew, copies together, classes balanced; written in the source's own format."""
+    """Splits anew, patients and copies together, classes balanced; written in the source's own format.
+
+    Args:
+        folder: an export.
+        out: folder of the new one.
+        ratios: shares of train, valid and test.
+        seed: the same seed gives the same split.
+        any_tumor: as ``data.any_tumor``.
+        patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
+
+    Raises:
+        ConfigError: ``ratios`` or ``pattern`` make no sense.
+        DataError: the data cannot be read, are of too few patients, or ``out`` cannot be written.
+    """
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.patients import with_patients
     from detectclf.datasets.splits import grouped_split
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
-    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor, patients=patients, pattern=pattern)
     if out.resolve().is_relative_to(folder.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     index = SliceIndex()
@@ -35,12 +56,22 @@ def split(
             remedy=f"fix the data first: detectclf data check {folder} --fix --out DIR",
         )
     groups = index.find_copies(indexed.fingerprints)
+    dataset = with_patients(dataset, index)
     dealt = grouped_split(dataset, groups, shares, seed)
     with atomic_folder(out) as partial:
         write(dealt, partial, detect_format(folder)[0])
     counts = {name: len(dealt.split(name).samples) for name in dealt.splits}
-    detail = ", ".join(f"{name} {n}" for name, n in counts.items()) + f"; {len(groups)} groups of copies kept together"
-    return {"wrote": str(out), "detail": detail, "splits": counts, "groups": len(groups)}
+    people = [s.patient for s in dealt.samples if s.patient is not None]
+    detail = ", ".join(f"{name} {n}" for name, n in counts.items())
+    detail += f"; kept together: {len(groups)} groups of copies, {len(set(people))} patients ({len(people)} slices)"
+    return {
+        "wrote": str(out),
+        "detail": detail,
+        "splits": counts,
+        "groups": len(groups),
+        "patients": len(set(people)),
+        "without_patient": len(dealt.samples) - len(people),
+    }
 
 
 def _ratios(text: str) -> dict[str, float]:

@@ -17,9 +17,20 @@ from detectclf.pipelines.opening import open_folder
 from detectclf.types import Dataset
 
 
-def stats(folder: Path, plot: Path | None = None, *, any_tumor: Sequence[str] = ()) -> dict[str, Any]:
-    """Counts of slices, classes and boxes per split; ``plot`` draws them."""
-    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor)
+def stats(
+    folder: Path,
+    plot: Path | None = None,
+    *,
+    any_tumor: Sequence[str] = (),
+    patients: Path | None = None,
+    pattern: str | None = None,
+) -> dict[str, Any]:
+    """Counts of slices, classes, boxes and stated patients per split; ``plot`` draws them.
+
+    ``any_tumor``, ``patients`` and ``pattern`` are as ``data.any_tumor``, ``data.patients`` and
+    ``data.patient_pattern``. No slice is decoded, so patients that only the atlas knows are not counted.
+    """
+    dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor, patients=patients, pattern=pattern)
     counts = {
         "samples": len(dataset.samples),
         "classes": slice_classes(dataset),
@@ -46,6 +57,8 @@ def _counts(part: Dataset, classes: Sequence[str]) -> dict[str, Any]:
         "median_box": [round(float(v), 1) for v in np.median(sides, axis=0)] if len(sides) else None,
         "classes": {name: labels[name] for name in classes},
         "unlabelled": labels[None],
+        "patients": len({s.patient for s in part.samples if s.patient is not None}),
+        "without_patient": sum(s.patient is None for s in part.samples),
     }
 
 
@@ -56,6 +69,9 @@ def stats_text(counts: dict[str, Any]) -> str:
     for split, row in counts["splits"].items():
         classes = " ".join(f"{row['classes'][n]:>12}" for n in names)
         lines.append(f"{split:10} {row['samples']:>7} {row['boxes']:>7}  {classes}")
+    for split, row in counts["splits"].items():
+        if row["patients"]:
+            lines.append(f"{split}: {row['patients']} patients; of unknown patient {row['without_patient']} slices")
     if "plot" in counts:
         lines.append(f"figure: {counts['plot']}")
     return "\n".join(lines)

@@ -70,6 +70,7 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
+    from detectclf.pipelines.provenance import fingerprints_of
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
@@ -86,7 +87,7 @@ def train(
         if not index.knows(slices.samples):
             slices.pixels.fill(index.read)  # both from one decoding
     if opened.inherited is not None and run.lacks_fingerprints:
-        run.write_fingerprints(index.look_up(task.train.samples).fingerprints, opened.inherited)
+        run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
     settings = recipe.training
     if settings.freeze_epochs and not task.pretrained:
         log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")

@@ -232,6 +232,8 @@ def test_sound_export_has_no_problems(tmp_path: Path) -> None:
         "problems": [],
         "groups": [],
         "leaks": 0,
+        "patient_leaks": 0,
+        "patients": {"slices": 0, "unknown": 12, "patients": 0, "from": {}},
     }
 
 

@@ -122,8 +122,8 @@ def test_foreign_or_overlapping_groups_are_refused() -> None:
 
 
 def test_leak_is_named() -> None:
-    with pytest.raises(DataError, match=r"leak: a in train and its copy b in test"):
-        check_groups(["train", "test"], [group(0, 1)], ["a", "b"])
+    with pytest.raises(DataError, match=r"leak: a in train and b of the same group in test"):
+        check_groups(["train", "test"], [[0, 1]], ["a", "b"])
 
 
 def test_empty_dataset() -> None:

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detectclf.config import DataConfig
+from detectclf.datasets.dataset import open_dataset
+from detectclf.datasets.patients import independent_groups
 from detectclf.errors import DataError, DetectclfError
-from detectclf.imaging.images import examine_image, image_size, is_dicom, read_image
+from detectclf.imaging.images import dicom_patient, examine_image, image_size, is_dicom, read_image
+from detectclf.pseudonyms import pseudonym
+from detectclf.types import Sample
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -375,3 +380,57 @@ def test_nifti_faults(tmp_path: Path) -> None:
         assert examine_image(path).faults[-1][0] == code
         with pytest.raises(DataError, match="cut short"):
             read_image(path)
+
+
+def sample_of(path: Path) -> Sample:
+    return Sample(path, path.name, "train", None, source=str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "tags", "identity"),
+    [
+        ("ExplicitVRLittleEndian", {}, PATIENT),
+        ("ImplicitVRLittleEndian", {}, PATIENT),
+        ("DeflatedExplicitVRLittleEndian", {}, PATIENT),
+        ("RLELossless", {}, PATIENT),
+        ("ExplicitVRLittleEndian", {"PatientID": f"{PATIENT} "}, PATIENT),  # padded to an even length
+        ("ExplicitVRLittleEndian", {"PatientID": ""}, None),
+        ("ExplicitVRLittleEndian", {"PatientID": "ANONYMOUS"}, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.dcm", "a", "a.jpg"])
+def test_the_patient_of_a_dicom_slice_is_a_pseudonym(
+    syntax: str, tags: dict[str, str], identity: str | None, name: str, tmp_path: Path
+) -> None:
+    path = dicom(tmp_path / name, SLICE, syntax, **tags)
+    found = dicom_patient(sample_of(path))
+    # A name of another type is a fault of the data, and costs a hundred thousand real JPEGs nothing here.
+    assert found == (None if identity is None or name == "a.jpg" else pseudonym(identity))
+    assert found is None or PATIENT not in found
+
+
+def test_what_is_no_dicom_slice_has_no_patient(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", SLICE)
+    content = path.read_bytes()
+    for name, changed in (("cut.dcm", content[:140]), ("text.dcm", b"PatientID=1" * 40), ("empty.dcm", b"")):
+        (tmp_path / name).write_bytes(changed)
+        assert dicom_patient(sample_of(tmp_path / name)) is None
+    del_id = pydicom.dcmread(path)
+    del del_id.PatientID
+    del_id.save_as(tmp_path / "none.dcm")
+    assert dicom_patient(sample_of(tmp_path / "none.dcm")) is None
+    assert dicom_patient(sample_of(tmp_path / "missing.dcm")) is None
+
+
+def test_a_folder_of_dicom_slices_is_split_by_its_patients(tmp_path: Path) -> None:
+    for number in range(6):
+        place = tmp_path / "data" / "train" / ("glioma" if number % 2 else "no_tumor")
+        place.mkdir(parents=True, exist_ok=True)
+        dicom(place / f"{number}.dcm", np.roll(SLICE, number * 5, axis=1), PatientID=f"P{number % 3}")
+    opened = open_dataset(DataConfig(sources=(tmp_path / "data",)))
+    groups = independent_groups(opened.samples, ())
+    assert sorted(sorted(opened.samples[i].name for i in group) for group in groups) == [
+        ["glioma/1.dcm", "no_tumor/4.dcm"],
+        ["glioma/3.dcm", "no_tumor/0.dcm"],
+        ["glioma/5.dcm", "no_tumor/2.dcm"],
+    ]

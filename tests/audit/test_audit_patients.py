@@ -1,0 +1,99 @@
+"""The audit of patients: who is in two splits, from what patients are known, and no name of anybody."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from export_examples import box, coco, image
+
+from detectclf.audit.check import Audit, check
+from detectclf.audit.fix import fix
+from detectclf.errors import DataError
+from detectclf.pipelines.check import audit_text
+
+ID = "Geheim"
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Slices 0 to 3 in train, 10 to 13 in valid; patient A in both, B in train only, C on one slice."""
+    patients = {0: f"{ID}A", 1: f"{ID}A", 2: f"{ID}B", 3: f"{ID}B", 10: f"{ID}A", 11: f"{ID}C", 12: None}
+    for split, numbers in (("train", range(4)), ("valid", range(10, 14))):
+        images = [{**image(n, f"s{n}.png"), "patient": patients.get(n)} for n in numbers]
+        coco(tmp_path / "in", images, [box(n, n, [4, 4, 20, 20]) for n in numbers], split=split)
+    return tmp_path / "in"
+
+
+def test_a_patient_in_two_splits_is_a_warning_with_its_files(export: Path) -> None:
+    audit = check([export])
+    found = [p for p in audit.problems if p.code == "patient_in_two_splits"]
+    assert [(p.severity, p.file, p.detail.partition(";")[0]) for p in found] == [
+        ("warning", "valid/s10.png", "its patient has slices in train (2), valid (1)")
+    ]
+    record = audit.to_record()
+    assert record["groups"] == [
+        {"files": ["train/s0.png", "train/s1.png", "valid/s10.png"], "splits": ["train", "valid"], "kind": "patient"},
+        {"files": ["train/s2.png", "train/s3.png"], "splits": ["train"], "kind": "patient"},
+    ]
+    assert (record["leaks"], record["patient_leaks"]) == (0, 1), "leaks are still those of copies"
+    assert record["patients"] == {"slices": 6, "unknown": 2, "patients": 3, "from": {"export": 6}}
+    text = audit_text(audit)
+    assert "3 patients on 6 of 8 slices (6 by the export), 1 patients in more than one split" in text
+    assert "leaks make figures look too good" in text and "no problems" not in text
+    assert ID not in text and ID not in json.dumps(record)
+
+
+def test_a_table_goes_before_the_export(export: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("file,patient\ns10.png,other\ns13.png,other\nmissing.png,x\n")
+    audit = check([export], patients=table, patient_pattern=r"^s(12)\.")
+    assert audit.patient_leaks == 0
+    assert audit.known_patients.to_record() == {
+        "slices": 8,
+        "unknown": 0,
+        "patients": 5,
+        "from": {"file": 2, "export": 5, "name": 1},
+    }
+    (problem,) = [p for p in audit.problems if p.code == "patients_file"]
+    assert problem.severity == "warning" and problem.file == str(table)
+    assert problem.detail == "2 of the 3 files that it names are in the data; the first other: missing.png"
+
+
+def test_a_table_that_cannot_be_used_stops_the_audit(export: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("file,patient\ns10.png,A\nvalid/s10.png,B\n")
+    with pytest.raises(DataError, match=r"patients.csv:3: valid/s10.png has another patient than in line 2"):
+        check([export], patients=table)
+
+
+def test_the_fixed_copy_keeps_the_patients_of_export_and_table(export: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("file,patient\ns12.png,D\n")
+    done = fix([export], tmp_path / "out", patients=table)
+
+    def groups(audit: Audit) -> object:
+        return audit.known_patients.patients, audit.patient_leaks, [g.files for g in audit.patients]
+
+    assert done.remaining == ()
+    assert groups(check([tmp_path / "out"])) == groups(check([export], patients=table))
+
+
+def test_patients_of_two_folders_are_the_same_persons(export: Path, tmp_path: Path) -> None:
+    coco(tmp_path / "more", [{**image(20, "s20.png"), "patient": f"{ID}C"}], [box(1, 20, [4, 4, 20, 20])], split="test")
+    audit = check([export, tmp_path / "more"])
+    assert audit.patient_leaks == 2
+    files = {p.file for p in audit.problems if p.code == "patient_in_two_splits"}
+    assert files == {(export / "valid/s10.png").as_posix(), (tmp_path / "more/test/s20.png").as_posix()}
+
+
+def test_the_published_data(shared: Path) -> None:
+    audit = check([shared / "data" / name for name in ("boxed", "unboxed")])
+    assert audit.known_patients.to_record() == {
+        "slices": 1647,
+        "unknown": 550,
+        "patients": 195,
+        "from": {"atlas": 1647},
+    }
+    assert audit.patient_leaks == 152, "152 of the 155 patients of valid are in train too"

@@ -1,0 +1,172 @@
+"""The patients that a model was trained on: of runs and bundles, with and without records, old and new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detectclf.config import DataConfig
+from detectclf.datasets.index import SliceIndex
+from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints, fingerprint
+from detectclf.errors import ModelError
+from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance
+from detectclf.pipelines.provenance import (
+    PATIENTS_KEY,
+    fingerprints_of,
+    inherited_provenance,
+    model_provenance,
+    training_patient_record,
+    training_patients,
+)
+from detectclf.types import Sample
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (64, 64), dtype=np.uint8)
+
+
+def prints(*slices: tuple[int, str | None]) -> Fingerprints:
+    """Fingerprints of slices that are no copies, each a seed and a patient."""
+    rows = np.concatenate([fingerprint(noise(seed)) for seed, _ in slices])
+    names = tuple(str(seed) for seed, _ in slices)
+    return Fingerprints(rows, names, names, names, tuple(patient for _, patient in slices))
+
+
+def of_run(folder: Path, *slices: tuple[int, str | None]) -> Path:
+    folder.mkdir(parents=True)
+    prints(*slices).save(folder / FINGERPRINTS_FILE)
+    (folder / "model.json").write_text("{}")
+    return folder
+
+
+def of_bundle(folder: Path, facts: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "bundle.json").write_text(json.dumps({"facts": facts}))
+    return folder
+
+
+RECORD = {"patients": ["anon-0123456789abcdef0123", "figshare-7"], "slices": 9, "unknown": 2}
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ({PATIENTS_KEY: RECORD}, {"anon-0123456789abcdef0123", "figshare-7"}),
+        ({PATIENTS_KEY: {**RECORD, "patients": []}}, None),  # nobody known: no patient can be called new
+        ({PATIENTS_KEY: {**RECORD, "patients": [7, "Hans Muster", "figshare-7"]}}, {"figshare-7"}),  # not ours
+        ({PATIENTS_KEY: {"patients": 3}}, None),
+        ({PATIENTS_KEY: "text"}, None),
+        ({}, None),  # a bundle of before
+        (None, None),
+    ],
+)
+def test_a_bundle_without_fingerprints_names_its_patients(
+    facts: object, found: set[str] | None, tmp_path: Path
+) -> None:
+    assert training_patients(of_bundle(tmp_path / "bundle", facts)) == found
+
+
+def test_a_folder_that_is_no_bundle_has_no_record(tmp_path: Path) -> None:
+    assert training_patients(tmp_path) is None
+
+
+def test_patients_of_runs_are_those_of_all_of_them(tmp_path: Path) -> None:
+    one = of_run(tmp_path / "one", (1, "anon-a"), (2, None))
+    two = of_run(tmp_path / "two", (2, "anon-b"), (3, "anon-a"))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    assert training_patients(None, [one, two]) == {"anon-a", "anon-b"}
+    record = training_patient_record(None, [one, two])
+    assert record is not None and (record.slices, record.unknown) == (3, 0), "one run knows whom slice 2 shows"
+    assert training_patients(None, [one, bare]) is None
+    assert training_patients(None, [of_run(tmp_path / "three", (1, None))]) is None
+
+
+def test_records_of_before_get_their_patients_from_the_atlas(tmp_path: Path) -> None:
+    with (resources.files("detectclf") / "assets" / "figshare_atlas.npz").open("rb") as file, np.load(file) as arrays:
+        number, small = int(arrays["patient"][0]), Image.fromarray(arrays["thumbnail"][0])
+    rows = np.concatenate([fingerprint(np.asarray(small.resize((384, 384), 0))), fingerprint(noise(1))])
+    before = Fingerprints(rows, ("a", "b"), ("train",) * 2, ("data",) * 2)
+    run = tmp_path / "run"
+    run.mkdir()
+    before.save(run / FINGERPRINTS_FILE)
+    # A file of before has no patients at all.
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(run / FINGERPRINTS_FILE, framework="numpy") as opened:
+        meta = {key: value for key, value in opened.metadata().items() if key != "patients"}
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+    save_file(tensors, run / FINGERPRINTS_FILE, metadata=meta)
+    assert Fingerprints.load(run / FINGERPRINTS_FILE).patients == (None, None)
+    assert training_patients(None, [run]) == {f"figshare-{number}"}
+    known = model_provenance(None, [run])
+    assert known is not None and known.patients == (f"figshare-{number}", None)
+
+
+def test_fingerprints_keep_their_patients_on_disk(tmp_path: Path) -> None:
+    made = prints((1, "anon-a"), (2, None))
+    made.save(tmp_path / "prints")
+    assert Fingerprints.load(tmp_path / "prints").patients == made.patients == ("anon-a", None)
+    assert Fingerprints.merged([prints((1, None)), made]).patients == ("anon-a", None)
+
+
+def groups_of(slices: Fingerprints, runs: Sequence[Path]) -> tuple[list[int], dict[str, frozenset[int]]]:
+    of_folds = [FoldRun(path, "classifier", 2, (k,), 0) for k, path in enumerate(runs)]
+    groups, trained_on = groups_and_provenance(slices, of_folds, SliceIndex())
+    return groups, {path.name: found for path, found in trained_on.items()}
+
+
+def test_a_run_that_saw_another_slice_of_the_patient_has_seen_the_patient(tmp_path: Path) -> None:
+    one = of_run(tmp_path / "one", (1, "anon-a"), (2, None))
+    two = of_run(tmp_path / "two", (3, "anon-b"))
+    slices = prints((4, "anon-a"), (5, "anon-b"), (6, None), (2, None), (7, "anon-c"), (8, "anon-c"))
+    groups, trained_on = groups_of(slices, [one, two])
+    seen = {name: [group in found for group in groups] for name, found in trained_on.items()}
+    assert seen == {
+        "one": [True, False, False, True, False, False],
+        "two": [False, True, False, False, False, False],
+    }
+    assert groups[4] == groups[5] and len(set(groups)) == 5
+
+
+def test_one_slice_under_two_names_links_them(tmp_path: Path) -> None:
+    # Slice 1 had another patient's name when the run was trained: whoever has either name is the same person.
+    run = of_run(tmp_path / "run", (1, "anon-old"), (9, None))
+    groups, _ = groups_of(prints((1, "anon-new"), (2, "anon-new"), (3, "anon-old"), (4, None)), [run])
+    assert groups[0] == groups[1] == groups[2] != groups[3]
+
+
+def test_slices_that_cannot_be_read_link_nobody(tmp_path: Path) -> None:
+    run = of_run(tmp_path / "run", (9, None))
+    slices = prints((1, "anon-a"), (2, "anon-a"), (3, "anon-b"), (4, "anon-b"))
+    slices.rows[[1, 3]] = np.zeros(1, dtype=slices.rows.dtype)
+    groups, _ = groups_of(slices, [run])
+    assert groups[0] != groups[2]
+
+
+def test_weights_that_saw_a_held_out_patient_are_refused(tmp_path: Path) -> None:
+    start = of_run(tmp_path / "start", (1, "anon-a"))
+    valid = []
+    for seed, patient in ((2, "anon-a"), (3, "anon-b")):
+        Image.fromarray(noise(seed)).save(tmp_path / f"{seed}.png")
+        valid.append(Sample(tmp_path / f"{seed}.png", f"{seed}.png", "valid", None, patient=patient))
+    data = DataConfig(folds=2, held_out=(0,))
+    with pytest.raises(ModelError, match="was trained on slices of 1 patients of the validation slices"):
+        inherited_provenance([start], valid, data, SliceIndex())
+    assert inherited_provenance([start], valid[1:], data, SliceIndex()) is not None
+
+
+def test_a_patient_has_one_name_in_all_of_the_data(tmp_path: Path) -> None:
+    samples = []
+    for seed, patient in ((2, "anon-a"), (3, None)):
+        Image.fromarray(noise(seed)).save(tmp_path / f"{seed}.png")
+        samples.append(Sample(tmp_path / f"{seed}.png", f"{seed}.png", "train", None, patient=patient))
+    found = fingerprints_of(samples[1:], SliceIndex(), samples[:1])
+    assert found.names == ("3.png",) and found.patients == (None,)
