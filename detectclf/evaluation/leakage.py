@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.evaluation.weighted import Bools, Indices, Ints
 
 if TYPE_CHECKING:
@@ -143,18 +144,9 @@ def common_groups(*partitions: Ints) -> Ints:
 
     Each has the position of its first slice as its number.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(partitions[0])
-    if not count:
-        return np.zeros(0, dtype=np.int64)
-    rows = np.tile(np.arange(count), len(partitions))
-    firsts = []
+    joined = DisjointSets(len(partitions[0]))
     for partition in partitions:
-        _, first, member = np.unique(partition, return_index=True, return_inverse=True)
-        firsts.append(first[member])
-    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, np.concatenate(firsts))), shape=(count, count))
-    _, component = connected_components(links, directed=False)
-    _, first, member = np.unique(component, return_index=True, return_inverse=True)
-    return np.asarray(first[member], dtype=np.int64)
+        first: dict[int, int] = {}
+        for row, number in enumerate(partition.tolist()):
+            joined.join(first.setdefault(number, row), row)
+    return np.array([joined.find(row) for row in range(len(partitions[0]))], dtype=np.int64)
