@@ -9,10 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from detectclf.errors import DataError
@@ -82,16 +81,16 @@ def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) ->
     Raises:
         DataError: a row fits several slices, or two rows give a slice two patients.
     """
-    by_name: dict[str, list[int]] = {}
+    by_name: dict[tuple[str, ...], list[int]] = {}
     for index, sample in enumerate(samples):
-        by_name.setdefault(_plain(sample.name).name, []).append(index)
-        if sample.span is None and sample.path.name != PurePosixPath(sample.name).name:
-            by_name.setdefault(_plain(sample.path.name).name, []).append(index)
+        names = {_parts(sample.name)[-1:], *([] if sample.span is not None else [_parts(sample.path.name)[-1:]])}
+        for name in names:
+            by_name.setdefault(name, []).append(index)
     found: dict[int, PatientRow] = {}
     unknown = []
     for row in rows:
-        wanted = _plain(row.file)
-        fitting = [i for i in dict.fromkeys(by_name.get(wanted.name, ())) if _ends_in(samples[i], wanted.parts)]
+        wanted = _parts(row.file)
+        fitting = [i for i in by_name.get(wanted[-1:], ()) if len(wanted) == 1 or _ends_in(samples[i], wanted)]
         if not fitting:
             unknown.append(row.file)
         elif len(fitting) > 1:
@@ -157,17 +156,19 @@ def _cell(cells: Sequence[str], at: int) -> str:
     return cells[at] if at < len(cells) else ""
 
 
-def _plain(name: str) -> PurePosixPath:
-    """A path as written on any system; ``é`` in one letter, whatever the system that wrote it."""
-    return PurePosixPath(re.sub(r"^(\./)+", "", unicodedata.normalize("NFC", name).replace("\\", "/")))
+def _parts(name: str) -> tuple[str, ...]:
+    """The parts of a path as written on any system, letters such as é in one form."""
+    plain = unicodedata.normalize("NFC", name).replace("\\", "/")
+    return tuple(part for part in plain.split("/") if part not in ("", "."))
 
 
 def _ends_in(sample: Sample, parts: tuple[str, ...]) -> bool:
     """Whether ``parts`` are the end of the slice's path, or of its source, split and name."""
-    on_disk = _plain(os.path.abspath(sample.path)).parts  # noqa: PTH100 - no symlinks followed
-    source = os.path.abspath(sample.source)  # noqa: PTH100
-    stated = (*_plain(source).parts, sample.split, *_plain(sample.name).parts)
-    return any(place[-len(parts) :] == parts for place in (stated, on_disk if sample.span is None else stated))
+    source, path = (os.path.abspath(p) for p in (sample.source, sample.path))  # noqa: PTH100 - no symlinks followed
+    places = [(*_parts(source), sample.split, *_parts(sample.name))]
+    if sample.span is None:
+        places.append(_parts(path))
+    return any(place[-len(parts) :] == parts for place in places)
 
 
 def _place(sample: Sample) -> str:

@@ -2,7 +2,10 @@
 
 Nearly every brain-tumour set on Kaggle and Roboflow holds slices of figshare 1512427 (J. Cheng, CC BY 4.0), resized,
 re-encoded or mirrored, and without the patients that the original names. The atlas has a thumbnail of each of its 3,064
-slices with the patient, so that these slices get their patients back.
+slices with the patient, so that these slices get their patients back. ``scripts/build_atlas.py`` rebuilds it.
+
+Source: Cheng, Jun, "brain tumor dataset", figshare 1512427, licensed under CC BY 4.0; changed to thumbnails of 24 x 24
+pixels. The atlas stays under that licence.
 """
 
 from __future__ import annotations
