@@ -1,6 +1,4 @@
-"""Augmentation of training slices: albumentations behind two functions of ours.
-
-The library is no longer maintained, so nothing else in the package imports it.
+"""Augmentation of training slices.
 
 The same seed gives the same random changes. Loader processes start as copies of one another and would all draw the same
 numbers, so a data set calls ``reseed(seed, epoch, index)`` before each slice: how a slice is augmented depends on these
@@ -9,7 +7,6 @@ three alone, whatever the number of processes.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.config import AugmentConfig
+from detectclf.datasets.augment_library import geometry, intensity
 from detectclf.datasets.symmetry import SymmetricSlice, make_symmetric
 from detectclf.types import ANY_TUMOR_INDEX, FloatArray, Pixels, empty_boxes
 
@@ -32,10 +30,6 @@ Content = Literal["same", "healthy", "any_tumor"]
 
 NO_TUMOR = -1
 """Label of a box that shows no tumour."""
-
-NOISE_RANGE = (0.01, 0.04)  # standard deviation as a share of the full range: from hardly visible to a poor scan
-BLUR_SIGMAS = (0.3, 1.2)  # pixels
-SMALLEST_SIDE = 1.0  # pixels; what is left of a box at the border must be a box
 
 
 def detection_augment(config: AugmentConfig, *, seed: int | None, shapes: Sequence[Mask] = ()) -> DetectionAugment:
@@ -163,8 +157,8 @@ class _Changes:
         self._geometry: Any = None
         self._intensity: Any = None
         if config.enabled:
-            self._geometry = _geometry(config)
-            self._intensity = _intensity(config)
+            self._geometry = geometry(config)
+            self._intensity = intensity(config)
         self.reseed(*(() if seed is None else (seed,)))
 
     def reseed(self, *key: int) -> None:
@@ -261,50 +255,3 @@ class _Changes:
         if changed is pixels:  # nothing happened: still a copy, the caller's cache must not be shared
             changed = pixels.copy()
         return np.ascontiguousarray(changed), np.asarray(moved["bboxes"], dtype=np.float32)
-
-
-def _library() -> Any:
-    """Albumentations, kept from asking the network for a newer version of itself on import."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations
-
-    return albumentations
-
-
-def _geometry(config: AugmentConfig) -> Any:
-    library = _library()
-    steps = [
-        library.HorizontalFlip(p=config.flip),
-        library.Affine(
-            scale=(1 - config.scale, 1 + config.scale),
-            translate_percent=(-config.shift, config.shift),
-            rotate=(-config.rotate_degrees, config.rotate_degrees),
-            keep_ratio=True,
-            rotate_method="ellipse",
-            fill=0,
-            p=config.affine,
-        ),
-    ]
-    boxes = library.BboxParams(
-        format="pascal_voc",
-        min_visibility=config.min_visibility,
-        min_width=SMALLEST_SIDE,
-        min_height=SMALLEST_SIDE,
-        clip=True,
-    )
-    return library.Compose(steps, bbox_params=boxes)
-
-
-def _intensity(config: AugmentConfig) -> Any:
-    library = _library()
-    strength = config.strength
-    steps = [
-        # Relative to the slice's mean, not to white: the air round a head stays black.
-        library.RandomBrightnessContrast(
-            brightness_limit=strength, contrast_limit=strength, brightness_by_max=False, p=config.intensity
-        ),
-        library.RandomGamma(gamma_limit=(100 * (1 - 0.99 * strength), 100 * (1 + strength)), p=config.intensity),
-        library.GaussianBlur(blur_limit=0, sigma_limit=BLUR_SIGMAS, p=config.blur),
-        library.GaussNoise(std_range=NOISE_RANGE, p=config.noise),
-    ]
-    return library.Compose(steps)

@@ -16,7 +16,6 @@ from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
-    from detectclf.datasets.loading import Synthesis
     from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.training.runs import Recipe
     from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask, Task
@@ -151,39 +150,16 @@ def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
     return network
 
 
-def _synthesis(recipe: Recipe, opened: _Opened) -> Synthesis:
-    """Masks and drawn slices that the augmentation of ``recipe`` needs. Only training slices lend their masks."""
-    from detectclf.datasets.lesion_masks import LesionMasks
-    from detectclf.datasets.loading import Synthesis
-
-    data, augment = recipe.data, recipe.augment
-    if not augment.enabled or augment.recontrast + augment.paint + augment.drawn == 0:
-        return Synthesis()
-    masks = None
-    if data.lesion_masks is not None:
-        masks = LesionMasks.load(data.lesion_masks, opened.train.samples, opened.slice_index)
-    if augment.drawn == 0:
-        return Synthesis(masks)
-    if data.head_maps is None or masks is None:
-        raise ConfigError(
-            "augment.drawn needs label maps of heads and masks of tumours",
-            remedy="name their folders in data.head_maps and data.lesion_masks",
-        )
-    from detectclf.datasets.drawn_heads.head_drawing import HeadDrawing
-    from detectclf.datasets.drawn_heads.label_maps import LabelMaps
-
-    return Synthesis(masks, HeadDrawing(LabelMaps.load(data.head_maps), masks.by_class), augment.drawn)
-
-
 def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
     from detectclf.datasets.augment import detection_augment
     from detectclf.datasets.loading import DetectionSlices
+    from detectclf.pipelines.synthesis import synthesis_of
     from detectclf.training.tasks import DetectionTask
 
     data, size, seed = recipe.data, recipe.model.image_size, recipe.training.seed
     dataset = opened.dataset
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
-    synthesis = _synthesis(recipe, opened)
+    synthesis = synthesis_of(recipe, opened.train.samples, opened.slice_index)
     augment = detection_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
     network = _build("detector", recipe, len(classes))
     train = DetectionSlices(
@@ -204,11 +180,12 @@ def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
 def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> ClassificationTask:
     from detectclf.datasets.augment import classification_augment
     from detectclf.datasets.loading import ClassificationSlices
+    from detectclf.pipelines.synthesis import synthesis_of
     from detectclf.training.tasks import ClassificationTask
 
     cache, seed = recipe.data.cache, recipe.training.seed
     classes, negative = opened.dataset.classes, opened.dataset.negative
-    synthesis = _synthesis(recipe, opened)
+    synthesis = synthesis_of(recipe, opened.train.samples, opened.slice_index)
     augment = (
         classification_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
     )

@@ -14,7 +14,8 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from detectclf.config import TrainingConfig
-from detectclf.datasets.loading import Batches, make_loader
+from detectclf.datasets.batches import Batches
+from detectclf.datasets.loading import make_loader
 from detectclf.errors import ModelError, TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from detectclf.config import AugmentConfig
 from detectclf.datasets.augment import classification_augment, detection_augment
+from detectclf.datasets.batches import Batches, balancing_weights
 from detectclf.datasets.brain_mask import brain_mask, head_mask, inner_mask
 from detectclf.datasets.contrast import LEAST_DIFFERENCE, lesion_difference, random_network, recontrast
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.lesion_masks import LesionMasks, ellipses
 from detectclf.datasets.lesions import paint_lesion, random_shape
-from detectclf.datasets.loading import Batches, ClassificationSlices, DetectionSlices, Synthesis, balancing_weights
+from detectclf.datasets.loading import ClassificationSlices, DetectionSlices, Synthesis
 from detectclf.errors import DataError
 from detectclf.types import ANY_TUMOR_INDEX, Sample, empty_boxes
 

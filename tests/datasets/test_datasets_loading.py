@@ -14,7 +14,8 @@ from PIL import Image
 from detectclf.config import AugmentConfig
 from detectclf.datasets import slice_cache
 from detectclf.datasets.augment import classification_augment, detection_augment
-from detectclf.datasets.loading import Batches, ClassificationSlices, DetectionSlices, make_loader
+from detectclf.datasets.batches import Batches
+from detectclf.datasets.loading import ClassificationSlices, DetectionSlices, make_loader
 from detectclf.errors import DataError
 from detectclf.imaging import images
 from detectclf.types import Sample, empty_boxes
