@@ -261,6 +261,8 @@ TUMOR_WITHOUT_BOX = "tumor_without_box"
 """Flag: the slice's class is a tumour, and no tumour box reaches ``box_threshold``."""
 NOT_A_BRAIN_MRI = "not_a_brain_mri"
 """Flag: the picture is out of distribution, so its class and boxes mean nothing."""
+UNUSUAL_INPUT = "unusual_input"
+"""Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

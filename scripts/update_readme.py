@@ -8,6 +8,9 @@ Each file in docs/results/ is ``{"title": ..., "command": ..., "machine": ..., "
 ``--add`` makes it:
 
     python scripts/update_readme.py --add NAME --title T --machine M --report evaluation/report.json
+
+A result with slices of new patients goes to the block "patients", new patients first; one without to "results", with
+what its slices share with the training slices. ``demo`` and ``bakeoff`` have blocks of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from detectclf.evaluation.headline_table import COLUMNS, PATIENTS_FIRST, SOURCE_COLUMNS, headline_rows, source_cells
 from detectclf.evaluation.headlines import HEADLINES, Headline, figure_at, show, show_interval
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +46,50 @@ KEYS = (
     "detection.mAP",
     "detection.false_alarms_per_healthy_slice",
 )
+KEPT = (
+    *("data", "detection", "classification", "combined", "stages", "clean", "new_patients", "unknown_patients"),
+    *("by_source", "training", "speed"),
+)
 ROWS = [headline for key in KEYS for headline in HEADLINES if headline.key == key]
+
+
+def by_patient(result: dict[str, Any]) -> str:
+    """One result as a Markdown table: new patients first, then unknown ones, all slices, and those without copies."""
+    report = result["report"]
+    seen = headline_rows(report, PATIENTS_FIRST)
+    lines = [
+        f"**{result['title']}**",
+        "",
+        f"| slices | {' | '.join(['number', 'patients', *(h.name for h in COLUMNS)])} |",
+    ]
+    lines += [f"|---|{'---:|' * (len(COLUMNS) + 2)}"]
+    for row in seen:
+        numbers = ["–" if n is None else str(n) for n in (row.slices, row.patients)]
+        known = [f"{value} ({limits})" if limits else value for value, limits in row.cells]
+        known = known or [str(row.note or "–"), *["–"] * (len(COLUMNS) - 1)]
+        lines.append(f"| {' | '.join([row.name, *numbers, *known])} |")
+    lines += ["", *(f"{row.name}: {row.note}." for row in seen if row.note and row.cells)]
+    if len(report.get("by_source") or ()) > 1:
+        heads = ["slices", "patients", *(name for name, _ in SOURCE_COLUMNS.values())]
+        lines += ["", f"| source | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+        for each in report["by_source"]:
+            cells = [str(each["samples"]), str(each["patients"] or "–"), *(value for value, _ in source_cells(each))]
+            lines.append(f"| {' | '.join([each['source'], *cells])} |")
+    return "\n".join([*lines, "", *_made(result)])
+
+
+def _has_new_patients(report: dict[str, Any]) -> bool:
+    return bool((report.get("new_patients") or {}).get("samples"))
+
+
+def comparison(result: dict[str, Any]) -> str:
+    """One result without new patients, and that it has none."""
+    report = result["report"]
+    if "new_patients" not in report:
+        return table(result)  # of a report made before patients were looked at
+    note = str(report["new_patients"]["note"])
+    shared = "it shares all patients with the training slices: " if "patients in training" in note else ""
+    return f"For comparison with other work; {shared}{note}.\n\n{table(result)}"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -60,11 +107,14 @@ def table(result: dict[str, Any]) -> str:
         if doubled:
             cells.append(_cell(clean, clean["intervals"], row))
         lines.append(f"| {' | '.join(cells)} |")
-    speed = report["speed"]
-    rate = speed["images_per_second"]
+    return "\n".join([*lines, "", *_made(result)])
+
+
+def _made(result: dict[str, Any]) -> list[str]:
+    """On what machine and by what command."""
+    rate = result["report"]["speed"]["images_per_second"]
     timed = f"; {rate:.1f} slices per second, all stages, decoded" if rate else ""
-    lines += ["", f"{result['machine']}{timed}.", ""]
-    return "\n".join([*lines, f"`{result['command']}`"])
+    return [f"{result['machine']}{timed}.", "", f"`{result['command']}`"]
 
 
 def board(result: dict[str, Any]) -> str:
@@ -94,17 +144,29 @@ def _cell(record: dict[str, Any], intervals: dict[str, Any], row: Headline) -> s
 
 
 def updated(text: str) -> str:
-    """The README with every ``<!-- NAME:begin -->`` block filled from the results whose name begins with NAME."""
-    files = sorted(RESULTS.glob("*.json"))
-    kinds = {f: f.stem if f.stem in ("demo", BAKEOFF) else "results" for f in files}
-    for block in ("demo", "results", BAKEOFF):
-        write = board if block == BAKEOFF else table
-        tables = [write(json.loads(f.read_text(encoding="utf-8"))) for f in files if kinds[f] == block]
+    """The README with every ``<!-- NAME:begin -->`` block filled from the results that belong there."""
+    results = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in sorted(RESULTS.glob("*.json"))}
+    kinds = {name: _block_of(name, result) for name, result in results.items()}
+    writers = {"patients": by_patient, "demo": table, "results": comparison, BAKEOFF: board}
+    for block, write in writers.items():
+        tables = [write(results[name]) for name, kind in kinds.items() if kind == block]
         begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
         before, rest = text.split(begin)
         after = rest.split(end, 1)[1]
         text = f"{before}{begin}\n" + "".join(f"{t}\n\n" for t in tables) + f"{end}{after}"
     return text
+
+
+def _block_of(name: str, result: dict[str, Any]) -> str:
+    if name in ("demo", BAKEOFF):
+        return name
+    return "patients" if _has_new_patients(result["report"]) else "results"
+
+
+def _without_curves(section: Any) -> Any:
+    if isinstance(section, dict):
+        return {k: _without_curves(v) for k, v in section.items() if k not in ("risk_coverage", "reliability")}
+    return section
 
 
 def main() -> int:
@@ -119,7 +181,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.add:
         report = json.loads(chosen.report.read_text(encoding="utf-8"))
-        keep = {k: report[k] for k in ("data", "detection", "classification", "combined", "stages", "clean", "speed")}
+        keep = {k: _without_curves(report[k]) for k in KEPT}
         # File lists and curves are of no use to the README.
         keep["data"] = {k: v for k, v in report["data"].items() if isinstance(v, int | float | str)}
         keep["intervals"] = report["intervals"]

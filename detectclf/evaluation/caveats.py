@@ -8,6 +8,8 @@ from typing import Any
 
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import HEADLINES
+from detectclf.evaluation.leakage import Provenance
+from detectclf.evaluation.record import Training
 from detectclf.evaluation.weighted import Intervals, Values
 from detectclf.types import ANY_TUMOR, Dataset
 
@@ -84,10 +86,47 @@ def fitted_note(metadata: Mapping[str, Any], dataset: Dataset) -> list[str]:
     return [f"calibration, fusion and thresholds were fitted on this split ({split}): {what}"]
 
 
-def split_unit(copies: int | None) -> str:
-    """What the split keeps apart, as far as it was checked; ``copies`` slices are copies of training slices."""
-    if copies is None:
-        return "source-level split: not checked; patients are not known"
-    if copies:
-        return f"not a source-level split: {copies} slices are copies of training slices; patients are not known"
-    return "source-level split: no copies of training slices; patients are not known"
+def split_unit(here: Provenance) -> str:
+    """What the split keeps apart, as far as it is known."""
+    return f"{_by_patient(here)}; {_by_source(here)}"
+
+
+def _by_patient(here: Provenance) -> str:
+    known = int(here.has_patient.sum())
+    if not known:
+        return "no patient-level split: patients are not known"
+    if here.is_trained_on is None:
+        return (
+            f"patient-level split not checked for {known} slices with a known patient: those in training are not known"
+        )
+    seen = int((here.has_patient & here.is_trained_on).sum())
+    if seen:
+        share = f"all {known}" if seen == known else f"{seen} of {known}"
+        return f"no patient-level split: {share} slices with a known patient are of patients in training"
+    return f"patient-level split of the {known} slices with a known patient"
+
+
+def _by_source(here: Provenance) -> str:
+    unknown = int((~here.has_patient).sum())
+    if here.is_copy is None:
+        return "copies of training slices not looked for"
+    if copies := int(here.is_copy.sum()):
+        return f"no source-level split: {copies} slices are copies of training slices"
+    if not unknown:
+        return "no copies of training slices"
+    return f"source-level split of the {unknown} slices without a known patient: no copies of training slices"
+
+
+def training_note(training: Training | None) -> list[str]:
+    """One line where slices of unknown patients were trained on."""
+    if training is None or not training.slices_without_patient:
+        return []
+    unknown = f"{training.slices_without_patient} of {training.slices} training slices have no known patient"
+    return [f"{unknown}: new patients are those who are not among the {training.patients} known ones"]
+
+
+def bootstrap_unit(groups: int, patients: int) -> str:
+    """What is resampled, of ``groups`` of which ``patients`` are patients."""
+    if not patients:
+        return "source group"
+    return "patient" if patients == groups else "patient where known, source group elsewhere"

@@ -82,6 +82,7 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
         ),
         *(f"{e.name}: its speed includes class-activation maps" for e in entries if e.row.explained),
         *(_copies_note(e.row) for e in entries if e.row.copies),
+        *(_patients_note(e.row) for e in entries if e.row.kind == "evaluation"),
         *pair_notes,
     )
     return Board(tuple(sorted((entry.row for entry in entries), key=_merit)), pairs, notes)
@@ -90,6 +91,15 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
 def _copies_note(row: BoardRow) -> str:
     clean = f"accuracy {show(row.clean_accuracy, percent=True)}, mAP {show(row.clean_mAP)} without them"
     return f"{row.run}: {row.copies:.0f} of its slices are copies of its training slices; {clean}"
+
+
+def _patients_note(row: BoardRow) -> str:
+    if row.new_patient_slices is None:
+        return f"{row.run}: which of its slices are of new patients is not known"
+    if not row.new_patient_slices:
+        return f"{row.run}: none of its slices is of a known new patient"
+    figures = f"accuracy {show(row.new_patient_accuracy, percent=True)}, mAP {show(row.new_patient_mAP)}"
+    return f"{row.run}: {figures} on {row.new_patient_slices:.0f} slices of new patients"
 
 
 def _merit(row: BoardRow) -> tuple[float, str]:

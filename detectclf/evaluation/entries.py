@@ -31,6 +31,7 @@ class BoardRow:
         kind: ``evaluation``, or ``run`` for a training run.
         explained: whether the speed includes class-activation maps.
         copies: slices that are copies of training slices; ``clean_...`` are the figures without them.
+        new_patient_slices: slices of patients that the model has not seen; ``new_patient_...`` are the figures on them.
     """
 
     run: str
@@ -49,6 +50,9 @@ class BoardRow:
     copies: float | None = None
     clean_accuracy: float | None = None
     clean_mAP: float | None = None  # noqa: N815
+    new_patient_slices: float | None = None
+    new_patient_accuracy: float | None = None
+    new_patient_mAP: float | None = None  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Entry:
         folder: where it was read from.
         row: its line of the board.
         data: its slices with predictions; ``None`` for a training run, which keeps none.
-        groups: source group of each slice.
+        groups: independent group of each slice: its patient where known, else its source group.
     """
 
     folder: Path
@@ -140,6 +144,9 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         copies=figure_at(record, "leaks.samples"),
         clean_accuracy=figure_at(record, "clean.combined.accuracy"),
         clean_mAP=figure_at(record, "clean.combined.mAP"),
+        new_patient_slices=figure_at(record, "new_patients.samples"),
+        new_patient_accuracy=figure_at(record, "new_patients.combined.accuracy"),
+        new_patient_mAP=figure_at(record, "new_patients.combined.mAP"),
     )
     return Entry(folder, row, data, groups)
 

@@ -45,6 +45,7 @@ from detectclf.evaluation.sections import (
     Gain,
     Stages,
 )
+from detectclf.evaluation.trust import is_healthy, is_mistake, is_tumor, trust_figures, trust_section
 from detectclf.evaluation.weighted import (
     Bools,
     Floats,
@@ -158,7 +159,7 @@ def _measure(data: Aligned, risk: float, map_shares: Floats) -> _Measured:
     has_detector = all(data.predictions[i].stages is not None for i in data.boxed)
     if not has_detector:
         notes.append("the predictions do not hold the detector's own boxes: `detection` is of the fused ones")
-    healthy = _healthy(data)
+    healthy = is_healthy(data)
     thresholds = [p.box_threshold for p in data.predictions]
     known = data.take(data.boxed.tolist())
     matched, alarms = {}, {}
@@ -179,10 +180,6 @@ def _measure(data: Aligned, risk: float, map_shares: Floats) -> _Measured:
     )
 
 
-def _healthy(data: Aligned) -> Bools:
-    return np.array([data.negative is not None and s.label == data.negative for s in data.samples], dtype=np.bool_)
-
-
 def _weighted(measured: _Measured) -> WeightedFigures:
     """Every headline figure of the slices, as one function of their weights."""
     data, labelled = measured.data, measured.data.labelled
@@ -191,6 +188,7 @@ def _weighted(measured: _Measured) -> WeightedFigures:
         *agreement_figures(data, measured.outcomes),
         *sensitivity_figures(data, "combined", fused=True),
         *sensitivity_figures(data, "classification", fused=measured.classifier is measured.combined),
+        *trust_figures(data),
         risk_figures(*confidence_and_right(data), measured.risk, labelled),
         *_detector_accuracy(data),
     ]
@@ -199,7 +197,7 @@ def _weighted(measured: _Measured) -> WeightedFigures:
     for boxes in (measured.detector_boxes, measured.fused_boxes):
         alarms = measured.false_alarms[boxes.prefix]
         functions.append(on_slices(joined(box_figures(boxes)), data.boxed))
-        functions.append(ratio(alarms, _healthy(data), f"{boxes.prefix}.false_alarms_per_healthy_slice"))
+        functions.append(ratio(alarms, is_healthy(data), f"{boxes.prefix}.false_alarms_per_healthy_slice"))
     whole = joined(functions)
 
     def with_gains(weights: Floats) -> dict[str, Floats]:
@@ -224,7 +222,7 @@ def _box_section(measured: _Measured, boxes: StageBoxes, values: Values) -> BoxF
     return box_section(
         boxes,
         values,
-        healthy=int(_healthy(measured.data).sum()),
+        healthy=int(is_healthy(measured.data).sum()),
         box_threshold=thresholds.pop() if len(thresholds) == 1 else None,
     )
 
@@ -243,6 +241,7 @@ def _combined(measured: _Measured, values: Values) -> Combined:
             referred_at_risk=measured.risk,
             risk_coverage=risk_coverage(*confidence_and_right(measured.data)),
         ),
+        trust=trust_section(measured.data, values),
         gain=Gain(*(values.get(name) for name in GAINS)),
     )
 
@@ -250,7 +249,7 @@ def _combined(measured: _Measured, values: Values) -> Combined:
 def _proportions(measured: _Measured) -> dict[str, Bools]:
     data = measured.data
     labelled = np.isin(np.arange(len(data)), data.labelled)
-    healthy = _healthy(data)
+    healthy = is_healthy(data)
     tumors = np.array(
         [s.boxed and any(c in (*data.tumor_classes, ANY_TUMOR) for c in s.box_labels) for s in data.samples], np.bool_
     )
@@ -262,6 +261,8 @@ def _proportions(measured: _Measured) -> dict[str, Bools]:
         "combined.joint_accuracy": measured.outcomes.known,
         "combined.contradictions": everything,
         "combined.flagged": everything,
+        "combined.confident_misses": is_tumor(data),
+        "combined.mistakes_flagged": is_mistake(data),
     }
     for section in ("combined", "classification"):
         proportions |= {

@@ -39,6 +39,18 @@ COMBINED = (
         "combined.contradictions", "Contradictions", "slices on which the two stages name different classes", True
     ),
     Headline(
+        "combined.confident_misses",
+        "Confident misses",
+        "tumour slices called tumour-free with a probability above 0.9; lower is better",
+        True,
+    ),
+    Headline(
+        "combined.mistakes_flagged",
+        "Flagged mistakes",
+        "slices of the wrong class that carry the flag low_confidence or unusual_input; higher is better",
+        True,
+    ),
+    Headline(
         "combined.referred",
         "Referred",
         "least confident slices to refer to a human, so that the others stay within the accepted error rate",

@@ -1,18 +1,20 @@
-"""Leakage: which evaluated slices are copies of training slices, and which stem from the same source slice.
+"""Leakage: which evaluated slices are of patients, or are copies of slices, that the model was trained on.
 
-Both are found by content (:mod:`detectclf.duplicates.copies`), since file names prove nothing. A source slice is the
-original of exact, mirrored and re-encoded copies. These data sets do not say which patient a slice shows, so neither
-groups nor splits are patient-level.
+The patient counts where it is known (:attr:`detectclf.types.Sample.patient`). Copies are found by content
+(:mod:`detectclf.duplicates.copies`), since file names prove nothing. A source slice is the original of exact, mirrored
+and re-encoded copies. Slices are independent where they share neither a patient nor a source slice, directly or by way
+of other slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.evaluation.weighted import Bools, Indices, Ints
 
 if TYPE_CHECKING:
@@ -26,36 +28,65 @@ _NOT_CHECKED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
-    """Where the slices of a split come from; both arrays ``(I,)``.
+    """Where the slices of a split come from; arrays are ``(I,)``.
 
     Attributes:
-        groups: number of each slice's source group.
+        groups: number of each slice's independent group: its patient where known, else its source slice.
+        sources: number of each slice's source group, the copies of one slice.
+        has_patient: whether the patient of the slice, or of a slice of its group, is known.
         is_copy: whether each is a copy of a training slice; ``None`` where the training slices are not known.
+        is_trained_on: whether a slice of its group is of a training patient or a copy of a training slice; ``None``
+            where the training patients are not known.
         notes: what could not be checked, a line each.
     """
 
     groups: Ints
+    sources: Ints
+    has_patient: Bools
     is_copy: Bools | None
+    is_trained_on: Bools | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_new(self) -> Bools | None:
+        """Whether each slice is of a patient that the model has not seen; ``None`` where that is not known."""
+        return None if self.is_trained_on is None else self.has_patient & ~self.is_trained_on
+
+    @property
+    def is_new_source(self) -> Bools | None:
+        """Whether each slice is of an unknown patient and no copy of a training slice; ``None`` where not known."""
+        return None if self.is_copy is None else ~self.has_patient & ~self.is_copy
 
     def take(self, rows: Indices) -> Provenance:
         """That of the slices at positions ``rows`` only."""
-        return Provenance(self.groups[rows], None if self.is_copy is None else self.is_copy[rows], self.notes)
+        return Provenance(
+            self.groups[rows],
+            self.sources[rows],
+            self.has_patient[rows],
+            None if self.is_copy is None else self.is_copy[rows],
+            None if self.is_trained_on is None else self.is_trained_on[rows],
+            self.notes,
+        )
 
 
 def find_provenance(
     indexed: IndexedSlices,
     index: SliceIndex,
     train_fingerprints: Fingerprints | None,
+    train_patients: Collection[str] | None,
     groups: Sequence[int] | None = None,
+    *,
+    held_out: bool = False,
 ) -> Provenance:
-    """Groups slices by source and compares them with the training slices.
+    """Groups slices by patient and source and compares them with the training slices.
 
     Args:
         indexed: the slices of the evaluated split.
         index: the slice index that they were looked up in.
         train_fingerprints: of the training slices, as the run recorded them.
+        train_patients: patients of the training slices.
         groups: source group of each slice where already known.
+        held_out: no slice is a copy of a training slice.
 
     Raises:
         ValueError: ``groups`` is not one number per slice.
@@ -63,19 +94,59 @@ def find_provenance(
     count = len(indexed.samples)
     if groups is not None and len(groups) != count:
         raise ValueError(f"{len(groups)} groups for {count} slices")
-    known = None if groups is None else np.asarray(groups, dtype=np.int64)
-    if known is not None and train_fingerprints is None:
-        return Provenance(known, None, (_NOT_CHECKED,))
+    copies = None if held_out else train_fingerprints
+    sources, notes = _sources(indexed, index, groups, copies is not None)
+    is_copy: Bools | None = np.zeros(count, dtype=np.bool_) if held_out else None
+    if copies is not None:
+        is_copy = np.zeros(count, dtype=np.bool_)
+        is_copy[index.copies_between(copies, indexed.fingerprints)] = True
+        is_copy = np.isin(sources, sources[is_copy])  # a copy of a copy leaks too
+    elif not held_out:
+        notes.append(_NOT_CHECKED)
+    patients = [sample.patient for sample in indexed.samples]
+    together = common_groups(sources, numbered(patients))
+    named = np.array([patient is not None for patient in patients], dtype=np.bool_)
+    trained_on: Bools | None = None
+    if train_patients is not None:
+        seen = np.array([patient in train_patients for patient in patients], dtype=np.bool_)
+        trained_on = np.isin(together, together[seen if is_copy is None else seen | is_copy])
+    has_patient = np.isin(together, together[named])
+    return Provenance(together, sources, has_patient, is_copy, trained_on, tuple(notes))
+
+
+def _sources(
+    indexed: IndexedSlices, index: SliceIndex, groups: Sequence[int] | None, looked_for: bool
+) -> tuple[Ints, list[str]]:
+    """Source group of each slice, and a note where images could not be read for a search that was made."""
+    count = len(indexed.samples)
+    if groups is not None and not looked_for:
+        return np.asarray(groups, dtype=np.int64), []
     prints = indexed.fingerprints
     unread = count - int(prints.readable.sum())
     notes = [f"{unread} images could not be read, so copies among them were not looked for"] if unread else []
-    if known is None:
-        known = np.arange(count, dtype=np.int64)
-        for group in index.find_copies(prints):
-            known[list(group.members)] = group.members[0]
-    if train_fingerprints is None:
-        return Provenance(known, None, (*notes, _NOT_CHECKED))
-    is_copy = np.zeros(count, dtype=np.bool_)
-    is_copy[index.copies_between(train_fingerprints, prints)] = True
-    # A copy of a copy leaks too.
-    return Provenance(known, np.isin(known, known[is_copy]), tuple(notes))
+    if groups is not None:
+        return np.asarray(groups, dtype=np.int64), notes
+    sources = np.arange(count, dtype=np.int64)
+    for group in index.find_copies(prints):
+        sources[list(group.members)] = group.members[0]
+    return sources, notes
+
+
+def numbered(patients: Sequence[str | None]) -> Ints:
+    """``(I,)`` number of each slice's patient in order of appearance; those not known get a number of their own."""
+    numbers: dict[str, int] = {}
+    known = [-1 if p is None else numbers.setdefault(p, len(numbers)) for p in patients]
+    return np.array([len(numbers) + i if k < 0 else k for i, k in enumerate(known)], dtype=np.int64)
+
+
+def common_groups(*partitions: Ints) -> Ints:
+    """``(I,)`` the finest groups in which slices that share a group of any of the ``(I,)`` ``partitions`` are together.
+
+    Each has the position of its first slice as its number.
+    """
+    joined = DisjointSets(len(partitions[0]))
+    for partition in partitions:
+        first: dict[int, int] = {}
+        for row, number in enumerate(partition.tolist()):
+            joined.join(first.setdefault(number, row), row)
+    return np.array([joined.find(row) for row in range(len(partitions[0]))], dtype=np.int64)

@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectclf.evaluation.caveats import split_unit
-from detectclf.evaluation.headlines import HEADLINES, figure_at, show, show_interval
+from detectclf.evaluation.headline_table import (
+    ALL,
+    COLUMNS,
+    PATIENTS_FIRST,
+    SOURCE_COLUMNS,
+    headline_rows,
+    source_cells,
+)
+from detectclf.evaluation.headlines import HEADLINES, Headline, figure_at, show, show_interval
 from detectclf.evaluation.record import LIMITS, RESEARCH_USE
 from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
@@ -57,6 +64,9 @@ def render_model_card(card: CardContent) -> str:
         asked={k: v for k, v in (card.metadata.get("operating_point") or {}).items() if v is not None},
         licences=list(flat(card.metadata.get("licences") or {})),
         figures=_figures(card.evaluation),
+        seen_columns=COLUMNS,
+        sources=[] if card.evaluation is None else [(r, source_cells(r)) for r in card.evaluation["by_source"]],
+        source_columns=[name for name, _ in SOURCE_COLUMNS.values()],
         evaluation=card.evaluation,
         claim=_claim(card),
     )  # fmt: skip
@@ -92,20 +102,19 @@ def _names(key: str, value: Any) -> Any:
     return value
 
 
-def _figures(record: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def _figures(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The tables of figures, new patients first: subsets as rows, then all headline figures with subsets as columns."""
     if record is None:
-        return []
-    intervals, clean = record["intervals"], record["clean"]
-    return [
-        {
-            "name": h.name,
-            "value": show(value, percent=h.percent),
-            "interval": show_interval(intervals.get(h.key), percent=h.percent),
-            "clean": show(figure_at(clean, h.key), percent=h.percent),
-        }
-        for h in HEADLINES
-        if (value := figure_at(record, h.key)) is not None
-    ]
+        return {"seen": [], "columns": [], "rows": []}
+    seen = headline_rows(record, PATIENTS_FIRST)
+    parts = [(row.name, record if row.key == ALL else record[row.key]) for row in seen if row.cells]
+    rows = [(h.name, [_cell(part, h) for _, part in parts]) for h in HEADLINES if figure_at(record, h.key) is not None]
+    return {"seen": seen, "columns": [name for name, _ in parts], "rows": rows}
+
+
+def _cell(part: Mapping[str, Any], headline: Headline) -> str:
+    limits = show_interval(part["intervals"].get(headline.key), percent=headline.percent)
+    return show(figure_at(part, headline.key), percent=headline.percent) + (f" ({limits})" if limits else "")
 
 
 def _claim(card: CardContent) -> list[tuple[int, str, str]]:
@@ -132,7 +141,13 @@ def _claim(card: CardContent) -> list[tuple[int, str, str]]:
         (26, "Selection of the final model", f"the epoch kept and its figures: {staged}"),
         (27, "Ensembling", "two stages, fused; parameters under Model details" if card.fusion else "not recorded"),
         (28, "Metrics", "accuracy, COCO mAP and the others under Metrics"),
-        (29, "Uncertainty", "95 % bootstrap intervals over source slices" if measured else "not measured yet"),
+        (
+            29,
+            "Uncertainty",
+            "95 % bootstrap intervals over patients where known, over source slices elsewhere"
+            if measured
+            else "not measured yet",
+        ),
         (30, "Robustness", "not measured"),
         (31, "Explainability", "not measured; `detectclf evaluate --explain` measures class-activation maps"),
         (32, "External testing", "not recorded"),
@@ -144,4 +159,4 @@ def _claim(card: CardContent) -> list[tuple[int, str, str]]:
 
 
 def _partitions(record: Mapping[str, Any] | None) -> str:
-    return split_unit(None) if record is None else str(record["data"]["split_unit"])
+    return "not measured yet" if record is None else str(record["data"]["split_unit"])

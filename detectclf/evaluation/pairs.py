@@ -1,13 +1,14 @@
 """Every pair of evaluations on the slices that all share: paired tests of accuracy and mAP.
 
-Two runs differ in accuracy where both the exact McNemar test (1947) and the paired bootstrap over source groups say so,
-and in mAP where both a randomisation test and the paired bootstrap do. No p is smaller than an exact test on the
-sources that differ could give, and p values are adjusted for the number of pairs (Holm 1979). Otherwise the runs tie.
+Two runs differ in accuracy where both the exact McNemar test (1947) and the paired bootstrap over independent groups
+say so, and in mAP where both a randomisation test and the paired bootstrap do. A group is a patient where it is known,
+and a source slice elsewhere. No p is smaller than an exact test on the groups that differ could give, and p values are
+adjusted for the number of pairs (Holm 1979). Otherwise the runs tie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -18,8 +19,9 @@ from detectclf.config import EvaluateConfig
 from detectclf.evaluation.aligned import Aligned, boxes_of
 from detectclf.evaluation.bootstrap import bootstrap
 from detectclf.evaluation.detection import map_figures
-from detectclf.evaluation.entries import Entry
+from detectclf.evaluation.entries import Entry, Key
 from detectclf.evaluation.intervals import interval
+from detectclf.evaluation.leakage import common_groups
 from detectclf.evaluation.matching import Matches, match_by_class
 from detectclf.evaluation.paired_tests import least_p, mcnemar_exact, paired_p, randomisation_p
 from detectclf.evaluation.weighted import Bools, Floats, Ints, WeightedFigures, joined, on_slices, ratio
@@ -35,7 +37,7 @@ class Difference:
 
     Attributes:
         difference, interval: ``None`` where either run lacks the figure.
-        sources_differ: source groups on which the runs differ.
+        sources_differ: independent groups on which the runs differ.
         p: of the paired bootstrap.
         p_mcnemar: of accuracy only.
         p_randomisation: of mAP only, where the bootstrap finds a difference.
@@ -89,7 +91,8 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
         for entry, table in zip(evaluated, tables, strict=True)
         if len(table) > len(common)
     ]
-    groups = np.array([evaluated[0].groups[tables[0][key]] for key in common], dtype=np.int64)
+    groups = _groups(evaluated, tables, common)
+    notes.append(_unit_note(evaluated, tables, common, groups))
     runs = [
         _run(entry.name, entry.take([table[key] for key in common]), groups, config)
         for entry, table in zip(evaluated, tables, strict=True)
@@ -102,6 +105,27 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
         for (first, second), a, m in zip(couples, accuracy, mean_ap, strict=True)
     ]
     return tuple(pairs), notes
+
+
+def _groups(entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]], common: Sequence[Key]) -> Ints:
+    """Independent group of each common slice, by all that any evaluation knows of copies and patients."""
+    rows = [(entry.groups, [table[key] for key in common]) for entry, table in zip(entries, tables, strict=True)]
+    return common_groups(*(np.asarray(groups, dtype=np.int64)[at] for groups, at in rows))
+
+
+def _unit_note(
+    entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]], common: Sequence[Key], groups: Ints
+) -> str:
+    """Which slices are tested by patient."""
+    known = np.zeros(len(common), dtype=np.bool_)
+    for entry, table in zip(entries, tables, strict=True):
+        samples = entry.data.samples if entry.data is not None else ()
+        known |= np.array([samples[table[key]].patient is not None for key in common], dtype=np.bool_)
+    patients, others = len(np.unique(groups[known])), len(np.unique(groups[~known]))
+    return (
+        f"tests are by patient where known: {int(known.sum())} slices of {patients} patients; "
+        f"by source slice elsewhere: {int((~known).sum())} slices of {others} source groups"
+    )
 
 
 def _run(name: str, data: Aligned, groups: Ints, config: EvaluateConfig) -> _Run:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from detectclf.evaluation.sections import Classification, Combined, Detection, Explanation, Stages
+from detectclf.evaluation.sections import Classification, Combined, Detection, Explanation, SourceRow, Stages
 from detectclf.evaluation.weighted import Intervals
 
 RESEARCH_USE = "Research use. Not a medical device, not for diagnosis."
 
 LIMITS: tuple[str, ...] = (
-    "Copies are looked for by source slice, not by patient: the data do not say which patient a slice shows.",
+    "Where the patient of a slice is not known, only copies of training slices are known to be seen.",
     "Slices are judged one by one, without their neighbours in the volume.",
     "Labels are taken as published; true boxes that are a few pixels off limit mAP at high IoU.",
     "mAP of a few hundred slices is biased slightly upwards, because its precision envelope takes maxima of noise.",
@@ -33,6 +33,7 @@ class Data:
         split: name of the split.
         samples, boxed, evaluated: slices of the split, those with known boxes, those with a usable prediction.
         source_groups: groups of evaluated slices that stem from one source slice.
+        patients, slices_with_patient: known patients of the evaluated slices, and slices whose patient is known.
         classes: slices of each class.
         any_tumor: slices with a tumour of unknown type.
         boxes: true boxes.
@@ -47,6 +48,8 @@ class Data:
     boxed: int
     evaluated: int
     source_groups: int
+    patients: int
+    slices_with_patient: int
     classes: Mapping[str, int]
     any_tumor: int
     boxes: int
@@ -57,16 +60,24 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Clean:
-    """The figures on the slices that are not copies of training slices; all ``None`` where that was not checked."""
+class Subset:
+    """The figures on some of the slices; all ``None`` where it is not known which slices these are.
+
+    Attributes:
+        samples: slices; with 0 every figure is ``None``.
+        patients: known ones among them.
+        note: why there are no figures, or what they are of.
+    """
 
     samples: int | None
+    patients: int | None
     combined: Combined | None
     detection: Detection | None
     classification: Classification | None
     stages: Stages | None
     explanation: Explanation | None
     intervals: Intervals
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,21 @@ class Leaks:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """Whom the training slices show, as the model records it; all ``None`` where it does not.
+
+    Attributes:
+        patients: known ones.
+        slices: training slices.
+        slices_without_patient: those whose patient is not known; a patient who seems new may be among them.
+    """
+
+    patients: int | None = None
+    slices: int | None = None
+    slices_without_patient: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """The operating point that the bundle was asked for (``set``), and what it reaches on these slices."""
 
@@ -99,11 +125,20 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How the intervals were made."""
+    """How the intervals were made.
+
+    Attributes:
+        resamples, seed, level: of the bootstrap.
+        unit: what is resampled as a whole.
+        groups: how many there are.
+        patient_groups: how many of them are patients; the others are source groups.
+    """
 
     resamples: int
     seed: int
-    unit: str = "source group"
+    unit: str
+    groups: int
+    patient_groups: int
     level: float = 0.95
 
 
@@ -112,6 +147,11 @@ class ReportRecord:
     """All that report.json holds.
 
     Attributes:
+        clean: the figures on slices that are no copies of training slices.
+        new_patients: on slices whose patient is known and is not among those of the training slices.
+        unknown_patients: on slices whose patient is not known and that are no copies of training slices.
+        by_source: the figures of each source.
+        training: whom the training slices show.
         facts: metadata of the model, as its bundle records it.
         command: the exact command line.
         versions: of the libraries that figures depend on.
@@ -126,8 +166,12 @@ class ReportRecord:
     combined: Combined
     stages: Stages
     intervals: Intervals
-    clean: Clean
+    clean: Subset
+    new_patients: Subset
     speed: Speed
+    unknown_patients: Subset
+    by_source: tuple[SourceRow, ...]
+    training: Training
     leaks: Leaks
     explanation: Explanation
     operating_point: OperatingPoint

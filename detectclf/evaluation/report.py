@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -16,24 +16,26 @@ from detectclf.config import EvaluateConfig
 from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
-from detectclf.evaluation.caveats import fitted_here, fitted_note, split_unit
+from detectclf.evaluation.by_source import source_rows
+from detectclf.evaluation.caveats import bootstrap_unit, fitted_here, fitted_note, split_unit, training_note
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
 from detectclf.evaluation.record import (
     Bootstrap,
-    Clean,
     Data,
     Leaks,
     OperatingPoint,
     ReportRecord,
     Speed,
+    Training,
     plain,
 )
 from detectclf.evaluation.report_html import render_html, render_markdown, report_plots
 from detectclf.evaluation.report_types import Report
 from detectclf.evaluation.slices import slice_lines
-from detectclf.evaluation.weighted import Floats, Intervals
+from detectclf.evaluation.subsets import Measured, patients_of, subsets
+from detectclf.evaluation.weighted import Intervals
 from detectclf.files import atomic_write
 from detectclf.prediction import Prediction
 from detectclf.types import ANY_TUMOR, Dataset, Sample
@@ -51,6 +53,8 @@ def build_report(
     *,
     config: EvaluateConfig,
     train_fingerprints: Fingerprints | None = None,
+    train_patients: Collection[str] | None = None,
+    training: Training | None = None,
     groups: Sequence[int] | None = None,
     held_out: bool = False,
     map_shares: Sequence[float] | None = None,
@@ -67,7 +71,11 @@ def build_report(
         dataset: one split.
         config: resamples and seed of the bootstrap, number of mistakes in the gallery.
         train_fingerprints: of the training slices; with them every figure is given again on slices that are not copies.
-        groups: source group of each slice; found by content where not given.
+        train_patients: patients of the training slices, empty where the model has seen none of those evaluated; with
+            them every figure is given again on slices of other patients.
+        training: how many slices and patients the model was trained on.
+        groups: source group of each slice; found by content where not given. Slices of one patient are joined in any
+            case.
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
@@ -80,15 +88,14 @@ def build_report(
     index = index or SliceIndex()
     indexed = index.look_up(dataset.samples)
     aligned, left_out = align(predictions, dataset)
-    provenance = find_provenance(indexed, index, train_fingerprints, groups)
-    if held_out:
-        provenance = Provenance(provenance.groups, np.zeros(len(dataset.samples), dtype=np.bool_))
+    provenance = find_provenance(indexed, index, train_fingerprints, train_patients, groups, held_out=held_out)
     here = provenance.take(aligned.rows)
     shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
-    figures = compute_figures(aligned, risk=config.risk, map_shares=shares[aligned.rows])
+    shares = shares[aligned.rows]
+    figures = compute_figures(aligned, risk=config.risk, map_shares=shares)
     intervals, no_interval = figures.intervals(here.groups, count=config.bootstrap, seed=config.seed)
     known_notes = (*figures.notes, *no_interval)
-    clean, clean_notes = _clean(figures, intervals, known_notes, aligned, here, config, shares)
+    unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
     recorded = dict(metadata or {})
     content = ReportRecord(
         data=_data(dataset, indexed, aligned, here, recorded),
@@ -97,53 +104,27 @@ def build_report(
         combined=figures.combined,
         stages=figures.stages,
         intervals=intervals,
-        clean=clean,
+        clean=unseen["clean"],
+        new_patients=unseen["new_patients"],
+        unknown_patients=unseen["unknown_patients"],
+        by_source=source_rows(aligned, here, count=config.bootstrap, seed=config.seed),
         speed=speed or Speed(),
+        training=training or Training(),
         leaks=_leaks(aligned, here),
         explanation=figures.explanation,
         operating_point=_operating_point(recorded, figures, intervals),
-        bootstrap=Bootstrap(config.bootstrap, config.seed),
+        bootstrap=_bootstrap(here, config),
         facts=recorded,
         command=command,
         versions=versions(),
-        notes=(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *known_notes, *clean_notes),
+        notes=(
+            *(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *training_note(training)),
+            *(*known_notes, *unseen_notes),
+        ),
     )
     mistakes = worst_mistakes(aligned)
     shown = tuple(mistakes[: config.worst])
     return Report(content, tuple(predictions), aligned, provenance, figures.curves, shown, len(mistakes))
-
-
-def _clean(
-    figures: Figures,
-    intervals: Intervals,
-    known_notes: Sequence[str],
-    aligned: Aligned,
-    here: Provenance,
-    config: EvaluateConfig,
-    map_shares: Floats,
-) -> tuple[Clean, list[str]]:
-    """The figures on slices that are not copies of training slices, and notes on them not in ``known_notes``."""
-    if here.is_copy is None:
-        return Clean(None, None, None, None, None, None, {}), []
-    keep = np.flatnonzero(~here.is_copy)
-    notes: list[str] = []
-    if len(keep) < len(aligned):
-        subset = aligned.take(keep.tolist())
-        figures = compute_figures(subset, risk=config.risk, map_shares=map_shares[subset.rows])
-        intervals, no_interval = figures.intervals(here.groups[keep], count=config.bootstrap, seed=config.seed)
-        notes = [f"clean slices: {n}" for n in (*figures.notes, *no_interval) if n not in known_notes]
-        if not len(keep):
-            notes = ["every slice is a copy of a training slice: figures on clean slices are null"]
-    clean = Clean(
-        samples=len(keep),
-        combined=figures.combined,
-        detection=figures.detection,
-        classification=figures.classification,
-        stages=figures.stages,
-        explanation=figures.explanation,
-        intervals=intervals,
-    )
-    return clean, notes
 
 
 def _data(
@@ -155,15 +136,22 @@ def _data(
         samples=len(dataset.samples),
         boxed=sum(s.boxed for s in dataset.samples),
         evaluated=len(aligned),
-        source_groups=len(np.unique(here.groups)),
+        source_groups=len(np.unique(here.sources)),
+        patients=patients_of(aligned),
+        slices_with_patient=int(here.has_patient.sum()),
         classes={name: labels.count(name) for name in dataset.classes},
         any_tumor=labels.count(ANY_TUMOR),
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(indexed),
-        split_unit=split_unit(None if here.is_copy is None else int(here.is_copy.sum())),
+        split_unit=split_unit(here),
         fitted_here=fitted_here(metadata, dataset),
     )
+
+
+def _bootstrap(here: Provenance, config: EvaluateConfig) -> Bootstrap:
+    groups, patients = len(np.unique(here.groups)), len(np.unique(here.groups[here.has_patient]))
+    return Bootstrap(config.bootstrap, config.seed, bootstrap_unit(groups, patients), groups, patients)
 
 
 def _leaks(aligned: Aligned, here: Provenance) -> Leaks:

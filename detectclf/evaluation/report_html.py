@@ -9,6 +9,13 @@ from typing import Any
 
 from detectclf.errors import DetectclfError, one_line
 from detectclf.evaluation.froc import FROC_RATES
+from detectclf.evaluation.headline_table import (
+    COLUMNS,
+    SOURCE_COLUMNS,
+    detail_columns,
+    headline_rows,
+    source_cells,
+)
 from detectclf.evaluation.headlines import HEADLINES, figure_at, operating_point_text, show, show_interval
 from detectclf.evaluation.mistakes import Mistake
 from detectclf.evaluation.record import plain
@@ -68,17 +75,17 @@ def render_html(report: Report, plots: Mapping[str, Any]) -> str:
     from detectclf.drawing.plots import as_svg
 
     record = report.record
-    rows = _rows(record)
+    tables = _tables(record)
     return environment().get_template("report.html.j2").render(
         record=record,
         models=report.models,
-        headlines=rows,
-        cards=[row for row in rows if row["key"] in _CARDS],
+        cards=[row for row in tables["headlines"] if row["key"] in _CARDS],
         plots={name: (PLOT_TITLES[name], as_svg(f)) for name, f in plots.items() if name != "confusion_matrix"},
         mistakes=[(mistake, *_picture(mistake)) for mistake in report.mistakes],
         mistake_count=report.mistake_count,
         metadata=list(flat(record["facts"])),
         point=operating_point_text(record),
+        **tables,
     )  # fmt: skip
 
 
@@ -86,31 +93,49 @@ def render_markdown(report: Report) -> str:
     """The same in short, for a pull request."""
     record = report.record
     return environment().get_template("report.md.j2").render(
-        record=record, models=report.models, headlines=_rows(record), point=operating_point_text(record)
+        record=record, models=report.models, point=operating_point_text(record), **_tables(record)
     )  # fmt: skip
 
 
 def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The headline figures that are known, on all slices and on clean ones."""
-    clean = record["clean"]
+    """The headline figures that are known, with value and interval on all slices and on each subset."""
+    parts = [record, *(part for _, part in detail_columns(record))]
     rows = []
     for headline in HEADLINES:
         value = figure_at(record, headline.key)
         if value is None and headline.key.startswith("explanation"):
             continue
+        cells = [
+            (
+                show(figure_at(part, headline.key), percent=headline.percent),
+                show_interval(part["intervals"].get(headline.key), percent=headline.percent),
+            )
+            for part in parts
+        ]
         rows.append(
             {
                 "key": headline.key,
                 "name": headline.name,
                 "meaning": headline.meaning,
-                "percent": headline.percent,
-                "value": show(value, percent=headline.percent),
-                "interval": show_interval(record["intervals"].get(headline.key), percent=headline.percent),
-                "clean": show(figure_at(clean, headline.key), percent=headline.percent),
-                "clean_interval": show_interval(clean["intervals"].get(headline.key), percent=headline.percent),
+                "value": cells[0][0],
+                "interval": cells[0][1],
+                "new": show(figure_at(record["new_patients"], headline.key), percent=headline.percent),
+                "cells": cells,
             }
         )
     return rows
+
+
+def _tables(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of the page and of the Markdown file."""
+    return {
+        "headlines": _rows(record),
+        "heads": [f"all {record['data']['evaluated']}", *(head for head, _ in detail_columns(record))],
+        "seen": headline_rows(record),
+        "seen_columns": COLUMNS,
+        "source_rows": [(row, source_cells(row)) for row in record["by_source"]],
+        "source_columns": [name for name, _ in SOURCE_COLUMNS.values()],
+    }
 
 
 def _picture(mistake: Mistake) -> tuple[str | None, str | None]:

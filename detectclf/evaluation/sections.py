@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from detectclf.evaluation.weighted import Intervals
+
 INLINE: Mapping[str, bool] = {"inline": True}
 """Marks a field whose own fields stand directly in the section, without a key of their own."""
 
@@ -154,6 +156,23 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """Whether low trust is said.
+
+    Attributes:
+        confident_misses, confident_miss_slices: share and number of the tumour slices that are called tumour-free with
+            a probability above 0.9.
+        mistakes: slices of the wrong class.
+        mistakes_flagged: share of them that carry ``low_confidence`` or ``unusual_input``.
+    """
+
+    confident_misses: float | None
+    confident_miss_slices: int
+    mistakes: int
+    mistakes_flagged: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Gain:
     """What fusion adds to each stage alone."""
 
@@ -170,6 +189,7 @@ class Combined:
     boxes: BoxFigures = field(metadata=INLINE)
     AP_per_class: Mapping[str, ClassAP]
     agreement: Agreement = field(metadata=INLINE)
+    trust: Trust = field(metadata=INLINE)
     gain: Gain
 
 
@@ -206,3 +226,45 @@ class Explanation:
     mass_inside_box: float | None
     area_inside_box: float | None
     slices: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """The figures of one source.
+
+    Attributes:
+        source: last part of its folder.
+        samples, tumor_slices, healthy_slices: slices, those with a tumour of any kind, those without.
+        patients: known ones.
+        groups: independent groups, patients where known and source groups elsewhere.
+        accuracy, ece: of the slices whose class is known; ``ece`` is the calibration error of the likeliest class.
+        sensitivity: share of the tumour slices that are called a tumour of any class.
+        specificity: share of the healthy slices that are called healthy.
+        mAP, mAP50: of the slices whose tumour types are known.
+        AP50_any_tumor: AP at IoU 0.5 of all tumours as one class.
+        boxed: share of the slices with a true box on which a box of score 0.3 or more has an IoU of 0.3 or more with
+            it.
+        tumor_ece: calibration error of "a tumour" against "no tumour".
+        confident_misses, mistakes, mistakes_flagged: as in :class:`Trust`.
+        intervals: 95 % intervals by name of the figure.
+    """
+
+    source: str
+    samples: int
+    patients: int
+    groups: int
+    tumor_slices: int
+    healthy_slices: int
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    mAP: float | None  # noqa: N815
+    mAP50: float | None  # noqa: N815
+    AP50_any_tumor: float | None
+    boxed: float | None
+    ece: float | None
+    tumor_ece: float | None
+    confident_misses: float | None
+    mistakes: int
+    mistakes_flagged: float | None
+    intervals: Intervals

@@ -26,6 +26,7 @@ _REMEDY = "run `detectclf evaluate` again"
 def slice_lines(report: Report) -> str:
     """One JSON object per evaluated slice; ``line`` is the line of its prediction in predictions.jsonl, from 1."""
     data, provenance = report.aligned, report.provenance
+    patients: dict[str, int] = {}  # numbers, because nobody needs the names
     numbers: dict[int, int] = {}
     for number, prediction in enumerate(report.predictions, start=1):
         numbers.setdefault(id(prediction), number)
@@ -36,7 +37,9 @@ def slice_lines(report: Report) -> str:
             "line": numbers[id(prediction)],
             "source": Path(sample.source).name,
             "group": int(provenance.groups[row]),
+            "patient": None if sample.patient is None else patients.setdefault(sample.patient, len(patients)),
             "seen": None if provenance.is_copy is None else bool(provenance.is_copy[row]),
+            "new_patient": None if provenance.is_new is None else bool(provenance.is_new[row]),
             "truth": {
                 "class": sample.label,
                 "boxed": sample.boxed,
@@ -51,7 +54,9 @@ def slice_lines(report: Report) -> str:
 
 
 def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
-    """The evaluated slices with their predictions, and the source group of each, from the folder of an evaluation.
+    """The evaluated slices with their predictions, and the independent group of each, from the folder of an evaluation.
+
+    Patients are numbers here. Evaluations before 2026-12 have none, and groups of copies only.
 
     Raises:
         DataError: slices.jsonl or predictions.jsonl is missing or damaged.
@@ -120,6 +125,7 @@ def _sample(row: dict[str, Any]) -> Sample:
         box_labels=tuple(truth["box_classes"]),
         boxed=truth["boxed"],
         source=row["source"],
+        patient=None if row.get("patient") is None else str(int(row["patient"])),
     )
 
 

@@ -3,38 +3,77 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from detectclf.evaluation.headline_table import (
+    COLUMNS,
+    SOURCE_COLUMNS,
+    detail_columns,
+    headline_rows,
+    source_cells,
+)
 from detectclf.evaluation.headlines import COMBINED, HEADLINES, figure_at, operating_point_text, show, show_interval
 from detectclf.evaluation.report_types import Report
 
+_SHOWN = ("accuracy", "sensitivity", "specificity", "mAP50", "boxed", "tumor_ece", "confident_misses")
+"""Figures of each source that fit on a terminal."""
 _EXPLAINED = "explanation.mass_inside_box"
 _ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
 
 
 def report_table(report: Report) -> str:
-    """mAP and accuracy with their intervals, and again without the copies of training slices where there are any."""
+    """Headline figures on all slices and on those not seen in training, all figures with intervals, and by source."""
     record = report.record
-    count, clean = record["data"]["evaluated"], record["clean"]["samples"]
-    doubled = clean is not None and clean < count
-    rows = []
+    notes = "".join(f"note: {note}\n" for note in record["notes"])
+    point = operating_point_text(record)
+    asked = f"operating point: {point}\n" if point else ""
+    return _headlines(record) + _figures(record) + _sources(record) + asked + notes + str(record["use"])
+
+
+def _headlines(record: Mapping[str, Any]) -> str:
+    rows, notes = [], ""
+    for row in headline_rows(record):
+        known = [cell for cell, _ in row.cells] or ["–"] * len(COLUMNS)
+        rows.append([row.name, *("–" if n is None else str(n) for n in (row.slices, row.patients)), *known])
+        notes += f"{row.name}: {row.note}\n" if row.note else ""
+    data = record["data"]
+    title = f"{data['split'] or 'no split'}: {data['evaluated']} slices of {data['source_groups']} sources"
+    title += f"; {data['slices_with_patient']} of them of {data['patients']} known patients"
+    return text_table(title, ("", "slices", "patients", *(h.name for h in COLUMNS)), rows) + notes + "\n"
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    columns = detail_columns(record)
     explained = figure_at(record, _EXPLAINED) is not None
-    for headline in (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _EXPLAINED))):
-        row = [
+    shown = (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _EXPLAINED)))
+    rows = [
+        [
             headline.name,
             show(figure_at(record, headline.key), percent=headline.percent),
             show_interval(record["intervals"].get(headline.key), percent=headline.percent),
+            *(show(figure_at(part, headline.key), percent=headline.percent) for _, part in columns),
         ]
-        if doubled:
-            row.append(show(figure_at(record["clean"], headline.key), percent=headline.percent))
-        rows.append(row)
-    title = f"{record['data']['split'] or 'no split'}: {count} slices of {record['data']['source_groups']} sources"
-    columns = ["figure", "value", "95 % interval", *([f"{clean} clean slices"] if doubled else [])]
-    notes = "".join(f"note: {note}\n" for note in record["notes"])
-    point = operating_point_text(record)
-    return (
-        text_table(title, columns, rows) + (f"operating point: {point}\n" if point else "") + notes + str(record["use"])
-    )
+        for headline in shown
+    ]
+    title = f"all {record['data']['evaluated']} slices; intervals by {record['bootstrap']['unit']}"
+    return text_table(title, ["figure", "value", "95 % interval", *(head for head, _ in columns)], rows)
+
+
+def _sources(record: Mapping[str, Any]) -> str:
+    if len(record["by_source"]) < 2:
+        return ""
+    rows = [
+        [
+            row["source"],
+            str(row["samples"]),
+            str(row["patients"] or "–"),
+            *(cell for cell, _ in source_cells(row, _SHOWN)),
+        ]
+        for row in record["by_source"]
+    ]
+    heads = ("source", "slices", "patients", *(SOURCE_COLUMNS[key][0] for key in _SHOWN))
+    return text_table("by source", heads, rows)
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from detectclf.config import BundleRecipe
 from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_folder
-from detectclf.pipelines.opening import check_classes, predictor_of, split_of
+from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Origin, Prediction
 from detectclf.progress import Progress
 from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs, StageOutputs
@@ -37,7 +37,7 @@ class _Unseen:
         names: the classes of the stages.
         parts: number of the part of each slice. The fusion is evaluated on each part as fitted on the other parts. With
             a single part it is fitted and evaluated on the same slices, and the model card says so.
-        groups: source group of each slice, if known.
+        sources: source group of each slice, if known.
         left_out: number of slices without out-of-fold outputs.
     """
 
@@ -45,7 +45,7 @@ class _Unseen:
     outputs: list[StageOutputs]
     names: FusionClasses
     parts: list[int]
-    groups: list[int] | None
+    sources: list[int] | None
     left_out: int = 0
 
 
@@ -79,8 +79,13 @@ def bundle(
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
-    from detectclf.pipelines.metadata import bundle_metadata, card_content, without_patients
-    from detectclf.pipelines.provenance import model_provenance, patients_metadata, save_provenance
+    from detectclf.pipelines.metadata import bundle_metadata, card_content, training_of, without_patients
+    from detectclf.pipelines.provenance import (
+        model_provenance,
+        patients_metadata,
+        save_provenance,
+        training_patients,
+    )
 
     index = SliceIndex()
     predictor = predictor_of(None, runs, recipe.predict, tta=recipe.bundle.tta)
@@ -98,7 +103,9 @@ def bundle(
         config=recipe.evaluate,
         # Out-of-fold predictions have no leakage; otherwise the card names the slices that were trained on.
         train_fingerprints=None if folds is not None else model_provenance(None, list(runs.values())),
-        groups=unseen.groups,
+        train_patients=frozenset() if folds is not None else training_patients(None, list(runs.values())),
+        training=training_of(None, list(runs.values())),
+        groups=unseen.sources,
         held_out=folds is not None,
         metadata=without_patients(metadata),
         index=index,
@@ -137,21 +144,24 @@ def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
 
 
 def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor, index: SliceIndex) -> _Unseen:
-    dataset = _labelled(split_of(recipe.data, split, index))
+    from detectclf.datasets.dataset import open_dataset, require_split
+
+    whole = open_dataset(recipe.data, index)
+    dataset = _labelled(require_split(whole, split))
     check_classes(dataset, predictor)
     outputs = []
     with Progress("predicting", len(dataset.samples)) as progress:
         for each in predictor.raw_many(dataset.samples, read=index.read):
             outputs.append(each)
             progress.advance()
-    return _Unseen(dataset, outputs, predictor.names, [0] * len(outputs), None)
+    return _Unseen(with_known_patients(dataset, whole, index), outputs, predictor.names, [0] * len(outputs), None)
 
 
 def _out_of_fold(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> _Unseen:
     from detectclf.pipelines.out_of_fold import out_of_fold
 
     found = out_of_fold(folds, recipe.data, recipe.predict, index, tta=recipe.bundle.tta)
-    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.groups, found.left_out)
+    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.sources, found.left_out)
 
 
 def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionParameters:

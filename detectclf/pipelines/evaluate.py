@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
-from detectclf.pipelines.opening import check_classes, predictor_of, split_of
+from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
 from detectclf.types import Dataset
@@ -58,25 +58,31 @@ def evaluate(
         ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
         DeviceError: the device is not available.
     """
+    from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.index import SliceIndex
     from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.metadata import model_metadata
-    from detectclf.pipelines.provenance import model_provenance
+    from detectclf.pipelines.metadata import model_metadata, training_of
+    from detectclf.pipelines.provenance import model_provenance, training_patients
 
     index = SliceIndex()
-    dataset = split_of(recipe.data, split, index)
+    whole = open_dataset(recipe.data, index)
+    dataset = require_split(whole, split)
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
     check_classes(dataset, predictor)
+    runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
     predictions, map_shares = _predicted(predictor, dataset, explain, index)
     seconds = time.perf_counter() - began
+    dataset = with_known_patients(dataset, whole, index)
     report = build_report(
         predictions,
         dataset,
         config=recipe.evaluate,
-        train_fingerprints=model_provenance(model, [run for run in (detector, classifier) if run is not None]),
+        train_fingerprints=model_provenance(model, runs),
+        train_patients=training_patients(model, runs),
+        training=training_of(model, runs),
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
         metadata=model_metadata(predictor),

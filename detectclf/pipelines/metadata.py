@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from detectclf.types import Dataset
 
 if TYPE_CHECKING:
     from detectclf.evaluation.model_card import CardContent
+    from detectclf.evaluation.record import Training
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle
 
@@ -81,6 +82,15 @@ def without_patients(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(record, Mapping) or not isinstance(record.get("patients"), list):
         return dict(metadata)
     return {**metadata, PATIENTS_KEY: {**record, "patients": len(record["patients"])}}
+
+
+def training_of(model: Path | None, runs: Sequence[Path] = ()) -> Training | None:
+    """How many slices and patients a bundle, or ``runs``, were trained on; ``None`` where they keep no record."""
+    from detectclf.evaluation.record import Training
+    from detectclf.pipelines.provenance import training_patient_record
+
+    record = training_patient_record(model, runs)
+    return None if record is None else Training(len(record.patients), record.slices, record.unknown)
 
 
 def card_content(bundle: Bundle, evaluation: dict[str, Any]) -> CardContent:

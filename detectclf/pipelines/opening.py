@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,11 +53,22 @@ def open_folder(
     return open_dataset(data_settings(patients, pattern, any_tumor).model_copy(update=changes))
 
 
-def split_of(config: DataConfig, name: str, index: SliceIndex | None = None) -> Dataset:
-    """Split ``name`` of the data; raises DataError where there is none."""
-    from detectclf.datasets.dataset import open_dataset, require_split
+def with_known_patients(part: Dataset, whole: Dataset, index: SliceIndex) -> Dataset:
+    """``part`` with the patients that the atlas knows beside those that are stated.
 
-    return require_split(open_dataset(config, index), name)
+    Slices that the index does not know are read, so call it after a prediction, which leaves them in the index.
+
+    Args:
+        part: some of the slices of ``whole``.
+        whole: where it states patients, all of it is looked at, so that a patient has one name in all of it.
+        index: the slice index of the command.
+    """
+    from detectclf.pipelines.provenance import fingerprints_of
+
+    rest = whole.samples if any(s.patient is not None for s in whole.samples) else ()
+    patients = fingerprints_of(part.samples, index, rest).patients
+    samples = tuple(replace(s, patient=patient) for s, patient in zip(part.samples, patients, strict=True))
+    return replace(part, samples=samples)
 
 
 def predictor_of(

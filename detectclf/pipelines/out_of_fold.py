@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError, ModelError
@@ -46,6 +46,7 @@ class OutOfFold:
         outputs: outputs of the stages, one per slice.
         folds: for each slice, the number (from 0) of the set of runs that predicted it; a group has one number.
         groups: group of each slice: of its patient, of copies, or of itself alone.
+        sources: source group of each slice: of copies alone.
         names: the classes of the stages.
         left_out: number of labelled slices without a prediction, because each fold has a run trained on them.
     """
@@ -54,6 +55,7 @@ class OutOfFold:
     outputs: list[StageOutputs]
     folds: list[int]
     groups: list[int]
+    sources: list[int]
     names: FusionClasses
     left_out: int
 
@@ -94,8 +96,8 @@ def out_of_fold(
     labelled = [i for i, s in enumerate(whole.samples) if s.label is not None]
     if not labelled:
         raise DataError("no slice with a known class", file=", ".join(whole.sources), remedy="give other --data")
-    groups, trained_on = groups_and_provenance(index.look_up(whole.samples).fingerprints, runs, index)
-    chosen = {i: found for i in labelled if (found := _runs_for(groups[i], of_fold, trained_on))}
+    known = groups_and_provenance(index.look_up(whole.samples).fingerprints, runs, index)
+    chosen = {i: found for i in labelled if (found := _runs_for(known.groups[i], of_fold, known.trained_on))}
     rows, left_out = list(chosen), len(labelled) - len(chosen)
     if left_out:
         log.warning("%d of %d slices are left out: in each fold a run was trained on them", left_out, len(labelled))
@@ -109,7 +111,8 @@ def out_of_fold(
         replace(whole, samples=tuple(replace(whole.samples[i], split="out of fold") for i in rows)),
         [outputs[i] for i in rows],
         [number[chosen[i]] for i in rows],
-        [groups[i] for i in rows],
+        [known.groups[i] for i in rows],
+        [known.sources[i] for i in rows],
         names,
         left_out,
     )
@@ -166,9 +169,21 @@ def _runs_of_folds(runs: Sequence[FoldRun]) -> list[RunsOfFold]:
     return of_fold
 
 
-def groups_and_provenance(
-    prints: Fingerprints, runs: Sequence[FoldRun], index: SliceIndex
-) -> tuple[list[int], dict[Path, frozenset[int]]]:
+class KnownGroups(NamedTuple):
+    """Groups of slices.
+
+    Attributes:
+        groups: of each slice: of its patient, of copies, or of itself alone.
+        sources: of copies alone.
+        trained_on: for each run, the numbers in ``groups`` that it was trained on.
+    """
+
+    groups: list[int]
+    sources: list[int]
+    trained_on: dict[Path, frozenset[int]]
+
+
+def groups_and_provenance(prints: Fingerprints, runs: Sequence[FoldRun], index: SliceIndex) -> KnownGroups:
     """Group of each slice, and for each run the groups that it was trained on.
 
     Groups are slices of one patient and copies, searched among the given slices and all training slices of the runs,
@@ -184,6 +199,7 @@ def groups_and_provenance(
     for copies in index.find_copies(distinct):
         for member in copies.members[1:]:
             joined.join(copies.members[0], member)
+    sources = [joined.find(row_of[digest]) for digest in prints.digests]
     first: dict[str, int] = {}
     # Of each part, not of the merged ones: a patient may have two names that one slice links.
     for part in (prints, *known.values()):
@@ -191,7 +207,7 @@ def groups_and_provenance(
             if patient is not None and readable:  # those that cannot be read share one digest
                 joined.join(first.setdefault(patient, row_of[digest]), row_of[digest])
     trained_on = {path: frozenset(joined.find(row_of[d]) for d in theirs.digests) for path, theirs in known.items()}
-    return [joined.find(row_of[digest]) for digest in prints.digests], trained_on
+    return KnownGroups([joined.find(row_of[digest]) for digest in prints.digests], sources, trained_on)
 
 
 def _runs_for(group: int, of_fold: Sequence[RunsOfFold], trained_on: Mapping[Path, frozenset[int]]) -> RunsOfFold:

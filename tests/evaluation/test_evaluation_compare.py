@@ -173,7 +173,8 @@ def test_predictions_are_read_back_from_their_records(tmp_path: Path) -> None:
         assert (sample.label, sample.boxed, sample.box_labels) == (true.label, true.boxed, true.box_labels)
         assert (sample.boxes_xyxy == true.boxes_xyxy).all()
     line = json.loads((tmp_path / "new" / "slices.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    assert set(line) == {"image", "line", "source", "group", "seen", "truth", "negative", "box_threshold"}
+    assert set(line) == {"image", "line", "source", "group", "patient", "seen", "new_patient", "truth", "negative",
+        "box_threshold"}  # fmt: skip
 
 
 def test_old_evaluations_are_still_read(tmp_path: Path) -> None:
@@ -231,7 +232,8 @@ def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: P
         shutil.copy(runs / "good" / "evaluation" / name, tmp_path / "leaky")
     notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
     assert notes == [
-        "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them"
+        "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them",
+        "leaky: none of its slices is of a known new patient",
     ]
 
 

@@ -174,8 +174,8 @@ def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null:
 def test_contract_keys_and_agreement_of_intervals() -> None:
     predictions, dataset = example(60, 2)
     record = report_of(predictions, dataset, speed=Speed(3.0, "cpu")).record
-    assert list(record)[:8] == [
-        "data", "detection", "classification", "combined", "stages", "intervals", "clean", "speed",
+    assert list(record)[:9] == [
+        "data", "detection", "classification", "combined", "stages", "intervals", "clean", "new_patients", "speed",
     ]  # fmt: skip
     assert {"split", "samples", "boxed", "sources", "sha256"} <= record["data"].keys()
     assert list(record["detection"]["froc"]) == ["0.125", "0.25", "0.5", "1", "2", "4", "8"]
@@ -203,26 +203,32 @@ CLASS_KEYS = (
     "accuracy balanced_accuracy macro_f1 sensitivity specificity per_class classes confusion_matrix auroc nll brier "
     "ece reliability"
 )
+SUBSET_KEYS = "samples patients combined detection classification stages explanation intervals note"
 SECTION_KEYS = {
-    "data": "split samples boxed evaluated source_groups classes any_tumor boxes sources sha256 split_unit fitted_here",
+    "data": "split samples boxed evaluated source_groups patients slices_with_patient classes any_tumor boxes sources "
+    "sha256 split_unit fitted_here",
     "detection": f"slices boxes per_class by_size {BOX_KEYS}",
     "classification": f"samples ece_bins {CLASS_KEYS}",
     "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "
+    "confident_misses confident_miss_slices mistakes mistakes_flagged "
     "referred_at_risk risk_coverage gain",
     "stages": "classifier_alone detector_alone",
-    "clean": "samples combined detection classification stages explanation intervals",
+    "clean": SUBSET_KEYS,
+    "new_patients": SUBSET_KEYS,
+    "unknown_patients": SUBSET_KEYS,
     "speed": "images_per_second device explained",
+    "training": "patients slices slices_without_patient",
     "leaks": "samples files",
     "explanation": "mass_inside_box area_inside_box slices",
     "operating_point": "set sensitivity sensitivity_interval specificity specificity_interval",
-    "bootstrap": "resamples seed unit level",
+    "bootstrap": "resamples seed unit groups patient_groups level",
 }
 
 
 def test_the_keys_of_every_section_are_frozen() -> None:
     record = report_of(*example(30, 2)).record
     assert {name: set(record[name]) for name in SECTION_KEYS} == {k: set(v.split()) for k, v in SECTION_KEYS.items()}
-    others = {"intervals", "facts", "command", "versions", "limits", "notes", "use"}
+    others = {"intervals", "by_source", "facts", "command", "versions", "limits", "notes", "use"}
     assert set(record) == {*SECTION_KEYS, *others}
 
 
@@ -355,7 +361,10 @@ def test_the_page_is_whole_and_self_contained(on_disk: tuple[list[Prediction], D
     for text in (
         "Research use",
         "not for diagnosis",
-        "source-level split",
+        "No patient-level split: patients are not known; copies of training slices not looked for",
+        "What the model has not seen",
+        "no slice of a new patient: no slice has a known patient",
+        "are called tumour-free with a probability above 0.9",
         "detectclf evaluate",
         "prefers-color-scheme",
     ):
@@ -507,5 +516,6 @@ def test_missing_figures_of_clean_slices_are_explained(on_disk: tuple[list[Predi
             predictions, dataset, config=FAST, train_fingerprints=SliceIndex().look_up(seen).fingerprints
         )
         assert report.record["clean"]["combined"]["specificity"] is None
-        assert any(note in line for line in report.record["notes"]), report.record["notes"]
+        told = [*report.record["notes"], report.record["clean"]["note"] or ""]
+        assert any(note in line for line in told), told
         assert render_html(report, {})

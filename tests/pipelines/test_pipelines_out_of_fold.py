@@ -195,8 +195,8 @@ def test_a_copy_by_way_of_a_slice_that_only_runs_know_is_seen(source: Path, tmp_
         for run, prints in ((knows_first, first), (knows_middle, middle)):
             run.path.mkdir()
             prints.save(run.path / FINGERPRINTS_FILE)
-        groups, trained_on = groups_and_provenance(last, [knows_first, knows_middle], SliceIndex())
-        seen_by_way += groups[0] in trained_on[knows_first.path]
+        known = groups_and_provenance(last, [knows_first, knows_middle], SliceIndex())
+        seen_by_way += known.groups[0] in known.trained_on[knows_first.path]
     assert seen_by_way >= 3
 
 

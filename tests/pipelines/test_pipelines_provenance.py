@@ -119,8 +119,8 @@ def test_fingerprints_keep_their_patients_on_disk(tmp_path: Path) -> None:
 
 def groups_of(slices: Fingerprints, runs: Sequence[Path]) -> tuple[list[int], dict[str, frozenset[int]]]:
     of_folds = [FoldRun(path, "classifier", 2, (k,), 0) for k, path in enumerate(runs)]
-    groups, trained_on = groups_and_provenance(slices, of_folds, SliceIndex())
-    return groups, {path.name: found for path, found in trained_on.items()}
+    known = groups_and_provenance(slices, of_folds, SliceIndex())
+    return known.groups, {path.name: found for path, found in known.trained_on.items()}
 
 
 def test_a_run_that_saw_another_slice_of_the_patient_has_seen_the_patient(tmp_path: Path) -> None:
