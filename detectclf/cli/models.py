@@ -25,6 +25,14 @@ def bundle(
             metavar="DIR",
         ),
     ] = None,
+    development: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the runs detector/ and classifier/ that held the split out: fit on their predictions for "
+            "it, where the runs that are bundled were trained on all the data.",
+            metavar="DIR",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="Folder for the report on the slices that the bundle is fitted on.", metavar="DIR"),
@@ -66,7 +74,7 @@ def bundle(
     }
     recipe = load_recipe(BundleRecipe, config, assign or (), flags)
     runs = {"detector": detector, "classifier": classifier} | ({} if refiner is None else {"refiner": refiner})
-    summary = pipeline.bundle(runs, recipe, split, out, folds=folds, report=report)
+    summary = pipeline.bundle(runs, recipe, split, out, folds=folds, development=development, report=report)
     if json:
         output.print_json(summary)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectclf.config import BundleRecipe
-from detectclf.errors import DataError, ModelError
+from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Origin, Prediction
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle, FusionParameters
     from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
     from detectclf.models.stage import Stage
+
+PARTS, FEWEST_GROUPS = 5, 50
+"""Parts that a split is divided into, so that the fusion is evaluated on other slices than it is fitted on; and the
+patients and source slices that this takes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +60,7 @@ def bundle(
     out: Path,
     *,
     folds: Path | None = None,
+    development: Path | None = None,
     report: Path | None = None,
 ) -> dict[str, Any]:
     """Fits calibration, fusion and thresholds and writes a bundle with its model card.
@@ -67,12 +72,14 @@ def bundle(
         out: the bundle's folder.
         folds: a folder of runs that each held some folds out. Everything is fitted on their out-of-fold predictions
             for all the data, so that ``runs`` may have been trained on all of it.
+        development: a folder with a run for each kind of stage (``detector``, ``classifier``) that held ``split`` out.
+            Everything is fitted on their predictions for it, so that ``runs`` may have been trained on it as well.
         report: folder for the report on the slices that were fitted on.
 
     Raises:
         DataError: the data cannot be read, have no labelled slice, or ``out`` is not empty.
         ModelError: a run is missing or damaged, or runs have different stages or classes.
-        ConfigError: ``folds`` together with a limit on the data.
+        ConfigError: ``folds`` together with a limit on the data, or with ``development``.
         DeviceError: the device is not available.
     """
     from detectclf.datasets.index import SliceIndex
@@ -87,11 +94,18 @@ def bundle(
         training_patients,
     )
 
+    if folds is not None and development is not None:
+        raise ConfigError("both folds and a development folder are given", remedy="choose one to fit on")
     index = SliceIndex()
     predictor = predictor_of(None, runs, recipe.predict, tta=recipe.bundle.tta)
-    unseen = _out_of_fold(folds, recipe, index) if folds is not None else _of_split(recipe, split, predictor, index)
+    fitted_runs = dict(runs) if development is None else {kind: development / kind for kind in runs}
+    fitting = (
+        predictor if development is None else predictor_of(None, fitted_runs, recipe.predict, tta=recipe.bundle.tta)
+    )
+    unseen = _out_of_fold(folds, recipe, index) if folds is not None else _of_split(recipe, split, fitting, index)
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
+    by_others = folds is not None or development is not None
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     cross_fitted = len(set(unseen.parts)) > 1
     metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
@@ -102,9 +116,9 @@ def bundle(
         dataset,
         config=recipe.evaluate,
         # Out-of-fold predictions have no leakage; otherwise the card names the slices that were trained on.
-        train_fingerprints=None if folds is not None else model_provenance(None, list(runs.values())),
-        train_patients=frozenset() if folds is not None else training_patients(None, list(runs.values())),
-        training=training_of(None, list(runs.values())),
+        train_fingerprints=None if folds is not None else model_provenance(None, list(fitted_runs.values())),
+        train_patients=frozenset() if folds is not None else training_patients(None, list(fitted_runs.values())),
+        training=training_of(None, list(fitted_runs.values())),
         groups=unseen.sources,
         held_out=folds is not None,
         metadata=without_patients(metadata),
@@ -116,12 +130,12 @@ def bundle(
         version=recipe.bundle.version,
         fusion=fusion,
         metadata=metadata,
-        ood=_ood(unseen, predictor, made.provenance.groups.tolist(), folds is not None),
+        ood=_ood(unseen, predictor, made.provenance.groups.tolist(), by_others),
         out_of_fold=_out_of_fold_predictions(index.look_up(dataset.samples), predictions, unseen.names)
         if folds is not None
         else None,
     )
-    if folds is not None:
+    if by_others:
         joined = _without_training_metrics(joined)
     with atomic_folder(out) as folder:
         save_bundle(folder, joined)
@@ -154,7 +168,22 @@ def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor, index: Sli
         for each in predictor.raw_many(dataset.samples, read=index.read):
             outputs.append(each)
             progress.advance()
-    return _Unseen(with_known_patients(dataset, whole, index), outputs, predictor.names, [0] * len(outputs), None)
+    known = with_known_patients(dataset, whole, index)
+    return _Unseen(known, outputs, predictor.names, _parts(known, index), None)
+
+
+def _parts(dataset: Dataset, index: SliceIndex) -> list[int]:
+    """The part of each slice, patients and copies together; a single part where there are too few of them."""
+    from detectclf.datasets.patients import independent_groups
+
+    groups = independent_groups(dataset.samples, index.find_copies(index.look_up(dataset.samples).fingerprints))
+    parts = [0] * len(dataset.samples)
+    if len(groups) < FEWEST_GROUPS:
+        return parts
+    for number, members in enumerate(sorted(groups, key=len, reverse=True)):
+        for i in members:
+            parts[i] = number % PARTS
+    return parts
 
 
 def _out_of_fold(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> _Unseen:
@@ -204,12 +233,12 @@ def _without_training_metrics(bundle: Bundle) -> Bundle:
     return replace(bundle, stages={kind: plain(stage) for kind, stage in bundle.stages.items()})
 
 
-def _ood(unseen: _Unseen, predictor: Predictor, groups: list[int], of_folds: bool) -> OODStatistics | None:
+def _ood(unseen: _Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
     """Statistics of the slices in the feature maps of the bundle's own detector."""
     from detectclf.inference.ood import fit_ood
 
-    if of_folds:
-        # The detectors of the folds are other networks with other features.
+    if by_others:
+        # The detectors that the fusion was fitted with are other networks with other features.
         return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
     features = [o.features for o in unseen.outputs if o.features is not None]
     return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
