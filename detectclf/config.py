@@ -331,6 +331,13 @@ class DetectorRecipe(Settings):
     training: TrainingConfig = TrainingConfig()
 
 
+class ShowRecipe(Settings):
+    """All settings of ``data show --augmented``."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
 class ClassifierRecipe(Settings):
     """All settings of ``train-classifier``."""
 
@@ -433,5 +440,6 @@ __all__ = [
     "RefinerConfig",
     "RefinerRecipe",
     "Settings",
+    "ShowRecipe",
     "TrainingConfig",
 ]

@@ -84,28 +84,28 @@ def show(
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,
     any_tumor: options.AnyTumor = None,
+    assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Draw a contact sheet of slices with their boxes.
 
-    Example: detectclf data show export/ --augmented --out augmented.png
+    Example: detectclf data show export/ --augmented --set augment.paint=0.5 --out augmented.png
     """
     output.setup_logging(quiet, verbose)
+    from detectclf.config import ShowRecipe
     from detectclf.pipelines import show as pipeline
+    from detectclf.recipes import load_recipe
 
-    drawn = pipeline.show(
-        folder,
-        out,
-        any_tumor=any_tumor or (),
-        augmented=augmented,
-        split=split,
-        n=n,
-        seed=seed,
-        patients=patients,
-        pattern=patient_pattern,
-    )
+    flags = {
+        "data.sources": [str(folder)],
+        "data.any_tumor": any_tumor or None,
+        "data.patients": patients,
+        "data.patient_pattern": patient_pattern,
+    }
+    recipe = load_recipe(ShowRecipe, None, assign or (), flags)
+    drawn = pipeline.show(recipe, out, augmented=augmented, split=split, n=n, seed=seed)
     _wrote(drawn, json, quiet)
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    from detectclf.datasets.augment import DetectionAugment
 
 GAP = 6  # pixels between tiles
 ALARM: Rgb = (255, 130, 90)
@@ -113,14 +112,6 @@ def tile_of(sample: Sample, pixels: Pixels, caption: str | None = None) -> Tile:
     return Tile(pixels, sample.boxes_xyxy, sample.box_labels, sample.label, caption)
 
 
-def augmented_tile(sample: Sample, pixels: Pixels, augment: DetectionAugment) -> Tile:
-    """``sample`` as a tile after one random ``augment``, as training sees it."""
-    numbers = np.arange(len(sample.box_labels), dtype=np.int64)
-    changed, boxes, kept = augment(pixels, sample.boxes_xyxy, numbers)
-    plain = tile_of(sample, pixels)
-    return Tile(changed, boxes, tuple(sample.box_labels[i] for i in kept), plain.label, plain.caption)
-
-
 def spread(dataset: Dataset, count: int, seed: int = 0) -> tuple[Sample, ...]:
     """At most ``count`` samples, about equally many per class, drawn at random by ``seed``; ordered by class."""
     rng = np.random.default_rng(seed)
@@ -135,8 +126,8 @@ def spread(dataset: Dataset, count: int, seed: int = 0) -> tuple[Sample, ...]:
     return tuple(sorted(chosen, key=lambda sample: order.get(sample.label or "", len(order))))
 
 
-def sample_tiles(samples: Sequence[Sample], augment: DetectionAugment | None = None) -> list[Tile]:
-    """The tiles of ``samples``, whose pixels are read here; with ``augment``, each is augmented once.
+def sample_tiles(samples: Sequence[Sample]) -> list[Tile]:
+    """The tiles of ``samples``, whose pixels are read here.
 
     Raises:
         DataError: a slice cannot be read.
@@ -144,11 +135,7 @@ def sample_tiles(samples: Sequence[Sample], augment: DetectionAugment | None = N
     """
     from detectclf.imaging.images import read_pixels
 
-    tiles = []
-    for sample in samples:
-        pixels = read_pixels(sample)
-        tiles.append(tile_of(sample, pixels) if augment is None else augmented_tile(sample, pixels, augment))
-    return tiles
+    return [tile_of(sample, read_pixels(sample)) for sample in samples]
 
 
 def _sheet(rows: Sequence[Row], classes: Sequence[str], columns: int, side: int, title: str) -> Image:

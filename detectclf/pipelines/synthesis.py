@@ -9,12 +9,13 @@ from detectclf.errors import ConfigError
 from detectclf.types import Sample
 
 if TYPE_CHECKING:
+    from detectclf.config import ShowRecipe
     from detectclf.datasets.index import SliceIndex
     from detectclf.datasets.loading import Synthesis
     from detectclf.training.runs import Recipe
 
 
-def synthesis_of(recipe: Recipe, train: Sequence[Sample], index: SliceIndex) -> Synthesis:
+def synthesis_of(recipe: Recipe | ShowRecipe, train: Sequence[Sample], index: SliceIndex) -> Synthesis:
     """What the augmentation of ``recipe`` needs; only the slices of ``train`` lend their masks.
 
     Raises:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.config import AugmentConfig
-from detectclf.datasets.augment import detection_augment
 from detectclf.drawing.palette import CLASS_COLORS, OTHER_COLORS, UNKNOWN_COLOR, color_of, text_color_on
 from detectclf.drawing.sheets import (
     GAP,
@@ -119,16 +117,6 @@ def test_samples_are_spread_over_the_classes(tmp_path: Path) -> None:
     assert [s.label for s in chosen] == ["glioma", "glioma", "meningioma", "meningioma", "no_tumor", "pituitary"]
     assert chosen == spread(data, 6, seed=1)
     assert len(spread(data, 100)) == 12
-
-
-def test_tiles_are_read_and_augmented(tmp_path: Path) -> None:
-    samples = spread(dataset(tmp_path), 8)
-    plain = sample_tiles(samples)
-    changed = sample_tiles(samples, detection_augment(AugmentConfig(), seed=0))
-    assert [t.label for t in plain] == [t.label for t in changed]
-    assert any(not np.array_equal(a.pixels, b.pixels) for a, b in zip(plain, changed, strict=True))
-    for one in changed:
-        assert len(one.boxes_xyxy) == len(one.box_labels)
 
 
 def test_a_slice_whose_boxes_are_not_known_says_so() -> None:
