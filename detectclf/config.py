@@ -377,12 +377,21 @@ class BundleConfig(Settings):
     """Slices whose best probability is lower are flagged for review by a human."""
     tta: bool = False
     """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
-    keep_fingerprints: bool = True
-    """Put fingerprints of the training slices (4 KB each) into the bundle, so that evaluations can detect leakage."""
+    keep_fingerprints: Literal["all", "compact", "none"] = "all"
+    """Fingerprints of the training slices (4 KB each) in the bundle, so that evaluations can detect leakage; compact:
+    without those of slices that the atlas of figshare 1512427 knows by their number."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Licences for the model card: what -> licence, such as data -> CC BY 4.0."""
     box_threshold: Probability = 0.5
     """Lowest fused score of a box that is drawn and counts as a detected tumour."""
+
+    @field_validator("keep_fingerprints", mode="before")
+    @classmethod
+    def _read_old_value(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            _log.warning("bundle.keep_fingerprints: %s is now called %s", value, "all" if value else "none")
+            return "all" if value else "none"
+        return value
 
 
 class PredictConfig(Settings):

@@ -179,8 +179,16 @@ class SliceIndex:
         return found
 
     def copies_between(self, kept: Fingerprints, other: Fingerprints) -> npt.NDArray[np.int64]:
-        """As :func:`detectclf.duplicates.copies.copies_between`, from the cache where it was asked before."""
-        return copies_between(kept, other, find=self.find_copies)
+        """Indices of those slices of ``other`` that are copies of slices of ``kept``, of its slices of the atlas too.
+
+        As :func:`detectclf.duplicates.copies.copies_between`, from the cache where it was asked before.
+        """
+        found = copies_between(kept, other, find=self.find_copies)
+        if not kept.atlas_slices:
+            return found
+        rows = self.match_atlas(other)
+        known = np.isin(load_atlas().sources[rows], kept.atlas_slices) & (rows >= 0)
+        return np.union1d(found, np.flatnonzero(known)).astype(np.int64)
 
     def flush(self) -> None:
         """Writes to disk what is not there yet."""

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.patients_file import assign, read_patients
@@ -139,6 +141,30 @@ def identify(fingerprints: Fingerprints, index: SliceIndex) -> Identified:
     return Identified(patients, tuple(name is not None for name in known), sum(len(n) > 1 for n in meant.values()))
 
 
+def patients_of(fingerprints: Fingerprints) -> frozenset[str]:
+    """Opaque names of the known patients of ``fingerprints``, its slices of the atlas included."""
+    atlas = load_atlas()
+    rows = np.flatnonzero(np.isin(atlas.sources, fingerprints.atlas_slices))
+    return frozenset(filter(None, fingerprints.patients)) | {f"figshare-{atlas.patients[row]}" for row in rows}
+
+
+def without_atlas_slices(fingerprints: Fingerprints, index: SliceIndex) -> Fingerprints:
+    """The same slices in less space: those that the atlas knows are kept as their numbers in it.
+
+    Args:
+        fingerprints: of slices.
+        index: the slice index of the command.
+    """
+    rows = index.match_atlas(fingerprints)
+    kept = np.flatnonzero(rows < 0)
+    numbers = {*fingerprints.atlas_slices, *load_atlas().sources[rows[rows >= 0]].tolist()}
+    names, splits, sources = (
+        tuple(values[i] for i in kept) for values in (fingerprints.names, fingerprints.splits, fingerprints.sources)
+    )
+    patients = tuple(fingerprints.patients[i] for i in kept)
+    return Fingerprints(fingerprints.rows[kept], names, splits, sources, patients, tuple(sorted(numbers)))
+
+
 def with_patients(dataset: Dataset, index: SliceIndex) -> Dataset:
     """``dataset`` with the patients that the atlas knows beside those that are stated; see :func:`identify`.
 
@@ -207,7 +233,9 @@ __all__ = [
     "group_numbers",
     "identify",
     "independent_groups",
+    "patients_of",
     "stated_patients",
     "with_patients",
     "with_stated_patients",
+    "without_atlas_slices",
 ]

@@ -106,6 +106,7 @@ class Fingerprints:
         rows: ``(N,)`` of :data:`ROW`.
         names, splits, sources: of each slice, as in :class:`~detectclf.types.Sample`.
         patients: of each slice, ``None`` where not known; where not given, none is known.
+        atlas_slices: numbers of further slices, of figshare 1512427, that have no row because the atlas knows them.
     """
 
     rows: Rows
@@ -113,6 +114,7 @@ class Fingerprints:
     splits: tuple[str, ...]
     sources: tuple[str, ...]
     patients: tuple[str | None, ...] = ()
+    atlas_slices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.patients:
@@ -141,7 +143,8 @@ class Fingerprints:
             tuple(getattr(parts[number], key)[row] for number, row in first.values())
             for key in ("names", "splits", "sources")
         )
-        return cls(rows, names, splits, sources, tuple(patients.get(digest) for digest in first))
+        atlas_slices = tuple(sorted({number for part in parts for number in part.atlas_slices}))
+        return cls(rows, names, splits, sources, tuple(patients.get(digest) for digest in first), atlas_slices)
 
     @property
     def digests(self) -> list[bytes]:
@@ -154,7 +157,7 @@ class Fingerprints:
 
         tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}
         lists = {"names": self.names, "splits": self.splits, "sources": self.sources, "patients": self.patients}
-        meta = {key: json.dumps(value) for key, value in lists.items()}
+        meta = {key: json.dumps(value) for key, value in (*lists.items(), ("atlas_slices", self.atlas_slices))}
         atomic_write(Path(path), save(tensors, metadata={"fingerprints": _VERSION, **meta}))
 
     @classmethod
@@ -178,17 +181,18 @@ class Fingerprints:
                 lists = [tuple(str(item) for item in json.loads(meta[key])) for key in ("names", "splits", "sources")]
                 # Files before 2026-12 have no patients.
                 patients = tuple(None if p is None else str(p) for p in json.loads(meta.get("patients", "[]")))
+                atlas_slices = tuple(int(number) for number in json.loads(meta.get("atlas_slices", "[]")))
                 rows = np.zeros(len(lists[0]), dtype=ROW)
                 for name in ROW.names or ():
                     tensor = file.get_tensor(name)
                     if tensor.shape != rows[name].shape or tensor.dtype != rows[name].dtype:
                         raise DataError(f"{name} has shape {tensor.shape} of {tensor.dtype}", file=path)
                     rows[name] = tensor
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError("not a file of fingerprints", file=path, remedy="make them again") from error
         if any(len(item) != len(rows) for item in (*lists, *([patients] if patients else []))):
             raise DataError("names, splits, sources and patients differ in number", file=path, remedy="make them again")
-        return cls(rows, lists[0], lists[1], lists[2], patients)
+        return cls(rows, lists[0], lists[1], lists[2], patients, atlas_slices)
 
 
 def usable_cores() -> int:

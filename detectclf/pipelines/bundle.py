@@ -139,8 +139,9 @@ def bundle(
         joined = _without_training_metrics(joined)
     with atomic_folder(out) as folder:
         save_bundle(folder, joined)
-        if recipe.bundle.keep_fingerprints:
-            save_provenance(list(runs.values()), folder)
+        if recipe.bundle.keep_fingerprints != "none":
+            compact = recipe.bundle.keep_fingerprints == "compact"
+            save_provenance(list(runs.values()), folder, index, compact=compact)
         write_model_card(folder, card_content(joined, made.record))
     if report is not None:
         write_report(made, report)

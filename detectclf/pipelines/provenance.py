@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
-from detectclf.datasets.patients import identify
+from detectclf.datasets.patients import identify, patients_of, without_atlas_slices
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
@@ -60,8 +60,8 @@ def training_patient_record(model: Path | None, runs: Sequence[Path] = ()) -> Tr
 
     prints = model_provenance(model, runs)
     if prints is not None:
-        known = [patient for patient in prints.patients if patient is not None]
-        return TrainingPatients(frozenset(known), len(prints), len(prints) - len(known))
+        slices = len(prints) + len(prints.atlas_slices)
+        return TrainingPatients(patients_of(prints), slices, sum(patient is None for patient in prints.patients))
     return None if runs else _patients_of_bundle(model or default_bundle())
 
 
@@ -162,10 +162,19 @@ def inherited_provenance(
     return known if len(known) == len(trained_on) else None
 
 
-def save_provenance(runs: Sequence[Path], folder: Path) -> None:
-    """Writes the provenance of ``runs`` into a bundle, if all of them keep a record; without names of folders."""
+def save_provenance(runs: Sequence[Path], folder: Path, index: SliceIndex, *, compact: bool = False) -> None:
+    """Writes the provenance of ``runs`` into a bundle, if all of them keep a record; without names of folders.
+
+    Args:
+        runs: of the bundle's stages.
+        folder: of the bundle.
+        index: the slice index of the command.
+        compact: without fingerprints of slices that the atlas knows; their numbers are kept.
+    """
     merged = model_provenance(None, runs)
     if merged is not None:
+        if compact:
+            merged = without_atlas_slices(merged, index)
         sources = without_folders(tuple(map(Path, merged.sources)))
         replace(merged, sources=sources).save(folder / FINGERPRINTS_FILE)
 
@@ -198,7 +207,7 @@ def _check_leakage(
         reason = "keeps no record of the slices that it was trained on"
     elif count := len(index.copies_between(trained_on, valid)):
         reason = f"was trained on {count} of the {len(valid)} validation slices, or on copies of them"
-    elif count := len(set(filter(None, trained_on.patients)) & set(filter(None, valid.patients))):
+    elif count := len(patients_of(trained_on) & patients_of(valid)):
         reason = f"was trained on slices of {count} patients of the validation slices"
     else:
         return

@@ -72,7 +72,7 @@ def test_a_run_and_its_bundle_know_their_patients(cli, data, table, tmp_path):
     runs = [tmp_path / kind for kind in flags]
     record = training_patient_record(None, runs)
     assert record is not None and len(record.patients) == 6 and record.unknown == 0
-    for kept in ("true", "false"):
+    for kept in ("all", "none"):
         said = cli(
             *("bundle", "--detector", runs[0], "--classifier", runs[1], "--data", data, "--patients", table),
             *("--out", tmp_path / kept, "--device", "cpu", "--set", "evaluate.bootstrap=0", "--json"),
@@ -80,10 +80,10 @@ def test_a_run_and_its_bundle_know_their_patients(cli, data, table, tmp_path):
         )
         assert said.code == 0, said.err
         assert training_patients(tmp_path / kept) == record.patients, "also without fingerprints"
-        assert (tmp_path / kept / "fingerprints.safetensors").is_file() == (kept == "true")
+        assert (tmp_path / kept / "fingerprints.safetensors").is_file() == (kept == "all")
     names = sorted(record.patients)
     said = cli(
-        *("evaluate", "--data", data, "--split", "valid", "--model", tmp_path / "false", "--patients", table),
+        *("evaluate", "--data", data, "--split", "valid", "--model", tmp_path / "none", "--patients", table),
         *("--out", tmp_path / "evaluation", "--device", "cpu", "--set", "evaluate.bootstrap=0", "--json"),
     )
     assert said.code == 0, said.err

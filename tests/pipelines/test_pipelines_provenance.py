@@ -13,6 +13,7 @@ from PIL import Image
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import patients_of, without_atlas_slices
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints, fingerprint
 from detectclf.errors import ModelError
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance
@@ -115,6 +116,26 @@ def test_fingerprints_keep_their_patients_on_disk(tmp_path: Path) -> None:
     made.save(tmp_path / "prints")
     assert Fingerprints.load(tmp_path / "prints").patients == made.patients == ("anon-a", None)
     assert Fingerprints.merged([prints((1, None)), made]).patients == ("anon-a", None)
+
+
+def test_slices_of_the_atlas_are_kept_as_numbers(tmp_path: Path) -> None:
+    with (resources.files("detectclf") / "assets" / "figshare_atlas.npz").open("rb") as file, np.load(file) as arrays:
+        thumbnail, number, source = arrays["thumbnail"][40], int(arrays["patient"][40]), int(arrays["source"][40])
+    slice_ = np.asarray(Image.fromarray(thumbnail).resize((384, 384), 0))
+    rows = np.concatenate([fingerprint(slice_), fingerprint(noise(0))])
+    whole = Fingerprints(rows, ("a", "b"), ("train",) * 2, ("data",) * 2, (f"figshare-{number}", "anon-a"))
+    index = SliceIndex()
+    small = without_atlas_slices(whole, index)
+    assert small.names == ("b",) and small.atlas_slices == (source,)
+    small.save(tmp_path / "prints")
+    read = Fingerprints.load(tmp_path / "prints")
+    assert read.atlas_slices == small.atlas_slices and patients_of(read) == set(whole.patients)
+    assert Fingerprints.merged([read, prints((1, None))]).atlas_slices == small.atlas_slices
+    # A mirrored copy of the one, and the other itself, are known; a third slice is not.
+    mirrored = fingerprint(np.ascontiguousarray(slice_[:, ::-1]))
+    other = np.concatenate([mirrored, fingerprint(noise(0)), fingerprint(noise(1))])
+    seen = Fingerprints(other, ("c", "d", "e"), ("test",) * 3, ("data",) * 3)
+    assert index.copies_between(read, seen).tolist() == index.copies_between(whole, seen).tolist() == [0, 1]
 
 
 def groups_of(slices: Fingerprints, runs: Sequence[Path]) -> tuple[list[int], dict[str, frozenset[int]]]:
