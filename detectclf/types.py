@@ -264,6 +264,9 @@ NOT_A_BRAIN_MRI = "not_a_brain_mri"
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 
+Novelty = Literal["usual", "unusual", "outside"]
+"""How a picture compares with the training slices: like them, a brain MRI unlike them, or no brain MRI."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FusedOutputs:

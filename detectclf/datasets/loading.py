@@ -57,6 +57,17 @@ class Synthesis(NamedTuple):
 
 NO_SYNTHESIS = Synthesis()
 
+DRAWN_HEALTHY_SHARE = 0.5
+"""Share of the drawn slices that show no tumour."""
+
+
+class DrawnSlice(NamedTuple):
+    """A drawn slice: ``(S, S)`` pixels, ``(N, 4)`` boxes on them, and its class."""
+
+    pixels: Pixels
+    boxes_xyxy: FloatArray
+    label: str
+
 
 class Slices(Dataset[Item]):
     """Base of the data sets: samples, classes, pixels, and the epoch that augmentation depends on."""
@@ -71,8 +82,9 @@ class Slices(Dataset[Item]):
         size: int,
         cache: Literal["auto", "memory", "none"],
         synthesis: Synthesis = NO_SYNTHESIS,
+        negative: str | None = None,
     ) -> None:
-        self.synthesis = synthesis
+        self.synthesis, self.negative = synthesis, negative
         self.samples, self.classes = tuple(samples), tuple(classes)
         self.pixels = SlicePixels(self.samples, size, cache)
         self.epoch = 0
@@ -86,15 +98,23 @@ class Slices(Dataset[Item]):
         mask = None if masks is None else masks.find(self.samples[index])
         return None if mask is None else mask.on(resized.inside, resized.pixels.shape[0])
 
-    def _draw(self, label: str | None, negative: str | None, seed: int, index: int) -> tuple[Pixels, FloatArray] | None:
-        """A drawn slice in place of slice ``index`` of class ``label``, where that is drawn."""
+    def _draw(self, label: str | None, seed: int, index: int) -> DrawnSlice | None:
+        """A drawn slice in place of slice ``index`` of class ``label``, where that is drawn.
+
+        A share of them shows no tumour, where a class means that, since data sets have few healthy slices that look like
+        their tumour slices. The others show a tumour of class ``label``, in place of healthy slices one of any class.
+        """
         if self.synthesis.draw is None or label is None:
             return None
         # Another stream than augmentation's, so that its changes stay the same.
         rng = np.random.default_rng((seed, self.epoch, index, 2))
         if rng.random() >= self.synthesis.share:
             return None
-        return self.synthesis.draw(None if label == negative else label, rng, self.pixels.size)
+        tumors = [name for name in self.classes if name != self.negative]
+        shown = label if label != self.negative else tumors[int(rng.integers(len(tumors)))]
+        if self.negative is not None and rng.random() < DRAWN_HEALTHY_SHARE:
+            return DrawnSlice(*self.synthesis.draw(None, rng, self.pixels.size), self.negative)
+        return DrawnSlice(*self.synthesis.draw(shown, rng, self.pixels.size), shown)
 
     def _class_index(self, name: str, sample: Sample) -> int:
         if name == ANY_TUMOR:
@@ -141,8 +161,7 @@ class DetectionSlices(Slices):
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
-        super().__init__([s for s in samples if s.boxed], classes, size, cache, synthesis)
-        self.negative = negative
+        super().__init__([s for s in samples if s.boxed], classes, size, cache, synthesis, negative)
         if not self.samples:
             raise DataError("no slice with known boxes in this split", remedy="add a detection export with --data")
         self.augment, self.seed = augment, seed
@@ -176,11 +195,11 @@ class DetectionSlices(Slices):
         labels: npt.NDArray[np.int64],
     ) -> tuple[Pixels, FloatArray, npt.NDArray[np.int64]]:
         augment.reseed(self.seed, self.epoch, index)
-        label = self.samples[index].label
-        if (drawn := self._draw(label, self.negative, self.seed, index)) is None:
+        if (drawn := self._draw(self.samples[index].label, self.seed, index)) is None:
             return augment(resized.pixels, boxes, labels, resized.inside, self._lesions(index, resized))
-        kind = self.classes.index(label) if label in self.classes else ANY_TUMOR_INDEX
-        return augment(*drawn, np.full(len(drawn[1]), kind, dtype=np.int64), drawn=True)
+        kind = self.classes.index(drawn.label) if drawn.label in self.classes else ANY_TUMOR_INDEX
+        kinds = np.full(len(drawn.boxes_xyxy), kind, dtype=np.int64)
+        return augment(drawn.pixels, drawn.boxes_xyxy, kinds, drawn=True)
 
     def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """``(N, 4)`` boxes in pixels of the original slice, and their ``(N,)`` labels."""
@@ -209,7 +228,7 @@ class ClassificationSlices(Slices):
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
     ) -> None:
-        super().__init__([s for s in samples if s.label is not None], classes, size, cache, synthesis)
+        super().__init__([s for s in samples if s.label is not None], classes, size, cache, synthesis, negative)
         if not self.samples:
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
         self.augment, self.seed = augment, seed
@@ -223,9 +242,9 @@ class ClassificationSlices(Slices):
         pixels = resized.pixels
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            healthy = None if self.healthy is None else self.classes[self.healthy]
-            if (drawn := self._draw(self.samples[index].label, healthy, self.seed, index)) is not None:
-                pixels, _ = self.augment(*drawn, drawn=True)
+            if (drawn := self._draw(self.samples[index].label, self.seed, index)) is not None:
+                pixels, _ = self.augment(drawn.pixels, drawn.boxes_xyxy, drawn=True)
+                label = self._class_index(drawn.label, self.samples[index])
                 return _to_tensor(pixels), {"label": label, "image_id": index}
             tumors = self._tumors(index, resized.scale)
             pixels, content = self.augment(pixels, tumors, resized.inside, self._lesions(index, resized))

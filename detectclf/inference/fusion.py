@@ -21,7 +21,9 @@ trained on (``fusion_fit.py``):
    counts them and no picture shows them.
 6. **Operating point.** With ``tumor_threshold``, the label is the most probable tumour class where ``1 - P(negative)``
    reaches that threshold, else the negative class. Without it, the label is the most probable class.
-7. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
+7. **Unusual slices.** ``z`` of a slice that is unlike the training slices (``ood.py``) is divided by a temperature of
+   its own, and the slice gets a flag.
+8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
    no box that reaches the threshold, and a flag.
 
 Class and boxes of a prediction agree. On a negative slice every tumour box stays below ``box_threshold``. Where the
@@ -45,9 +47,11 @@ from detectclf.types import (
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
     TUMOR_WITHOUT_BOX,
+    UNUSUAL_INPUT,
     Doubles,
     FloatArray,
     FusedOutputs,
+    Novelty,
     RefinedProposals,
     StageOutputs,
     StagePredictions,
@@ -149,8 +153,16 @@ def _log_odds(score: float) -> float:
     return float(np.log(clipped / (1 - clipped)))
 
 
-def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses) -> Doubles:
+def fused_probabilities(
+    outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses, *, unusual: bool = False
+) -> Doubles:
     """Probabilities ``(K,)`` of the slice's class by all stages, summing to 1.
+
+    Args:
+        outputs: of the stages.
+        parameters: of the fusion.
+        names: the class names of the bundle.
+        unusual: whether the slice is unlike the training slices.
 
     Raises:
         ModelError: parameters, outputs and names have different classes, or an output is not finite.
@@ -166,7 +178,7 @@ def fused_probabilities(outputs: StageOutputs, parameters: FusionParameters, nam
     fused = parameters.class_weight * log_p + parameters.box_weight * evidence + np.asarray(parameters.bias)
     if outputs.refined is not None:
         fused = fused + parameters.refiner_weight * refiner_evidence(outputs.refined, names)
-    return np.asarray(np.exp(log_softmax(fused)))
+    return np.asarray(np.exp(log_softmax(fused / (parameters.unusual_temperature if unusual else 1.0))))
 
 
 def choose_label(probabilities: Doubles, parameters: FusionParameters, names: FusionClasses) -> str:
@@ -195,7 +207,7 @@ def detector_label(outputs: StageOutputs, parameters: FusionParameters, names: F
 
 
 def fuse(
-    outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses, *, out_of_distribution: bool = False
+    outputs: StageOutputs, parameters: FusionParameters, names: FusionClasses, *, novelty: Novelty = "usual"
 ) -> FusedOutputs:
     """Fuses the outputs of the stages for one slice.
 
@@ -203,13 +215,15 @@ def fuse(
         outputs: of the stages, boxes inside the image.
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
-        out_of_distribution: whether the picture is not a brain MRI: it gets a flag, the negative class, where there
-            is one, and no tumour box that reaches the threshold.
+        novelty: how the slice compares with the training slices. One that is unlike them gets a flag and its own
+            temperature; what is no brain MRI gets a flag, the negative class, where there is one, and no tumour box
+            that reaches the threshold.
 
     Raises:
         ModelError: the parameters are for other classes, or an output of a stage is not finite.
     """
-    fused = fused_probabilities(outputs, parameters, names)
+    out_of_distribution = novelty == "outside"
+    fused = fused_probabilities(outputs, parameters, names, unusual=novelty == "unusual")
     probabilities = dict(zip(names.classes, map(float, fused), strict=True))
     label = choose_label(fused, parameters, names)
     if out_of_distribution and names.negative in names.classes:
@@ -227,6 +241,7 @@ def fuse(
     flags = [
         (CLASS_BOX_CONFLICT, alone.detector_label not in (None, names.negative, label)),
         (LOW_CONFIDENCE, probabilities[label] < parameters.low_confidence),
+        (UNUSUAL_INPUT, novelty == "unusual"),
         (TUMOR_WITHOUT_BOX, label != names.negative and drawn <= {names.negative}),
     ]
     if out_of_distribution:

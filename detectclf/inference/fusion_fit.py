@@ -29,7 +29,7 @@ from detectclf.inference.fusion import (
     refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import ANY_TUMOR, Doubles, FusedOutputs, StageOutputs
+from detectclf.types import ANY_TUMOR, Doubles, FusedOutputs, Novelty, StageOutputs
 
 BoxScorer = Callable[[Sequence[FusedOutputs]], float | None]
 """Metric of fused outputs, in the order of the slices, such as mAP; higher is better; ``None`` where undefined."""
@@ -52,6 +52,8 @@ DEFAULT_WEIGHTS = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0)
 unless other weights are clearly better. With test-time augmentation a box is the mean of eight predictions already, and
 the refiner improves it less."""
 
+_NOVELTY: dict[bool, Novelty] = {False: "usual", True: "unusual"}
+
 # Standard deviations of the priors. On a split of hundreds of slices, fitted values rarely lie further out.
 _SD_LOG_TEMPERATURE = 1.0
 _SD_WEIGHT = 1.0
@@ -66,15 +68,17 @@ def fit_fusion(
     names: FusionClasses,
     config: BundleConfig,
     *,
+    unusual: Sequence[bool] | None = None,
     box_scorer: BoxScorer | None = None,
 ) -> FusionParameters:
-    """Fits temperature, weights of the stages, weights of the boxes and operating point.
+    """Fits temperatures, weights of the stages, weights of the boxes and operating point.
 
     Args:
         outputs: of the stages, one per slice of the split.
         truths: the class of each slice, one of ``names.classes`` or ``ANY_TUMOR``.
         names: the class names of the bundle.
         config: thresholds and the target of the operating point.
+        unusual: of each slice, whether it is unlike the training slices; by default none is.
         box_scorer: metric that the weights of the boxes maximise; without it they keep their defaults.
 
     Raises:
@@ -102,10 +106,35 @@ def fit_fusion(
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, possible))
     parameters = _fit_weights(outputs, possible, parameters, names)
-    parameters = _set_operating_point(outputs, truths, parameters, names, config)
+    odd = list(unusual) if unusual is not None else [False] * len(outputs)
+    if any(odd):
+        temperature = _fit_unusual_temperature(outputs, possible, parameters, names, odd)
+        parameters = replace(parameters, unusual_temperature=temperature)
+    parameters = _set_operating_point(outputs, truths, parameters, names, config, odd)
     if box_scorer is not None:
-        parameters = _choose_box_weights(outputs, parameters, names, box_scorer)
+        parameters = _choose_box_weights(outputs, parameters, names, box_scorer, odd)
     return parameters
+
+
+def _fit_unusual_temperature(
+    outputs: Sequence[StageOutputs],
+    possible: Possible,
+    parameters: FusionParameters,
+    names: FusionClasses,
+    unusual: Sequence[bool],
+) -> float:
+    """The temperature in [1, 20] of least negative log-likelihood on the unusual slices, with a log-normal prior."""
+    from scipy.optimize import minimize_scalar
+
+    rows = [i for i, odd in enumerate(unusual) if odd]
+    fused = np.log(np.stack([np.maximum(fused_probabilities(outputs[i], parameters, names), 1e-300) for i in rows]))
+
+    def cost(log_temperature: float) -> float:
+        log_p = log_softmax(fused / math.exp(log_temperature))
+        return float(-_marginal(log_p, possible[rows]).sum() + 0.5 * (log_temperature / _SD_LOG_TEMPERATURE) ** 2)
+
+    # Never below 1: what is unlike the training slices is not trusted more than they are.
+    return float(math.exp(minimize_scalar(cost, bounds=(0.0, math.log(20.0)), method="bounded").x))
 
 
 def possible_classes(truths: Sequence[str], names: FusionClasses) -> Possible:
@@ -180,6 +209,7 @@ def _set_operating_point(
     parameters: FusionParameters,
     names: FusionClasses,
     config: BundleConfig,
+    unusual: Sequence[bool],
 ) -> FusionParameters:
     if config.sensitivity is None and config.max_false_alarm_rate is None:
         return parameters
@@ -191,7 +221,8 @@ def _set_operating_point(
             remedy="leave out sensitivity and max_false_alarm_rate",
         )
     negative = names.classes.index(names.negative)
-    tumor = np.array([1.0 - fused_probabilities(o, parameters, names)[negative] for o in outputs])
+    fused = [fused_probabilities(o, parameters, names, unusual=odd) for o, odd in zip(outputs, unusual, strict=True)]
+    tumor = np.array([1.0 - each[negative] for each in fused])
     is_tumor = np.array([truth != names.negative for truth in truths])
     threshold = tumor_threshold(tumor, is_tumor, config.sensitivity, config.max_false_alarm_rate)
     return replace(
@@ -251,6 +282,7 @@ def _choose_box_weights(
     parameters: FusionParameters,
     names: FusionClasses,
     box_scorer: BoxScorer,
+    unusual: Sequence[bool],
 ) -> FusionParameters:
     """``box_gamma`` by ``box_scorer``; with a refiner first ``refined_box_weight``, then ``refined_score_weights``.
 
@@ -259,10 +291,12 @@ def _choose_box_weights(
     differ, and the scores of their boxes could not be ranked together.
     """
 
+    slices = [(o, _NOVELTY[odd]) for o, odd in zip(outputs, unusual, strict=True)]
+
     def best_of(candidates: Sequence[FusionParameters]) -> FusionParameters:
         scores = []
         for candidate in candidates:
-            score = box_scorer([fuse(each, candidate, names) for each in outputs])
+            score = box_scorer([fuse(each, candidate, names, novelty=seen) for each, seen in slices])
             if score is None:
                 return parameters
             scores.append(score)

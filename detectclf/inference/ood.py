@@ -1,4 +1,4 @@
-"""Out-of-distribution (OOD) detection: is this picture a brain MRI at all?
+"""Out-of-distribution (OOD) detection: is this picture a brain MRI at all, and one like those of the training?
 
 A picture is out of distribution where its features are far from those of the training slices by Mahalanobis distance
 (Lee et al., "A simple unified framework for detecting out-of-distribution samples", NeurIPS 2018). Features are mean
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detectclf.models.bundle_arrays import OODStatistics
-from detectclf.types import Doubles, FloatArray
+from detectclf.types import Doubles, FloatArray, Novelty
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +27,8 @@ SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance: an estimate for hundreds of channels from about 1000 slices is noisy."""
 INLIER_SHARE = 0.995
 """Share of the training slices that lie within the threshold before the margin."""
+USUAL_SHARE = 0.95
+"""Share of slices like the training slices that do not count as unusual."""
 MARGIN = 1.1
 """Factor on the threshold: new slices lie further out than those that the detector was trained on (docs/log.md)."""
 FOLDS = 5
@@ -76,16 +78,20 @@ def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
     return np.asarray(np.linalg.norm(centred @ ood.whitening.astype(np.float64), axis=1))
 
 
-def is_out_of_distribution(ood: OODStatistics, features: FloatArray) -> bool:
-    """Whether a picture with ``features`` ``(D,)`` is out of distribution, that is, not a brain MRI."""
-    return bool(distances(ood, features[None])[0] > ood.threshold)
+def novelty(ood: OODStatistics | None, features: FloatArray | None) -> Novelty:
+    """How a picture with ``features`` ``(D,)`` compares with the training slices; ``usual`` where it is not known."""
+    if ood is None or features is None:
+        return "usual"
+    distance = float(distances(ood, features[None])[0])
+    return "outside" if distance > ood.threshold else "unusual" if distance > ood.unusual else "usual"
 
 
 def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
-    """Fits the statistics of brain-MRI slices and the threshold.
+    """Fits the statistics of brain-MRI slices and the thresholds.
 
     Args:
-        features: ``(N, D)`` of brain-MRI slices.
+        features: ``(N, D)`` of slices of the kind that the model is made for. With others among them, which are not to
+            count as usual, others like those would.
         groups: source group of each; copies of one slice count once.
 
     Returns:
@@ -97,9 +103,11 @@ def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None
     values = features[np.sort(first)].astype(np.float64)
     # Cross-validated: a slice is closer to a covariance that it is part of than any new slice is.
     fold = np.arange(len(values)) % FOLDS
-    held_out = [distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32)) for k in range(FOLDS)]
-    edge = float(np.quantile(np.concatenate(held_out), INLIER_SHARE))
-    return replace(_gaussian(values), threshold=edge * MARGIN)
+    held_out = np.zeros(len(values))
+    for k in range(FOLDS):
+        held_out[fold == k] = distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32))
+    edge = float(np.quantile(held_out, INLIER_SHARE))
+    return replace(_gaussian(values), threshold=edge * MARGIN, unusual=float(np.quantile(held_out, USUAL_SHARE)))
 
 
 def _gaussian(values: Doubles) -> OODStatistics:
@@ -113,4 +121,4 @@ def _gaussian(values: Doubles) -> OODStatistics:
     return OODStatistics(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
 
 
-__all__ = ["MapStatistics", "distances", "fit_ood", "is_out_of_distribution"]
+__all__ = ["MapStatistics", "distances", "fit_ood", "novelty"]

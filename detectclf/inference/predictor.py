@@ -15,7 +15,7 @@ from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
-from detectclf.inference.ood import MapStatistics, is_out_of_distribution
+from detectclf.inference.ood import MapStatistics, novelty
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.refine import ProposalRefiner
 from detectclf.inference.sources import ImageSource
@@ -230,9 +230,8 @@ class Predictor:
         return [next(predictions) if isinstance(each, DecodedInput) else each.prediction() for each in batch]
 
     def _fuse(self, outputs: StageOutputs) -> FusedOutputs:
-        ood, features = self.bundle.ood, outputs.features
-        outside = ood is not None and features is not None and is_out_of_distribution(ood, features)
-        return fuse(outputs, self.bundle.fusion, self.names, out_of_distribution=outside)
+        seen = novelty(self.bundle.ood, outputs.features)
+        return fuse(outputs, self.bundle.fusion, self.names, novelty=seen)
 
     def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
         """The outputs of all networks for a batch, boxes in pixels of the whole pictures."""

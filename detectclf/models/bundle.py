@@ -53,6 +53,7 @@ class FusionParameters:
             class in the score of a refined box; they sum to 1.
         refined_box_weight: weight of the refined box against the detector's box in the predicted box.
         tta: whether detector and classifier also run on the mirror image of each slice (``inference/tta.py``).
+        unusual_temperature: divides the fused logits of a slice that is unlike the training slices.
     """
 
     temperature: float
@@ -69,6 +70,7 @@ class FusionParameters:
     refined_score_weights: tuple[float, float, float] = (0.75, 0.25, 0.0)
     refined_box_weight: float = 0.5
     tta: bool = False
+    unusual_temperature: float = 1.0
 
 
 @dataclass

@@ -26,11 +26,13 @@ class OODStatistics:
         mean: ``(D,)`` float32, mean of the features.
         whitening: ``(D, D)`` float32; centred features times this matrix have unit covariance over the known slices.
         threshold: a picture counts as out-of-distribution from this length of its whitened features on.
+        unusual: a brain MRI counts as unusual from this length on.
     """
 
     mean: FloatArray
     whitening: FloatArray
     threshold: float
+    unusual: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,10 @@ def array_files(ood: OODStatistics | None, out_of_fold: OutOfFoldPredictions | N
 
 def _ood_arrays(ood: OODStatistics) -> dict[str, Any]:
     threshold = np.array([ood.threshold], dtype=np.float64)
-    return {"mean": ood.mean, "whitening": ood.whitening, "threshold": threshold}
+    arrays = {"mean": ood.mean, "whitening": ood.whitening, "threshold": threshold}
+    if np.isfinite(ood.unusual):
+        arrays["unusual"] = np.array([ood.unusual], dtype=np.float64)
+    return arrays
 
 
 def _out_of_fold_arrays(out_of_fold: OutOfFoldPredictions) -> dict[str, Any]:
@@ -84,8 +89,10 @@ def load_ood(file: Path) -> OODStatistics:
     arrays = _arrays(file, "mean", "whitening", "threshold")
     mean, whitening = (arrays[name].astype(np.float32) for name in ("mean", "whitening"))
     square = mean.ndim == 1 and whitening.shape == (len(mean), len(mean))
-    _check_shapes(file, square and arrays["threshold"].shape == (1,))
-    return OODStatistics(mean, whitening, float(arrays["threshold"][0]))
+    # Bundles before 2026-12 call no slice unusual.
+    unusual = arrays.get("unusual", np.array([np.inf]))
+    _check_shapes(file, square and arrays["threshold"].shape == unusual.shape == (1,))
+    return OODStatistics(mean, whitening, float(arrays["threshold"][0]), float(unusual[0]))
 
 
 def load_out_of_fold(file: Path, classes: int) -> OutOfFoldPredictions:

@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detectclf.config import BundleRecipe
-from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.errors import ConfigError, ModelError
 from detectclf.files import atomic_folder
-from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
+from detectclf.pipelines.opening import predictor_of
+from detectclf.pipelines.unseen import Unseen, fit_typical, unseen_of_folds, unseen_of_split
 from detectclf.prediction import Origin, Prediction
-from detectclf.progress import Progress
-from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs, StageOutputs
+from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs
 
 if TYPE_CHECKING:
-    from detectclf.datasets.index import IndexedSlices, SliceIndex
+    from detectclf.datasets.index import IndexedSlices
     from detectclf.evaluation.report_types import Report
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
     from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
     from detectclf.models.stage import Stage
-
-PARTS, FEWEST_GROUPS = 5, 50
-"""Parts that a split is divided into, so that the fusion is evaluated on other slices than it is fitted on; and the
-patients and source slices that this takes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Unseen:
-    """Slices that the stages were not trained on, with the outputs of the stages.
-
-    Attributes:
-        dataset: the slices.
-        outputs: one per slice.
-        names: the classes of the stages.
-        parts: number of the part of each slice. The fusion is evaluated on each part as fitted on the other parts. With
-            a single part it is fitted and evaluated on the same slices, and the model card says so.
-        sources: source group of each slice, if known.
-        left_out: number of slices without out-of-fold outputs.
-    """
-
-    dataset: Dataset
-    outputs: list[StageOutputs]
-    names: FusionClasses
-    parts: list[int]
-    sources: list[int] | None
-    left_out: int = 0
 
 
 def bundle(
@@ -102,7 +76,9 @@ def bundle(
     fitting = (
         predictor if development is None else predictor_of(None, fitted_runs, recipe.predict, tta=recipe.bundle.tta)
     )
-    unseen = _out_of_fold(folds, recipe, index) if folds is not None else _of_split(recipe, split, fitting, index)
+    unseen = (
+        unseen_of_folds(folds, recipe, index) if folds is not None else unseen_of_split(recipe, split, fitting, index)
+    )
     _check_same_stages(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     by_others = folds is not None or development is not None
@@ -148,7 +124,7 @@ def bundle(
     return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}
 
 
-def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
+def _check_same_stages(unseen: Unseen, predictor: Predictor) -> None:
     """Makes sure that the fusion is fitted on outputs of the same stages and classes as the bundle has."""
     refined = any(outputs.refined is not None for outputs in unseen.outputs)
     if unseen.names != predictor.names or refined != ("refiner" in predictor.bundle.stages):
@@ -158,43 +134,7 @@ def _check_same_stages(unseen: _Unseen, predictor: Predictor) -> None:
         )
 
 
-def _of_split(recipe: BundleRecipe, split: str, predictor: Predictor, index: SliceIndex) -> _Unseen:
-    from detectclf.datasets.dataset import open_dataset, require_split
-
-    whole = open_dataset(recipe.data, index)
-    dataset = _labelled(require_split(whole, split))
-    check_classes(dataset, predictor)
-    outputs = []
-    with Progress("predicting", len(dataset.samples)) as progress:
-        for each in predictor.raw_many(dataset.samples, read=index.read):
-            outputs.append(each)
-            progress.advance()
-    known = with_known_patients(dataset, whole, index)
-    return _Unseen(known, outputs, predictor.names, _parts(known, index), None)
-
-
-def _parts(dataset: Dataset, index: SliceIndex) -> list[int]:
-    """The part of each slice, patients and copies together; a single part where there are too few of them."""
-    from detectclf.datasets.patients import independent_groups
-
-    groups = independent_groups(dataset.samples, index.find_copies(index.look_up(dataset.samples).fingerprints))
-    parts = [0] * len(dataset.samples)
-    if len(groups) < FEWEST_GROUPS:
-        return parts
-    for number, members in enumerate(sorted(groups, key=len, reverse=True)):
-        for i in members:
-            parts[i] = number % PARTS
-    return parts
-
-
-def _out_of_fold(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> _Unseen:
-    from detectclf.pipelines.out_of_fold import out_of_fold
-
-    found = out_of_fold(folds, recipe.data, recipe.predict, index, tta=recipe.bundle.tta)
-    return _Unseen(found.dataset, found.outputs, found.names, found.folds, found.sources, found.left_out)
-
-
-def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionParameters:
+def _fit(unseen: Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionParameters:
     """Fusion fitted on the slices ``rows``."""
     from detectclf.inference.fusion_fit import fit_fusion
 
@@ -204,11 +144,12 @@ def _fit(unseen: _Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionPa
         [str(s.label) for s in samples],
         unseen.names,
         recipe.bundle,
+        unusual=[unseen.novelty[i] == "unusual" for i in rows],
         box_scorer=_map_scorer(replace(unseen.dataset, samples=samples)),
     )
 
 
-def _predictions(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
+def _predictions(unseen: Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
     """Predictions for the card. With several parts, the fusion of each part is fitted on the other parts."""
     from detectclf.inference.fusion import fuse
 
@@ -218,9 +159,15 @@ def _predictions(unseen: _Unseen, whole: FusionParameters, recipe: BundleRecipe)
         fitted = {k: _fit(unseen, np.flatnonzero(parts != k).tolist(), recipe) for k in fitted}
     return [
         Prediction.of(
-            fuse(outputs, fitted[part], unseen.names), s.name, width=s.width, height=s.height, origin=Origin(s.path)
+            fuse(outputs, fitted[part], unseen.names, novelty=novelty),
+            s.name,
+            width=s.width,
+            height=s.height,
+            origin=Origin(s.path),
         )
-        for outputs, part, s in zip(unseen.outputs, unseen.parts, unseen.dataset.samples, strict=True)
+        for outputs, part, novelty, s in zip(
+            unseen.outputs, unseen.parts, unseen.novelty, unseen.dataset.samples, strict=True
+        )
     ]
 
 
@@ -234,15 +181,13 @@ def _without_training_metrics(bundle: Bundle) -> Bundle:
     return replace(bundle, stages={kind: plain(stage) for kind, stage in bundle.stages.items()})
 
 
-def _ood(unseen: _Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
+def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
     """Statistics of the slices in the feature maps of the bundle's own detector."""
-    from detectclf.inference.ood import fit_ood
-
     if by_others:
         # The detectors that the fusion was fitted with are other networks with other features.
-        return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
+        return fit_typical(unseen.dataset, groups, predictor.statistics_many)
     features = [o.features for o in unseen.outputs if o.features is not None]
-    return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
+    return fit_typical(unseen.dataset, groups, np.stack(features)) if len(features) == len(groups) else None
 
 
 def _out_of_fold_predictions(
@@ -258,13 +203,6 @@ def _out_of_fold_predictions(
             boxes[i] = (*prediction.boxes_xyxy[tumors[0]], prediction.scores[tumors[0]])
     probabilities = np.array([[p.probabilities[name] for name in names.classes] for p in predictions], dtype=np.float32)
     return OutOfFoldPredictions(indexed.rows["digest"], probabilities, boxes)
-
-
-def _labelled(dataset: Dataset) -> Dataset:
-    labelled = tuple(s for s in dataset.samples if s.label is not None)
-    if not labelled:
-        raise DataError("no slice with a known class in this split", remedy="choose another --split or add --data")
-    return replace(dataset, samples=labelled)
 
 
 def _map_scorer(dataset: Dataset) -> Callable[[Sequence[FusedOutputs]], float | None]:

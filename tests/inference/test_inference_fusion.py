@@ -18,7 +18,7 @@ from detectclf.inference.fusion import (
     fused_probabilities,
 )
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
+from detectclf.types import NOT_A_BRAIN_MRI, UNUSUAL_INPUT, FusedOutputs, StageOutputs, StagePredictions
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -51,6 +51,17 @@ def test_temperature_divides_the_logits() -> None:
     out = StageOutputs(np.array([2, 0, 0, 0], np.float32), np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32))
     got = fused_probabilities(out, replace(PLAIN, temperature=2.0), NAMES)
     assert got[0] == pytest.approx(np.e / (np.e + 3))
+
+
+def test_unusual_slices_have_a_temperature_of_their_own_and_a_flag() -> None:
+    out = outputs([0.7, 0.1, 0.1, 0.1], [])
+    parameters = replace(PLAIN, unusual_temperature=2.0)
+    usual, unusual = fuse(out, parameters, NAMES), fuse(out, parameters, NAMES, novelty="unusual")
+    assert usual.probabilities["glioma"] == pytest.approx(0.7)
+    root = np.sqrt([0.7, 0.1, 0.1, 0.1])
+    assert unusual.probabilities["glioma"] == pytest.approx(root[0] / root.sum())
+    assert UNUSUAL_INPUT in unusual.flags and UNUSUAL_INPUT not in usual.flags
+    assert fuse(out, parameters, NAMES, novelty="outside").flags == (NOT_A_BRAIN_MRI,)
 
 
 def test_evidence_is_the_log_odds_of_the_best_boxes() -> None:

@@ -56,6 +56,20 @@ def test_tumours_of_unknown_type_calibrate_tumour_against_none(sharpness: float)
     assert fit_temperature(outputs, possible_classes(unknown, NAMES)) == pytest.approx(sharpness, rel=0.15)
 
 
+def test_unusual_slices_get_the_temperature_that_they_need() -> None:
+    usual, truths = synthetic(1500, 0, 1.0, 0)
+    odd, odd_truths = synthetic(1500, 1, 3.0, 0)  # logits three times too large
+    unusual = [False] * len(usual) + [True] * len(odd)
+    fitted = fit_fusion([*usual, *odd], [*truths, *odd_truths], NAMES, CONFIG, unusual=unusual)
+    scale = fitted.class_weight / fitted.temperature  # of the logits of usual slices, a compromise
+    assert fitted.unusual_temperature / scale == pytest.approx(3.0, rel=0.15)
+    assert fit_fusion(usual, truths, NAMES, CONFIG).unusual_temperature == 1.0
+    # Slices that need less confidence taken off than the usual ones are not trusted more.
+    assert fit_fusion([*odd, *usual], [*odd_truths, *truths], NAMES, CONFIG, unusual=unusual).unusual_temperature == (
+        pytest.approx(1.0, abs=0.01)
+    )
+
+
 def test_tumours_of_unknown_type_help_the_fit() -> None:
     """Known types alone are few; with as many unknown ones as there are, a held-out split is fitted no worse."""
     (outputs, truths), held_out = synthetic(400, 1, 1.0, 0.9), synthetic(600, 2, 1.0, 0.9)

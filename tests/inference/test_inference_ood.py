@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectclf.inference.ood import MapStatistics, distances, fit_ood, is_out_of_distribution
+from detectclf.inference.ood import MapStatistics, distances, fit_ood, novelty
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 
 
@@ -26,7 +26,19 @@ def test_new_slices_pass_and_other_pictures_do_not() -> None:
     assert (distances(fitted, slices(rng)) > fitted.threshold).mean() <= 0.02
     # As far from the mean as the slices are, but in other directions.
     other = (rng.normal(size=(50, 30)) * 3 + 3).astype(np.float32)
-    assert all(is_out_of_distribution(fitted, row) for row in other)
+    assert all(novelty(fitted, row) == "outside" for row in other)
+
+
+def test_slices_of_another_kind_are_unusual_and_those_of_the_fit_are_not() -> None:
+    rng = np.random.default_rng(0)
+    fitted = fit_ood(slices(rng), range(600))
+    assert fitted is not None and fitted.unusual < fitted.threshold
+    assert np.mean([novelty(fitted, row) == "usual" for row in slices(rng, 200)]) > 0.9
+    shift = np.linalg.qr(np.random.default_rng(2).normal(size=(30, 1)))[0][:, 0].astype(np.float32)
+    others = [novelty(fitted, row) for row in slices(rng, 200) + 0.6 * shift]  # another sequence
+    assert others.count("usual") < 20 and others.count("unusual") > 20
+    features = slices(rng)
+    assert novelty(None, features[0]) == novelty(fitted, None) == "usual", "nothing is said where nothing is known"
 
 
 def test_too_few_source_slices_give_no_fit() -> None:
@@ -56,7 +68,10 @@ def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> No
     save_bundle(tmp_path, replace(bundle, ood=fitted))
     again = load_bundle(tmp_path).ood
     assert fitted is not None and again is not None
-    assert again.threshold == fitted.threshold
+    assert again.threshold == fitted.threshold and again.unusual == fitted.unusual
+    save_bundle(tmp_path / "old", replace(bundle, ood=replace(fitted, unusual=np.inf)))
+    old = load_bundle(tmp_path / "old").ood
+    assert old is not None and old.unusual == np.inf, "bundles of before call no slice unusual"
     assert np.array_equal(distances(again, features), distances(fitted, features))
 
 

@@ -134,7 +134,7 @@ def test_out_of_distribution_no_tumour_is_predicted_whatever_the_classes() -> No
     out = said([[10, 10, 50, 50]], ["glioma"], [0.97])
     names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
     out = replace(out, classifier_logits=np.array([6, 0], np.float32))
-    fused = fuse(out, default_fusion(names.classes), names, out_of_distribution=True)
+    fused = fuse(out, default_fusion(names.classes), names, novelty="outside")
     assert fused.flags == ("not_a_brain_mri",) and (fused.scores < 0.5).all()
 
 

@@ -11,8 +11,9 @@ import pytest
 from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, EvaluateConfig, PredictConfig
 from detectclf.errors import ConfigError, ModelError
 from detectclf.models.bundle import load_bundle
-from detectclf.pipelines.bundle import FEWEST_GROUPS, bundle
+from detectclf.pipelines.bundle import bundle
 from detectclf.pipelines.train import train_classifier, train_detector
+from detectclf.pipelines.unseen import FEWEST_GROUPS
 from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
 
