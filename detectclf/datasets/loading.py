@@ -101,8 +101,8 @@ class Slices(Dataset[Item]):
     def _draw(self, label: str | None, seed: int, index: int) -> DrawnSlice | None:
         """A drawn slice in place of slice ``index`` of class ``label``, where that is drawn.
 
-        A share of them shows no tumour, where a class means that, since data sets have few healthy slices that look like
-        their tumour slices. The others show a tumour of class ``label``, in place of healthy slices one of any class.
+        A share of them shows no tumour, where a class means that, since few healthy slices of a data set look like its
+        tumour slices. The others show a tumour of class ``label``, in place of healthy slices one of any class.
         """
         if self.synthesis.draw is None or label is None:
             return None
