@@ -75,6 +75,13 @@ def test_a_table_that_cannot_be_used_stops_the_audit(export: Path, tmp_path: Pat
         check([export], patients=table)
 
 
+def test_a_pattern_that_fits_nothing_is_said(export: Path) -> None:
+    problems = [p for p in check([export], patient_pattern=r"^(P\d+)_").problems if p.code == "patient_pattern"]
+    assert [(p.severity, p.detail) for p in problems] == [
+        ("warning", r"data.patient_pattern '^(P\\d+)_' finds no patient in the names of the slices")
+    ]
+
+
 def test_the_fixed_copy_keeps_the_patients_of_export_and_table(export: Path, tmp_path: Path) -> None:
     table = tmp_path / "patients.csv"
     table.write_text("file,patient\ns12.png,D\n")
