@@ -78,7 +78,9 @@ def read_patients(path: Path) -> list[PatientRow]:
     return rows
 
 
-def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) -> tuple[dict[int, str], list[PatientRow]]:
+def assign(
+    rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path
+) -> tuple[dict[int, str], list[PatientRow]]:
     """The patient of each slice that ``rows`` names.
 
     Args:

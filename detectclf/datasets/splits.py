@@ -43,7 +43,8 @@ def grouped_split(
         name in one split keep their names; writers make file names unique.
 
     Raises:
-        DataError: ratios that are not positive, groups of another data set, or fewer groups of one patient or of copies than splits.
+        DataError: ratios that are not positive, groups of another data set, or fewer groups of one patient or of copies
+            than splits.
     """
     shares = _shares(ratios)
     units = _units(dataset.samples, groups)

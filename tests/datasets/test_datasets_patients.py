@@ -129,7 +129,11 @@ def test_the_pattern_is_searched_in_the_name_of_the_file(name: str, pattern: str
 @pytest.mark.parametrize(
     ("table", "pattern", "said"),
     [
-        ("file,patient\nSECRET0,a.jpg\n", None, "none of the 1 files that it names are in the data; the first other: the"),
+        (
+            "file,patient\nSECRET0,a.jpg\n",
+            None,
+            "none of the 1 files that it names are in the data; the first other: the",
+        ),
         ("file,patient\n", None, "gives no file a patient"),  # only its first line
         ("file,patient\na.jpg;P1\n", None, "gives no file a patient"),  # another separator than in the first line
         ("file,patient\na.jpg,P1\n", None, None),
