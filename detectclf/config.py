@@ -79,7 +79,8 @@ class DataConfig(Settings):
     patients: Path | None = None
     """Table (CSV) with the columns file and patient. Of an id only a keyed hash is kept."""
     patient_pattern: str | None = None
-    """Regular expression that finds the patient's id in the name of a slice, as its one group, such as ^(P[0-9]+)_."""
+    """Regular expression that finds the patient's id in the name of a file, without its folders, as its one group, such
+    as ^(P[0-9]+)_."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many slices of each split, spread over the classes."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import FORMATS, detect_format, read, write
 from detectclf.formats.faults import Change, Faults
-from detectclf.formats.files import output_names, write_bytes
+from detectclf.formats.files import write_bytes
 from detectclf.imaging.intensity import UNSAFE
 from detectclf.types import Dataset, Problem, canonical_class, order_classes
 
@@ -59,8 +60,8 @@ def fix(
 ) -> Fixes:
     """Writes a fixed copy of the data sets in ``folders`` to ``out``, in its own format; the source is not changed.
 
-    Where that is COCO, each image keeps the opaque name of its patient, also one that only ``patients`` or
-    ``patient_pattern`` (as ``data.patients`` and ``data.patient_pattern``) states.
+    Each slice keeps the opaque name of its patient, also one that only ``patients`` or ``patient_pattern`` (as
+    ``data.patients`` and ``data.patient_pattern``) states: in COCO, else in a ``patients.csv`` per data set.
 
     ``fixes.jsonl`` in ``out`` begins with one ``copy`` line per data set, then has one line per change: ``action``,
     ``code``, ``split``, ``name`` and the value ``before`` and ``after``.
@@ -75,10 +76,20 @@ def fix(
             raise DataError("lies inside the data set", file=out, remedy="choose another --out")
     names = _folder_names(folders)
     lines: list[dict[str, Any]] = []
-    config = DataConfig(patients=patients, patient_pattern=patient_pattern)
+    parts = [_read(Path(folder), format) for folder in folders]
+    # All at once: a table for all folders names files that are not in each.
+    stated = iter(
+        with_stated_patients(
+            [sample for part in parts for sample in part.dataset.samples],
+            DataConfig(patients=patients, patient_pattern=patient_pattern),
+        )
+    )
     with atomic_folder(target) as partial:
-        for folder, name in zip(folders, names, strict=True):
-            lines += _fix_one(Path(folder), partial / name, name, format, index, config)
+        for part, name in zip(parts, names, strict=True):
+            samples = tuple(islice(stated, len(part.dataset.samples)))
+            lines += _fix_one(
+                replace(part, dataset=replace(part.dataset, samples=samples)), partial / name, name, index
+            )
         write_bytes(partial / LOG_NAME, "".join(json.dumps(line) + "\n" for line in lines))
     remaining = check(
         [target / name for name in names], format=format, copies=False, class_map=class_map, index=index
@@ -97,28 +108,42 @@ def _folder_names(folders: Sequence[Path | str]) -> list[str]:
     return names
 
 
-def _fix_one(
-    folder: Path, out: Path, name: str, format: str | None, index: SliceIndex, config: DataConfig
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """One data set as read."""
+
+    folder: Path
+    format: str
+    faults: Faults
+    dataset: Dataset
+
+
+def _read(folder: Path, format: str | None) -> _Part:
     found = format or detect_format(folder)[0]
     faults = Faults(folder)
-    dataset = read(folder, faults, found)
-    dataset = _without_useless(dataset, faults, FORMATS[found].holds_boxes, FORMATS[found].holds_unknown, index)
+    return _Part(folder, found, faults, read(folder, faults, found))
+
+
+def _fix_one(part: _Part, out: Path, name: str, index: SliceIndex) -> list[dict[str, Any]]:
+    """Writes the fixed copy of one data set; returns the lines of the log."""
+    row, faults = FORMATS[part.format], part.faults
+    dataset = _without_useless(part.dataset, faults, row.holds_boxes, row.holds_unknown, index)
     dataset = _one_spelling(dataset, faults)
-    dataset = replace(dataset, samples=with_stated_patients(dataset.samples, config))
     if not dataset.samples:
-        raise DataError("nothing is left to write", file=folder, remedy=f"see `detectclf data check {folder}`")
-    write(dataset, out, found, drop_boxes=True)
-    start = {"action": "copy", "source": str(folder), "folder": name, "format": found, "names": _renamed(dataset)}
+        remedy = f"see `detectclf data check {part.folder}`"
+        raise DataError("nothing is left to write", file=part.folder, remedy=remedy)
+    write(dataset, out, part.format, drop_boxes=True)
+    names = _renamed(dataset, part.format)
+    start = {"action": "copy", "source": str(part.folder), "folder": name, "format": part.format, "names": names}
     return [start, *({**change.to_record(), "folder": name} for change in faults.changes)]
 
 
-def _renamed(dataset: Dataset) -> dict[str, str]:
+def _renamed(dataset: Dataset, format: str) -> dict[str, str]:
     """New name -> original, for slices whose name the copy could not keep."""
     result = {}
     for split in dataset.splits:
         samples = dataset.split(split).samples
-        for sample, name in zip(samples, output_names(samples), strict=True):
+        for sample, name in zip(samples, FORMATS[format].names(samples), strict=True):
             if name != sample.name and not sample.name.endswith(f"/{name}"):
                 result[f"{split}/{name}"] = sample.name
     return result

@@ -7,7 +7,13 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from detectclf.datasets.class_names import known_names, means_any_tumor, nearest_class, uses_canonical_classes
+from detectclf.datasets.class_names import (
+    foreign_names,
+    known_names,
+    means_any_tumor,
+    nearest_class,
+    uses_canonical_classes,
+)
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import image_files
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, canonical_class
@@ -17,14 +23,20 @@ _PREFIX = re.compile(r"^t[re]-(gl|me|no|pi)(?=t[re]|[-_ .\d])", re.IGNORECASE)
 
 
 def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map: Mapping[str, str]) -> None:
-    """Notes ``unknown_class``, ``class_spelling`` and ``unused_class``, over all data sets together.
+    """Notes faults of class names over all data sets together.
+
+    These are ``unknown_class``, ``class_spelling``, ``unused_class``, ``class_not_there`` (a name of the user's that no
+    data set has) and ``no_known_type`` (training needs a tumour of known type).
 
     Args:
         parts: the data sets.
         reports: where the faults of each go.
         class_map: the user's own spellings.
     """
-    known = known_names([name for part in parts for name in part.classes], class_map)
+    declared = [name for part in parts for name in part.classes]
+    known = known_names(declared, class_map)
+    for note in foreign_names(declared, class_map):
+        reports[0].warning("class_not_there", reports[0].root, note)
     canonical = uses_canonical_classes(known)
     used = Counter(name for part in parts for sample in part.samples for name in _names_on(sample))
     for part, faults in zip(parts, reports, strict=True):
@@ -43,6 +55,10 @@ def check_classes(parts: Sequence[Dataset], reports: Sequence[Faults], class_map
                 # Canonical classes are merged by the alias table; others would be trained on as two classes.
                 report = faults.warning if found_as in known.values() else faults.error
                 report("class_spelling", faults.root, detail)
+    kinds = {found or name for name, found in known.items()} - {NEGATIVE_CLASS}
+    if kinds == {ANY_TUMOR} and any(used[name] for name, found in known.items() if found == ANY_TUMOR):
+        detail = "every tumour is of unknown type, so nothing can be trained on these data alone"
+        reports[0].warning("no_known_type", reports[0].root, detail)
 
 
 def _hint(name: str) -> str:

@@ -61,10 +61,11 @@ def note_leaks(groups: Sequence[Sequence[int]], slices: Sequence[Sample], owners
 
 
 def note_oddities(stated: Stated, found: Identified, file: object, faults: Faults) -> None:
-    """Notes ``patients_file`` for files that are not there, and ``patient_contradicts_atlas``."""
-    note = stated.note()
-    if note is not None:
+    """Notes ``patients_file`` for files that are not there, ``patient_pattern``, and ``patient_contradicts_atlas``."""
+    if (note := stated.note()) is not None:
         faults.warning("patients_file", str(file), note)
+    if (note := stated.pattern_note()) is not None:
+        faults.warning("patient_pattern", faults.root, note)
     if found.contradictions:
         detail = f"{found.contradictions} of the patients given have slices of several patients of figshare 1512427"
         faults.warning("patient_contradicts_atlas", faults.root, f"{detail}, whose own patients are used")

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detectclf.errors import DataError
-from detectclf.formats.assemble import check_any_tumor
+from detectclf.formats.assemble import check_any_tumor, spelling
 from detectclf.types import ANY_TUMOR, CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
 
 _log = logging.getLogger(__name__)
@@ -44,10 +44,8 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
         DataError: a name on a slice is unknown, or one class comes in several spellings.
     """
     known = known_names(names, class_map)
-    for key in class_map:
-        if _squash(key) not in {_squash(name) for name in names}:
-            setting = "any_tumor" if class_map[key] == ANY_TUMOR else "class_map"
-            _log.warning("data.%s: no source has a class %r", setting, key)
+    for note in foreign_names(names, class_map):
+        _log.warning(note)
     if not uses_canonical_classes(known):
         own = {name: found or name for name, found in known.items()}
         _check_spellings(own, names)
@@ -70,8 +68,18 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
     for key, value in class_map.items():
         if canonical_class(value) == ANY_TUMOR:
             check_any_tumor(key)
-    wanted = {_squash(key): canonical_class(value) or value for key, value in class_map.items()}
-    return {name: wanted.get(_squash(name)) or canonical_class(name) for name in names}
+    wanted = {spelling(key): canonical_class(value) or value for key, value in class_map.items()}
+    return {name: wanted.get(spelling(name)) or canonical_class(name) for name in names}
+
+
+def foreign_names(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:
+    """A line for each name in ``class_map`` that is none of ``names``."""
+    there = {spelling(name) for name in names}
+    return [
+        f"data.{'any_tumor' if value == ANY_TUMOR else 'class_map'}: no source has a class {key!r}"
+        for key, value in class_map.items()
+        if spelling(key) not in there
+    ]
 
 
 def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
@@ -81,7 +89,7 @@ def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
 
 def nearest_class(name: str) -> str | None:
     """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar."""
-    whole = _squash(name).strip("_")
+    whole = spelling(name).strip("_")
     # First without the word for a tumour, which would make every name of a tumour look like "no tumor".
     for text in (re.sub(r"_?tumou?rs?$", "", whole), whole):
         if likely := difflib.get_close_matches(text, CANONICAL_CLASSES, n=1, cutoff=0.6):
@@ -115,10 +123,6 @@ def _check_spellings(own: Mapping[str, str], names: Mapping[str, str]) -> None:
             raise DataError(f"one class spelt {other!r} and {found!r}", file=Path(names[name]), remedy=remedy)
 
 
-def _squash(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
-
-
 def with_canonical_names(sample: Sample) -> Sample:
     """``sample`` with every known spelling of a class replaced by the canonical name."""
     labels = tuple(canonical_class(name) or name for name in sample.box_labels)
@@ -127,6 +131,7 @@ def with_canonical_names(sample: Sample) -> Sample:
 
 
 __all__ = [
+    "foreign_names",
     "known_names",
     "map_names",
     "means_any_tumor",

@@ -19,7 +19,7 @@ import numpy as np
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
-from detectclf.datasets.patients_file import assign, read_patients
+from detectclf.datasets.patients_file import PatientRow, assign, read_patients
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.disjoint_sets import DisjointSets
@@ -28,6 +28,9 @@ from detectclf.pseudonyms import pseudonym
 from detectclf.types import Dataset, Sample
 
 _log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255
+"""Characters in which the pattern is searched: of a longer name, in a container, a slow pattern would never end."""
 
 ORIGINS = ("file", "export", "dicom", "name", "atlas")
 """What a patient may be known from; the first that gives one counts."""
@@ -40,24 +43,32 @@ class Stated:
     Attributes:
         samples: as given, with their patients.
         origins: for each slice, one of :data:`ORIGINS`, or ``None`` where its patient is not known.
-        unknown_files: files that the patients file names and no slice has.
-        listed: how many files it names.
+        unknown_files: rows of the patients file whose file no slice has.
+        listed: how many files it names; ``None`` without a patients file.
+        pattern: the pattern of names, where there is one.
     """
 
     samples: tuple[Sample, ...]
     origins: tuple[str | None, ...]
-    unknown_files: tuple[str, ...] = ()
-    listed: int = 0
+    unknown_files: tuple[PatientRow, ...] = ()
+    listed: int | None = None
+    pattern: str | None = None
 
     def note(self) -> str | None:
         """What is odd about the patients file, or ``None``."""
-        if not self.unknown_files:
+        if self.listed == 0:
+            return "gives no file a patient"
+        if self.listed is None or not self.unknown_files:
             return None
-        count = len(self.unknown_files)
-        what = "none" if count == self.listed else f"{self.listed - count}"
-        return (
-            f"{what} of the {self.listed} files that it names are in the data; the first other: {self.unknown_files[0]}"
-        )
+        found = self.listed - len(self.unknown_files)
+        first = self.unknown_files[0].shown
+        return f"{found or 'none'} of the {self.listed} files that it names are in the data; the first other: {first}"
+
+    def pattern_note(self) -> str | None:
+        """What is odd about the pattern, or ``None``."""
+        if self.pattern is None or "name" in self.origins or None not in self.origins:
+            return None
+        return f"data.patient_pattern {self.pattern!r} finds no patient in the names of the slices"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +92,7 @@ def stated_patients(samples: Sequence[Sample], file: Path | None = None, pattern
     Args:
         samples: as read; those of an export that states patients have them.
         file: the patients file.
-        pattern: regular expression whose one group is the patient's id in the name of a slice.
+        pattern: regular expression whose one group is the patient's id in the name of a slice, without its folders.
 
     Raises:
         DataError, UnsafeError: the patients file cannot be used, see :mod:`detectclf.datasets.patients_file`.
@@ -98,11 +109,16 @@ def stated_patients(samples: Sequence[Sample], file: Path | None = None, pattern
             patient, origin = sample.patient, "export"
         if patient is None:
             patient, origin = dicom_patient(sample), "dicom"
-        if patient is None and pattern is not None and (match := re.search(pattern, sample.name)) is not None:
+        if patient is None and pattern is not None and (match := _search(pattern, sample.name)) is not None:
             patient, origin = pseudonym(match[1] or ""), "name"
         result.append(sample if patient == sample.patient else replace(sample, patient=patient))
         origins.append(None if patient is None else origin)
-    return Stated(tuple(result), tuple(origins), tuple(unknown), len(rows))
+    return Stated(tuple(result), tuple(origins), tuple(unknown), None if file is None else len(rows), pattern)
+
+
+def _search(pattern: str, name: str) -> re.Match[str] | None:
+    """Where ``pattern`` is in a name of a slice: in its last part, since some formats put the class before it."""
+    return re.search(pattern, name.replace("\\", "/").rpartition("/")[2][:_LONGEST_NAME])
 
 
 def with_stated_patients(samples: Sequence[Sample], config: DataConfig) -> tuple[Sample, ...]:
@@ -111,8 +127,8 @@ def with_stated_patients(samples: Sequence[Sample], config: DataConfig) -> tuple
     note = found.note()
     if note is not None:
         _log.warning("%s: %s", config.patients, note)
-    if config.patient_pattern is not None and "name" not in found.origins:
-        _log.warning("data.patient_pattern %r finds no patient in the names of the slices", config.patient_pattern)
+    if (note := found.pattern_note()) is not None:
+        _log.warning(note)
     return found.samples
 
 

@@ -1,14 +1,15 @@
 """The patients file: a table of file and patient, which says whom each slice of a data set shows.
 
 Its first line names the columns, ``file`` and ``patient`` among them; other columns are ignored. Commas, semicolons and
-tabs separate; the text may be UTF-8, UTF-16 or Windows-1252. Ids become pseudonyms here, and no message quotes one.
+tabs separate; the text may be UTF-8, UTF-16 or Windows-1252. Ids become pseudonyms here, and no message quotes one, nor
+what stands in the column of files unless it ends as an image file does: the two columns may be swapped.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from detectclf.errors import DataError
 from detectclf.files import read_bytes
+from detectclf.imaging.images import image_suffix
 from detectclf.pseudonyms import pseudonym
 from detectclf.types import Sample
 
@@ -24,6 +26,7 @@ LIMIT_BYTES = 64 * 2**20
 
 _REMEDY = "write a table with the columns file and patient"
 _SEPARATORS = ",;\t"
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class PatientRow(NamedTuple):
@@ -39,12 +42,20 @@ class PatientRow(NamedTuple):
     patient: str
     line: int
 
+    @property
+    def shown(self) -> str:
+        """The row as a message may name it: by its file, or by its line where that is no name of an image."""
+        if image_suffix(Path(self.file)) is not None:
+            return self.file
+        return f"the one in line {self.line}, no name of an image (are the columns swapped?)"
+
 
 def read_patients(path: Path) -> list[PatientRow]:
     """Reads a patients file; lines without a patient are left out.
 
     Raises:
-        DataError: it cannot be read, is not a table, lacks a column or a file name, or gives a file two patients.
+        DataError: it cannot be read, is not a table, lacks a column or a file name, has a quote that is not closed or
+            a line with more cells than the first, or gives a file two patients.
         UnsafeError: it is too large, or not a regular file.
         ConfigError: there is no key for pseudonyms, see :mod:`detectclf.pseudonyms`.
     """
@@ -67,7 +78,9 @@ def read_patients(path: Path) -> list[PatientRow]:
     return rows
 
 
-def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) -> tuple[dict[int, str], list[str]]:
+def assign(
+    rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path
+) -> tuple[dict[int, str], list[PatientRow]]:
     """The patient of each slice that ``rows`` names.
 
     Args:
@@ -76,7 +89,7 @@ def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) ->
         path: the patients file, for messages.
 
     Returns:
-        Index of the slice -> patient, and the files that no slice has.
+        Index of the slice -> patient, and the rows whose file no slice has.
 
     Raises:
         DataError: a row fits several slices, or two rows give a slice two patients.
@@ -92,11 +105,11 @@ def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) ->
         wanted = _parts(row.file)
         fitting = [i for i in by_name.get(wanted[-1:], ()) if len(wanted) == 1 or _ends_in(samples[i], wanted)]
         if not fitting:
-            unknown.append(row.file)
+            unknown.append(row)
         elif len(fitting) > 1:
             first, second = (_place(samples[i]) for i in fitting[:2])
             raise DataError(
-                f"{row.file} may be {first} or {second}",
+                f"{row.shown} may be {first} or {second}",
                 file=path,
                 line=row.line,
                 remedy="write more of the path, such as split/file or folder/split/file",
@@ -107,7 +120,7 @@ def assign(rows: Sequence[PatientRow], samples: Sequence[Sample], path: Path) ->
 
 
 def _two_patients(path: Path, row: PatientRow, before: int) -> DataError:
-    reason = f"{row.file} has another patient than in line {before}"
+    reason = f"{row.shown} has another patient than in line {before}"
     return DataError(reason, file=path, line=row.line, remedy="remove the wrong one of the two lines")
 
 
@@ -130,15 +143,11 @@ def _decoded(content: bytes) -> str:
 
 def _cells(text: str, path: Path) -> list[tuple[int, tuple[str, str]]]:
     """``(line, (file, identity))`` of each line that is not blank, after the one that names the columns."""
-    lines = text.splitlines()
-    head = next((line for line in lines if line.strip()), "")
+    lines = [(number, line) for number, line in enumerate(_LINE_END.split(text), 1) if line.strip()]
+    head = lines[0][1] if lines else ""
     separator = max(_SEPARATORS, key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    table: list[tuple[int, list[str]]] = []
-    try:
-        table.extend((reader.line_num, [c.strip() for c in cells]) for cells in reader if any(map(str.strip, cells)))
-    except csv.Error:  # its text may quote a cell
-        raise DataError("not a table", file=path, line=reader.line_num, remedy=_REMEDY) from None
+    rows = ((number, _split_line(line, separator, path, number)) for number, line in lines)
+    table = [(number, cells) for number, cells in rows if any(cells)]
     if not table:
         raise DataError("is empty", file=path, remedy=_REMEDY)
     line, header = table[0]
@@ -148,8 +157,27 @@ def _cells(text: str, path: Path) -> list[tuple[int, tuple[str, str]]]:
         if names.count(column) != 1:
             count = "no column" if column not in names else "several columns"
             raise DataError(f"has {count} {column!r} in its first line", file=path, line=line, remedy=_REMEDY)
+    for number, cells in table[1:]:
+        if any(cells[len(header) :]):
+            # A name such as "Smith, John" without quotes: cut at the comma it would make one patient of all Smiths.
+            reason = f"has {len(cells)} cells under {len(header)} columns"
+            raise DataError(reason, file=path, line=number, remedy="put a text with a separator in it in quotes")
     at = [names.index(column) for column in ("file", "patient")]
     return [(n, (_cell(cells, at[0]), _cell(cells, at[1]))) for n, cells in table[1:]]
+
+
+def _split_line(line: str, separator: str, path: Path, number: int) -> list[str]:
+    """The cells of one line, without blanks round them; a cell may not go on in the next line."""
+    # The second line is only there to show whether a quote is still open at the end of the first.
+    reader = csv.reader([f"{line}\n", "\n"], delimiter=separator, skipinitialspace=True)
+    try:
+        cells = [cell.strip() for cell in next(reader)]
+    except csv.Error:  # its text may quote a cell
+        raise DataError("not a table", file=path, line=number, remedy=_REMEDY) from None
+    if reader.line_num > 1:
+        remedy = "close the quote, or write two for one inside a text"
+        raise DataError("has a quote that is not closed in its line", file=path, line=number, remedy=remedy)
+    return cells
 
 
 def _cell(cells: Sequence[str], at: int) -> str:

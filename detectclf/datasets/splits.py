@@ -29,7 +29,8 @@ def grouped_split(
     """Assigns the samples to new splits; all slices of a patient, and all copies of a slice, go to the same one.
 
     Stratified by class and by presence of a box: within each stratum every split is filled in proportion. The largest
-    groups are assigned first, so that no split exceeds its share by more than the size of a group.
+    groups are assigned first, so that no split exceeds its share by more than the size of a group. Every split gets a
+    group: the last ones go where there is none yet.
 
     Args:
         dataset: the samples, with their patients where known; their present splits do not matter.
@@ -42,7 +43,8 @@ def grouped_split(
         name in one split keep their names; writers make file names unique.
 
     Raises:
-        DataError: ratios that are not positive, groups of another data set, or fewer patients than splits.
+        DataError: ratios that are not positive, groups of another data set, or fewer groups of one patient or of copies
+            than splits.
     """
     shares = _shares(ratios)
     units = _units(dataset.samples, groups)
@@ -54,15 +56,19 @@ def grouped_split(
     wanted = {(name, key): share * count for name, share in shares.items() for key, count in total.items()}
     room = {name: share * len(dataset.samples) for name, share in shares.items()}
     assigned = [""] * len(dataset.samples)
-    for unit in order:
+    empty = dict.fromkeys(shares)
+    for number, unit in enumerate(order):
         content = Counter(_stratum(dataset.samples[i]) for i in unit)
         # Full splits take no more: many small strata, each best put into the largest split, would overfill it.
         fits = [name for name in shares if 2 * room[name] >= len(unit)] or [max(shares, key=lambda n: room[n])]
+        if len(order) - number <= len(empty):
+            fits = list(empty)
         needs = {name: _need(name, content, wanted, room) for name in fits}
         name = max(fits, key=lambda n: needs[n])
         for key, count in content.items():
             wanted[name, key] -= count
         room[name] -= len(unit)
+        empty.pop(name, None)
         for index in unit:
             assigned[index] = name
     check_groups(assigned, units, [sample.name for sample in dataset.samples])
@@ -109,17 +115,16 @@ def _units(samples: Sequence[Sample], groups: Sequence[CopyGroup]) -> list[list[
 
 
 def _check_enough(samples: Sequence[Sample], units: Sequence[Sequence[int]], splits: int) -> None:
-    if len(units) >= splits or all(s.patient is None for s in samples):
+    if len(units) >= splits or not samples:
         return
     patients = len({s.patient for s in samples if s.patient is not None})
     if len(units) == 1 and patients == 1:
         reason = f"all {len(samples)} slices are of one patient"
     else:
         reason = f"the {len(samples)} slices make only {len(units)} groups of one patient or of copies"
-    raise DataError(
-        f"{reason}, too few for {splits} splits without a patient in two of them",
-        remedy="add slices of other patients, or ask for fewer splits",
-    )
+    unit = " without a patient in two of them" if patients else " with a slice in each"
+    remedy = f"add slices{' of other patients' if patients else ''}, or ask for fewer splits"
+    raise DataError(f"{reason}, too few for {splits} splits{unit}", remedy=remedy)
 
 
 def _stratum(sample: Sample) -> _Stratum:

@@ -9,16 +9,22 @@ the folder.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from detectclf.errors import DataError
 from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
 from detectclf.formats.faults import Faults
-from detectclf.types import Dataset
+from detectclf.formats.files import by_split, output_names, write_bytes
+from detectclf.formats.table import table_text
+from detectclf.types import Dataset, Sample
 
 _log = logging.getLogger(__name__)
+
+PATIENTS_FILE = "patients.csv"
+"""Table of file and patient in an export of a format that cannot hold patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +37,23 @@ class Format:
     holds_boxes: bool
     holds_unknown: bool = False
     """Whether the format can tell a slice whose boxes are not known from one without boxes."""
+    holds_patients: bool = False
+    names: Callable[[Sequence[Sample]], list[str]] = output_names
+    """The name that each sample of one split has once it is written, below the folder of the split."""
 
+
+_UNIQUE_STEMS = partial(output_names, unique_stems=True)
 
 # In order of preference, for folders that look like several formats.
 FORMATS: dict[str, Format] = {
-    "coco": Format(coco.read, coco.write, coco.looks_like, holds_boxes=True),
-    "yolo": Format(yolo.read, yolo.write, yolo.looks_like, holds_boxes=True, holds_unknown=True),
-    "voc": Format(voc.read, voc.write, voc.looks_like, holds_boxes=True, holds_unknown=True),
+    "coco": Format(coco.read, coco.write, coco.looks_like, holds_boxes=True, holds_patients=True),
+    "yolo": Format(yolo.read, yolo.write, yolo.looks_like, True, holds_unknown=True, names=_UNIQUE_STEMS),
+    "voc": Format(voc.read, voc.write, voc.looks_like, True, holds_unknown=True, names=_UNIQUE_STEMS),
     "createml": Format(createml.read, createml.write, createml.looks_like, holds_boxes=True),
     "tfrecord": Format(tfrecord.read, tfrecord.write, tfrecord.looks_like, holds_boxes=True),
     "csv": Format(detection_csv.read, detection_csv.write, detection_csv.looks_like, holds_boxes=True),
     "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, holds_boxes=False),
-    "folder": Format(folder.read, folder.write, folder.looks_like, holds_boxes=False),
+    "folder": Format(folder.read, folder.write, folder.looks_like, holds_boxes=False, names=folder.names),
 }
 
 
@@ -95,6 +106,9 @@ def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
 def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False) -> None:
     """Writes ``dataset`` as an export into the folder ``out``, which is made if it does not exist.
 
+    Where the format cannot hold patients, their opaque names go to :data:`PATIENTS_FILE` in ``out``: a patients
+    file (``--patients``) for the new export.
+
     Args:
         dataset: the data set.
         out: folder of the export.
@@ -113,6 +127,21 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
         reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot express"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
+    if not row.holds_patients and any(s.patient is not None for s in dataset.samples):
+        _write_patients(dataset, out, row)
+        _log.warning(
+            "the format %s cannot hold patients: their opaque names are in %s of the new export; give it as --patients",
+            format,
+            PATIENTS_FILE,
+        )
+
+
+def _write_patients(dataset: Dataset, out: Path, row: Format) -> None:
+    rows: list[list[object]] = [["file", "patient"]]
+    for split, samples in by_split(dataset):
+        named = zip(samples, row.names(samples), strict=True)
+        rows += [[f"{split}/{name}", sample.patient] for sample, name in named if sample.patient is not None]
+    write_bytes(out / PATIENTS_FILE, table_text(rows))
 
 
 def _row(format: str) -> Format:
@@ -121,4 +150,4 @@ def _row(format: str) -> Format:
     return FORMATS[format]
 
 
-__all__ = ["FORMATS", "Format", "detect_format", "read", "write"]
+__all__ = ["FORMATS", "PATIENTS_FILE", "Format", "detect_format", "read", "write"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def is_negative(name: str) -> bool:
 def negative_of(classes: Iterable[str]) -> str | None:
     """The first of ``classes``, sorted, that means "no tumour", or ``None``."""
     return next((c for c in sorted(classes) if is_negative(c)), None)
+
+
+def spelling(name: str) -> str:
+    """What a name given by the user is compared by: case, blanks, hyphens and underscores do not matter."""
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
 def check_any_tumor(name: str) -> None:

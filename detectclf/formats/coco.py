@@ -45,15 +45,15 @@ def read(folder: Path, faults: Faults) -> Dataset:
     classes: dict[str, None] = {}
     for split, file, image_folders in _annotation_files(folder):
         content = read_json(file, faults, folder)
-        _hide_patients(content, file, faults)
+        _check_patients(content, file, faults)
         names, declared = _categories(content, file, faults)
         classes.update(dict.fromkeys(declared))
         slices += _slices(content, names, split, file, image_folders, faults)
     return assemble(slices, classes, folder, faults)
 
 
-def _hide_patients(content: Any, file: Path, faults: Faults) -> None:
-    """Replaces each id of a patient by its pseudonym, before a fault can quote the record that it stands in."""
+def _check_patients(content: Any, file: Path, faults: Faults) -> None:
+    """Keeps the pseudonyms of patients, and notes what is none: :func:`read_json` leaves nothing of it."""
     images = content.get("images") if isinstance(content, dict) else None
     for image in images if isinstance(images, list) else ():
         if isinstance(image, Record) and "patient" in image:

@@ -9,7 +9,7 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.files import atomic_folder
 from detectclf.formats import read, write
-from detectclf.formats.assemble import check_any_tumor, slice_label
+from detectclf.formats.assemble import check_any_tumor, slice_label, spelling
 from detectclf.formats.faults import Faults
 from detectclf.types import ANY_TUMOR, Dataset
 
@@ -32,7 +32,8 @@ def convert(
         to: name of the new format, a key of :data:`detectclf.formats.FORMATS`.
         from_: name of the format of ``folder``; detected by default.
         drop_boxes: allow a format that cannot hold boxes, which loses them.
-        any_tumor: classes of tumours of unknown type, which are written as ``any_tumor``.
+        any_tumor: classes of tumours of unknown type, which are written as ``any_tumor``; spelt as
+            in ``data.any_tumor``.
         change: what to change before the data set is written, such as to add patients.
 
     Returns:
@@ -61,12 +62,15 @@ def convert(
 
 
 def _with_any_tumor(dataset: Dataset, names: Sequence[str], source: Path) -> Dataset:
-    if foreign := [name for name in names if name not in dataset.classes]:
+    spelt: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        spelt.setdefault(spelling(name), []).append(name)
+    if foreign := [name for name in names if spelling(name) not in spelt]:
         remedy = f"its classes are {', '.join(dataset.classes)}"
         raise DataError(f"has no class {foreign[0]!r}", file=source, remedy=remedy)
     for name in names:
         check_any_tumor(name)
-    renamed = dict.fromkeys(names, ANY_TUMOR)
+    renamed = {name: ANY_TUMOR for given in names for name in spelt[spelling(given)]}
     samples = []
     for sample in dataset.samples:
         labels = tuple(renamed.get(name, name) for name in sample.box_labels)

@@ -16,6 +16,9 @@ from detectclf.errors import DataError, UnsafeError, one_line
 from detectclf.imaging.intensity import UNSAFE
 from detectclf.types import Problem
 
+HIDDEN = "(not kept: it may name a patient)"
+"""What is logged in the place of a text that may name a patient."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -23,7 +26,8 @@ class Change:
 
     Attributes:
         action: ``change_box``, ``drop_box``, ``scale_boxes``, ``leave_out`` (a slice), ``rename_class`` or
-            ``drop_record`` (a record of an annotation file, kept verbatim).
+            ``drop_record`` (a record of an annotation file, kept verbatim but for
+            ids of patients).
         code: the fault that it fixes.
         split, name: the slice, or ``None`` for a change of the whole data set.
         before, after: the value as annotated and as fixed; ``None`` where there is none.
@@ -70,6 +74,8 @@ class Faults:
     def drop(self, code: str, file: Path | str, record: object, line: int | None = None) -> None:
         """Records that the reader left out a record of an annotation file, given as its text or its JSON value."""
         text = record if isinstance(record, str) else json.dumps(record)
+        if isinstance(record, str) and "patient" in text.casefold():
+            text = HIDDEN  # readers of JSON hide ids themselves
         before = {"file": self.relative(file), "line": line, "stated": text}
         self.changes.append(Change("drop_record", code, None, None, before, None))
 
@@ -112,4 +118,4 @@ class Faults:
         return ", ".join(f"{n} {code}" for code, n in Counter(p.code for p in self.errors).most_common())
 
 
-__all__ = ["Change", "Faults"]
+__all__ = ["HIDDEN", "Change", "Faults"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectclf.errors import DataError
@@ -13,12 +14,13 @@ from detectclf.formats.files import (
     copy_images,
     image_files,
     is_split_name,
+    output_names,
     slice_classes,
     split_name,
     subfolders,
 )
 from detectclf.formats.raw import RawSlice
-from detectclf.types import Dataset
+from detectclf.types import Dataset, Sample
 
 _NOT_CLASSES = frozenset({"images", "labels", "annotations", "jpegimages", "imagesets"})
 
@@ -50,6 +52,14 @@ def read(folder: Path, faults: Faults) -> Dataset:
     return assemble(slices, classes, folder, faults)
 
 
+def names(samples: Sequence[Sample]) -> list[str]:
+    """``class/file`` of each sample of one split, as :func:`write` names them."""
+    files: dict[str | None, Iterator[str]] = {
+        label: iter(output_names([s for s in samples if s.label == label])) for label in {s.label for s in samples}
+    }
+    return [f"{s.label}/{next(files[s.label])}" for s in samples]
+
+
 def write(dataset: Dataset, out: Path) -> None:
     """Writes one folder per split and class, without boxes.
 
@@ -68,4 +78,4 @@ def write(dataset: Dataset, out: Path) -> None:
             raise DataError(f"{unknown.name} has no class", remedy="choose the format classes-csv")
 
 
-__all__ = ["looks_like", "read", "write"]
+__all__ = ["looks_like", "names", "read", "write"]

@@ -1,4 +1,7 @@
-"""Reads untrusted JSON: within limits, with repeated keys reported, and with the line of each object."""
+"""Reads untrusted JSON: within limits, with repeated keys reported, and with the line of each object.
+
+Whatever stands under a key that speaks of a patient becomes a pseudonym as it is read, so that no fault can quote it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import read_bytes
 from detectclf.formats.faults import Faults
+from detectclf.pseudonyms import pseudonym
 
 LIMIT_BYTES = 256 * 2**20
 """Largest annotation file, bytes: a COCO export of about 500,000 slices."""
@@ -21,6 +25,9 @@ _LIMIT_ITEMS = 16_000_000
 _LINES_BYTES = 16 * 2**20
 """Largest file whose lines are counted, bytes: that takes up to two seconds."""
 _REMEDY = "export the data set again"
+_PATIENT = "patient"
+# A letter may also be written as an escape.
+_MAY_NAME_PATIENTS = re.compile(rb"patient|\\u00[4-7]", re.IGNORECASE)
 # Braces inside strings do not count; a backslash escapes the next character.
 _TOKEN = re.compile(r'\\.|["{}\n]')
 
@@ -48,6 +55,7 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
 
     Raises:
         DataError: the file is not JSON, is nested too deeply, or has a number with thousands of digits.
+        ConfigError: it names patients and there is no key for pseudonyms, see :mod:`detectclf.pseudonyms`.
         UnsafeError: it is larger than :data:`LIMIT_BYTES`, or has so many values that they would fill the memory.
     """
     data = read_bytes(path, limit_bytes=LIMIT_BYTES, root=root)
@@ -55,9 +63,12 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
         raise UnsafeError(f"holds more than {_LIMIT_ITEMS} values", file=path, remedy="split the data set")
     repeated: dict[str, None] = {}
     lines: Iterator[int | None] = repeat(None)
+    personal = _MAY_NAME_PATIENTS.search(data) is not None
 
     def as_record(pairs: list[tuple[str, Any]]) -> Record:
         result = Record(pairs)
+        if personal:
+            _hide_patients(result)
         result.line = next(lines, None)
         if len(result) < len(pairs):
             counts = Counter(key for key, _ in pairs)
@@ -80,6 +91,15 @@ def read_json(path: Path, faults: Faults, root: Path) -> Any:
     for key in repeated:
         faults.error("duplicate_key", path, f"an object has the key {key[:80]!r} twice; the last value is used")
     return content
+
+
+def _hide_patients(record: Record) -> None:
+    """Replaces what stands under each key with the word patient: an id by its pseudonym, anything else by nothing."""
+    for key, value in record.items():
+        if _PATIENT not in key.casefold() or value is None:
+            continue
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        record[key] = pseudonym(str(value)) if isinstance(value, str) or whole else {}
 
 
 def _lines_of_objects(text: str) -> Iterator[int | None]:
@@ -110,10 +130,14 @@ def records_of(content: Any, key: str, path: Path, faults: Faults) -> list[Recor
 
 
 def objects_in(values: list[Any], what: str, path: Path, faults: Faults) -> list[Record]:
-    """The objects among ``values``; other values are left out as ``bad_record``."""
+    """The objects among ``values``; other values are left out as ``bad_record``.
+
+    In the place of an image anything may stand, a name of a patient too: it is not logged.
+    """
     for index, value in enumerate(values):
         if not isinstance(value, Record):
-            faults.reject("bad_record", path, f"{what}[{index}] is not an object", value)
+            stated = f"a {type(value).__name__}" if what == "images" else value
+            faults.reject("bad_record", path, f"{what}[{index}] is not an object", stated)
     return [value for value in values if isinstance(value, Record)]
 
 

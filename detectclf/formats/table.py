@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectclf.errors import DataError
-from detectclf.formats.faults import Faults
+from detectclf.formats.faults import HIDDEN, Faults
 from detectclf.formats.files import read_text
 
 Rows = list[tuple[int, list[str]]]
@@ -35,12 +35,13 @@ def read_table(path: Path, root: Path) -> tuple[list[str], Rows]:
 
 def complete_rows(header: list[str], rows: Rows, path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
     """The rows with as many cells as the header; the others are left out as ``bad_columns``."""
+    personal = any("patient" in name.casefold() for name in header)
     for line, row in rows:
         if len(row) == len(header):
             yield line, row
         else:
             detail = f"{len(row)} columns, the first line has {len(header)}"
-            faults.reject("bad_columns", path, detail, row, line)
+            faults.reject("bad_columns", path, detail, HIDDEN if personal else row, line)
 
 
 def table_text(rows: Sequence[Sequence[object]]) -> str:

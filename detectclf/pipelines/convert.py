@@ -24,7 +24,8 @@ def convert(
     """Writes ``folder`` to ``out`` in format ``to``; what the target cannot hold is refused.
 
     ``any_tumor``, ``patients`` and ``pattern`` are as ``data.any_tumor``, ``data.patients`` and
-    ``data.patient_pattern``. COCO holds patients, as opaque names; the other formats lose them.
+    ``data.patient_pattern``. COCO holds patients, as opaque names; with the other formats they go to
+    ``patients.csv``.
     """
     from detectclf.datasets.patients import with_stated_patients
     from detectclf.formats.convert import convert as write_converted

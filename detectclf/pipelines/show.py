@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.config import ShowRecipe
+from detectclf.config import AugmentConfig, ShowRecipe
 from detectclf.pipelines.pictures import write_picture
 from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, Dataset, Sample
 
 if TYPE_CHECKING:
     from detectclf.drawing.sheets import Tile
+
+log = logging.getLogger(__name__)
 
 SIDE = 320
 """Pixels of an augmented slice, as a detector sees it."""
@@ -37,6 +40,8 @@ def show(
     from detectclf.formats.files import slice_classes
 
     # Boxes of the negative class are drawn, but training leaves them out.
+    if not augmented and recipe.augment != AugmentConfig():
+        log.warning("augment.* settings have no effect without --augmented")
     data = recipe.data.model_copy(update={"negative_boxes": "drop" if augmented else "keep"})
     dataset = open_dataset(data)
     dataset = dataset if split is None else require_split(dataset, split)

@@ -70,6 +70,7 @@ def train(
     """
     from detectclf.datasets.index import SliceIndex
     from detectclf.pipelines.provenance import fingerprints_of
+    from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
@@ -81,10 +82,14 @@ def train(
     opened = _open(recipe, index)
     task = training.task(recipe, opened)
     run = Run.create(out or Path("runs") / f"{training.prefix}{_folder_name(recipe.model.arch)}", recipe, resume=resume)
-    run.describe_data(opened.dataset, task.train.samples, task.valid.samples)
+    run.check_data(task.train.samples, task.valid.samples)
     for slices in (task.train, task.valid):
         if not index.knows(slices.samples):
             slices.pixels.fill(index.read)  # both from one decoding
+    if run.writes:
+        parts = known_patients(task.train.samples, task.valid.samples, index)
+        run.describe_data(opened.dataset, *parts)
+        note_shared_patients(*parts, recipe.data)
     if opened.inherited is not None and run.lacks_fingerprints:
         run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
     settings = recipe.training

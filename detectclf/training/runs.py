@@ -157,10 +157,15 @@ class Run:
     def describe_data(self, dataset: Dataset, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
         """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used.
 
+        Args:
+            dataset: all slices.
+            train, valid: those of the two splits, with their patients.
+
         Raises:
-            DataError: the run is resumed with other slices or labels than it was started with.
+            DataError: as :meth:`check_data`.
             TrainingError: the file cannot be written.
         """
+        self.check_data(train, valid)
         document = {
             "sources": list(dataset.sources),
             "classes": list(dataset.classes),
@@ -168,11 +173,17 @@ class Run:
             "train": count_slices(train),
             "valid": count_slices(valid),
         }
-        if self.writes and self.begun:
-            self._check_same_slices(document)
         self.write_json("data.json", document)
 
-    def _check_same_slices(self, now: Mapping[str, Any]) -> None:
+    def check_data(self, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
+        """Makes sure that a run is resumed with the slices and labels that it was started with.
+
+        Raises:
+            DataError: it is not.
+        """
+        if not (self.writes and self.begun):
+            return
+        now = {"train": count_slices(train), "valid": count_slices(valid)}
         try:
             before = json.loads((self.path / "data.json").read_text(encoding="utf-8"))
             changed = [part for part in ("train", "valid") if before[part]["sha256"] != now[part]["sha256"]]
@@ -214,7 +225,7 @@ class Run:
 
 
 def count_slices(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Counts by class, with and without boxes, and a hash over names, labels and boxes."""
+    """Counts by class, with and without boxes, of known patients, and a hash over names, labels and boxes."""
     digest = hashlib.sha256()
     for s in samples:
         digest.update(repr((s.name, s.label, s.box_labels, s.boxes_xyxy.round(2).tolist())).encode("utf-8", "replace"))
@@ -223,6 +234,8 @@ def count_slices(samples: Sequence[Sample]) -> dict[str, Any]:
         "boxed": sum(s.boxed for s in samples),
         "boxes": sum(len(s.box_labels) for s in samples),
         "classes": dict(sorted(Counter(s.label for s in samples if s.label is not None).items())),
+        "patients": len({s.patient for s in samples if s.patient is not None}),
+        "slices_with_patient": sum(s.patient is not None for s in samples),
         "sha256": digest.hexdigest(),
     }
 

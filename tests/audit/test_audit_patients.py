@@ -75,6 +75,13 @@ def test_a_table_that_cannot_be_used_stops_the_audit(export: Path, tmp_path: Pat
         check([export], patients=table)
 
 
+def test_a_pattern_that_fits_nothing_is_said(export: Path) -> None:
+    problems = [p for p in check([export], patient_pattern=r"^(P\d+)_").problems if p.code == "patient_pattern"]
+    assert [(p.severity, p.detail) for p in problems] == [
+        ("warning", r"data.patient_pattern '^(P\\d+)_' finds no patient in the names of the slices")
+    ]
+
+
 def test_the_fixed_copy_keeps_the_patients_of_export_and_table(export: Path, tmp_path: Path) -> None:
     table = tmp_path / "patients.csv"
     table.write_text("file,patient\ns12.png,D\n")
@@ -85,6 +92,21 @@ def test_the_fixed_copy_keeps_the_patients_of_export_and_table(export: Path, tmp
 
     assert done.remaining == ()
     assert groups(check([tmp_path / "out"])) == groups(check([export], patients=table))
+
+
+def test_a_table_of_several_folders_is_looked_at_once(
+    export: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = coco(tmp_path / "more", [image(20, "s20.png")], [box(1, 20, [4, 4, 20, 20])])
+    table = tmp_path / "patients.csv"
+    cut = (export / "train/s0.png").read_bytes()[:-200]
+    (export / "train/s0.png").write_bytes(cut)  # of a slice that is left out its row is no false one
+    table.write_text("file,patient\ns20.png,A\ns0.png,B\ns12.png,B\n")
+    fix([export, more], tmp_path / "out", patients=table)
+    assert "that it names" not in caplog.text
+    table.write_text("file,patient\ns20.png,A\nnone.png,B\n")
+    fix([export, more], tmp_path / "again", patients=table)
+    assert caplog.text.count("1 of the 2 files that it names are in the data; the first other: none.png") == 1
 
 
 def test_patients_of_two_folders_are_the_same_persons(export: Path, tmp_path: Path) -> None:

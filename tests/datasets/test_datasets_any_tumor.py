@@ -129,6 +129,33 @@ def test_a_name_that_no_source_has_is_told(tmp_path: Path, caplog: pytest.LogCap
     assert "data.any_tumor: no source has a class 'lesion'" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("classes", "given", "codes"),
+    [
+        (("Glioma",), ("Nope",), ["class_not_there"]),  # a misspelt setting, as other commands say it
+        (("Glioma", UNKNOWN), ("tumor (type  unknown)",), []),
+        ((UNKNOWN, "No Tumor"), (UNKNOWN,), ["no_known_type"]),  # training refuses it
+        (("any_tumor",), (), ["no_known_type"]),
+        (("Tumor kind A", "any_tumor"), (), []),  # a class of the data's own is a known type
+        (("No Tumor",), (), []),  # no tumour at all
+    ],
+)
+def test_check_says_what_training_would(
+    tmp_path: Path, classes: Sequence[str], given: Sequence[str], codes: list[str]
+) -> None:
+    problems = check([named(tmp_path, *classes)], class_map=dict.fromkeys(given, ANY_TUMOR), copies=False).problems
+    found = [p for p in problems if p.code in ("class_not_there", "no_known_type", "unknown_class")]
+    assert [(p.severity, p.code) for p in found] == [("warning", code) for code in codes]
+
+
+@pytest.mark.parametrize("given", [UNKNOWN, UNKNOWN.upper(), "tumor (type  unknown)", " Tumor_(type-unknown) "])
+def test_converting_takes_the_spellings_that_other_commands_take(tmp_path: Path, given: str) -> None:
+    source = named(tmp_path / "a", "Glioma", UNKNOWN)
+    converted = convert(source, tmp_path / "b", "coco", any_tumor=[given])
+    assert [s.label for s in converted.samples] == ["Glioma", ANY_TUMOR]
+    assert [s.label for s in opened(source, names=[given]).samples] == ["glioma", ANY_TUMOR]
+
+
 @pytest.mark.parametrize("to", list(FORMATS))
 def test_every_format_keeps_it(tmp_path: Path, to: str) -> None:
     source = named(tmp_path / "a", "Glioma", UNKNOWN)

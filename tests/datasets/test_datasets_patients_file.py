@@ -46,6 +46,10 @@ TWO = [row("a.jpg", "P1", 2), row("b.jpg", "P2", 3)]
         ("file,patient\n\u00e4.jpg,M\u00fcller\n".encode("latin-1"), [row("\u00e4.jpg", "M\u00fcller", 2)]),
         (b"file,patient\n\x81.jpg,P1\n", [row("\x81.jpg", "P1", 2)]),  # a byte that Windows-1252 lacks
         (b"file,patient\n", []),
+        (b"file,patient\na.jpg,P1,,\nb.jpg,P2, \n", TWO),  # a spreadsheet pads with empty cells
+        (b'file,patient\na.jpg,"P""1" \n', [row("a.jpg", 'P"1', 2)]),  # a quote in a text, a blank after one
+        ("file,patient\na.jpg,P\u20281\n".encode(), [row("a.jpg", "P\u20281", 2)]),  # ends no line of a table
+        (b"file,patient\ra.jpg,P1\rb.jpg,P2\r", TWO),  # lines of an old Mac
         (b"file,patient\na.jpg,figshare-12\n", [row("a.jpg", "figshare-12", 2)]),  # public names pass
     ],
 )
@@ -66,7 +70,18 @@ def test_tables_of_all_kinds_are_read(content: bytes, rows: list[tuple[str, str,
         (b"a.jpg,Hans Muster\nb.jpg,P2\n", ":1: has no column 'file'"),  # no first line with names
         (b"file,patient\na.jpg,P1\na.jpg,Hans Muster\n", ":3: a.jpg has another patient than in line 2"),
         (b"file,patient\na.jpg,P1\n,Hans Muster\n", ":3: has a patient but no file"),
-        (b'file,patient\na.jpg,"' + b"Hans Muster" * 20_000 + b'"\n', "not a table"),  # a quote that is never closed
+        (b'file,patient\na.jpg,"' + b"Hans Muster" * 20_000 + b'"\n', "not a table"),  # longer than any cell
+        # A quote that is not closed would swallow the next lines, up to the next quote or to the end.
+        (b'file,patient\na.jpg,"Hans Muster\nb.jpg,P2\n', ":2: has a quote that is not closed in its line"),
+        (b'file,patient\na.jpg,P1\n"b.jpg,P2\nc.jpg,Hans Muster"\n', ":3: has a quote that is not closed"),
+        (b'note,file,patient\n"x,a.jpg,P1\ny",b.jpg,Muster\n', ":2: has a quote that is not closed"),
+        (b'"file,patient\na.jpg,Hans Muster\n', ":1: has a quote that is not closed"),
+        (b'file,patient\na.jpg,P1\nb.jpg,"', ":3: has a quote that is not closed"),  # in the last line
+        # Cut at its comma, a name would be one of all who share its first part.
+        (b"file,patient\na.jpg,Muster, Hans\nb.jpg,Muster, Eva\n", ":2: has 3 cells under 2 columns; put a text"),
+        (b"patient;file\nP1;a.jpg\nP2;b.jpg;;Muster\n", ":3: has 4 cells under 2 columns"),
+        # With the columns swapped, what stands under file is a patient.
+        (b"patient,file\na.jpg,Hans Muster\nb.jpg,Hans Muster\n", ":3: the one in line 3, no name of an image (are"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_file_and_line_and_no_patient(
@@ -159,7 +174,7 @@ SLICES = [
 def test_a_row_finds_its_slice(file: str, found: int | None) -> None:
     patients, unknown = assign([PatientRow(file, "figshare-1", 2)], SLICES, Path("p.csv"))
     assert patients == ({} if found is None else {found: "figshare-1"})
-    assert unknown == ([file] if found is None else [])
+    assert [row.file for row in unknown] == ([file] if found is None else [])
 
 
 def test_the_absolute_path_of_a_slice_finds_it() -> None:
@@ -181,3 +196,24 @@ def test_two_rows_may_not_give_one_slice_two_patients() -> None:
     with pytest.raises(DataError, match=r"p.csv:9: data/train/a.jpg has another patient than in line 2"):
         assign(rows, SLICES, Path("p.csv"))
     assert assign([rows[0], rows[1]._replace(patient="figshare-1")], SLICES, Path("p.csv"))[0] == {0: "figshare-1"}
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("train/A.JPEG", "train/A.JPEG"),
+        ("volume.nii.gz", "volume.nii.gz"),
+        ("Hans Muster", "the one in line 7"),  # an id under file: the columns are swapped
+        ("4711", "the one in line 7"),
+        ("Dr. Muster", "the one in line 7"),  # a full stop makes no suffix of an image
+        ("IM0001", "the one in line 7"),  # a name of a DICOM file, which could as well be an id
+    ],
+)
+def test_messages_quote_a_name_only_if_it_is_one_of_an_image(file: str, shown: str) -> None:
+    row = PatientRow(file, "figshare-1", 7)
+    assert row.shown.startswith(shown) and (row.shown == file) == (shown == file)
+    two = [sample(f"train/{file}", source=name) for name in ("one", "two")]
+    with pytest.raises(DataError) as error:
+        assign([row], two, Path("p.csv"))
+    assert error.value.reason.startswith(f"{row.shown} may be ")

@@ -64,7 +64,12 @@ def test_groups_stay_whole_and_shares_hold(sizes: list[int], labels: int, seed: 
     groups = [group(*range(end - size, end)) for size, end in zip(sizes, ends.tolist(), strict=True) if size > 1]
     data = Dataset(tuple(sample(n, f"c{n % labels}") for n in range(int(ends[-1]))), ("c",))
     names = {f"s{n}": share for n, share in enumerate(ratios)}
+    if len(sizes) < len(ratios):
+        with pytest.raises(DataError, match=rf"too few for {len(ratios)} splits with a slice in each; add slices"):
+            grouped_split(data, groups, names, seed)
+        return
     result = grouped_split(data, groups, names, seed)
+    assert set(result.splits) == set(names), "each gets a group"
     of = split_of(result)
     assert set(of) == {s.name for s in data.samples}
     for one in groups:
@@ -74,6 +79,26 @@ def test_groups_stay_whole_and_shares_hold(sizes: list[int], labels: int, seed: 
         # Above its share by less than a group, so below it by less than that for each of the other splits.
         assert -(len(ratios) - 1) * max(sizes) <= sum(s == name for s in of.values()) - wanted <= max(sizes)
     assert split_of(grouped_split(data, groups, names, seed)) == of
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ratios"),
+    [
+        ([3] * 8, (0.7, 0.2, 0.1)),  # the share of test is less than a group
+        ([22, 1, 1], (0.7, 0.2, 0.1)),  # one group is more than the share of any split
+        ([1, 1, 1], (0.98, 0.01, 0.01)),  # just enough groups
+        ([5, 4], (0.5, 0.5)),
+        ([9, 9, 9, 1, 1], (1, 1, 1, 1, 1)),  # folds
+    ],
+)
+def test_every_split_gets_a_group_where_there_are_enough(sizes: list[int], ratios: tuple[float, ...]) -> None:
+    ends = np.cumsum(sizes).tolist()
+    groups = [group(*range(end - size, end)) for size, end in zip(sizes, ends, strict=True) if size > 1]
+    names = {f"s{n}": share for n, share in enumerate(ratios)}
+    for labels in (1, 2):
+        data = Dataset(tuple(sample(n, f"c{n % labels}") for n in range(ends[-1])), ("c",))
+        for seed in range(10):
+            assert set(grouped_split(data, groups, names, seed).splits) == set(names)
 
 
 def test_seed_changes_the_split() -> None:

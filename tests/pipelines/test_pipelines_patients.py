@@ -88,6 +88,24 @@ def runs(data: Path) -> dict[str, Path]:
     return train(data, data.parent / "runs")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, True),  # S is in train and valid
+        ({"data.folds": 2, "data.held_out": [0]}, False),  # folds keep patients together
+        ({"data.folds": 2, "data.held_out": []}, False),  # a final model: valid is a part of train on purpose
+    ],
+)
+def test_training_says_that_a_patient_is_on_both_sides(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], said: bool
+) -> None:
+    run = train(data, tmp_path, **settings)["classifier"]
+    assert ("1 patients have slices in both train and valid" in caplog.text) == said
+    counts = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    assert all(0 < counts[part]["patients"] < counts[part]["slices_with_patient"] for part in ("train", "valid"))
+    assert "of-a-clinic" not in caplog.text and "anon-" not in caplog.text + json.dumps(counts)
+
+
 def test_patients_of_training_are_told_from_new_ones(data: Path, runs: dict[str, Path]) -> None:
     record = report_of(data, **runs)
     count = record["data"]["evaluated"]

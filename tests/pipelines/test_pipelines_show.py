@@ -54,6 +54,27 @@ def test_drawn_slices_need_label_maps_and_masks(source: Path, tmp_path: Path) ->
         show(recipe(source, drawn=1.0), tmp_path / "none.png", augmented=True)
 
 
+@pytest.mark.parametrize(
+    ("augmented", "augment", "said"),
+    [
+        (False, {"paint": 0.5}, True),  # would be ignored
+        (True, {"paint": 0.5}, False),
+        (False, {}, False),
+        (False, {"flip": AugmentConfig().flip}, False),  # the default: nothing is lost
+    ],
+)
+def test_augmentation_that_is_not_drawn_is_said(
+    source: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    augmented: bool,
+    augment: dict[str, float],
+    said: bool,
+) -> None:
+    show(recipe(source, **augment), tmp_path / "sheet.png", augmented=augmented, n=2)
+    assert ("have no effect without --augmented" in caplog.text) == said
+
+
 def test_split_must_be_there(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="split 'nosuch'"):
         show(recipe(source), tmp_path / "none.png", split="nosuch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,9 @@ def test_resume_wants_the_same_slices(tmp_path: Path) -> None:
     run = begun(tmp_path / "run", ClassifierRecipe())
     run.describe_data(data, slices, slices)
     Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).describe_data(data, slices, slices)
-    with pytest.raises(DataError, match=r"labels for train have changed.*another --out"):
-        run.describe_data(data, slices[:1], slices)
+    for act in (lambda: run.describe_data(data, slices[:1], slices), lambda: run.check_data(slices[:1], slices)):
+        with pytest.raises(DataError, match=r"labels for train have changed.*another --out"):
+            act()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,10 @@ def test_data_json_tells_counts_and_changes_with_a_label(tmp_path: Path) -> None
     run.describe_data(Dataset((first, second), ("glioma", "no_tumor"), "no_tumor", ("export",)), [first, second], [])
     document = json.loads((run.path / "data.json").read_text())
     assert document["train"]["classes"] == {"glioma": 1, "no_tumor": 1} and document["train"]["boxed"] == 1
+    assert document["train"]["patients"] == document["train"]["slices_with_patient"] == 0
+    of_one = count_slices([replace(first, patient="anon-x"), replace(second, patient="anon-x"), second])
+    assert (of_one["patients"], of_one["slices_with_patient"], of_one["samples"]) == (1, 2, 3)
+    assert count_slices([replace(first, patient="anon-x"), second])["sha256"] == document["train"]["sha256"], "no id"
     relabelled = Sample(tmp_path / "b", "b.jpg", "train", "glioma")
     assert count_slices([first, relabelled])["sha256"] != document["train"]["sha256"]
 
