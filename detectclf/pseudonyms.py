@@ -60,6 +60,20 @@ def is_pseudonym(text: str) -> bool:
     return _PSEUDONYM.fullmatch(text) is not None
 
 
+def key_check() -> str:
+    """What tells whether two names were made with the same key, without telling the key.
+
+    Raises:
+        ConfigError: the key cannot be read or made.
+    """
+    return hmac.new(_key(), b"detectclf: which key is this?", hashlib.sha256).hexdigest()[:_HASH_DIGITS]
+
+
+def is_hashed(name: str) -> bool:
+    """Whether a pseudonym depends on the key."""
+    return name.startswith("anon-")
+
+
 def key_file() -> Path:
     """Where the key lies; it need not exist yet."""
     from platformdirs import user_config_path
@@ -117,4 +131,4 @@ def _make_key(file: Path) -> bytes:
     return _read_key(file)
 
 
-__all__ = ["KEY_VARIABLE", "is_pseudonym", "key_file", "pseudonym"]
+__all__ = ["KEY_VARIABLE", "is_hashed", "is_pseudonym", "key_check", "key_file", "pseudonym"]

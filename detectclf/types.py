@@ -97,6 +97,7 @@ class Sample:
         span: set where the image lies inside a container file.
         patient: opaque name of the patient, the same in all sources; ``None`` where it is not known. Never a name or an
             id as it stands in a file from a clinic.
+        aliases: other opaque names of that patient, ascending, such as the stated one beside that of the atlas.
     """
 
     path: Path
@@ -111,6 +112,7 @@ class Sample:
     source: str = ""
     span: ByteSpan | None = None
     patient: str | None = None
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.boxes_xyxy.shape != (len(self.box_labels), 4) or self.boxes_xyxy.dtype != np.float32:
@@ -118,6 +120,11 @@ class Sample:
                 f"{self.name}: boxes must be float32 of shape ({len(self.box_labels)}, 4), "
                 f"not {self.boxes_xyxy.dtype} of shape {self.boxes_xyxy.shape}"
             )
+
+    @property
+    def patient_names(self) -> tuple[str, ...]:
+        """All opaque names of the patient; none where the patient is not known."""
+        return () if self.patient is None else (self.patient, *self.aliases)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

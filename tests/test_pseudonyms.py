@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from detectclf import pseudonyms
 from detectclf.errors import ConfigError
-from detectclf.pseudonyms import KEY_VARIABLE, is_pseudonym, key_file, pseudonym
+from detectclf.pseudonyms import KEY_VARIABLE, is_hashed, is_pseudonym, key_check, key_file, pseudonym
 
 
 @pytest.fixture
@@ -98,3 +98,14 @@ def test_a_disk_without_links_has_a_key_too(home: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "link", refuse)
     assert pseudonym("P7") == pseudonym("P7") and key_file().is_file()
+
+
+def test_a_check_value_tells_keys_apart_and_tells_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = []
+    for key in ("one key, long enough", "another key, long enough", "one key, long enough"):
+        monkeypatch.setenv(KEY_VARIABLE, key)
+        values.append((key_check(), pseudonym("P7")))
+        assert key not in key_check()
+    assert values[0] == values[2] and values[0][0] != values[1][0]
+    name = values[0][1]
+    assert name is not None and is_hashed(name) and not is_hashed("figshare-229")

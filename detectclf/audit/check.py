@@ -160,7 +160,7 @@ def check(
     prints = _first_frames(indexed)
     identified = identify(prints, index)
     audit_patients.note_oddities(stated, identified, patients, reports[0][0])
-    members = audit_patients.patient_members(identified.patients)
+    members = audit_patients.patient_members(identified)
     audit_patients.note_leaks(members, slices, owners)
     known = known_names(merged.classes, class_map or {})
     groups = _groups(index.find_copies(prints), slices, owners, names, known) if copies else ()

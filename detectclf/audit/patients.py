@@ -40,12 +40,16 @@ def count_patients(stated: Stated, found: Identified) -> KnownPatients:
     return KnownPatients(len(known), unknown, len(set(known)), count_origins(stated, found))
 
 
-def patient_members(patients: Sequence[str | None]) -> list[list[int]]:
-    """The slices of each patient with two or more, by their indices; ordered by the first."""
+def patient_members(found: Identified) -> list[list[int]]:
+    """The slices of each patient with two or more, by their indices; ordered by the first.
+
+    Several names that belong together are one patient, as in splits and folds.
+    """
+    first = {name: min(names) for names in found.aliases for name in names}
     members: dict[str, list[int]] = {}
-    for index, patient in enumerate(patients):
+    for index, patient in enumerate(found.patients):
         if patient is not None:
-            members.setdefault(patient, []).append(index)
+            members.setdefault(first.get(patient, patient), []).append(index)
     return [found for found in members.values() if len(found) > 1]
 
 
@@ -68,7 +72,7 @@ def note_oddities(stated: Stated, found: Identified, file: object, faults: Fault
         faults.warning("patient_pattern", faults.root, note)
     if found.contradictions:
         detail = f"{found.contradictions} of the patients given have slices of several patients of figshare 1512427"
-        faults.warning("patient_contradicts_atlas", faults.root, f"{detail}, whose own patients are used")
+        faults.warning("patient_contradicts_atlas", faults.root, f"{detail}, which are kept together")
 
 
 __all__ = ["KnownPatients", "count_patients", "note_leaks", "note_oddities", "patient_members"]

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from detectclf.cache import Cache, cache_folder
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
+from detectclf.duplicates.disjoint_sets import join_names
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerprint, usable_cores
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
@@ -87,7 +88,8 @@ class IndexedSlices:
         names, splits, sources, patients = (
             tuple(getattr(s, key) for s in self.samples) for key in ("name", "split", "source", "patient")
         )
-        return Fingerprints(rows, names, splits, sources, patients)
+        aliases = join_names(dict.fromkeys(s.patient_names for s in self.samples if s.aliases))
+        return Fingerprints(rows, names, splits, sources, patients, aliases=aliases)
 
 
 class SliceIndex:
@@ -169,7 +171,7 @@ class SliceIndex:
 
     def match_atlas(self, fingerprints: Fingerprints) -> npt.NDArray[np.int64]:
         """As :meth:`detectclf.duplicates.atlas.Atlas.match`, from the cache where it was asked before."""
-        key = _key_of_rows(b"atlas", fingerprints)
+        key = _key_of_rows(b"atlas in eight orientations", fingerprints)
         known = self._find([key])
         if known:
             return np.frombuffer(known[key], dtype="<i8").astype(np.int64)

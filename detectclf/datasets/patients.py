@@ -22,7 +22,7 @@ from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.patients_file import PatientRow, assign, read_patients
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup
-from detectclf.duplicates.disjoint_sets import DisjointSets
+from detectclf.duplicates.disjoint_sets import DisjointSets, join_names
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.pseudonyms import pseudonym
 from detectclf.types import Dataset, Sample
@@ -79,11 +79,19 @@ class Identified:
         patients: of each slice, ``None`` where not known.
         by_atlas: of each slice, whether the atlas knows it.
         contradictions: how many stated patients have slices of several patients of the atlas.
+        aliases: disjoint sets of names that are of one person, since slices have them in common.
     """
 
     patients: tuple[str | None, ...]
     by_atlas: tuple[bool, ...]
     contradictions: int
+    aliases: tuple[frozenset[str], ...] = ()
+
+    def name(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        """``samples``, the first of the slices, each with its patient and the other names of that patient."""
+        others = {name: tuple(sorted(names - {name})) for names in self.aliases for name in names}
+        named = zip(samples, self.patients, strict=False)
+        return tuple(replace(s, patient=p, aliases=() if p is None else others.get(p, ())) for s, p in named)
 
 
 def stated_patients(samples: Sequence[Sample], file: Path | None = None, pattern: str | None = None) -> Stated:
@@ -136,10 +144,11 @@ def identify(fingerprints: Fingerprints, index: SliceIndex) -> Identified:
     """Joins what is stated with the atlas of figshare 1512427.
 
     A slice of the atlas gets the atlas's patient. A stated patient all of whose slices in the atlas are of one patient
-    gets that name everywhere: whoever numbered the patients of that set anew means the same person by it.
+    gets that name everywhere: whoever numbered the patients of that set anew means the same person by it. The stated
+    name stays an alias, so that other data with only one of the names are recognised.
 
     Args:
-        fingerprints: of the slices, with the patients that are stated.
+        fingerprints: of the slices, with the patients that are stated and the aliases that are known already.
         index: the slice index of the command.
     """
     rows = index.match_atlas(fingerprints)
@@ -154,14 +163,23 @@ def identify(fingerprints: Fingerprints, index: SliceIndex) -> Identified:
         name or (None if stated is None else renamed.get(stated, stated))
         for stated, name in zip(fingerprints.patients, known, strict=True)
     )
-    return Identified(patients, tuple(name is not None for name in known), sum(len(n) > 1 for n in meant.values()))
+    aliases = join_names([*fingerprints.aliases, *((stated, *sorted(names)) for stated, names in meant.items())])
+    contradictions = sum(len(names) > 1 for names in meant.values())
+    return Identified(patients, tuple(name is not None for name in known), contradictions, aliases)
 
 
 def patients_of(fingerprints: Fingerprints) -> frozenset[str]:
-    """Opaque names of the known patients of ``fingerprints``, its slices of the atlas included."""
+    """All opaque names of the known patients of ``fingerprints``, its slices of the atlas included."""
     atlas = load_atlas()
     rows = np.flatnonzero(np.isin(atlas.sources, fingerprints.atlas_slices))
-    return frozenset(filter(None, fingerprints.patients)) | {f"figshare-{atlas.patients[row]}" for row in rows}
+    names = frozenset(filter(None, fingerprints.patients)) | {f"figshare-{atlas.patients[row]}" for row in rows}
+    return names.union(*(alike for alike in fingerprints.aliases if alike & names))
+
+
+def number_of_patients(fingerprints: Fingerprints) -> int:
+    """How many persons the names of :func:`patients_of` are."""
+    names = patients_of(fingerprints)
+    return len(names) - sum(len(alike) - 1 for alike in fingerprints.aliases if alike & names)
 
 
 def without_atlas_slices(fingerprints: Fingerprints, index: SliceIndex) -> Fingerprints:
@@ -178,7 +196,15 @@ def without_atlas_slices(fingerprints: Fingerprints, index: SliceIndex) -> Finge
         tuple(values[i] for i in kept) for values in (fingerprints.names, fingerprints.splits, fingerprints.sources)
     )
     patients = tuple(fingerprints.patients[i] for i in kept)
-    return Fingerprints(fingerprints.rows[kept], names, splits, sources, patients, tuple(sorted(numbers)))
+    return replace(
+        fingerprints,
+        rows=fingerprints.rows[kept],
+        names=names,
+        splits=splits,
+        sources=sources,
+        patients=patients,
+        atlas_slices=tuple(sorted(numbers)),
+    )
 
 
 def with_patients(dataset: Dataset, index: SliceIndex) -> Dataset:
@@ -189,20 +215,17 @@ def with_patients(dataset: Dataset, index: SliceIndex) -> Dataset:
     found = identify(index.look_up(dataset.samples).fingerprints, index)
     if found.contradictions:
         _log.warning(
-            "%d of the patients given have slices of several patients of figshare 1512427, whose own patients are used",
+            "%d of the patients given have slices of several patients of figshare 1512427, which are kept together",
             found.contradictions,
         )
-    samples = (
-        sample if sample.patient == patient else replace(sample, patient=patient)
-        for sample, patient in zip(dataset.samples, found.patients, strict=True)
-    )
-    return replace(dataset, samples=tuple(samples))
+    return replace(dataset, samples=found.name(dataset.samples))
 
 
 def independent_groups(samples: Sequence[Sample], copy_groups: Sequence[CopyGroup]) -> list[list[int]]:
     """The groups that splits, folds and the bootstrap never take apart: slices of one patient, and copies.
 
-    They are the connected components of both: a slice of unknown patient belongs to the patient of its copies.
+    They are the connected components of names and copies: a slice of unknown patient belongs to the patient of its
+    copies, and slices of several patients of the atlas belong together where they are stated to be of one.
 
     Args:
         samples: the slices, with their patients (:func:`with_patients`).
@@ -214,8 +237,8 @@ def independent_groups(samples: Sequence[Sample], copy_groups: Sequence[CopyGrou
     joined = DisjointSets(len(samples))
     first: dict[str, int] = {}
     for index, sample in enumerate(samples):
-        if sample.patient is not None:
-            joined.join(first.setdefault(sample.patient, index), index)
+        for name in sample.patient_names:
+            joined.join(first.setdefault(name, index), index)
     for group in copy_groups:
         for member in group.members[1:]:
             joined.join(group.members[0], member)
@@ -249,6 +272,7 @@ __all__ = [
     "group_numbers",
     "identify",
     "independent_groups",
+    "number_of_patients",
     "patients_of",
     "stated_patients",
     "with_patients",

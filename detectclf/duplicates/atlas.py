@@ -18,6 +18,7 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.duplicates.alignment import ORIENTATIONS
 from detectclf.duplicates.fingerprints import Fingerprints
 from detectclf.types import FloatArray
 
@@ -27,8 +28,8 @@ SIDE = 24
 
 MATCH = 0.993
 """Correlation from which a slice is one of the atlas. Over 1,647 published slices, resized, re-encoded and mirrored, a
-slice reached at least 0.9956 with itself and at most 0.9893 with a slice of another patient; 550 slices that are not
-of the atlas reached at most 0.965 (docs/log.md)."""
+slice reached at least 0.9956 with itself and, in eight orientations, at most 0.9893 with a slice of another patient;
+550 slices that are not of the atlas reached at most 0.965, 392 of Br35H 0.932 (docs/log.md)."""
 
 _CHUNK = 1024
 
@@ -50,15 +51,18 @@ class Atlas:
     folds: npt.NDArray[np.int64]
 
     def match(self, fingerprints: Fingerprints) -> npt.NDArray[np.int64]:
-        """Row of the atlas ``(N,)`` that each slice shows, as it is or mirrored; -1 where it is none of them."""
+        """Row of the atlas ``(N,)`` that each slice shows, mirrored or turned or as it is; -1 where it is none of them.
+
+        Cropped slices and those of much changed contrast are not found.
+        """
         found = np.full(len(fingerprints), -1, dtype=np.int64)
         readable = np.flatnonzero(fingerprints.readable)
         for start in range(0, len(readable), _CHUNK):
             chunk = readable[start : start + _CHUNK]
             thumbnails = _shrunk(fingerprints.rows["thumb"][chunk])
-            correlation = np.maximum(
-                _normalised(thumbnails) @ self.thumbnails.T, _normalised(thumbnails[:, :, ::-1]) @ self.thumbnails.T
-            )
+            correlation = _normalised(thumbnails) @ self.thumbnails.T
+            for _, turn in ORIENTATIONS[1:]:
+                np.maximum(correlation, _normalised(turn(thumbnails)) @ self.thumbnails.T, out=correlation)
             best = correlation.argmax(axis=1)
             sure = correlation[np.arange(len(chunk)), best] >= MATCH
             found[chunk[sure]] = best[sure]

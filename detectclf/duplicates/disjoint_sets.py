@@ -1,6 +1,8 @@
-"""Disjoint sets of numbers that are joined pair by pair."""
+"""Disjoint sets of numbers that are joined pair by pair, and of names."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class DisjointSets:
@@ -29,4 +31,17 @@ class DisjointSets:
         return list(found.values())
 
 
-__all__ = ["DisjointSets"]
+def join_names(parts: Iterable[Iterable[str]]) -> tuple[frozenset[str], ...]:
+    """The connected components of two or more names, where all names of a part are connected; in a fixed order."""
+    number: dict[str, int] = {}
+    lists = [[number.setdefault(name, len(number)) for name in part] for part in parts]
+    joined = DisjointSets(len(number))
+    for members in lists:
+        for member in members[1:]:
+            joined.join(members[0], member)
+    names = list(number)
+    found = [frozenset(names[i] for i in members) for members in joined.sets() if len(members) > 1]
+    return tuple(sorted(found, key=sorted))
+
+
+__all__ = ["DisjointSets", "join_names"]

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.duplicates.disjoint_sets import join_names
 from detectclf.errors import DataError
 from detectclf.files import atomic_write
 from detectclf.types import Pixels
@@ -107,6 +108,9 @@ class Fingerprints:
         names, splits, sources: of each slice, as in :class:`~detectclf.types.Sample`.
         patients: of each slice, ``None`` where not known; where not given, none is known.
         atlas_slices: numbers of further slices, of figshare 1512427, that have no row because the atlas knows them.
+        aliases: disjoint sets of two or more names of patients that mean one person, such as a stated name and that of
+            the atlas.
+        keys: check values of the keys under which names were hashed (:func:`detectclf.pseudonyms.key_check`).
     """
 
     rows: Rows
@@ -115,6 +119,8 @@ class Fingerprints:
     sources: tuple[str, ...]
     patients: tuple[str | None, ...] = ()
     atlas_slices: tuple[int, ...] = ()
+    aliases: tuple[frozenset[str], ...] = ()
+    keys: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.patients:
@@ -130,21 +136,28 @@ class Fingerprints:
 
     @classmethod
     def merged(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
-        """All of ``parts``; of slices with the same pixels the first is kept, if possible with its patient."""
+        """All of ``parts``; of slices with the same pixels the first is kept, if possible with its patient.
+
+        Where they have several patients, these are one person's names.
+        """
         first: dict[bytes, tuple[int, int]] = {}
-        patients: dict[bytes, str] = {}
+        patients: dict[bytes, dict[str, None]] = {}
         for number, part in enumerate(parts):
-            for row, (digest, patient) in enumerate(zip(part.digests, part.patients, strict=True)):
+            slices = zip(part.digests, part.patients, part.readable.tolist(), strict=True)
+            for row, (digest, patient, readable) in enumerate(slices):
                 first.setdefault(digest, (number, row))
-                if patient is not None:
-                    patients.setdefault(digest, patient)
+                if patient is not None and readable:  # those that cannot be read share one digest
+                    patients.setdefault(digest, {})[patient] = None
         rows = np.array([parts[number].rows[row] for number, row in first.values()], dtype=ROW)
         names, splits, sources = (
             tuple(getattr(parts[number], key)[row] for number, row in first.values())
             for key in ("names", "splits", "sources")
         )
         atlas_slices = tuple(sorted({number for part in parts for number in part.atlas_slices}))
-        return cls(rows, names, splits, sources, tuple(patients.get(digest) for digest in first), atlas_slices)
+        aliases = join_names([*(known for part in parts for known in part.aliases), *patients.values()])
+        keys = frozenset(key for part in parts for key in part.keys)
+        kept = tuple(next(iter(patients.get(digest, ())), None) for digest in first)
+        return cls(rows, names, splits, sources, kept, atlas_slices, aliases, keys)
 
     @property
     def digests(self) -> list[bytes]:
@@ -157,7 +170,12 @@ class Fingerprints:
 
         tensors = {name: np.ascontiguousarray(self.rows[name]) for name in ROW.names or ()}
         lists = {"names": self.names, "splits": self.splits, "sources": self.sources, "patients": self.patients}
-        meta = {key: json.dumps(value) for key, value in (*lists.items(), ("atlas_slices", self.atlas_slices))}
+        rest = {
+            "atlas_slices": self.atlas_slices,
+            "aliases": [sorted(names) for names in self.aliases],
+            "keys": sorted(self.keys),
+        }
+        meta = {key: json.dumps(value) for key, value in {**lists, **rest}.items()}
         atomic_write(Path(path), save(tensors, metadata={"fingerprints": _VERSION, **meta}))
 
     @classmethod
@@ -182,6 +200,8 @@ class Fingerprints:
                 # Files before 2026-12 have no patients.
                 patients = tuple(None if p is None else str(p) for p in json.loads(meta.get("patients", "[]")))
                 atlas_slices = tuple(int(number) for number in json.loads(meta.get("atlas_slices", "[]")))
+                aliases = join_names(map(str, names) for names in json.loads(meta.get("aliases", "[]")))
+                keys = frozenset(map(str, json.loads(meta.get("keys", "[]"))))
                 rows = np.zeros(len(lists[0]), dtype=ROW)
                 for name in ROW.names or ():
                     tensor = file.get_tensor(name)
@@ -192,7 +212,7 @@ class Fingerprints:
             raise DataError("not a file of fingerprints", file=path, remedy="make them again") from error
         if any(len(item) != len(rows) for item in (*lists, *([patients] if patients else []))):
             raise DataError("names, splits, sources and patients differ in number", file=path, remedy="make them again")
-        return cls(rows, lists[0], lists[1], lists[2], patients, atlas_slices)
+        return cls(rows, lists[0], lists[1], lists[2], patients, atlas_slices, aliases, keys)
 
 
 def usable_cores() -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.evaluation.weighted import Bools, Indices, Ints
+from detectclf.pseudonyms import is_hashed
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import IndexedSlices, SliceIndex
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 _NOT_CHECKED = (
     "the model has no fingerprints of its training slices, so copies of them in this split were not looked for"
+)
+
+_COMPACT = (
+    "the model keeps {count} of its training slices as numbers in the atlas of figshare 1512427: copies of them that "
+    "were cropped or much changed in contrast were not found"
 )
 
 
@@ -38,6 +44,8 @@ class Provenance:
         is_trained_on: whether a slice of its group is of a training patient or a copy of a training slice; ``None``
             where the training patients are not known.
         notes: what could not be checked, a line each.
+        not_comparable: ``(I,)`` slices of patients who would be new, had the training patients been hashed under the
+            same key: whether they are is not known, so they count as slices of unknown patients.
     """
 
     groups: Ints
@@ -46,6 +54,7 @@ class Provenance:
     is_copy: Bools | None
     is_trained_on: Bools | None
     notes: tuple[str, ...] = ()
+    not_comparable: Bools | None = None
 
     @property
     def is_new(self) -> Bools | None:
@@ -66,6 +75,7 @@ class Provenance:
             None if self.is_copy is None else self.is_copy[rows],
             None if self.is_trained_on is None else self.is_trained_on[rows],
             self.notes,
+            None if self.not_comparable is None else self.not_comparable[rows],
         )
 
 
@@ -77,6 +87,7 @@ def find_provenance(
     groups: Sequence[int] | None = None,
     *,
     held_out: bool = False,
+    other_key: bool = False,
 ) -> Provenance:
     """Groups slices by patient and source and compares them with the training slices.
 
@@ -84,9 +95,10 @@ def find_provenance(
         indexed: the slices of the evaluated split.
         index: the slice index that they were looked up in.
         train_fingerprints: of the training slices, as the run recorded them.
-        train_patients: patients of the training slices.
+        train_patients: all names of the patients of the training slices; whoever has one of them is in training.
         groups: source group of each slice where already known.
         held_out: no slice is a copy of a training slice.
+        other_key: names among ``train_patients`` were hashed under another key than those of the slices.
 
     Raises:
         ValueError: ``groups`` is not one number per slice.
@@ -101,17 +113,22 @@ def find_provenance(
         is_copy = np.zeros(count, dtype=np.bool_)
         is_copy[index.copies_between(copies, indexed.fingerprints)] = True
         is_copy = np.isin(sources, sources[is_copy])  # a copy of a copy leaks too
+        if copies.atlas_slices:
+            notes.append(_COMPACT.format(count=len(copies.atlas_slices)))
     elif not held_out:
         notes.append(_NOT_CHECKED)
-    patients = [sample.patient for sample in indexed.samples]
-    together = common_groups(sources, numbered(patients))
-    named = np.array([patient is not None for patient in patients], dtype=np.bool_)
-    trained_on: Bools | None = None
-    if train_patients is not None:
-        seen = np.array([patient in train_patients for patient in patients], dtype=np.bool_)
-        trained_on = np.isin(together, together[seen if is_copy is None else seen | is_copy])
-    has_patient = np.isin(together, together[named])
-    return Provenance(together, sources, has_patient, is_copy, trained_on, tuple(notes))
+    names = [sample.patient_names for sample in indexed.samples]
+    together = common_groups(sources, numbered(names))
+    has_patient = np.isin(together, together[np.array([bool(known) for known in names], dtype=np.bool_)])
+    if train_patients is None:
+        return Provenance(together, sources, has_patient, is_copy, None, tuple(notes))
+    seen = np.array([any(name in train_patients for name in known) for known in names], dtype=np.bool_)
+    trained_on = np.isin(together, together[seen if is_copy is None else seen | is_copy])
+    if not other_key:
+        return Provenance(together, sources, has_patient, is_copy, trained_on, tuple(notes))
+    hashed = np.array([any(map(is_hashed, known)) for known in names], dtype=np.bool_)
+    doubtful = np.isin(together, together[hashed]) & ~trained_on
+    return Provenance(together, sources, has_patient & ~doubtful, is_copy, trained_on, tuple(notes), doubtful)
 
 
 def _sources(
@@ -132,11 +149,17 @@ def _sources(
     return sources, notes
 
 
-def numbered(patients: Sequence[str | None]) -> Ints:
-    """``(I,)`` number of each slice's patient in order of appearance; those not known get a number of their own."""
-    numbers: dict[str, int] = {}
-    known = [-1 if p is None else numbers.setdefault(p, len(numbers)) for p in patients]
-    return np.array([len(numbers) + i if k < 0 else k for i, k in enumerate(known)], dtype=np.int64)
+def numbered(patients: Sequence[Sequence[str]]) -> Ints:
+    """``(I,)`` number of each slice's patient, of whom all names are given; one of its own where there are none.
+
+    Slices that share a name, directly or by way of other slices, are of one patient.
+    """
+    joined = DisjointSets(len(patients))
+    first: dict[str, int] = {}
+    for row, names in enumerate(patients):
+        for name in names:
+            joined.join(first.setdefault(name, row), row)
+    return np.array([joined.find(row) for row in range(len(patients))], dtype=np.int64)
 
 
 def common_groups(*partitions: Ints) -> Ints:

@@ -57,6 +57,7 @@ def build_report(
     training: Training | None = None,
     groups: Sequence[int] | None = None,
     held_out: bool = False,
+    other_key: bool = False,
     map_shares: Sequence[float] | None = None,
     speed: Speed | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -77,6 +78,7 @@ def build_report(
         groups: source group of each slice; found by content where not given. Slices of one patient are joined in any
             case.
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
+        other_key: patients among ``train_patients`` were hashed under another key than those of the slices.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
         speed: how fast the predictions were made.
@@ -88,7 +90,9 @@ def build_report(
     index = index or SliceIndex()
     indexed = index.look_up(dataset.samples)
     aligned, left_out = align(predictions, dataset)
-    provenance = find_provenance(indexed, index, train_fingerprints, train_patients, groups, held_out=held_out)
+    provenance = find_provenance(
+        indexed, index, train_fingerprints, train_patients, groups, held_out=held_out, other_key=other_key
+    )
     here = provenance.take(aligned.rows)
     shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
     shares = shares[aligned.rows]

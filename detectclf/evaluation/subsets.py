@@ -109,20 +109,32 @@ def _new_note(measured: Measured) -> str | None:
     """Why there are no figures of new patients, or what they are of."""
     here = measured.here
     known = int(here.has_patient.sum())
+    doubt = _key_note(here)
     if not known:
-        return "no slice of a new patient: no slice has a known patient"
+        return "no slice of a new patient: " + (doubt or "no slice has a known patient")
     if here.is_trained_on is None:
         return NO_TRAINING_PATIENTS
     fresh = here.has_patient & ~here.is_trained_on
     if not fresh.any():
-        return f"no slice of a new patient: all {known} slices with a known patient are of patients in training"
-    parts = []
+        text = f"no slice of a new patient: all {known} slices with a known patient are of patients in training"
+        return f"{text}; {doubt}" if doubt else text
+    parts = [doubt] if doubt else []
+    if here.is_copy is None:
+        parts.append("copies of training slices were not looked for, so some of these slices may be such copies")
     if int(fresh.sum()) < known:
         parts.append(f"{known - int(fresh.sum())} of {known} slices with a known patient are of patients in training")
     healthy = is_healthy(measured.data)
     if healthy.any() and not healthy[fresh].any():
         parts.append("no healthy slice among them, so accuracy and mAP are of tumour slices")
     return "; ".join(parts) or None
+
+
+def _key_note(here: Provenance) -> str | None:
+    """How many slices cannot be compared because the patients of the training slices have other pseudonyms."""
+    if here.not_comparable is None or not here.not_comparable.any():
+        return None
+    slices = f"{int(here.not_comparable.sum())} slices are of patients who cannot be compared with those in training"
+    return f"{slices}, which were hashed under another key (DETECTCLF_PATIENT_KEY)"
 
 
 def _unknown_note(measured: Measured) -> str | None:

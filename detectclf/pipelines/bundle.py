@@ -65,6 +65,7 @@ def bundle(
         model_provenance,
         patients_metadata,
         save_provenance,
+        training_patient_record,
         training_patients,
     )
 
@@ -87,6 +88,7 @@ def bundle(
     metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
     metadata |= patients_metadata(list(runs.values()))
     predictions = _predictions(unseen, fusion, recipe)
+    known = None if folds is not None else training_patient_record(None, list(fitted_runs.values()))
     made: Report = build_report(
         predictions,
         dataset,
@@ -97,6 +99,7 @@ def bundle(
         training=training_of(None, list(fitted_runs.values())),
         groups=unseen.sources,
         held_out=folds is not None,
+        other_key=known is not None and known.has_other_key,
         metadata=without_patients(metadata),
         index=index,
     )

@@ -64,7 +64,7 @@ def evaluate(
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
     from detectclf.pipelines.metadata import model_metadata, training_of
-    from detectclf.pipelines.provenance import model_provenance, training_patients
+    from detectclf.pipelines.provenance import model_provenance, training_patient_record, training_patients
 
     index = SliceIndex()
     whole = open_dataset(recipe.data, index)
@@ -76,6 +76,7 @@ def evaluate(
     predictions, map_shares = _predicted(predictor, dataset, explain, index)
     seconds = time.perf_counter() - began
     dataset = with_known_patients(dataset, whole, index)
+    known = training_patient_record(model, runs)
     report = build_report(
         predictions,
         dataset,
@@ -83,6 +84,7 @@ def evaluate(
         train_fingerprints=model_provenance(model, runs),
         train_patients=training_patients(model, runs),
         training=training_of(model, runs),
+        other_key=known is not None and known.has_other_key,
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
         metadata=model_metadata(predictor),

@@ -81,7 +81,7 @@ def without_patients(metadata: Mapping[str, Any]) -> dict[str, Any]:
     record = metadata.get(PATIENTS_KEY)
     if not isinstance(record, Mapping) or not isinstance(record.get("patients"), list):
         return dict(metadata)
-    return {**metadata, PATIENTS_KEY: {**record, "patients": len(record["patients"])}}
+    return {**metadata, PATIENTS_KEY: {**record, "patients": record.get("persons", len(record["patients"]))}}
 
 
 def training_of(model: Path | None, runs: Sequence[Path] = ()) -> Training | None:
@@ -90,7 +90,7 @@ def training_of(model: Path | None, runs: Sequence[Path] = ()) -> Training | Non
     from detectclf.pipelines.provenance import training_patient_record
 
     record = training_patient_record(model, runs)
-    return None if record is None else Training(len(record.patients), record.slices, record.unknown)
+    return None if record is None else Training(record.persons, record.slices, record.unknown)
 
 
 def card_content(bundle: Bundle, evaluation: dict[str, Any]) -> CardContent:

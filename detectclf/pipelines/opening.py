@@ -63,12 +63,11 @@ def with_known_patients(part: Dataset, whole: Dataset, index: SliceIndex) -> Dat
         whole: where it states patients, all of it is looked at, so that a patient has one name in all of it.
         index: the slice index of the command.
     """
-    from detectclf.pipelines.provenance import fingerprints_of
+    from detectclf.datasets.patients import identify
 
     rest = whole.samples if any(s.patient is not None for s in whole.samples) else ()
-    patients = fingerprints_of(part.samples, index, rest).patients
-    samples = tuple(replace(s, patient=patient) for s, patient in zip(part.samples, patients, strict=True))
-    return replace(part, samples=samples)
+    found = identify(index.look_up([*part.samples, *rest]).fingerprints, index)
+    return replace(part, samples=found.name(part.samples))
 
 
 def predictor_of(

@@ -206,6 +206,10 @@ def groups_and_provenance(prints: Fingerprints, runs: Sequence[FoldRun], index: 
         for digest, patient, readable in zip(part.digests, part.patients, part.readable, strict=True):
             if patient is not None and readable:  # those that cannot be read share one digest
                 joined.join(first.setdefault(patient, row_of[digest]), row_of[digest])
+    for alike in distinct.aliases:
+        members = [first[name] for name in alike if name in first]
+        for member in members[1:]:
+            joined.join(members[0], member)
     trained_on = {path: frozenset(joined.find(row_of[d]) for d in theirs.digests) for path, theirs in known.items()}
     return KnownGroups([joined.find(row_of[digest]) for digest in prints.digests], sources, trained_on)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectclf.config import DataConfig
 from detectclf.datasets.index import SliceIndex
-from detectclf.datasets.patients import identify, patients_of, without_atlas_slices
+from detectclf.datasets.patients import identify, number_of_patients, patients_of, without_atlas_slices
+from detectclf.duplicates.disjoint_sets import join_names
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
-from detectclf.pseudonyms import is_pseudonym
+from detectclf.pseudonyms import is_hashed, is_pseudonym, key_check
 from detectclf.types import Sample
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,23 @@ class TrainingPatients(NamedTuple):
     """Whom the training slices of a model show.
 
     Attributes:
-        patients: opaque names, of the slices whose patient is known.
+        patients: all opaque names, of the slices whose patient is known; some have several.
         slices: how many training slices there are.
         unknown: how many of them have no known patient.
+        persons: how many persons the names are.
+        keys: check values of the keys under which names were hashed; see :func:`detectclf.pseudonyms.key_check`.
     """
 
     patients: frozenset[str]
     slices: int
     unknown: int
+    persons: int
+    keys: frozenset[str] = frozenset()
+
+    @property
+    def has_other_key(self) -> bool:
+        """Whether names were hashed under another key than the present one, so that they tell nothing here."""
+        return _has_other_key(self.patients, self.keys)
 
 
 def training_patients(model: Path | None, runs: Sequence[Path] = ()) -> frozenset[str] | None:
@@ -61,7 +71,8 @@ def training_patient_record(model: Path | None, runs: Sequence[Path] = ()) -> Tr
     prints = model_provenance(model, runs)
     if prints is not None:
         slices = len(prints) + len(prints.atlas_slices)
-        return TrainingPatients(patients_of(prints), slices, sum(patient is None for patient in prints.patients))
+        unknown = sum(patient is None for patient in prints.patients)
+        return TrainingPatients(patients_of(prints), slices, unknown, number_of_patients(prints), prints.keys)
     return None if runs else _patients_of_bundle(model or default_bundle())
 
 
@@ -70,7 +81,13 @@ def patients_metadata(runs: Sequence[Path]) -> dict[str, Any]:
     record = training_patient_record(None, runs)
     if record is None:
         return {}
-    content = {"patients": sorted(record.patients), "slices": record.slices, "unknown": record.unknown}
+    content = {
+        "patients": sorted(record.patients),
+        "persons": record.persons,
+        "slices": record.slices,
+        "unknown": record.unknown,
+        "keys": sorted(record.keys),
+    }
     return {PATIENTS_KEY: content}
 
 
@@ -85,13 +102,14 @@ def _patients_of_bundle(folder: Path) -> TrainingPatients | None:
     try:
         record = content["facts"][PATIENTS_KEY]
         patients = frozenset(name for name in map(str, record["patients"]) if is_pseudonym(name))
-        return TrainingPatients(patients, int(record["slices"]), int(record["unknown"]))
-    except (KeyError, TypeError, ValueError):
+        persons, keys = int(record.get("persons", len(patients))), frozenset(map(str, record.get("keys", ())))
+        return TrainingPatients(patients, int(record["slices"]), int(record["unknown"]), persons, keys)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None  # bundles before 2026-12
 
 
 def fingerprints_of(samples: Sequence[Sample], index: SliceIndex, rest: Sequence[Sample] = ()) -> Fingerprints:
-    """Fingerprints of ``samples`` with their patients, those of the atlas too.
+    """Fingerprints of ``samples`` with all names of their patients, those of the atlas too.
 
     Args:
         samples: the slices.
@@ -99,8 +117,13 @@ def fingerprints_of(samples: Sequence[Sample], index: SliceIndex, rest: Sequence
         rest: other slices of the same data, so that a patient has one name in all of it.
     """
     prints = index.look_up([*samples, *rest]).fingerprints
-    patients = identify(prints, index).patients
-    return replace(index.look_up(samples).fingerprints, patients=patients[: len(samples)])
+    found = identify(prints, index)
+    patients = found.patients[: len(samples)]
+    aliases = tuple(names for names in found.aliases if names.intersection(filter(None, patients)))
+    hashed = any(map(is_hashed, {*filter(None, patients)}.union(*aliases)))
+    keys = frozenset([key_check()]) if hashed else frozenset()
+    own = index.look_up(samples).fingerprints
+    return replace(own, patients=patients, aliases=aliases, keys=keys)
 
 
 def run_provenance(run: Path) -> Fingerprints:
@@ -190,6 +213,11 @@ def _read(folder: Path) -> Fingerprints | None:
     return replace(prints, patients=identify(prints, SliceIndex()).patients)
 
 
+def _has_other_key(names: Iterable[str], keys: frozenset[str]) -> bool:
+    # No record of a key: names that came hashed, as in a data set that states pseudonyms.
+    return bool(keys) and any(map(is_hashed, names)) and keys != {key_check()}
+
+
 def _folder_of_ours(start: str | Path) -> Path | None:
     """The folder of the run or bundle that ``start`` belongs to."""
     if start in ("none", "default"):
@@ -197,6 +225,12 @@ def _folder_of_ours(start: str | Path) -> Path | None:
     path = Path(start).resolve()
     folder = path if path.is_dir() else path.parent
     return folder if any((folder / name).is_file() for name in _OURS) else None
+
+
+def _common_patients(one: Fingerprints, other: Fingerprints) -> int:
+    common = patients_of(one) & patients_of(other)
+    first = {name: min(names) for names in join_names([*one.aliases, *other.aliases]) for name in names}
+    return len({first.get(name, name) for name in common})
 
 
 def _check_leakage(
@@ -207,8 +241,10 @@ def _check_leakage(
         reason = "keeps no record of the slices that it was trained on"
     elif count := len(index.copies_between(trained_on, valid)):
         reason = f"was trained on {count} of the {len(valid)} validation slices, or on copies of them"
-    elif count := len(patients_of(trained_on) & patients_of(valid)):
+    elif count := _common_patients(trained_on, valid):
         reason = f"was trained on slices of {count} patients of the validation slices"
+    elif any(map(is_hashed, patients_of(valid))) and _has_other_key(patients_of(trained_on), trained_on.keys):
+        reason = "was trained on patients who were hashed under another key, and may be those of the validation slices"
     else:
         return
     if strict:

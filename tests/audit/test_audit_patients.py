@@ -16,7 +16,7 @@ from detectclf.audit.fix import fix
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
-from detectclf.datasets.patients import with_patients
+from detectclf.datasets.patients import independent_groups, with_patients
 from detectclf.errors import DataError
 from detectclf.pipelines.check import audit_text
 
@@ -121,17 +121,20 @@ def test_one_name_for_several_patients_of_the_atlas_is_said(tmp_path: Path, capl
     with (resources.files("detectclf") / "assets" / "figshare_atlas.npz").open("rb") as file, np.load(file) as arrays:
         rows = [int(np.flatnonzero(arrays["patient"] == patient)[0]) for patient in (1, 27)]
         small = [Image.fromarray(arrays["thumbnail"][row]) for row in rows]
-    images = [{**image(n, f"s{n}.png", 384, 384), "patient": ID} for n in (1, 2)]
-    for picture, record in zip(small, images, strict=True):
-        (tmp_path / "train").mkdir(exist_ok=True)
-        picture.resize((384, 384), Image.Resampling.NEAREST).save(tmp_path / "train" / record["file_name"])
-    coco(tmp_path, images, [box(n, n, [4, 4, 20, 20]) for n in (1, 2)], make=False)
+    for n, (split, picture) in enumerate(zip(("train", "valid"), small, strict=True), start=1):
+        record = {**image(n, f"s{n}.png", 384, 384), "patient": ID}
+        (tmp_path / split).mkdir()
+        picture.resize((384, 384), Image.Resampling.NEAREST).save(tmp_path / split / record["file_name"])
+        coco(tmp_path, [record], [box(n, n, [4, 4, 20, 20])], split=split, make=False)
     audit = check([tmp_path])
     found = [p.detail for p in audit.problems if p.code == "patient_contradicts_atlas"]
     assert len(found) == 1 and found[0].startswith("1 of the patients given have slices of several patients")
-    assert audit.known_patients.patients == 2 and not audit.patients
+    assert audit.known_patients.patients == 2
+    # Who is right is not known, so they are kept together, and lying in two splits is a leak.
+    assert audit.patient_leaks == 1 and [g.files for g in audit.patients] == [("train/s1.png", "valid/s2.png")]
     opened = with_patients(open_dataset(DataConfig(sources=(tmp_path,))), SliceIndex())
     assert [s.patient for s in opened.samples] == ["figshare-1", "figshare-27"]
+    assert independent_groups(opened.samples, ()) == [[0, 1]]
     assert "1 of the patients given have slices of several patients" in caplog.text and ID not in caplog.text
 
 

@@ -27,6 +27,7 @@ from detectclf.datasets.patients import (
     with_patients,
 )
 from detectclf.datasets.splits import grouped_split
+from detectclf.duplicates.alignment import ORIENTATIONS
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint
 from detectclf.errors import ConfigError, DataError
@@ -83,6 +84,43 @@ def test_the_atlas_and_what_is_stated_agree_on_identities(
         found = identify(prints, SliceIndex())
         assert list(found.patients) == expected and found.contradictions == contradictions
         assert found.by_atlas == tuple(name not in ("other", "unread") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("why", "slices", "aliases"),
+    [
+        ("nothing is stated", [("1a", None), ("other", None)], []),
+        ("a patient of other data", [("other", "anon-z"), ("1a", None)], []),
+        ("numbered anew", [("1a", "anon-x"), ("other", "anon-x")], [{"anon-x", "figshare-1"}]),
+        ("two names for one person", [("1a", "anon-x"), ("1b", "anon-y")], [{"anon-x", "anon-y", "figshare-1"}]),
+        ("one name for two persons", [("1a", "anon-x"), ("27", "anon-x")], [{"anon-x", "figshare-1", "figshare-27"}]),
+    ],
+)
+def test_all_names_of_a_person_are_kept(
+    atlas_rows: dict[str, np.ndarray], why: str, slices: list[tuple[str, str | None]], aliases: list[set[str]]
+) -> None:
+    names = tuple(name for name, _ in slices)
+    rows = np.concatenate([atlas_rows[name] for name in names])
+    prints = Fingerprints(rows, names, names, names, tuple(patient for _, patient in slices))
+    found = identify(prints, SliceIndex())
+    assert list(found.aliases) == aliases, why
+    named = found.name([sample(name, patient) for name, patient in slices])
+    for s in named:
+        alike = [a for a in aliases if s.patient in a]
+        assert set(s.patient_names) == (alike[0] if alike else {s.patient} - {None}), why
+    again = identify(replace(prints, patients=found.patients, aliases=found.aliases), SliceIndex())
+    assert (again.patients, again.aliases) == (found.patients, found.aliases), "a second look loses no name"
+    groups = independent_groups(named, ())
+    assert len(groups) == len({min([n for a in aliases if s.patient in a for n in a], default=s.name) for s in named})
+
+
+def test_slices_of_the_atlas_are_known_in_every_orientation(atlas_rows: dict[str, np.ndarray]) -> None:
+    row = atlas_rows["1a"]
+    for name, turn in ORIENTATIONS:
+        turned = row.copy()
+        turned["thumb"] = turn(row["thumb"])
+        prints = Fingerprints(turned, ("a",), ("train",), ("data",))
+        assert identify(prints, SliceIndex()).patients == ("figshare-1",), name
 
 
 def test_what_states_a_patient_first_counts(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_groups_that_share_a_slice_are_one(why: str, partitions: list[list[int]]
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.sampled_from("abc"))), max_size=12))
 def test_slices_are_together_exactly_where_a_chain_joins_them(rows: list[tuple[int, str | None]]) -> None:
-    found = common_groups(np.array([r[0] for r in rows], dtype=np.int64), numbered([r[1] for r in rows]))
+    found = common_groups(
+        np.array([r[0] for r in rows], dtype=np.int64), numbered([() if r[1] is None else (r[1],) for r in rows])
+    )
     label = list(range(len(rows)))
     for _ in rows:  # the slow way: the least label spreads until nothing changes
         for i, first in enumerate(rows):
@@ -66,6 +68,7 @@ def of_patients(
     *,
     groups: Sequence[int] | None = None,
     held_out: bool = True,
+    other_key: bool = False,
     seed: int = 3,
 ) -> Report:
     """A report in which no slice is a copy of a training slice (``held_out``), or that is not known."""
@@ -78,6 +81,7 @@ def of_patients(
         groups=range(len(patients)) if groups is None else groups,
         train_patients=trained,
         held_out=held_out,
+        other_key=other_key,
     )
 
 
@@ -99,6 +103,27 @@ CASES = [
     ("no list of training patients", ABC, None, (None, None), 3, "the model keeps no list of its training patients"),
     ("no list, but none to be new", [None] * 10, None, (0, 0), 10, "no slice has a known patient"),
 ]
+
+
+def test_copies_that_were_not_looked_for_are_said_of_new_patients() -> None:
+    section = json.loads(of_patients(ABC, {"b"}, held_out=False).to_json())["new_patients"]
+    assert section["samples"] == 4 and "copies of training slices were not looked for" in section["note"]
+
+
+@pytest.mark.parametrize(
+    ("why", "patients", "new", "unknown"),
+    [
+        ("names that do not depend on the key", ["figshare-1"] * 5 + ["figshare-2"] * 5, 5, 0),
+        ("a hashed name, of whom nothing is known", ["anon-a"] * 3 + ["figshare-2"] * 4 + ["figshare-1"] * 3, 4, 3),
+        ("hashed names only", ["anon-a"] * 5 + ["anon-b"] * 5, 0, 10),
+    ],
+)
+def test_names_under_another_key_are_neither_new_nor_seen(
+    why: str, patients: list[str], new: int, unknown: int
+) -> None:
+    record = json.loads(of_patients(patients, {"figshare-1", "anon-z"}, other_key=True).to_json())
+    assert (record["new_patients"]["samples"], record["unknown_patients"]["samples"]) == (new, unknown), why
+    assert ("hashed under another key" in record["new_patients"]["note"]) == (unknown > 0), why
 
 
 @pytest.mark.parametrize(("why", "patients", "trained", "new", "unknown", "note"), CASES, ids=[c[0] for c in CASES])
@@ -185,7 +210,9 @@ def test_resamples_are_of_patients(
     bootstrap = report.record["bootstrap"]
     assert (bootstrap["unit"], bootstrap["groups"], bootstrap["patient_groups"]) == (unit, groups, patient_groups), why
     assert report.record["data"]["source_groups"] == 12, "copies are counted as before"
-    of_groups = of_patients([None] * 12, frozenset(), groups=numbered(patients).tolist())
+    of_groups = of_patients(
+        [None] * 12, frozenset(), groups=numbered([() if p is None else (p,) for p in patients]).tolist()
+    )
     assert report.record["intervals"] == of_groups.record["intervals"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -16,16 +17,20 @@ from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.patients import patients_of, without_atlas_slices
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE, Fingerprints, fingerprint
 from detectclf.errors import ModelError
+from detectclf.evaluation.leakage import find_provenance
+from detectclf.pipelines.opening import with_known_patients
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance
 from detectclf.pipelines.provenance import (
     PATIENTS_KEY,
     fingerprints_of,
     inherited_provenance,
     model_provenance,
+    patients_metadata,
     training_patient_record,
     training_patients,
 )
-from detectclf.types import Sample
+from detectclf.pseudonyms import KEY_VARIABLE
+from detectclf.types import Dataset, Sample
 
 
 def noise(seed: int) -> np.ndarray:
@@ -136,6 +141,99 @@ def test_slices_of_the_atlas_are_kept_as_numbers(tmp_path: Path) -> None:
     other = np.concatenate([mirrored, fingerprint(noise(0)), fingerprint(noise(1))])
     seen = Fingerprints(other, ("c", "d", "e"), ("test",) * 3, ("data",) * 3)
     assert index.copies_between(read, seen).tolist() == index.copies_between(whole, seen).tolist() == [0, 1]
+
+
+def test_slices_of_the_same_pixels_keep_all_their_patients(tmp_path: Path) -> None:
+    # One slice, stated to be of two patients: whoever has either name is in training.
+    run = of_run(tmp_path / "run", (1, "anon-a"), (2, "anon-b"), (1, "anon-c"))
+    merged = Fingerprints.merged([Fingerprints.load(run / FINGERPRINTS_FILE)])
+    assert merged.patients == ("anon-a", "anon-b") and merged.aliases == (frozenset({"anon-a", "anon-c"}),)
+    merged.save(run / FINGERPRINTS_FILE)
+    record = training_patient_record(None, [run])
+    assert record is not None and record.patients == {"anon-a", "anon-b", "anon-c"} and record.persons == 2
+    # Those that cannot be read have one digest, and are no copies.
+    unread = prints((1, "anon-a"), (2, "anon-b"))
+    unread.rows[:] = np.zeros(1, dtype=unread.rows.dtype)
+    assert Fingerprints.merged([unread]).aliases == ()
+
+
+ATLAS_NAME, STATED = "figshare-1", "anon-x"
+TRAINED_AND_TESTED = [
+    # why, training slices, evaluated slices (a: of the atlas), seen
+    ("trained on the atlas's slice, tested on another", [("a", STATED)], [("o", STATED)], True),
+    ("the other way round", [("o", STATED)], [("a", STATED)], True),
+    ("both are slices of the atlas", [("a", None)], [("b", None)], True),
+    ("the evaluated data name him", [("a", None)], [("o", STATED), ("b", STATED)], True),
+    ("the training data name him", [("a", STATED), ("o", STATED)], [("b", None)], True),
+    ("no name in common", [("a", None)], [("o", STATED)], False),
+    ("another patient", [("a", STATED)], [("o", "anon-y")], False),
+]
+
+
+@pytest.mark.parametrize(
+    ("why", "trained", "tested", "seen"), TRAINED_AND_TESTED, ids=[row[0] for row in TRAINED_AND_TESTED]
+)
+def test_a_patient_is_seen_by_any_of_his_names(
+    why: str,
+    trained: list[tuple[str, str | None]],
+    tested: list[tuple[str, str | None]],
+    seen: bool,
+    tmp_path: Path,
+) -> None:
+    with (resources.files("detectclf") / "assets" / "figshare_atlas.npz").open("rb") as file, np.load(file) as arrays:
+        rows = np.flatnonzero(arrays["patient"] == 1)
+        small = {"a": arrays["thumbnail"][rows[0]], "b": arrays["thumbnail"][rows[2]]}
+
+    def slices(split: str, rows: list[tuple[str, str | None]]) -> list[Sample]:
+        made = []
+        for name, patient in rows:
+            file = tmp_path / f"{split}-{name}.png"
+            picture = (
+                noise(len(split)) if name == "o" else np.asarray(Image.fromarray(small[name]).resize((384, 384), 0))
+            )
+            Image.fromarray(picture).save(file)
+            made.append(Sample(file, file.name, split, None, patient=patient))
+        return made
+
+    index = SliceIndex()
+    run = tmp_path / "run"
+    run.mkdir()
+    prints = fingerprints_of(slices("train", trained), index)
+    for small_record in (False, True):
+        kept = without_atlas_slices(prints, index) if small_record else prints
+        kept.save(run / FINGERPRINTS_FILE)
+        data = Dataset(tuple(slices("test", tested)), ("c",))
+        known = with_known_patients(data, data, index)
+        record = training_patient_record(None, [run])
+        assert record is not None and record.persons == 1
+        found = find_provenance(index.look_up(known.samples), index, kept, record.patients)
+        assert found.is_trained_on is not None and found.is_trained_on.tolist() == [seen] * len(tested), why
+        assert bool(kept.atlas_slices) == any("in the atlas of figshare" in note for note in found.notes)
+
+
+def test_names_under_another_key_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = []
+    for seed, patient in ((2, "anon-a"), (3, None), (4, "figshare-3")):
+        Image.fromarray(noise(seed)).save(tmp_path / f"{seed}.png")
+        samples.append(Sample(tmp_path / f"{seed}.png", f"{seed}.png", "train", None, patient=patient))
+    index = SliceIndex()
+    assert fingerprints_of(samples[1:], index).keys == frozenset(), "no name depends on the key"
+    run = of_run(tmp_path / "run", (9, None))
+    fingerprints_of(samples, index).save(run / FINGERPRINTS_FILE)
+    facts = patients_metadata([run])
+    bundle = of_bundle(tmp_path / "bundle", facts)
+    records = [training_patient_record(None, [run]), training_patient_record(bundle)]
+    assert records[0] is not None and [r.has_other_key for r in records if r is not None] == [False, False]
+    assert len(facts[PATIENTS_KEY]["keys"]) == 1
+    monkeypatch.setenv(KEY_VARIABLE, "another key, long enough")
+    facts[PATIENTS_KEY]["patients"] = ["anon-0123456789abcdef0123", "figshare-3"]
+    other = training_patient_record(of_bundle(tmp_path / "other", facts))
+    record = training_patient_record(None, [run])
+    assert other is not None and other.has_other_key and record is not None and record.has_other_key
+    Image.fromarray(noise(5)).save(tmp_path / "5.png")
+    valid = [replace(samples[0], path=tmp_path / "5.png", patient="anon-b")]
+    with pytest.raises(ModelError, match="hashed under another key"):
+        inherited_provenance([run], valid, DataConfig(folds=2, held_out=(0,)), SliceIndex())
 
 
 def groups_of(slices: Fingerprints, runs: Sequence[Path]) -> tuple[list[int], dict[str, frozenset[int]]]:
