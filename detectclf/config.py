@@ -383,7 +383,8 @@ class BundleConfig(Settings):
     """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
     keep_fingerprints: Literal["all", "compact", "none"] = "all"
     """Fingerprints of the training slices (4 KB each) in the bundle, so that evaluations can detect leakage; compact:
-    without those of slices that the atlas of figshare 1512427 knows by their number."""
+    without those of slices that the atlas of figshare 1512427 knows by their number, whose copies are then not found
+    where they were cropped or much changed in contrast."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Licences for the model card: what -> licence, such as data -> CC BY 4.0."""
     box_threshold: Probability = 0.5

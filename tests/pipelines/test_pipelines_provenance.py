@@ -262,6 +262,16 @@ def test_one_slice_under_two_names_links_them(tmp_path: Path) -> None:
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
 
+def test_names_that_mean_one_person_link_slices(tmp_path: Path) -> None:
+    # The run knows that two names are one person's, though it saw him under one of them only.
+    run = of_run(tmp_path / "run", (9, "figshare-1"))
+    known = Fingerprints.load(run / FINGERPRINTS_FILE)
+    replace(known, aliases=(frozenset({"anon-a", "figshare-1"}),)).save(run / FINGERPRINTS_FILE)
+    groups, trained_on = groups_of(prints((1, "anon-a"), (2, "anon-a"), (3, "anon-b")), [run])
+    assert groups[0] == groups[1] != groups[2]
+    assert [group in trained_on["run"] for group in groups] == [True, True, False]
+
+
 def test_slices_that_cannot_be_read_link_nobody(tmp_path: Path) -> None:
     run = of_run(tmp_path / "run", (9, None))
     slices = prints((1, "anon-a"), (2, "anon-a"), (3, "anon-b"), (4, "anon-b"))
