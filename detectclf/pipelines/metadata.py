@@ -77,11 +77,12 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
 
 
 def without_patients(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """``metadata`` of a bundle with the number of its training patients instead of their opaque names."""
+    """``metadata`` of a bundle with the number of its training patients instead of their opaque names and keys."""
     record = metadata.get(PATIENTS_KEY)
     if not isinstance(record, Mapping) or not isinstance(record.get("patients"), list):
         return dict(metadata)
-    return {**metadata, PATIENTS_KEY: {**record, "patients": record.get("persons", len(record["patients"]))}}
+    counts = {key: value for key, value in record.items() if key not in ("patients", "persons", "keys")}
+    return {**metadata, PATIENTS_KEY: {"patients": record.get("persons", len(record["patients"])), **counts}}
 
 
 def training_of(model: Path | None, runs: Sequence[Path] = ()) -> Training | None:
