@@ -86,13 +86,14 @@ def novelty(ood: OODStatistics | None, features: FloatArray | None) -> Novelty:
     return "outside" if distance > ood.threshold else "unusual" if distance > ood.unusual else "usual"
 
 
-def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
+def fit_ood(features: FloatArray, groups: Sequence[int], others: FloatArray | None = None) -> OODStatistics | None:
     """Fits the statistics of brain-MRI slices and the thresholds.
 
     Args:
         features: ``(N, D)`` of slices of the kind that the model is made for. With others among them, which are not to
             count as usual, others like those would.
         groups: source group of each; copies of one slice count once.
+        others: ``(M, D)`` of brain-MRI slices of other kinds: unusual, but brain MRI all the same.
 
     Returns:
         ``None`` where there are fewer source slices than ``FEWEST_SLICES``.
@@ -106,8 +107,10 @@ def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None
     held_out = np.zeros(len(values))
     for k in range(FOLDS):
         held_out[fold == k] = distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32))
-    edge = float(np.quantile(held_out, INLIER_SHARE))
-    return replace(_gaussian(values), threshold=edge * MARGIN, unusual=float(np.quantile(held_out, USUAL_SHARE)))
+    whole = _gaussian(values)
+    brains = held_out if others is None else np.concatenate([held_out, distances(whole, others)])
+    edge, unusual = float(np.quantile(brains, INLIER_SHARE)), float(np.quantile(held_out, USUAL_SHARE))
+    return replace(whole, threshold=edge * MARGIN, unusual=unusual)
 
 
 def _gaussian(values: Doubles) -> OODStatistics:

@@ -101,15 +101,16 @@ def fit_typical(
     Args:
         dataset: ``N`` slices.
         groups: independent group of each.
-        features: ``(N, D)`` of the slices, or what computes those of some.
+        features: ``(N, D)`` of the slices, or what computes them.
     """
     from detectclf.inference.ood import fit_ood
 
-    rows = [i for i, sample in enumerate(dataset.samples) if sample.label != ANY_TUMOR]
-    if not rows:
+    typical = np.array([sample.label != ANY_TUMOR for sample in dataset.samples], dtype=np.bool_)
+    if not typical.any():
         return None
-    known = features([dataset.samples[i] for i in rows]) if callable(features) else features[rows]
-    return fit_ood(known, [groups[i] for i in rows])
+    known = features(dataset.samples) if callable(features) else features
+    others = known[~typical] if not typical.all() else None
+    return fit_ood(known[typical], np.asarray(groups)[typical].tolist(), others)
 
 
 def _novelty(dataset: Dataset, outputs: Sequence[StageOutputs], groups: Sequence[Sequence[int]]) -> list[Novelty]:
