@@ -175,9 +175,6 @@ class AugmentConfig(Settings):
     symmetry_tumor: Probability = 0.0
     """Probability that such a slice becomes its half with the tumours, mirrored into a whole, so that not only healthy
     slices are symmetric."""
-    heal: Probability = 0.0
-    """Probability that tumours are replaced by the mirror image of the other side, so that the slice shows none. As
-    often, the same is done beside tumours and on slices without one, so that its traces are no evidence."""
     paint: Probability = 0.0
     """Probability that a lesion is painted into a slice without a tumour, which then shows a tumour of unknown type.
     Its shape is that of a mask (data.lesion_masks), else random."""

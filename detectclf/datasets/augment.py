@@ -176,15 +176,13 @@ class _Changes:
         inside: tuple[int, int] | None,
         lesions: FloatArray | None,
     ) -> SymmetricSlice:
-        """Symmetry or healing, painted lesion, contrast, skull stripping, as drawn.
+        """Symmetry, painted lesion, contrast, skull stripping, as drawn.
 
         The ``rows`` of the result are those of ``tumors_xyxy``; that of a painted lesion is ``len(tumors_xyxy)``.
         """
         seen = SymmetricSlice(pixels, tumors_xyxy, np.arange(len(tumors_xyxy)))
         if (symmetric := self.symmetric(pixels, tumors_xyxy, inside)) is not None:
             seen, lesions = symmetric, None
-        else:
-            seen = self._healed(seen, lesions, inside)
         if len(seen.boxes_xyxy) == 0:
             seen = self._painted(seen, len(tumors_xyxy))
         changed = self.recontrasted(seen.pixels, seen.boxes_xyxy, lesions)
@@ -193,24 +191,6 @@ class _Changes:
     def _drawn(self, probability: float) -> bool:
         # Nothing is drawn for what is off, so that other random changes stay the same.
         return self._config.enabled and probability > 0 and bool(self._rng.random() < probability)
-
-    def _healed(
-        self, seen: SymmetricSlice, lesions: FloatArray | None, inside: tuple[int, int] | None
-    ) -> SymmetricSlice:
-        from detectclf.datasets.brain_mask import inner_mask
-        from detectclf.datasets.healing import heal, patch
-        from detectclf.datasets.lesion_masks import ellipses
-
-        boxes = seen.boxes_xyxy
-        if len(boxes) and self._drawn(self._config.heal):
-            region = ellipses(boxes, seen.pixels.shape) if lesions is None else lesions
-            healed = heal(seen.pixels, boxes, region, inside)
-            if healed is not None:
-                return SymmetricSlice(healed, empty_boxes(), seen.rows[:0])
-        if not self._drawn(self._config.heal):
-            return seen
-        patched = patch(seen.pixels, boxes, inner_mask(seen.pixels), self._rng, inside)
-        return seen if patched is None else seen._replace(pixels=patched)
 
     def _painted(self, seen: SymmetricSlice, row: int) -> SymmetricSlice:
         from detectclf.datasets.brain_mask import inner_mask

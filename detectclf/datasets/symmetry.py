@@ -106,7 +106,7 @@ def make_symmetric(
     distances, margin = axis.distance(corners), MARGIN * max(width, height)
     if not (distances.min() > margin or distances.max() < -margin):
         return None
-    mirrored, limits = reflected_boxes(boxes_xyxy, axis), np.array([width, height] * 2, dtype=np.float32)
+    mirrored, limits = _reflected_boxes(boxes_xyxy, axis), np.array([width, height] * 2, dtype=np.float32)
     # One pixel of tolerance: the size of the slice is rounded, and the axis is an estimate.
     if not healthy and ((mirrored < -1).any() or (mirrored > limits + 1).any()):
         return None
@@ -160,7 +160,7 @@ def _mirror_one_half(pixels: Pixels, axis: Axis, *, right: bool) -> Pixels:
     return np.rint(mixed).astype(np.uint8)
 
 
-def reflected_boxes(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
+def _reflected_boxes(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
     """Mirrored ``(N, 4)`` boxes; about a tilted axis, the extent of the turned ellipse in each."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     half_sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
@@ -170,4 +170,4 @@ def reflected_boxes(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
     return np.hstack([turned - extents, turned + extents]).astype(np.float32)
 
 
-__all__ = ["LEAST_SYMMETRY", "Axis", "SymmetricSlice", "find_axis", "make_symmetric", "reflected_boxes"]
+__all__ = ["LEAST_SYMMETRY", "Axis", "SymmetricSlice", "find_axis", "make_symmetric"]

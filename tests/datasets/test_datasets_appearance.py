@@ -17,7 +17,6 @@ from detectclf.datasets.batches import Batches, balancing_weights
 from detectclf.datasets.brain_mask import brain_mask, head_mask, inner_mask
 from detectclf.datasets.contrast import LEAST_DIFFERENCE, lesion_difference, random_network, recontrast
 from detectclf.datasets.dataset import open_dataset
-from detectclf.datasets.healing import heal, patch
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.lesion_masks import LesionMasks, ellipses
 from detectclf.datasets.lesions import paint_lesion, random_shape
@@ -149,49 +148,6 @@ def test_drawn_slices_replace_their_share_and_bring_their_label(tmp_path: Path) 
         expected = [[1, 2, 30, 40]] if drawn else [[88, 58, 112, 82]]
         assert boxes["boxes"].tolist() == (expected if classes[label["label"]] == "glioma" else [])
     assert 25 < counts[None] < 55 and counts["glioma"] > 8 and counts["no_tumor"] > 8
-
-
-def test_healed_slice_shows_the_other_side_where_the_tumor_was() -> None:
-    pixels, box = head(tumor=True)
-    lesion = ellipses(box, pixels.shape)
-    healed = heal(pixels, box, lesion)
-    assert healed is not None
-    plain, _ = head()
-    changed = np.abs(healed.astype(int) - pixels) > 40
-    assert changed[62:78, 92:108].mean() > 0.9, "the disc of 180 is gone"
-    assert np.abs(healed[62:78, 92:108].astype(int) - plain[62:78, 92:108]).mean() < 12, "brain is there"
-    assert not changed[:, :75].any() and not changed[100:].any(), "all else stays"
-
-
-@pytest.mark.parametrize(
-    ("box", "reason"),
-    [
-        ([[72, 60, 96, 84]], "it reaches over the midline"),
-        ([[88, 58, 112, 82], [48, 58, 72, 82]], "another one lies opposite"),
-    ],
-)
-def test_tumor_that_cannot_be_healed(box, reason: str) -> None:
-    pixels, _ = head(tumor=True)
-    boxes = np.array(box, dtype=np.float32)
-    assert heal(pixels, boxes, ellipses(boxes, pixels.shape)) is None
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31))
-def test_patch_leaves_the_tumor_alone(seed: int) -> None:
-    pixels, box = head(tumor=True)
-    patched = patch(pixels, box, inner_mask(pixels), np.random.default_rng(seed))
-    if patched is not None:
-        change = np.abs(patched.astype(int) - pixels)
-        assert change[62:78, 92:108].max() <= 25 and change.any()
-
-
-def test_healing_is_said_to_both_stages() -> None:
-    config = STILL.model_copy(update={"heal": 1.0})
-    pixels, box = head(tumor=True)
-    _, boxes, labels = detection_augment(config, seed=0)(pixels, box, np.array([1]))
-    assert len(boxes) == len(labels) == 0
-    assert classification_augment(config, seed=0)(pixels, box)[1] == "healthy"
 
 
 def test_masks_are_found_for_published_slices(shared: Path) -> None:

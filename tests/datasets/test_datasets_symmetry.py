@@ -142,7 +142,7 @@ def test_augmentation_drops_or_doubles_boxes_and_keeps_places_without_tumor() ->
 @pytest.mark.parametrize(
     ("boxed", "negative", "label"),
     [(True, "no_tumor", "no_tumor"), (False, "no_tumor", "glioma"), (True, None, "glioma")],
-    ids=["healed", "where the tumour lies is not known", "no class to call it"],
+    ids=["its class is known", "where the tumour lies is not known", "no class to call it"],
 )
 def test_a_slice_without_its_tumor_is_of_the_negative_class(tmp_path, boxed, negative, label) -> None:
     import cv2
