@@ -19,21 +19,13 @@ SIDE = 128
 
 def head_mask(pixels: Pixels) -> Mask:
     """``(H, W)``: the head without the air round it, holes filled. Empty where nothing is brighter than air."""
-    import cv2
-
-    small = _shrunk(pixels)
-    mask = _filled(_largest(cv2.morphologyEx(_bright(small), cv2.MORPH_CLOSE, _disc(5))))
-    return _enlarged(mask, pixels)
+    return _enlarged(_head(_shrunk(pixels)), pixels)
 
 
 def inner_mask(pixels: Pixels, share: float = 0.16) -> Mask:
     """``(H, W)``: the head without its outer ``share`` of the radius, roughly where brain can be."""
-    import cv2
-
-    small = _shrunk(pixels)
-    head = _filled(_largest(cv2.morphologyEx(_bright(small), cv2.MORPH_CLOSE, _disc(5))))
-    distance = cv2.distanceTransform(np.pad(head, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    return _enlarged((distance > share * 2 * float(distance.max())).astype(np.uint8), pixels)
+    depth = _depth(_head(_shrunk(pixels)))
+    return _enlarged((depth > share * 2 * float(depth.max())).astype(np.uint8), pixels)
 
 
 def brain_mask(pixels: Pixels, tumors_xyxy: FloatArray) -> Mask | None:
@@ -50,15 +42,14 @@ def brain_mask(pixels: Pixels, tumors_xyxy: FloatArray) -> Mask | None:
     import cv2
 
     small = _shrunk(pixels)
-    head = _filled(_largest(cv2.morphologyEx(_bright(small), cv2.MORPH_CLOSE, _disc(5))))
+    head = _head(small)
     if head.sum() < 0.08 * head.size:
         return None
     inside = small[head > 0]
     threshold = 0.45 * float(np.median(inside[inside >= np.percentile(inside, 30)]))
     tissue = ((small > threshold) & (head > 0)).astype(np.uint8)
     # Close to the border lie scalp and skull.
-    distance = cv2.distanceTransform(np.pad(head, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    tissue[distance < 4] = 0
+    tissue[_depth(head) < 4] = 0
     best: Grey | None = None
     for radius in (2, 3, 4, 5):
         core = _largest(cv2.erode(tissue, _disc(2 * radius + 1)))
@@ -71,6 +62,20 @@ def brain_mask(pixels: Pixels, tumors_xyxy: FloatArray) -> Mask | None:
         return None
     mask = _enlarged(best, pixels)
     return mask if _holds(mask, tumors_xyxy) else None
+
+
+def _head(small: Grey) -> Grey:
+    """1 on the head, holes filled; the mask is as small as ``small``."""
+    import cv2
+
+    return _filled(_largest(cv2.morphologyEx(_bright(small), cv2.MORPH_CLOSE, _disc(5))))
+
+
+def _depth(head: Grey) -> Grey:
+    """Distance of each pixel of the head to its border, pixels; beyond the slice there is none of it."""
+    import cv2
+
+    return cv2.distanceTransform(np.pad(head, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
 
 
 def _plausible(brain: Grey, head: Grey) -> bool:
