@@ -26,6 +26,9 @@ Doubles = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 """One slice: uint8 grey levels, shape ``(height, width)``."""
 
+Mask = npt.NDArray[np.bool_]
+"""bool array, true for the pixels or voxels that are meant; the shape is given where it is used."""
+
 CANONICAL_CLASSES: tuple[str, ...] = ("glioma", "meningioma", "no_tumor", "pituitary")
 """The classes of the main data set, in the order of every table, vector and confusion matrix."""
 

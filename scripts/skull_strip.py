@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.datasets.brain_mask import Mask, head_mask
+from detectclf.datasets.brain_mask import head_mask
 from detectclf.datasets.symmetry import LEAST_SYMMETRY, find_axis
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 ANGLES = 180
 SHARES = np.linspace(0.62, 0.97, 56)

@@ -16,14 +16,17 @@ import numpy.typing as npt
 
 from detectclf.config import AugmentConfig
 from detectclf.datasets.augment_library import geometry, intensity
-from detectclf.datasets.symmetry import SymmetricSlice, make_symmetric
-from detectclf.types import ANY_TUMOR_INDEX, FloatArray, Pixels, empty_boxes
+from detectclf.datasets.augment_mri import add_bias_field, add_ghosts, change_tone
+from detectclf.datasets.brain_mask import brain_mask, inner_mask
+from detectclf.datasets.contrast import recontrast
+from detectclf.datasets.lesion_masks import ellipses
+from detectclf.datasets.lesions import paint_lesion, random_shape
+from detectclf.datasets.shown_slice import ShownSlice
+from detectclf.datasets.symmetry import make_symmetric
+from detectclf.types import ANY_TUMOR_INDEX, FloatArray, Mask, Pixels, empty_boxes
 
 Labels = npt.NDArray[np.int64]
 """``(N,)`` class indices of boxes."""
-
-Mask = npt.NDArray[np.bool_]
-"""``(H, W)`` bool."""
 
 Content = Literal["same", "healthy", "any_tumor"]
 """What augmentation made of a slice: as before, without its tumours, or with a painted lesion."""
@@ -88,17 +91,15 @@ class DetectionAugment:
             than ``N`` only where symmetry augmentation doubled the tumours, or a lesion was painted.
         """
         tumor = labels != NO_TUMOR
-        if drawn:
-            seen = SymmetricSlice(pixels, boxes_xyxy[tumor], np.flatnonzero(tumor))
-        else:
-            seen = self._changes.content(pixels, boxes_xyxy[tumor], inside, lesions)
-        pixels = seen.pixels
+        seen = ShownSlice.first(pixels, boxes_xyxy[tumor])
+        if not drawn:
+            seen = self._changes.content(seen, inside, lesions)
         boxes_xyxy = np.concatenate([seen.boxes_xyxy, boxes_xyxy[~tumor]])
         own = np.append(labels[tumor], ANY_TUMOR_INDEX)[seen.rows]
         labels = np.concatenate([own, labels[~tumor]])
         # Each box carries its number as a fifth value: the library would give labels back as floats.
         rows = np.column_stack([boxes_xyxy, np.arange(len(boxes_xyxy))]).astype(np.float32)
-        changed, kept = self._changes.apply(pixels, rows)
+        changed, kept = self._changes.apply(seen.pixels, rows)
         if len(kept) == 0:
             return changed, empty_boxes(), labels[:0].astype(np.int64)
         return changed, np.ascontiguousarray(kept[:, :4]), labels[kept[:, 4].astype(np.int64)].astype(np.int64)
@@ -133,19 +134,24 @@ class ClassificationAugment:
             drawn: the slice was drawn at random: only geometry and scanner change it further.
         """
         content: Content = "same"
-        if drawn:
-            pass
-        elif tumors_xyxy is None:
-            pixels = self._changes.recontrasted(pixels, None, lesions)
-        else:
-            seen = self._changes.content(pixels, tumors_xyxy, inside, lesions)
-            pixels = seen.pixels
-            if len(tumors_xyxy) and not len(seen.rows):
-                content = "healthy"
-            elif len(tumors_xyxy) in seen.rows:
-                content = "any_tumor"
+        if not drawn:
+            pixels, content = self._content(pixels, tumors_xyxy, inside, lesions)
         changed, _ = self._changes.apply(pixels, np.zeros((0, 5), dtype=np.float32))
         return changed, content
+
+    def _content(
+        self,
+        pixels: Pixels,
+        tumors_xyxy: FloatArray | None,
+        inside: tuple[int, int] | None,
+        lesions: FloatArray | None,
+    ) -> tuple[Pixels, Content]:
+        if tumors_xyxy is None:
+            return self._changes.recontrasted(pixels, None, lesions), "same"
+        seen = self._changes.content(ShownSlice.first(pixels, tumors_xyxy), inside, lesions)
+        if len(tumors_xyxy) in seen.rows:
+            return seen.pixels, "any_tumor"
+        return seen.pixels, "healthy" if len(tumors_xyxy) and not len(seen.rows) else "same"
 
 
 class _Changes:
@@ -169,78 +175,57 @@ class _Changes:
             self._geometry.set_random_state(self._rng, plain)
             self._intensity.set_random_state(self._rng, plain)
 
-    def content(
-        self,
-        pixels: Pixels,
-        tumors_xyxy: FloatArray,
-        inside: tuple[int, int] | None,
-        lesions: FloatArray | None,
-    ) -> SymmetricSlice:
-        """Symmetry, painted lesion, contrast, skull stripping, as drawn.
-
-        The ``rows`` of the result are those of ``tumors_xyxy``; that of a painted lesion is ``len(tumors_xyxy)``.
-        """
-        seen = SymmetricSlice(pixels, tumors_xyxy, np.arange(len(tumors_xyxy)))
-        if (symmetric := self.symmetric(pixels, tumors_xyxy, inside)) is not None:
+    def content(self, given: ShownSlice, inside: tuple[int, int] | None, lesions: FloatArray | None) -> ShownSlice:
+        """The slice after symmetry, painted lesion, contrast and skull stripping, each where chance has it."""
+        seen = given
+        if (symmetric := self._symmetric(given, inside)) is not None:
             seen, lesions = symmetric, None
         if len(seen.boxes_xyxy) == 0:
-            seen = self._painted(seen, len(tumors_xyxy))
+            seen = self._painted(seen, len(given.boxes_xyxy))
         changed = self.recontrasted(seen.pixels, seen.boxes_xyxy, lesions)
         return seen._replace(pixels=self._stripped(changed, seen.boxes_xyxy))
 
-    def _drawn(self, probability: float) -> bool:
-        # Nothing is drawn for what is off, so that other random changes stay the same.
+    def _happens(self, probability: float) -> bool:
+        # No number is drawn for what is off, so that other random changes stay the same.
         return self._config.enabled and probability > 0 and bool(self._rng.random() < probability)
 
-    def _painted(self, seen: SymmetricSlice, row: int) -> SymmetricSlice:
-        from detectclf.datasets.brain_mask import inner_mask
-        from detectclf.datasets.lesions import paint_lesion, random_shape
-
-        if not self._drawn(self._config.paint):
+    def _painted(self, seen: ShownSlice, row: int) -> ShownSlice:
+        if not self._happens(self._config.paint):
             return seen
         shapes, rng = self._shapes, self._rng
         shape = shapes[int(rng.integers(len(shapes)))] if len(shapes) else random_shape(rng)
         painted = paint_lesion(seen.pixels, shape, inner_mask(seen.pixels), rng)
         if painted is None:
             return seen
-        return SymmetricSlice(painted.pixels, painted.box_xyxy[None], np.array([row]))
+        return ShownSlice(painted.pixels, painted.box_xyxy[None], np.array([row]))
 
     def recontrasted(self, pixels: Pixels, tumors_xyxy: FloatArray | None, lesions: FloatArray | None) -> Pixels:
-        """The slice in another contrast, where that is drawn; ellipses in the boxes stand for lesions without masks."""
-        from detectclf.datasets.contrast import recontrast
-        from detectclf.datasets.lesion_masks import ellipses
-
-        if not self._drawn(self._config.recontrast):
+        """The slice in another contrast, where chance has it; ellipses in the boxes stand for lesions without masks."""
+        if not self._happens(self._config.recontrast):
             return pixels
         if lesions is None and tumors_xyxy is not None and len(tumors_xyxy):
             lesions = ellipses(tumors_xyxy, pixels.shape)
         return recontrast(pixels, lesions, self._rng)
 
     def _stripped(self, pixels: Pixels, tumors_xyxy: FloatArray) -> Pixels:
-        from detectclf.datasets.brain_mask import brain_mask
-
-        if not self._drawn(self._config.strip):
+        if not self._happens(self._config.strip):
             return pixels
         brain = brain_mask(pixels, tumors_xyxy)
         return pixels if brain is None else np.where(brain, pixels, 0).astype(np.uint8)
 
-    def symmetric(
-        self, pixels: Pixels, tumors_xyxy: FloatArray, inside: tuple[int, int] | None
-    ) -> SymmetricSlice | None:
-        """The slice made of one half and its mirror image, where that is drawn and can be done."""
+    def _symmetric(self, given: ShownSlice, inside: tuple[int, int] | None) -> ShownSlice | None:
+        """The slice made of one half and its mirror image, where chance has it and it can be done."""
         healthy, tumor = self._config.symmetry_healthy, self._config.symmetry_tumor
-        # Without symmetry augmentation nothing is drawn, so that other random changes stay the same.
-        if not self._config.symmetry or len(tumors_xyxy) == 0:
+        # Here too, no number is drawn for what is off.
+        if not self._config.symmetry or len(given.boxes_xyxy) == 0:
             return None
-        drawn = self._rng.random()
-        if drawn >= healthy + tumor:
+        chance = self._rng.random()
+        if chance >= healthy + tumor:
             return None
-        return make_symmetric(pixels, tumors_xyxy, healthy=drawn < healthy, inside=inside)
+        return make_symmetric(given.pixels, given.boxes_xyxy, healthy=chance < healthy, inside=inside)
 
     def apply(self, pixels: Pixels, rows: FloatArray) -> tuple[Pixels, FloatArray]:
         """Changes pixels and ``(N, 5)`` rows of box and number."""
-        from detectclf.datasets.augment_mri import add_bias_field, add_ghosts, change_tone
-
         if not self._config.enabled:
             return pixels.copy(), rows
         moved = self._geometry(image=pixels, bboxes=rows)

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.types import FloatArray, Pixels
-
-Mask = npt.NDArray[np.bool_]
+from detectclf.types import FloatArray, Mask, Pixels
 
 Grey = npt.NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV's stubs give it
 

@@ -7,10 +7,9 @@ make grey levels carry no evidence, the lesion's apart from those around it.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.datasets.augment_mri import change_tone
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 LAYERS = 4
 CHANNELS = 2
@@ -106,7 +105,7 @@ def random_network(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return _on_head(blended.astype(np.float32), pixels, rng)
 
 
-def _standardised(grey: FloatArray, head: npt.NDArray[np.bool_]) -> FloatArray:
+def _standardised(grey: FloatArray, head: Mask) -> FloatArray:
     values = grey[head] if head.any() else grey
     return np.asarray((grey - values.mean()) / max(float(values.std()), 1e-3), dtype=np.float32)
 

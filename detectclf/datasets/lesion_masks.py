@@ -12,19 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.boxes import pairwise_iou
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.errors import DataError
 from detectclf.files import read_bytes
-from detectclf.types import FloatArray, Sample
+from detectclf.types import FloatArray, Mask, Sample
 
 _log = logging.getLogger(__name__)
-
-Mask = npt.NDArray[np.bool_]
-"""``(H, W)`` bool."""
 
 FITS = 0.7
 """IoU of the extent of a mask, or of its mirror image, with a slice's box, from which it is the slice's."""

@@ -11,10 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.types import FloatArray, Pixels
-
-Mask = npt.NDArray[np.bool_]
-"""``(H, W)`` bool."""
+from detectclf.types import FloatArray, Mask, Pixels
 
 SMALLEST, LARGEST = 0.05, 0.4
 """Longer side of a painted lesion as a share of the slice's; masks of real tumours reach from 0.03 to 0.45."""
@@ -51,8 +48,8 @@ def paint_lesion(pixels: Pixels, shape: Mask, brain: Mask, rng: np.random.Genera
 
     Args:
         pixels: ``(H, W)`` uint8, a slice.
-        shape: mask of a real tumour, cropped to it.
-        brain: where the lesion's middle may lie, ``(H, W)``.
+        shape: ``(h, w)`` mask of a real tumour, cropped to it.
+        brain: ``(H, W)``, where the lesion's middle may lie.
         rng: source of place, size, turn and grey levels.
 
     Returns:

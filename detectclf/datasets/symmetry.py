@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.datasets.shown_slice import ShownSlice
 from detectclf.types import FloatArray, Pixels, empty_boxes
 
 LEAST_SYMMETRY = 0.9
@@ -66,23 +67,9 @@ class Axis(NamedTuple):
         return signed
 
 
-class SymmetricSlice(NamedTuple):
-    """A slice made of one half and its mirror image.
-
-    Attributes:
-        pixels: ``(H, W)`` uint8.
-        boxes_xyxy: ``(M, 4)`` float32 pixels, the tumours on it.
-        rows: ``(M,)`` which of the given boxes each one comes from.
-    """
-
-    pixels: Pixels
-    boxes_xyxy: FloatArray
-    rows: npt.NDArray[np.int64]
-
-
 def make_symmetric(
     pixels: Pixels, boxes_xyxy: FloatArray, *, healthy: bool, inside: tuple[int, int] | None = None
-) -> SymmetricSlice | None:
+) -> ShownSlice | None:
     """The slice made of one half, healthy or with the tumours, and the mirror image of that half.
 
     Args:
@@ -113,9 +100,9 @@ def make_symmetric(
     symmetric, right = pixels.copy(), bool(distances.min() > 0)
     symmetric[:height, :width] = _mirror_one_half(shown, axis, right=right != healthy)
     if healthy:
-        return SymmetricSlice(symmetric, empty_boxes(), np.zeros(0, dtype=np.int64))
+        return ShownSlice(symmetric, empty_boxes(), np.zeros(0, dtype=np.int64))
     boxes = np.concatenate([boxes_xyxy, np.clip(mirrored, 0, limits)])
-    return SymmetricSlice(symmetric, boxes, np.tile(np.arange(len(boxes_xyxy)), 2))
+    return ShownSlice(symmetric, boxes, np.tile(np.arange(len(boxes_xyxy)), 2))
 
 
 def find_axis(pixels: Pixels) -> Axis | None:
@@ -170,4 +157,4 @@ def _reflected_boxes(boxes_xyxy: FloatArray, axis: Axis) -> FloatArray:
     return np.hstack([turned - extents, turned + extents]).astype(np.float32)
 
 
-__all__ = ["LEAST_SYMMETRY", "Axis", "SymmetricSlice", "find_axis", "make_symmetric"]
+__all__ = ["LEAST_SYMMETRY", "Axis", "find_axis", "make_symmetric"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectclf.sample_data import tissue
-from detectclf.sample_data.tissue import SIZE, Mask, Points
-from detectclf.types import FloatArray
+from detectclf.sample_data.tissue import SIZE, Points
+from detectclf.types import FloatArray, Mask
 
 _ALL = "0,0 256,0 256,256 0,256"
 _AXIAL_HIGH = f"""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from detectclf.sample_data.heads import PLANES, Head, draw_head
-from detectclf.sample_data.tissue import SIZE, Mask, smooth_noise
+from detectclf.sample_data.tissue import SIZE, smooth_noise
 from detectclf.sample_data.tumors import TUMORS
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 
 class DrawnSlice(NamedTuple):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.types import FloatArray
+from detectclf.types import FloatArray, Mask
 
-Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
 SIZE = 256

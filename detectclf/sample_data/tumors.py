@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectclf.sample_data.heads import Head
-from detectclf.sample_data.tissue import GRID_X, GRID_Y, LEVELS, Mask, depth_inside, smooth_noise
-from detectclf.types import FloatArray
+from detectclf.sample_data.tissue import GRID_X, GRID_Y, LEVELS, depth_inside, smooth_noise
+from detectclf.types import FloatArray, Mask
 
 _CLEFT = 0.16
 """Grey level of the thin layer of fluid between brain and tumour."""

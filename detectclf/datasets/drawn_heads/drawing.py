@@ -31,7 +31,7 @@ from detectclf.datasets.drawn_heads.planes import (
     smooth_field,
     tell_apart,
 )
-from detectclf.datasets.drawn_heads.shapes import Mask, MaskShapes
+from detectclf.datasets.drawn_heads.shapes import MaskShapes
 from detectclf.datasets.drawn_heads.stripping import brain_only
 from detectclf.datasets.drawn_heads.tissues import BRAIN, Tissue, looked_up, where
 from detectclf.datasets.drawn_heads.tumors import (
@@ -42,7 +42,7 @@ from detectclf.datasets.drawn_heads.tumors import (
     tumor_site,
 )
 from detectclf.errors import DataError
-from detectclf.types import FloatArray, Pixels, empty_boxes
+from detectclf.types import FloatArray, Mask, Pixels, empty_boxes
 
 TRIES = 40
 """Planes tried before a tumour is given up; each makes it a little smaller. One or two are usual."""

@@ -22,7 +22,7 @@ from detectclf.datasets.drawn_heads.tissues import (
 from detectclf.errors import DataError, UnsafeError
 from detectclf.imaging.intensity import decoding
 from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 Places = npt.NDArray[np.int16]
 """``(N, 3)`` voxels of a map."""
@@ -149,13 +149,13 @@ def _drop_islands(tissues: Pixels) -> None:
         tissues[(sizes < sizes.max() / 2)[blobs]] = Tissue.AIR
 
 
-def _extent(mask: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+def _extent(mask: Mask) -> tuple[list[int], list[int]]:
     """First and one past the last index along each axis where ``mask`` holds."""
     spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     return [int(s[0]) for s in spans], [int(s[-1]) + 1 for s in spans]
 
 
-def _find_places(tissues: Pixels, chiasm: npt.NDArray[np.bool_], voxel_mm: FloatArray) -> LabelMap:
+def _find_places(tissues: Pixels, chiasm: Mask, voxel_mm: FloatArray) -> LabelMap:
     """Paints gland and falx, and samples the places. The same map gives the same places every time."""
     rng = np.random.default_rng(0)
     brain = where(tissues, *BRAIN)
@@ -182,7 +182,7 @@ def _find_places(tissues: Pixels, chiasm: npt.NDArray[np.bool_], voxel_mm: Float
     )
 
 
-def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> Places:
+def _sample(mask: Mask, rng: np.random.Generator) -> Places:
     """At most ``SITES`` of the voxels where ``mask`` holds, evenly."""
     flat = np.flatnonzero(mask)
     if len(flat) > SITES:
@@ -190,7 +190,7 @@ def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> Places:
     return np.asarray(np.unravel_index(flat, mask.shape), dtype=np.int16).T
 
 
-def _touches_skull(tissues: Pixels, low: list[int], high: list[int]) -> npt.NDArray[np.bool_]:
+def _touches_skull(tissues: Pixels, low: list[int], high: list[int]) -> Mask:
     """Voxels inside the skull with bone beside them, at the levels of the brain."""
     bone, inner = tissues == Tissue.BONE, where(tissues, *INSIDE_SKULL)
     beside = np.zeros_like(bone)
@@ -203,9 +203,7 @@ def _touches_skull(tissues: Pixels, low: list[int], high: list[int]) -> npt.NDAr
     return np.asarray(beside)
 
 
-def _find_sella(
-    tissues: Pixels, chiasm: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], voxel_mm: FloatArray
-) -> FloatArray:
+def _find_sella(tissues: Pixels, chiasm: Mask, brain: Mask, voxel_mm: FloatArray) -> FloatArray:
     """Middle of the pituitary gland: on the bone under the optic chiasm, about 9 mm below it.
 
     A map without a chiasm has it where heads have it on average, by the box round the brain.

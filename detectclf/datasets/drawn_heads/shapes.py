@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from detectclf.errors import DataError
-from detectclf.types import Pixels
-
-Mask = npt.NDArray[np.bool_]
-"""``(H, W)`` bool, one slice."""
+from detectclf.types import Mask, Pixels
 
 FRAME_MM = 230.0
 """Usual edge of the frame that masks were drawn on: figshare 1512427 has 512 px of 0.49 mm, padding left out."""

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from detectclf.datasets.drawn_heads.planes import smooth_field
-from detectclf.datasets.drawn_heads.shapes import Mask
 from detectclf.datasets.drawn_heads.tissues import INSIDE_BRAIN, Tissue, where
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 IMPERFECT_SHARE = 0.4
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.types import Pixels
+from detectclf.types import Mask, Pixels
 
 _Value = TypeVar("_Value", np.uint8, np.float32)
 
@@ -107,7 +107,7 @@ def label_table() -> Pixels:
     return table
 
 
-def where(tissues: Pixels, *of: Tissue) -> npt.NDArray[np.bool_]:
+def where(tissues: Pixels, *of: Tissue) -> Mask:
     """Which voxels or pixels of ``tissues`` are one of ``of``; a bool array of the same shape."""
     table = np.zeros(256, dtype=np.uint8)
     table[list(of)] = 1

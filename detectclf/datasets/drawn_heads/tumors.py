@@ -9,9 +9,9 @@ import numpy.typing as npt
 from detectclf.datasets.drawn_heads.contrast import TumorLevels
 from detectclf.datasets.drawn_heads.label_maps import LabelMap
 from detectclf.datasets.drawn_heads.planes import Plane, View, smooth_field
-from detectclf.datasets.drawn_heads.shapes import LEAST_AREA, Mask
+from detectclf.datasets.drawn_heads.shapes import LEAST_AREA
 from detectclf.datasets.drawn_heads.tissues import BRAIN, INSIDE_SKULL, Tissue, looked_up, where
-from detectclf.types import FloatArray, Pixels
+from detectclf.types import FloatArray, Mask, Pixels
 
 # How often a glioma starts in each tissue; the rest of the brain shares what is left.
 _GLIOMA_SITES = ((0.6, Tissue.WHITE), (0.2, Tissue.CORTEX), (0.08, Tissue.BRAIN_STEM), (0.04, Tissue.CEREBELLAR_WHITE))
