@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detectclf.datasets.drawn_heads import drawing
 from detectclf.datasets.drawn_heads.contrast import (
     LEAST_DIFFERENCE,
     TumorLevels,
     draw_tumor_levels,
     oedema_looks_like_tumor,
 )
-from detectclf.datasets.drawn_heads.drawing import DrawSettings, draw_slice
+from detectclf.datasets.drawn_heads.drawing import draw_slice
 from detectclf.datasets.drawn_heads.label_maps import LabelMap, LabelMaps, make_label_map, read_label_map
 from detectclf.datasets.drawn_heads.planes import VIEWS, View, choose_plane, cut, tell_apart
 from detectclf.datasets.drawn_heads.shapes import FRAME_MM, MaskShapes, TumorShape
@@ -101,11 +102,13 @@ def test_boxes_are_inside_and_not_empty(
         assert (boxes[:, 2:] - boxes[:, :2] >= 3).all()
 
 
-def test_a_mirrored_slice_has_its_box_mirrored(maps: LabelMaps, shapes: MaskShapes) -> None:
-    plain, mirrored = (
-        draw_slice(maps, shapes, "glioma", np.random.default_rng(3), SIZE, DrawSettings(mirrored=share))
-        for share in (0.0, 1.0)
-    )
+def test_a_mirrored_slice_has_its_box_mirrored(
+    maps: LabelMaps, shapes: MaskShapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "MIRRORED_SHARE", 0.0)
+    plain = draw_slice(maps, shapes, "glioma", np.random.default_rng(3), SIZE)
+    monkeypatch.setattr(drawing, "MIRRORED_SHARE", 1.0)
+    mirrored = draw_slice(maps, shapes, "glioma", np.random.default_rng(3), SIZE)
     np.testing.assert_array_equal(plain[0][:, ::-1], mirrored[0])
     np.testing.assert_array_equal(SIZE - plain[1][:, [2, 0]], mirrored[1][:, [0, 2]])
     np.testing.assert_array_equal(plain[1][:, [1, 3]], mirrored[1][:, [1, 3]])
@@ -276,21 +279,24 @@ def test_stripping_leaves_brain_and_tumor_only(head: LabelMap) -> None:
         assert kept[72:78, 72:78].min() > 0.99
 
 
-def test_stripped_slices_are_black_outside(maps: LabelMaps, shapes: MaskShapes) -> None:
-    kinds = [DrawSettings(stripped=share, ghosted=0, mirrored=0, outside=0, sella=0) for share in (1.0, 0.0)]
-    dark = [
-        np.mean([(draw_slice(maps, shapes, None, np.random.default_rng(s), SIZE, k)[0] < 40).mean() for s in range(30)])
-        for k in kinds
-    ]
-    border = [draw_slice(maps, shapes, None, np.random.default_rng(s), SIZE, kinds[0])[0][:4] for s in range(30)]
-    assert np.median([b.mean() for b in border]) < 25
-    assert dark[0] > 0.4
+def test_stripped_slices_are_black_outside(
+    maps: LabelMaps, shapes: MaskShapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "STRIPPED_SHARE", 1.0)
+    for other in ("GHOSTED_SHARE", "OUTSIDE_SHARE", "SELLA_SHARE"):
+        monkeypatch.setattr(drawing, other, 0.0)
+    slices = [draw_slice(maps, shapes, None, np.random.default_rng(seed), SIZE)[0] for seed in range(30)]
+    assert np.median([pixels[:4].mean() for pixels in slices]) < 25
+    assert np.mean([(pixels < 40).mean() for pixels in slices]) > 0.4
 
 
-def test_tumor_free_slices_through_face_and_neck(maps: LabelMaps, shapes: MaskShapes) -> None:
-    settings = DrawSettings(outside=1.0, sella=0.0, stripped=0.0)
+def test_tumor_free_slices_through_face_and_neck(
+    maps: LabelMaps, shapes: MaskShapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, share in (("OUTSIDE_SHARE", 1.0), ("SELLA_SHARE", 0.0), ("STRIPPED_SHARE", 0.0)):
+        monkeypatch.setattr(drawing, name, share)
     for seed in range(10):
-        pixels, boxes = draw_slice(maps, shapes, None, np.random.default_rng(seed), SIZE, settings)
+        pixels, boxes = draw_slice(maps, shapes, None, np.random.default_rng(seed), SIZE)
         assert len(boxes) == 0 and np.ptp(pixels) > 40
 
 

@@ -6,8 +6,6 @@ After Billot et al., "SynthSeg: Segmentation of brain MRI scans of any contrast 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
@@ -48,31 +46,31 @@ TRIES = 40
 """Planes tried before a tumour is given up; each makes it a little smaller. One or two are usual."""
 
 
+# What drawn slices look like; each is a share of slices from 0 to 1.
+
+REALISTIC_SHARE = 0.6
+"""In levels of T1, contrast T1, T2 or FLAIR; the others in any levels, as in SynthSeg."""
+
+STRIPPED_SHARE = 0.2
+"""Without skull and face, as some public sets are."""
+
+SELLA_SHARE = 0.15
+"""Of the tumour-free ones, planes through the pituitary gland: where adenomas are, a gland of normal size is too."""
+
+OUTSIDE_SHARE = 0.2
+"""Of the tumour-free ones, planes through face, neck or scalp, where scans of heads have slices too."""
+
+DISPLACED_SHARE = 0.7
+"""Of the tumours, those that push aside what is round them."""
+
+MIRRORED_SHARE = 0.5
+"""Left and right swapped."""
+
+GHOSTED_SHARE = 0.04
+"""With motion ghosts."""
+
 _UNEVEN = np.zeros(256, dtype=np.float32)
 _UNEVEN[[Tissue.FAT, Tissue.MUSCLE, Tissue.SKIN, Tissue.MUCOSA, Tissue.MARROW]] = (0.4, 1.0, 0.3, 1.0, 0.8)
-
-
-@dataclass(frozen=True, slots=True)
-class DrawSettings:
-    """What drawn slices look like; each is a share of slices from 0 to 1.
-
-    Attributes:
-        realistic: in levels of T1, contrast T1, T2 or FLAIR; the others in any levels.
-        stripped: without skull and face.
-        sella: of the tumour-free ones, planes through the pituitary gland.
-        outside: of the tumour-free ones, planes through face, neck or scalp.
-        displaced: of the tumours, those that push aside what is round them.
-        mirrored: left and right swapped.
-        ghosted: with motion ghosts.
-    """
-
-    realistic: float = 0.6
-    stripped: float = 0.2
-    sella: float = 0.15
-    outside: float = 0.2
-    displaced: float = 0.7
-    mirrored: float = 0.5
-    ghosted: float = 0.04
 
 
 def draw_slice(
@@ -81,7 +79,6 @@ def draw_slice(
     tumor_class: str | None,
     rng: np.random.Generator,
     size: int,
-    settings: DrawSettings | None = None,
 ) -> tuple[Pixels, FloatArray]:
     """Draws a slice. The same state of ``rng`` gives the same slice.
 
@@ -94,7 +91,6 @@ def draw_slice(
         tumor_class: class of its tumour, or ``None`` for none.
         rng: source of everything random.
         size: pixels of its edge.
-        settings: shares of kinds of slices; ``None`` for the defaults.
 
     Returns:
         ``(size, size)`` uint8 and ``(N, 4)`` float32 boxes, one or none.
@@ -102,40 +98,37 @@ def draw_slice(
     Raises:
         DataError: no shape of this class, or no place for it in the heads.
     """
-    settings = settings or DrawSettings()
     head = maps.heads[int(rng.integers(len(maps.heads)))]
-    stripped = bool(rng.random() < settings.stripped)
+    stripped = bool(rng.random() < STRIPPED_SHARE)
     if tumor_class is None:
-        tissues, plane = _cut_healthy(head, stripped, rng, size, settings)
+        tissues, plane = _cut_healthy(head, stripped, rng, size)
         mask = None
     else:
         tissues, plane, mask = _cut_with_tumor(head, shapes, tumor_class, stripped, rng, size)
-        if rng.random() < settings.displaced:
+        if rng.random() < DISPLACED_SHARE:
             tissues = push_aside(tissues, mask, rng)
     tell_apart(tissues, plane.step_mm, rng)
-    realistic = rng.random() < settings.realistic
+    realistic = rng.random() < REALISTIC_SHARE
     sequence: Sequence = REALISTIC[int(rng.integers(len(REALISTIC)))] if realistic else "any"
     image, extent = _painted(tissues, mask, tumor_class, sequence, rng)
     if stripped:
         image *= brain_only(tissues, extent, rng)
-    pixels = _scanned(image, rng, ghosted=bool(rng.random() < settings.ghosted))
+    pixels = _scanned(image, rng, ghosted=bool(rng.random() < GHOSTED_SHARE))
     boxes = empty_boxes() if extent is None else _box(extent)
-    if rng.random() < settings.mirrored:
+    if rng.random() < MIRRORED_SHARE:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         boxes[:, [0, 2]] = size - boxes[:, [2, 0]]
     return pixels, boxes
 
 
-def _cut_healthy(
-    head: LabelMap, stripped: bool, rng: np.random.Generator, size: int, settings: DrawSettings
-) -> tuple[Pixels, Plane]:
+def _cut_healthy(head: LabelMap, stripped: bool, rng: np.random.Generator, size: int) -> tuple[Pixels, Plane]:
     """Tissues of a plane through the brain, the sella, or face and neck; a stripped one always has brain."""
     drawn = rng.random()
     view = _view(rng)
-    if drawn < settings.sella:
+    if drawn < SELLA_SHARE:
         site = np.asarray(head.sella + rng.normal(0, 3, size=3) / head.voxel_mm, dtype=np.float32)
     else:
-        outside = drawn < settings.sella + settings.outside and not stripped and len(head.outside) > 0
+        outside = drawn < SELLA_SHARE + OUTSIDE_SHARE and not stripped and len(head.outside) > 0
         places = head.outside if outside else head.brain
         site = places[int(rng.integers(len(places)))].astype(np.float32)
     plane = choose_plane(head, site, view, stripped=stripped, size=size, rng=rng)
