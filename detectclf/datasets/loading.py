@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
-from detectclf.datasets.lesion_masks import LesionMasks, Mask
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
+from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
 from detectclf.errors import DataError
 from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
 
@@ -29,62 +29,22 @@ Batch: TypeAlias = dict[str, Any]
 """``images``: ``(B, 1, S, S)`` float32 in [0, 1]; ``targets``: a list of ``B`` dicts, see the data sets."""
 
 
-class Drawing(Protocol):
-    """Draws slices that no scanner made."""
-
-    def __call__(self, label: str | None, rng: np.random.Generator, size: int) -> tuple[Pixels, FloatArray]:
-        """``(size, size)`` uint8 and ``(N, 4)`` boxes of a slice with a tumour of class ``label``, or without any."""
-
-
-class Synthesis(NamedTuple):
-    """What augmentation knows beside the slices.
-
-    Attributes:
-        masks: of tumours, or ``None``.
-        draw: draws a slice, or ``None``.
-        share: of the slices that are replaced by drawn ones.
-    """
-
-    masks: LesionMasks | None = None
-    draw: Drawing | None = None
-    share: float = 0.0
-
-    @property
-    def shapes(self) -> list[Mask]:
-        """The masks of tumours, cropped."""
-        return [] if self.masks is None else [mask.crop for kind in self.masks.by_class.values() for mask in kind]
-
-
-NO_SYNTHESIS = Synthesis()
-
-DRAWN_HEALTHY_SHARE = 0.5
-"""Share of the drawn slices that show no tumour."""
-
-
-class DrawnSlice(NamedTuple):
-    """A drawn slice: ``(S, S)`` pixels, ``(N, 4)`` boxes on them, and its class."""
-
-    pixels: Pixels
-    boxes_xyxy: FloatArray
-    label: str
-
-
 class Slices(Dataset[Item]):
     """Base of the data sets: samples, classes, pixels, and the epoch that augmentation depends on."""
-
-    balance = 0.0
-    """See :func:`balancing_weights`."""
 
     def __init__(
         self,
         samples: Sequence[Sample],
         classes: Sequence[str],
         size: int,
+        *,
+        seed: int,
         cache: Literal["auto", "memory", "none"],
-        synthesis: Synthesis = NO_SYNTHESIS,
-        negative: str | None = None,
+        negative: str | None,
+        synthesis: Synthesis,
+        balance: float,
     ) -> None:
-        self.synthesis, self.negative = synthesis, negative
+        self.seed, self.negative, self.synthesis, self.balance = seed, negative, synthesis, balance
         self.samples, self.classes = tuple(samples), tuple(classes)
         self.pixels = SlicePixels(self.samples, size, cache)
         self.epoch = 0
@@ -98,23 +58,11 @@ class Slices(Dataset[Item]):
         mask = None if masks is None else masks.find(self.samples[index])
         return None if mask is None else mask.on(resized.inside, resized.pixels.shape[0])
 
-    def _draw(self, label: str | None, seed: int, index: int) -> DrawnSlice | None:
-        """A drawn slice in place of slice ``index`` of class ``label``, where that is drawn.
-
-        A share of them shows no tumour, where a class means that, since few healthy slices of a data set look like its
-        tumour slices. The others show a tumour of class ``label``, in place of healthy slices one of any class.
-        """
-        if self.synthesis.draw is None or label is None:
-            return None
+    def _drawn(self, index: int) -> DrawnSlice | None:
+        """A drawn slice in place of slice ``index``, where chance has it."""
         # Another stream than augmentation's, so that its changes stay the same.
-        rng = np.random.default_rng((seed, self.epoch, index, 2))
-        if rng.random() >= self.synthesis.share:
-            return None
-        tumors = [name for name in self.classes if name != self.negative]
-        shown = label if label != self.negative else tumors[int(rng.integers(len(tumors)))]
-        if self.negative is not None and rng.random() < DRAWN_HEALTHY_SHARE:
-            return DrawnSlice(*self.synthesis.draw(None, rng, self.pixels.size), self.negative)
-        return DrawnSlice(*self.synthesis.draw(shown, rng, self.pixels.size), shown)
+        rng = np.random.default_rng((self.seed, self.epoch, index, 2))
+        return self.synthesis.replacement(self.samples[index].label, self.classes, self.negative, self.pixels.size, rng)
 
     def _class_index(self, name: str, sample: Sample) -> int:
         if name == ANY_TUMOR:
@@ -144,6 +92,7 @@ class DetectionSlices(Slices):
         cache: see :class:`SlicePixels`.
         negative: the class of slices without a tumour.
         synthesis: masks and drawn slices, for augmentation.
+        balance: how much an epoch makes up for classes of few slices, see :func:`balancing_weights`.
 
     Raises:
         DataError: no slice has known boxes, or a box has another class.
@@ -160,11 +109,15 @@ class DetectionSlices(Slices):
         cache: Literal["auto", "memory", "none"] = "auto",
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
+        balance: float = 0.0,
     ) -> None:
-        super().__init__([s for s in samples if s.boxed], classes, size, cache, synthesis, negative)
+        boxed = [s for s in samples if s.boxed]
+        super().__init__(
+            boxed, classes, size, seed=seed, cache=cache, negative=negative, synthesis=synthesis, balance=balance
+        )
         if not self.samples:
             raise DataError("no slice with known boxes in this split", remedy="add a detection export with --data")
-        self.augment, self.seed = augment, seed
+        self.augment = augment
         self.labels = [
             np.array([self._class_index(name, s) for name in s.box_labels], dtype=np.int64) for s in self.samples
         ]
@@ -195,7 +148,7 @@ class DetectionSlices(Slices):
         labels: npt.NDArray[np.int64],
     ) -> tuple[Pixels, FloatArray, npt.NDArray[np.int64]]:
         augment.reseed(self.seed, self.epoch, index)
-        if (drawn := self._draw(self.samples[index].label, self.seed, index)) is None:
+        if (drawn := self._drawn(index)) is None:
             return augment(resized.pixels, boxes, labels, resized.inside, self._lesions(index, resized))
         kind = self.classes.index(drawn.label) if drawn.label in self.classes else ANY_TUMOR_INDEX
         kinds = np.full(len(drawn.boxes_xyxy), kind, dtype=np.int64)
@@ -227,11 +180,15 @@ class ClassificationSlices(Slices):
         cache: Literal["auto", "memory", "none"] = "auto",
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
+        balance: float = 0.0,
     ) -> None:
-        super().__init__([s for s in samples if s.label is not None], classes, size, cache, synthesis, negative)
+        named = [s for s in samples if s.label is not None]
+        super().__init__(
+            named, classes, size, seed=seed, cache=cache, negative=negative, synthesis=synthesis, balance=balance
+        )
         if not self.samples:
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
-        self.augment, self.seed = augment, seed
+        self.augment = augment
         self.labels = [self._class_index(s.label, s) for s in self.samples if s.label is not None]
         healthy = self.classes.index(negative) if negative in self.classes else None
         self.healthy = healthy if healthy in self.labels else None
@@ -242,7 +199,7 @@ class ClassificationSlices(Slices):
         pixels = resized.pixels
         if self.augment is not None:
             self.augment.reseed(self.seed, self.epoch, index)
-            if (drawn := self._draw(self.samples[index].label, self.seed, index)) is not None:
+            if (drawn := self._drawn(index)) is not None:
                 pixels, _ = self.augment(drawn.pixels, drawn.boxes_xyxy, drawn=True)
                 label = self._class_index(drawn.label, self.samples[index])
                 return _to_tensor(pixels), {"label": label, "image_id": index}

@@ -11,7 +11,7 @@ from detectclf.types import Sample
 if TYPE_CHECKING:
     from detectclf.config import ShowRecipe
     from detectclf.datasets.index import SliceIndex
-    from detectclf.datasets.loading import Synthesis
+    from detectclf.datasets.synthesis import Synthesis
     from detectclf.training.runs import Recipe
 
 
@@ -23,7 +23,7 @@ def synthesis_of(recipe: Recipe | ShowRecipe, train: Sequence[Sample], index: Sl
         DataError: label maps or masks cannot be read.
     """
     from detectclf.datasets.lesion_masks import LesionMasks
-    from detectclf.datasets.loading import Synthesis
+    from detectclf.datasets.synthesis import Synthesis
 
     data, augment = recipe.data, recipe.augment
     if not augment.enabled or augment.recontrast + augment.paint + augment.drawn == 0:

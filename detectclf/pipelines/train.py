@@ -176,8 +176,8 @@ def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
         cache=data.cache,
         negative=dataset.negative,
         synthesis=synthesis,
+        balance=data.balance,
     )
-    train.balance = data.balance
     valid = DetectionSlices(opened.valid.samples, classes, size, cache=data.cache)
     return DetectionTask(network, train, valid, dataset.negative)
 
@@ -205,8 +205,8 @@ def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> Classific
         cache=cache,
         negative=negative,
         synthesis=synthesis,
+        balance=recipe.data.balance,
     )
-    train.balance = recipe.data.balance
     if recipe.augment.symmetry and train.healthy is None:
         log.warning(
             "augment.symmetry_healthy and symmetry_tumor have no effect: no training slice is of a class without tumour"

@@ -20,7 +20,8 @@ from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.lesion_masks import LesionMasks, ellipses
 from detectclf.datasets.lesions import paint_lesion, random_shape
-from detectclf.datasets.loading import ClassificationSlices, DetectionSlices, Synthesis
+from detectclf.datasets.loading import ClassificationSlices, DetectionSlices
+from detectclf.datasets.synthesis import Synthesis
 from detectclf.errors import DataError
 from detectclf.types import ANY_TUMOR_INDEX, Sample, empty_boxes
 
