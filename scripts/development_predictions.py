@@ -33,7 +33,7 @@ COMBINED, CLASSIFIER, DETECTOR = "combined", "classifier", "detector"
 TUMOR_SCORE = 0.5
 """Score of the best box from which a detector alone calls a slice a tumour."""
 
-_CODE = ("inference", "models", "imaging", "config.py", "types.py")
+_CODE = ("inference", "models", "imaging", "config", "types.py")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

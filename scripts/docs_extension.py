@@ -15,7 +15,7 @@ import griffe
 ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`(~?)([\w.]+)`")
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):\s*$")
 ENTRY = re.compile(r"( +)(\w+(?:, \w+)+)(: .*)$")
-SETTINGS_MODULE = "detectclf.config"
+SETTINGS_PACKAGE = "detectclf.config"
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
 
 
@@ -28,8 +28,8 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = ROLE.sub(_link, "\n".join(_sections(obj.docstring.value.split("\n"))))
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
-        """Appends a table of its settings to the docstring of every class of the settings module."""
-        if cls.parent is None or cls.parent.path != SETTINGS_MODULE or cls.docstring is None:
+        """Appends a table of its settings to the docstring of every class of the settings package."""
+        if not cls.path.startswith(f"{SETTINGS_PACKAGE}.") or cls.docstring is None:
             return
         rows = [_row(member) for member in cls.attributes.values() if _is_setting(member)]
         if rows:

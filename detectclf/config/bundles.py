@@ -1,0 +1,73 @@
+"""Settings of what is done with trained networks: bundling, prediction, evaluation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from detectclf.config.base import Probability, Settings
+
+_log = logging.getLogger(__name__)
+
+
+class BundleConfig(Settings):
+    """How runs are joined."""
+
+    group: ClassVar[str] = "bundle"
+
+    name: str = "detectclf"
+    """Name of the model in predictions."""
+    version: str = "1"
+    """Version of the model in predictions, after the name."""
+    sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Choose the operating point for this sensitivity to tumours on the bundling split."""
+    max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead of sensitivity: choose the operating point so that at most this share of healthy slices is called a
+    tumour."""
+    low_confidence: Probability = 0.6
+    """Slices whose best probability is lower are flagged for review by a human."""
+    tta: bool = False
+    """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
+    keep_fingerprints: Literal["all", "compact", "none"] = "all"
+    """Fingerprints of the training slices (4 KB each) in the bundle, so that evaluations can detect leakage; compact:
+    without those of slices that the atlas of figshare 1512427 knows by their number, whose copies are then not found
+    where they were cropped or much changed in contrast."""
+    licences: dict[str, str] = Field(default_factory=dict)
+    """Licences for the model card: what -> licence, such as data -> CC BY 4.0."""
+    box_threshold: Probability = 0.5
+    """Lowest fused score of a box that is drawn and counts as a detected tumour."""
+
+    @field_validator("keep_fingerprints", mode="before")
+    @classmethod
+    def _read_old_value(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            _log.warning("bundle.keep_fingerprints: %s is now called %s", value, "all" if value else "none")
+            return "all" if value else "none"
+        return value
+
+
+class PredictConfig(Settings):
+    """How predictions are made."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Slices per forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+class EvaluateConfig(Settings):
+    """How metrics and their confidence intervals are computed."""
+
+    bootstrap: Annotated[int, Field(ge=0)] = 2000
+    """Bootstrap resamples of source groups for the 95 % confidence intervals; 0 leaves intervals out."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the resampling."""
+    worst: Annotated[int, Field(ge=0)] = 12
+    """Number of worst mistakes shown as pictures in the report."""
+    risk: Probability = 0.02
+    """Accepted error rate among the slices that are not referred to a human."""
+
+
+__all__ = ["BundleConfig", "EvaluateConfig", "PredictConfig"]
