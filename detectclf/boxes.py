@@ -1,10 +1,10 @@
-"""Overlap of boxes, in NumPy."""
+"""Boxes in NumPy: their overlap, and the one round a mask."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from detectclf.types import Doubles, FloatArray
+from detectclf.types import Doubles, FloatArray, Mask
 
 _TINY = 1e-12
 """Least area that is divided by, so that two empty boxes have an overlap of 0 and not of NaN."""
@@ -38,4 +38,12 @@ def _pairwise_overlaps(first: FloatArray, second: FloatArray) -> tuple[Doubles, 
     return shared, *(np.prod(boxes[..., 2:] - boxes[..., :2], axis=2) for boxes in (rows, columns))
 
 
-__all__ = ["cover", "iou", "pairwise_iou"]
+def extent(mask: Mask) -> tuple[int, int, int, int]:
+    """``xyxy`` of the smallest box round the true pixels of ``(H, W)`` ``mask``; zeros where there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+__all__ = ["cover", "extent", "iou", "pairwise_iou"]

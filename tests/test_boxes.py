@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectclf.boxes import cover, iou, pairwise_iou
+from detectclf.boxes import cover, extent, iou, pairwise_iou
 
 BOX = np.array([0, 0, 10, 10], np.float32)
 OTHERS = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 0, 0], [2, 2, 4, 4]], np.float32)
@@ -39,3 +39,19 @@ def test_pairs_are_those_of_two_boxes(first: list[tuple[int, ...]], second: list
             shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
             union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
             assert got[i, j] == pytest.approx(shared / union if union else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "box", "reason"),
+    [
+        ([(3, 5)], (5, 3, 6, 4), "a pixel is one wide"),
+        ([(0, 0), (7, 9)], (0, 0, 10, 8), "from corner to corner"),
+        ([(2, 6), (4, 1)], (1, 2, 7, 5), "pixels apart"),
+        ([], (0, 0, 0, 0), "an empty mask"),
+    ],
+)
+def test_extent_is_the_box_round_a_mask(pixels, box, reason: str) -> None:
+    mask = np.zeros((8, 10), dtype=bool)
+    for pixel in pixels:
+        mask[pixel] = True
+    assert extent(mask) == box

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectclf.datasets.augment_mri import change_tone
+from detectclf.datasets.augment_mri import AIR_LEVEL, change_tone
 from detectclf.types import FloatArray, Mask, Pixels
 
 LAYERS = 4
@@ -20,7 +20,6 @@ LEAST_DIFFERENCE = 18.0
 """Grey levels by which a lesion differs on average from what surrounds it after a change, so that its label stays
 true; a lesion that differed less before may differ as little after."""
 
-_AIR = 24
 _RING = 0.06  # width of what surrounds a lesion, as a share of the slice
 
 
@@ -100,7 +99,7 @@ def random_network(pixels: Pixels, rng: np.random.Generator) -> Pixels:
             mixed.append(np.asarray(kept, dtype=np.float32))
         maps = mixed
     share = float(rng.uniform(0.3, 1.0))
-    head = pixels > _AIR
+    head = pixels > AIR_LEVEL
     blended = share * _standardised(maps[0], head) + (1 - share) * _standardised(grey, head)
     return _on_head(blended.astype(np.float32), pixels, rng)
 
@@ -113,6 +112,6 @@ def _standardised(grey: FloatArray, head: Mask) -> FloatArray:
 def _on_head(standard: FloatArray, pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Grey levels of a random mean and spread; they fade to black towards the air, as those of ``pixels`` do."""
     mean, spread = rng.uniform(60, 150), rng.uniform(25, 55)
-    fade = np.minimum(pixels.astype(np.float32) / _AIR, 1.0)
+    fade = np.minimum(pixels.astype(np.float32) / AIR_LEVEL, 1.0)
     levels = np.clip(standard * spread + mean, 0, 255) * fade
     return np.asarray(np.rint(levels), dtype=np.uint8)

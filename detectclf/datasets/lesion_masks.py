@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectclf.boxes import pairwise_iou
+from detectclf.boxes import extent, pairwise_iou
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.errors import DataError
@@ -110,11 +110,11 @@ def _fitting(mask: Mask, sample: Sample) -> LesionMask | None:
     size = np.array([sample.width, sample.height] * 2, dtype=np.float32)
     box: FloatArray = (sample.boxes_xyxy[0] / size).astype(np.float32)
     for turned in (mask, mask[:, ::-1]):
-        ys, xs = np.flatnonzero(turned.any(axis=1)), np.flatnonzero(turned.any(axis=0))
-        if len(ys) == 0:
+        x0, y0, x1, y1 = extent(turned)
+        if x0 == x1:
             return None
-        place = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float32)
-        crop = turned[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+        place = np.array([x0, y0, x1, y1], dtype=np.float32)
+        crop = turned[y0:y1, x0:x1]
         frame = np.array([turned.shape[1], turned.shape[0]] * 2, dtype=np.float32)
         shares: FloatArray = (place / frame).astype(np.float32)
         if pairwise_iou(shares[None], box[None])[0, 0] >= FITS:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from detectclf.boxes import extent
 from detectclf.types import FloatArray, Mask, Pixels
 
 SMALLEST, LARGEST = 0.05, 0.4
@@ -38,9 +38,9 @@ def random_shape(rng: np.random.Generator) -> Mask:
     radius = np.hypot(x, y * rng.uniform(0.7, 1.4)) * (
         1 + 0.35 * smooth_noise((side, side), int(rng.integers(3, 6)), rng)
     )
-    mask = radius < 0.6
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.asarray(mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
+    mask = np.asarray(radius < 0.6)
+    x0, y0, x1, y1 = extent(mask)
+    return mask[y0:y1, x0:x1]
 
 
 def paint_lesion(pixels: Pixels, shape: Mask, brain: Mask, rng: np.random.Generator) -> PaintedLesion | None:
@@ -55,10 +55,9 @@ def paint_lesion(pixels: Pixels, shape: Mask, brain: Mask, rng: np.random.Genera
     Returns:
         The slice with the lesion, or ``None`` where no place was found.
     """
-    placed = _place(shape, brain, rng)
-    if placed is None:
+    mask = _place(shape, brain, rng)
+    if mask is None:
         return None
-    mask, ys, xs = placed
     soft = _blurred(mask, rng.uniform(0.6, 2.5))
     painted = pixels.astype(np.float32)
     level, texture = _interior(painted, mask > 0.5, brain, rng)
@@ -68,14 +67,12 @@ def paint_lesion(pixels: Pixels, shape: Mask, brain: Mask, rng: np.random.Genera
     painted = np.asarray(painted + soft * (level + texture - painted) * opacity, dtype=np.float32)
     if rng.random() < 0.4:
         painted = _with_rim(painted, mask, rng)
-    box = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float32)
+    box = np.array(extent(mask > 0.5), dtype=np.float32)
     return PaintedLesion(np.clip(np.rint(painted), 0, 255).astype(np.uint8), box)
 
 
-def _place(
-    shape: Mask, brain: Mask, rng: np.random.Generator
-) -> tuple[FloatArray, npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
-    """A turned and scaled copy of ``shape`` in a random place of the brain: mask, its rows and its columns."""
+def _place(shape: Mask, brain: Mask, rng: np.random.Generator) -> FloatArray | None:
+    """A turned and scaled copy of ``shape`` in a random place of the brain, ``(H, W)`` from 0 to 1."""
     import cv2
 
     side = max(brain.shape)
@@ -92,9 +89,8 @@ def _place(
         area = int(inside.sum())
         if area >= 12 and (inside & brain).sum() >= 0.8 * area:
             mask = np.asarray(mask * brain_edge(brain), dtype=np.float32)
-            ys, xs = np.flatnonzero((mask > 0.5).any(axis=1)), np.flatnonzero((mask > 0.5).any(axis=0))
-            if len(ys) and len(xs):
-                return mask, ys, xs
+            if (mask > 0.5).any():
+                return mask
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from detectclf.boxes import extent
 from detectclf.datasets.augment_mri import add_bias_field, add_ghosts
 from detectclf.datasets.drawn_heads.contrast import (
     FAINT_PIXELS,
@@ -110,11 +111,11 @@ def draw_slice(
     tell_apart(tissues, plane.step_mm, rng)
     realistic = rng.random() < REALISTIC_SHARE
     sequence: Sequence = REALISTIC[int(rng.integers(len(REALISTIC)))] if realistic else "any"
-    image, extent = _painted(tissues, mask, tumor_class, sequence, rng)
+    image, boxed = _painted(tissues, mask, tumor_class, sequence, rng)
     if stripped:
-        image *= brain_only(tissues, extent, rng)
+        image *= brain_only(tissues, boxed, rng)
     pixels = _scanned(image, rng, ghosted=bool(rng.random() < GHOSTED_SHARE))
-    boxes = empty_boxes() if extent is None else _box(extent)
+    boxes = empty_boxes() if boxed is None else np.array([extent(boxed)], dtype=np.float32)
     if rng.random() < MIRRORED_SHARE:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         boxes[:, [0, 2]] = size - boxes[:, [2, 0]]
@@ -181,13 +182,13 @@ def _painted(
     brain, around = _levels_near(image, tissues, mask)
     large = mask.sum() >= FAINT_PIXELS * (size / 320) ** 2
     levels = draw_tumor_levels(sequence, tumor_class, brain, around, may_be_faint=bool(large), rng=rng)
-    extent = mask
+    boxed = mask
     if levels.oedema is not None:
         weight = oedema_weight(tissues, mask, rng) * np.float32(rng.uniform(0.6, 1.0))
         image += weight * (np.float32(levels.oedema) - image)
         if oedema_looks_like_tumor(levels, around, float(weight.max())):
-            extent = mask | (weight > 0.4 * weight.max())
-    return paint_tumor(image, mask, levels, rng), extent
+            boxed = mask | (weight > 0.4 * weight.max())
+    return paint_tumor(image, mask, levels, rng), boxed
 
 
 def _blurred(image: FloatArray, sigma: float) -> FloatArray:
@@ -224,9 +225,3 @@ def _scanned(image: FloatArray, rng: np.random.Generator, *, ghosted: bool) -> P
     if rng.random() < 0.7:
         pixels = add_bias_field(pixels, rng)
     return add_ghosts(pixels, rng) if ghosted else pixels
-
-
-def _box(extent: Mask) -> FloatArray:
-    """``(1, 4)`` float32 box round the pixels of ``extent``."""
-    rows, columns = np.flatnonzero(extent.any(axis=1)), np.flatnonzero(extent.any(axis=0))
-    return np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=np.float32)

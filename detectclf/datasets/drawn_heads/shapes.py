@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from detectclf.boxes import extent
 from detectclf.errors import DataError
 from detectclf.types import Mask, Pixels
 
@@ -84,5 +85,5 @@ def _turned(mask: Pixels, degrees: float, scale: float) -> Pixels:
     turned = (large > 127).astype(np.uint8)
     if not turned.any():  # a sliver, thinner than a pixel
         turned[edge // 2 - 1 : edge // 2 + 2, edge // 2 - 1 : edge // 2 + 2] = 1
-    rows, columns = np.flatnonzero(turned.any(axis=1)), np.flatnonzero(turned.any(axis=0))
-    return turned[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x0, y0, x1, y1 = extent(turned > 0)
+    return turned[y0:y1, x0:x1]
