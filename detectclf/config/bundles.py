@@ -26,6 +26,11 @@ class BundleConfig(Settings):
     max_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Instead of sensitivity: choose the operating point so that at most this share of healthy slices is called a
     tumour."""
+    tumor_prior: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of tumour slices among those that probabilities are for, such as 0.5; by default the share in the bundling
+    split, in which tumours are often more frequent than where the model is used."""
+    unusual_temperature: Annotated[float, Field(ge=1)] = 1.75
+    """Divides the log-odds of slices that are unlike the training slices, so that they are less sure; 1 leaves them."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
     tta: bool = False

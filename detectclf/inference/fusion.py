@@ -10,7 +10,9 @@ trained on (``fusion_fit.py``):
    box of that class; for the negative class, ``s`` is 1 minus the best score of any tumour box.
 3. **Class of the slice.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: logistic regression on the
    stages. ``r_k`` is the refiner's evidence: as ``e_k``, with the refiner's highest probability of class ``k`` over its
-   proposals as ``s_k``; 0 in a bundle without a refiner.
+   proposals as ``s_k``; 0 in a bundle without a refiner. ``c`` of the negative class also moves the probabilities from
+   the share of tumour slices among those of the fit to ``tumor_prior`` (Saerens et al., "Adjusting the Outputs of a
+   Classifier to New a Priori Probabilities", Neural Computation 14, 2002).
 4. **Boxes** (``box_fusion.py``). ``s' = s^(1-g) P(class of the box)^g``: the geometric mean of the box's score and the
    slice's probability of that class; ``g`` is ``box_gamma``. With a refiner, each box is first averaged with its
    refined box (``refined_box_weight``), and ``s`` becomes the weighted geometric mean of the detector's score, the
@@ -21,8 +23,9 @@ trained on (``fusion_fit.py``):
    counts them and no picture shows them.
 6. **Operating point.** With ``tumor_threshold``, the label is the most probable tumour class where ``1 - P(negative)``
    reaches that threshold, else the negative class. Without it, the label is the most probable class.
-7. **Unusual slices.** ``z`` of a slice that is unlike the training slices (``ood.py``) is divided by a temperature of
-   its own, and the slice gets a flag.
+7. **Unusual slices.** On a slice that is unlike the training slices (``ood.py``), the log-odds of a tumour and those
+   between the tumour classes are divided by ``unusual_temperature``: it is less sure of the same answer. The slice gets
+   a flag.
 8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
    no box that reaches the threshold, and a flag.
 
@@ -178,7 +181,24 @@ def fused_probabilities(
     fused = parameters.class_weight * log_p + parameters.box_weight * evidence + np.asarray(parameters.bias)
     if outputs.refined is not None:
         fused = fused + parameters.refiner_weight * refiner_evidence(outputs.refined, names)
-    return np.asarray(np.exp(log_softmax(fused / (parameters.unusual_temperature if unusual else 1.0))))
+    log_fused = log_softmax(fused)
+    if unusual:
+        negative = names.classes.index(names.negative) if names.negative in names.classes else None
+        log_fused = _less_sure(log_fused, parameters.unusual_temperature, negative)
+    return np.asarray(np.exp(log_fused))
+
+
+def _less_sure(log_p: Doubles, temperature: float, negative: int | None) -> Doubles:
+    """``log_p`` ``(K,)`` with the log-odds of a tumour, and those between tumour classes, divided by ``temperature``.
+
+    Dividing all of ``log_p`` instead would make a tumour likelier, which has more classes than no tumour.
+    """
+    if negative is None or len(log_p) < 2:
+        return log_softmax(log_p / temperature)
+    tumors = np.delete(log_p, negative)
+    log_odds = (np.logaddexp.reduce(tumors) - log_p[negative]) / temperature
+    between = log_softmax(tumors / temperature) - np.logaddexp(0.0, -log_odds)
+    return np.insert(between, negative, -np.logaddexp(0.0, log_odds))
 
 
 def choose_label(probabilities: Doubles, parameters: FusionParameters, names: FusionClasses) -> str:

@@ -103,38 +103,16 @@ def fit_fusion(
         box_threshold=config.box_threshold,
         low_confidence=config.low_confidence,
         tta=config.tta,
+        unusual_temperature=config.unusual_temperature,
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, possible))
     parameters = _fit_weights(outputs, possible, parameters, names)
+    parameters = _with_prior(parameters, truths, names, config.tumor_prior)
     odd = list(unusual) if unusual is not None else [False] * len(outputs)
-    if any(odd):
-        temperature = _fit_unusual_temperature(outputs, possible, parameters, names, odd)
-        parameters = replace(parameters, unusual_temperature=temperature)
     parameters = _set_operating_point(outputs, truths, parameters, names, config, odd)
     if box_scorer is not None:
         parameters = _choose_box_weights(outputs, parameters, names, box_scorer, odd)
     return parameters
-
-
-def _fit_unusual_temperature(
-    outputs: Sequence[StageOutputs],
-    possible: Possible,
-    parameters: FusionParameters,
-    names: FusionClasses,
-    unusual: Sequence[bool],
-) -> float:
-    """The temperature in [1, 20] of least negative log-likelihood on the unusual slices, with a log-normal prior."""
-    from scipy.optimize import minimize_scalar
-
-    rows = [i for i, odd in enumerate(unusual) if odd]
-    fused = np.log(np.stack([np.maximum(fused_probabilities(outputs[i], parameters, names), 1e-300) for i in rows]))
-
-    def cost(log_temperature: float) -> float:
-        log_p = log_softmax(fused / math.exp(log_temperature))
-        return float(-_marginal(log_p, possible[rows]).sum() + 0.5 * (log_temperature / _SD_LOG_TEMPERATURE) ** 2)
-
-    # Never below 1: what is unlike the training slices is not trusted more than they are.
-    return float(math.exp(minimize_scalar(cost, bounds=(0.0, math.log(20.0)), method="bounded").x))
 
 
 def possible_classes(truths: Sequence[str], names: FusionClasses) -> Possible:
@@ -201,6 +179,29 @@ def _fit_weights(
     weights, bias = [float(v) for v in found.x[:stages]], tuple(float(v) for v in found.x[stages:])
     refiner_weight = weights[2] if stages > 2 else 0.0
     return replace(parameters, class_weight=weights[0], box_weight=weights[1], refiner_weight=refiner_weight, bias=bias)
+
+
+def _with_prior(
+    parameters: FusionParameters, truths: Sequence[str], names: FusionClasses, prior: float | None
+) -> FusionParameters:
+    """``parameters`` for slices of which the share ``prior`` shows a tumour, instead of the share in ``truths``."""
+    if prior is None:
+        return parameters
+    if names.negative is None:
+        raise ConfigError(
+            "tumor_prior needs a class that means no tumour, and these models have none",
+            remedy="leave it out",
+        )
+    healthy = sum(truth == names.negative for truth in truths)
+    if not 0 < healthy < len(truths):
+        raise DataError(
+            f"tumor_prior needs tumour slices and healthy ones to start from; {healthy} of {len(truths)} are healthy",
+            remedy="bundle on another split, or without tumor_prior",
+        )
+    shift = math.log((len(truths) - healthy) / healthy) - math.log(prior / (1 - prior))
+    negative = names.classes.index(names.negative)
+    moved = tuple(value + shift * (k == negative) for k, value in enumerate(parameters.bias))
+    return replace(parameters, bias=moved, tumor_prior=prior)
 
 
 def _set_operating_point(

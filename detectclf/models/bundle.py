@@ -53,7 +53,8 @@ class FusionParameters:
             class in the score of a refined box; they sum to 1.
         refined_box_weight: weight of the refined box against the detector's box in the predicted box.
         tta: whether detector and classifier also run on the mirror image of each slice (``inference/tta.py``).
-        unusual_temperature: divides the fused logits of a slice that is unlike the training slices.
+        unusual_temperature: divides the log-odds of a slice that is unlike the training slices.
+        tumor_prior: share of tumour slices that the probabilities are for; ``None`` for that of the bundling split.
     """
 
     temperature: float
@@ -71,6 +72,7 @@ class FusionParameters:
     refined_box_weight: float = 0.5
     tta: bool = False
     unusual_temperature: float = 1.0
+    tumor_prior: float | None = None
 
 
 @dataclass

@@ -58,10 +58,27 @@ def test_unusual_slices_have_a_temperature_of_their_own_and_a_flag() -> None:
     parameters = replace(PLAIN, unusual_temperature=2.0)
     usual, unusual = fuse(out, parameters, NAMES), fuse(out, parameters, NAMES, novelty="unusual")
     assert usual.probabilities["glioma"] == pytest.approx(0.7)
-    root = np.sqrt([0.7, 0.1, 0.1, 0.1])
-    assert unusual.probabilities["glioma"] == pytest.approx(root[0] / root.sum())
+    # 1 - P(no tumour) has odds of 9, which become 3, and glioma and each other type 7, which become the root of 7.
+    assert 1 - unusual.probabilities["no_tumor"] == pytest.approx(0.75)
+    assert unusual.probabilities["glioma"] == pytest.approx(0.75 * 7**0.5 / (7**0.5 + 2))
     assert UNUSUAL_INPUT in unusual.flags and UNUSUAL_INPUT not in usual.flags
     assert fuse(out, parameters, NAMES, novelty="outside").flags == (NOT_A_BRAIN_MRI,)
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=4, max_size=4), st.floats(1, 20))
+def test_an_unusual_slice_is_less_sure_of_the_same_answer(weights: list[float], temperature: float) -> None:
+    out = outputs([w / sum(weights) for w in weights], [])
+    parameters = replace(PLAIN, unusual_temperature=temperature)
+    usual, unusual = (1 - fuse(out, parameters, NAMES, novelty=n).probabilities["no_tumor"] for n in ("usual", "unusual"))
+    assert abs(unusual - 0.5) <= abs(usual - 0.5) + 1e-6
+    assert (unusual - 0.5) * (usual - 0.5) >= -1e-6
+
+
+def test_an_unusual_slice_without_a_class_for_no_tumour() -> None:
+    names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
+    out = StageOutputs(np.log(np.array([0.8, 0.2], np.float32)), np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32))
+    parameters = replace(default_fusion(names.classes), unusual_temperature=2.0, box_weight=0.0)
+    assert fused_probabilities(out, parameters, names, unusual=True)[0] == pytest.approx(2 / 3)
 
 
 def test_evidence_is_the_log_odds_of_the_best_boxes() -> None:

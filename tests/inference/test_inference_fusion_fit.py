@@ -56,18 +56,25 @@ def test_tumours_of_unknown_type_calibrate_tumour_against_none(sharpness: float)
     assert fit_temperature(outputs, possible_classes(unknown, NAMES)) == pytest.approx(sharpness, rel=0.15)
 
 
-def test_unusual_slices_get_the_temperature_that_they_need() -> None:
-    usual, truths = synthetic(1500, 0, 1.0, 0)
-    odd, odd_truths = synthetic(1500, 1, 3.0, 0)  # logits three times too large
-    unusual = [False] * len(usual) + [True] * len(odd)
-    fitted = fit_fusion([*usual, *odd], [*truths, *odd_truths], NAMES, CONFIG, unusual=unusual)
-    scale = fitted.class_weight / fitted.temperature  # of the logits of usual slices, a compromise
-    assert fitted.unusual_temperature / scale == pytest.approx(3.0, rel=0.15)
-    assert fit_fusion(usual, truths, NAMES, CONFIG).unusual_temperature == 1.0
-    # Slices that need less confidence taken off than the usual ones are not trusted more.
-    assert fit_fusion([*odd, *usual], [*odd_truths, *truths], NAMES, CONFIG, unusual=unusual).unusual_temperature == (
-        pytest.approx(1.0, abs=0.01)
-    )
+@pytest.mark.parametrize("prior", [0.05, 0.5, 0.9])
+def test_probabilities_are_for_the_stated_share_of_tumour_slices(prior: float) -> None:
+    """Fitted on data with three tumours to one healthy slice, calibrated on data with another share."""
+    outputs, truths = synthetic(4000, 0, 2.0, 0)
+    fitted = fit_fusion(outputs, truths, NAMES, BundleConfig(tumor_prior=prior))
+    odds = {True: prior / 0.75, False: (1 - prior) / 0.25}
+    weights = np.array([odds[t != "no_tumor"] for t in truths])
+    called = np.array([1 - fuse(o, fitted, NAMES).probabilities["no_tumor"] for o in outputs])
+    assert np.average(called, weights=weights) == pytest.approx(prior, abs=0.02)
+    plain = fit_fusion(outputs, truths, NAMES, CONFIG)
+    assert [a - b for a, b in zip(fitted.bias, plain.bias, strict=True)].count(0.0) == 3  # only no_tumor moves
+
+
+@pytest.mark.parametrize("kept", [("no_tumor",), ("glioma", "meningioma")])
+def test_a_prior_needs_tumours_and_healthy_slices(kept: tuple[str, ...]) -> None:
+    outputs, truths = synthetic(100, 0, 1.0, 0)
+    rows = [i for i, t in enumerate(truths) if t in kept]
+    with pytest.raises(DataError, match="tumor_prior needs tumour slices and healthy ones"):
+        fit_fusion([outputs[i] for i in rows], [truths[i] for i in rows], NAMES, BundleConfig(tumor_prior=0.5))
 
 
 def test_tumours_of_unknown_type_help_the_fit() -> None:
@@ -76,7 +83,7 @@ def test_tumours_of_unknown_type_help_the_fit() -> None:
     mixed = [t if t == "no_tumor" or i % 4 == 0 else ANY_TUMOR for i, t in enumerate(truths)]
     few = [i for i, t in enumerate(mixed) if t != ANY_TUMOR]
     alone = fit_fusion([outputs[i] for i in few], [mixed[i] for i in few], NAMES, CONFIG)
-    fitted = fit_fusion(outputs, mixed, NAMES, replace_config(sensitivity=0.9))
+    fitted = fit_fusion(outputs, mixed, NAMES, BundleConfig(sensitivity=0.9))
     is_tumor = np.array([t != "no_tumor" for t in held_out[1]])
 
     def tumor_nll(parameters: FusionParameters) -> float:
@@ -88,10 +95,6 @@ def test_tumours_of_unknown_type_help_the_fit() -> None:
         fuse(o, fitted, NAMES).label != "no_tumor" for o, t in zip(outputs, mixed, strict=True) if t != "no_tumor"
     ]
     assert np.mean(called) >= 0.9, "the operating point is set on all tumours"
-
-
-def replace_config(**changes: float) -> BundleConfig:
-    return CONFIG.model_copy(update=changes)
 
 
 def test_a_good_detector_gets_weight_and_helps_on_held_out_slices() -> None:
