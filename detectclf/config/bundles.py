@@ -28,7 +28,8 @@ class BundleConfig(Settings):
     tumour."""
     tumor_prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of tumour slices among those that probabilities are for, such as 0.5; by default the share in the bundling
-    split, in which tumours are often more frequent than where the model is used."""
+    split, in which tumours are often more frequent than where the model is used. A slice is then called a tumour from a
+    probability of 0.5 on, unless an operating point is set."""
     unusual_temperature: Annotated[float, Field(ge=1)] = 1.75
     """Divides the log-odds of slices that are unlike the training slices, so that they are less sure; 1 leaves them."""
     low_confidence: Probability = 0.6

@@ -184,7 +184,10 @@ def _fit_weights(
 def _with_prior(
     parameters: FusionParameters, truths: Sequence[str], names: FusionClasses, prior: float | None
 ) -> FusionParameters:
-    """``parameters`` for slices of which the share ``prior`` shows a tumour, instead of the share in ``truths``."""
+    """``parameters`` for slices of which the share ``prior`` shows a tumour, instead of the share in ``truths``.
+
+    A slice is then called a tumour where that is likelier than no tumour, whichever tumour it is.
+    """
     if prior is None:
         return parameters
     if names.negative is None:
@@ -201,7 +204,7 @@ def _with_prior(
     shift = math.log((len(truths) - healthy) / healthy) - math.log(prior / (1 - prior))
     negative = names.classes.index(names.negative)
     moved = tuple(value + shift * (k == negative) for k, value in enumerate(parameters.bias))
-    return replace(parameters, bias=moved, tumor_prior=prior)
+    return replace(parameters, bias=moved, tumor_prior=prior, tumor_threshold=0.5)
 
 
 def _set_operating_point(

@@ -42,19 +42,20 @@ def build_optimizer(model: TransferModel, config: TrainingConfig) -> Optimizer:
 
 
 def lr_factor(epochs_done: float, config: TrainingConfig) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine down to nothing (Loshchilov & Hutter 2017).
+    """Share of the peak learning rate: linear warm-up, then half a cosine down to ``final_lr`` (Loshchilov & Hutter 2017).
 
     It depends only on the position in the training, so there is no scheduler state to save.
 
     Args:
         epochs_done: finished epochs, with fraction; in ``[0, config.epochs)``.
-        config: ``epochs`` and ``warmup_epochs``.
+        config: ``epochs``, ``warmup_epochs`` and ``final_lr``.
     """
     warmup = min(config.warmup_epochs, config.epochs / 2)
     if epochs_done < warmup:
         # Not from zero: the first step should have an effect.
         return max(0.01, epochs_done / warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (epochs_done - warmup) / (config.epochs - warmup))))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, (epochs_done - warmup) / (config.epochs - warmup))))
+    return config.final_lr + (1 - config.final_lr) * cosine
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> None:

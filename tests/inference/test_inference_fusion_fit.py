@@ -66,6 +66,8 @@ def test_probabilities_are_for_the_stated_share_of_tumour_slices(prior: float) -
     called = np.array([1 - fuse(o, fitted, NAMES).probabilities["no_tumor"] for o in outputs])
     assert np.average(called, weights=weights) == pytest.approx(prior, abs=0.02)
     plain = fit_fusion(outputs, truths, NAMES, CONFIG)
+    assert (fitted.tumor_threshold, fitted.tumor_prior) == (0.5, prior)
+    assert fit_fusion(outputs, truths, NAMES, BundleConfig(tumor_prior=prior, sensitivity=0.9)).tumor_threshold != 0.5
     assert [a - b for a, b in zip(fitted.bias, plain.bias, strict=True)].count(0.0) == 3  # only no_tumor moves
 
 

@@ -53,6 +53,14 @@ def test_schedule_warms_up_then_falls_to_nothing() -> None:
     assert values[60] == pytest.approx(0.5) and lr_factor(10, config) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_schedule_ends_at_the_share_that_is_set(share: float) -> None:
+    config = TrainingConfig(epochs=10, warmup_epochs=2, final_lr=share)
+    assert lr_factor(2, config) == pytest.approx(1.0)
+    assert lr_factor(6, config) == pytest.approx((1 + share) / 2)
+    assert lr_factor(10, config) == pytest.approx(share)
+
+
 @pytest.mark.parametrize(
     ("epochs", "warmup"),
     [(1, 0.5), (1, 5.0), (3, 0.0)],  # as by default, warm-up longer than the training, none at all
