@@ -30,7 +30,7 @@ class BundleConfig(Settings):
     """Share of tumour slices among those that probabilities are for, such as 0.5; by default the share in the bundling
     split, in which tumours are often more frequent than where the model is used. A slice is then called a tumour from a
     probability of 0.5 on, unless an operating point is set."""
-    unusual_temperature: Annotated[float, Field(ge=1)] = 1.75
+    unusual_temperature: Annotated[float, Field(ge=1)] = 1.25
     """Divides the log-odds of slices that are unlike the training slices, so that they are less sure; 1 leaves them."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
