@@ -256,13 +256,14 @@ class Predictor:
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's feature maps."""
+        from detectclf.inference.second_look import second_look
         from detectclf.inference.tta import merge_mirrored, with_mirrored
         from detectclf.models.roi_features import RoIFeatures
 
         tta = self.bundle.fusion.tta
         with MapStatistics(self._detector.backbone()) as statistics:
             features = RoIFeatures(self._detector, with_mirrored(images) if tta else images)
-        found = merge_mirrored(features, self._detector.config.nms_iou) if tta else features.found
+            found = merge_mirrored(features, self._detector.config.nms_iou) if tta else second_look(features)
         return found, statistics.rows()[: len(images)]
 
     def _tensor(self, resized: Sequence[Pixels]) -> Tensor:

@@ -69,14 +69,18 @@ def test_unusual_slices_have_a_temperature_of_their_own_and_a_flag() -> None:
 def test_an_unusual_slice_is_less_sure_of_the_same_answer(weights: list[float], temperature: float) -> None:
     out = outputs([w / sum(weights) for w in weights], [])
     parameters = replace(PLAIN, unusual_temperature=temperature)
-    usual, unusual = (1 - fuse(out, parameters, NAMES, novelty=n).probabilities["no_tumor"] for n in ("usual", "unusual"))
+    usual, unusual = (
+        1 - fuse(out, parameters, NAMES, novelty=n).probabilities["no_tumor"] for n in ("usual", "unusual")
+    )
     assert abs(unusual - 0.5) <= abs(usual - 0.5) + 1e-6
     assert (unusual - 0.5) * (usual - 0.5) >= -1e-6
 
 
 def test_an_unusual_slice_without_a_class_for_no_tumour() -> None:
     names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
-    out = StageOutputs(np.log(np.array([0.8, 0.2], np.float32)), np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32))
+    out = StageOutputs(
+        np.log(np.array([0.8, 0.2], np.float32)), np.zeros((0, 4), np.float32), (), np.zeros(0, np.float32)
+    )
     parameters = replace(default_fusion(names.classes), unusual_temperature=2.0, box_weight=0.0)
     assert fused_probabilities(out, parameters, names, unusual=True)[0] == pytest.approx(2 / 3)
 

@@ -101,40 +101,6 @@ def detector() -> Detector:
     return small()
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param({}, id="lean"),
-        pytest.param({"box_loss": "giou"}, id="another class of heads"),
-        pytest.param({"arch": "fasterrcnn_mobilenet_v3_large_320_fpn"}, id="a pyramid with a pooled level"),
-        pytest.param({"image_size": 100}, id="padded to whole strides"),
-    ],
-)
-def test_roi_features_find_what_the_detector_finds(model: dict[str, object]) -> None:
-    detector = small(**model)  # type: ignore[arg-type]
-    images = torch.rand(2, 1, detector.input_size, detector.input_size)
-    with torch.inference_mode():
-        for here, there in zip(RoIFeatures(detector, images).found, detector(list(images)), strict=True):
-            assert len(here["scores"]) > 3
-            for key in ("boxes", "labels", "scores"):
-                assert torch.allclose(here[key], there[key])
-
-
-def test_a_box_is_regressed_as_the_detector_regresses_its_proposals(detector: Detector) -> None:
-    """The proposals of a slice, regressed as one class, are that class's boxes of torchvision's own box head."""
-    images = torch.rand(1, 1, 128, 128)
-    proposals: list[torch.Tensor] = []
-    hook = detector.network.rpn.register_forward_hook(lambda module, inputs, output: proposals.extend(output[0]))
-    with torch.inference_mode():
-        features = RoIFeatures(detector, images)
-        hook.remove()
-        for label in range(3):
-            (moved,) = features.regress(proposals, [torch.full((len(proposals[0]),), label)])
-            own = features.found[0]["boxes"][features.found[0]["labels"] == label]
-            nearest = (own[:, None] - moved[None]).abs().amax(dim=2).amin(dim=1)
-            assert len(own) and float(nearest.max()) < 1e-3
-
-
 def test_where_nothing_is_found_nothing_is_refined() -> None:
     detector = small(score_threshold=0.999)
     with torch.inference_mode():
