@@ -31,8 +31,8 @@ class TrainingConfig(Settings):
     warmup_epochs: NonNegative = 0.5
     """Epochs of linear warm-up before the cosine."""
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Learning rate at the end of the cosine, as a share of the peak. Averaged weights of a rate that is still high fit the
-    sources of the training slices less closely; 0 fits them best."""
+    """Learning rate at the end of the cosine, as a share of the peak. Averaged weights of a rate that is still high fit
+    the sources of the training slices less closely; 0 fits them best."""
     freeze_epochs: Annotated[int, Field(ge=0)] = 0
     """Number of epochs, from the first on, in which the pretrained layers are frozen."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998

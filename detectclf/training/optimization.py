@@ -42,7 +42,7 @@ def build_optimizer(model: TransferModel, config: TrainingConfig) -> Optimizer:
 
 
 def lr_factor(epochs_done: float, config: TrainingConfig) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine down to ``final_lr`` (Loshchilov & Hutter 2017).
+    """Share of the peak learning rate: linear warm-up, then half a cosine to ``final_lr`` (Loshchilov & Hutter 2017).
 
     It depends only on the position in the training, so there is no scheduler state to save.
 
