@@ -38,7 +38,7 @@ ANY_TUMOR = "any_tumor"
 """Label of a slice or box that shows a tumour whose type is not known. It is never among ``Dataset.classes``."""
 
 ANY_TUMOR_INDEX = -2
-"""Class index of ``ANY_TUMOR`` in targets of training; -1 is the label of a box without a tumour (``augment.py``)."""
+"""Class index of ``ANY_TUMOR`` in targets of training."""
 
 # Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
@@ -193,25 +193,6 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RefinedProposals:
-    """The refiner's outputs for one slice: the detector's best tumour boxes, refined; best detector score first.
-
-    Attributes:
-        boxes_xyxy: ``(M, 4)`` float32 pixels of the original image, refined.
-        proposals_xyxy: ``(M, 4)`` float32 pixels, the detector's box that each was refined from.
-        quality: ``(M,)`` float32 in [0, 1], predicted IoU of the refined box with the true one.
-        class_probabilities: ``(M, T + 1)`` float32 probabilities of the tumour classes and, last, of no tumour.
-        classes: the ``T`` tumour classes.
-    """
-
-    boxes_xyxy: FloatArray
-    proposals_xyxy: FloatArray
-    quality: FloatArray
-    class_probabilities: FloatArray
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class StageOutputs:
     """Outputs of the stages for one slice, before calibration and fusion.
 
@@ -223,7 +204,6 @@ class StageOutputs:
         scores: ``(N,)`` float32 in [0, 1], the detector's scores.
         features: ``(D,)`` float32 statistics of the detector's feature maps, for out-of-distribution detection, or
             ``None``.
-        refined: the refiner's outputs, or ``None`` where the bundle has no refiner.
     """
 
     classifier_logits: FloatArray
@@ -231,7 +211,6 @@ class StageOutputs:
     box_labels: tuple[str, ...]
     scores: FloatArray
     features: FloatArray | None = None
-    refined: RefinedProposals | None = None
 
     def moved(self, left: int, top: int) -> StageOutputs:
         """The same outputs with every box moved right by ``left`` and down by ``top`` pixels.
@@ -241,11 +220,7 @@ class StageOutputs:
         if not (left or top):
             return self
         by = np.array([left, top] * 2, dtype=np.float32)
-        refined = self.refined
-        if refined is not None:
-            boxes, proposals = refined.boxes_xyxy + by, refined.proposals_xyxy + by
-            refined = replace(refined, boxes_xyxy=boxes, proposals_xyxy=proposals)
-        return replace(self, boxes_xyxy=self.boxes_xyxy + by, refined=refined)
+        return replace(self, boxes_xyxy=self.boxes_xyxy + by)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

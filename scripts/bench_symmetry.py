@@ -1,6 +1,6 @@
 """Does a model call a slice of a tumour's sequence a tumour when it shows none?
 
-    python scripts/bench_symmetry.py --detector RUN --classifier RUN --refiner RUN --data DIR [--data DIR]...
+    python scripts/bench_symmetry.py --detector RUN --classifier RUN --data DIR [--data DIR]...
 
 In the main data set hardly any healthy slice has the sequence of the tumour slices. The healthy half of a tumour slice
 and its mirror image make one (`detectclf/datasets/symmetry.py`): sequence, scanner and head stay, the tumour is gone.
@@ -35,7 +35,6 @@ from detectclf.types import Pixels, Sample
 def main(
     detector: Annotated[Path, typer.Option(help="Run of the box stage.")],
     classifier: Annotated[Path, typer.Option(help="Run of the class stage.")],
-    refiner: Annotated[Path, typer.Option(help="Run of the refining stage.")],
     data: Annotated[list[Path], typer.Option(help="Folders with exports, as of the runs.")],
     model: Annotated[Path | None, typer.Option(help="Bundle whose fusion is used [default: the packaged one].")] = None,
 ) -> None:
@@ -44,12 +43,12 @@ def main(
     if dataset.negative is None:
         raise SystemExit("no class of the data means no tumour")
     negative = dataset.negative
-    seen = Fingerprints.merged([run_provenance(run) for run in (detector, classifier, refiner)])
+    seen = Fingerprints.merged([run_provenance(run) for run in (detector, classifier)])
     index = SliceIndex()
     known = set(index.copies_between(seen, index.look_up(dataset.samples).fingerprints).tolist())
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
-    runs = {"detector": detector, "classifier": classifier, "refiner": refiner}
+    runs = {"detector": detector, "classifier": classifier}
     predictor = load_runs(runs, PredictConfig(), tta=fusion.tta)
     for name, slices in views(unseen, negative).items():
         called, boxed = [], []

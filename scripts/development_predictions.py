@@ -85,12 +85,11 @@ class Model(NamedTuple):
     bundle: Path | None = None
     detector: Path | None = None
     classifier: Path | None = None
-    refiner: Path | None = None
 
     @property
     def alone(self) -> str | None:
         """The stage, where one is judged alone."""
-        if self.bundle is not None or self.refiner is not None or (self.detector is None) == (self.classifier is None):
+        if self.bundle is not None or (self.detector is None) == (self.classifier is None):
             return None
         return DETECTOR if self.classifier is None else CLASSIFIER
 
@@ -169,7 +168,7 @@ def predictor(model: Model, tta: bool, config: PredictConfig) -> Callable[[Seque
         return _classifier_alone(Path(str(model.classifier)), tta, config)
     if model.alone == DETECTOR:
         return _detector_alone(Path(str(model.detector)), config)
-    runs = {"detector": model.detector, "classifier": model.classifier, "refiner": model.refiner}
+    runs = {"detector": model.detector, "classifier": model.classifier}
     whole = predictor_of(model.bundle, runs, config, tta=tta)
     negative = str(whole.names.negative)
     return lambda samples: (_views(p, negative) for p in whole.predict_many(samples, batch_size=config.batch_size))

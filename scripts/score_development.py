@@ -31,7 +31,6 @@ def main(
     model: Folder = None,
     detector: Folder = None,
     classifier: Folder = None,
-    refiner: Folder = None,
     tta: Annotated[bool, typer.Option(help="Runs also predict mirror images (not a detector alone).")] = False,
     stages: Annotated[bool, typer.Option(help="Also each stage alone.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
@@ -41,7 +40,7 @@ def main(
 ) -> None:
     """Prints the figures."""
     torch.set_num_threads(threads)
-    judged = Model(model, detector, classifier, refiner)
+    judged = Model(model, detector, classifier)
     sets = {name: slices for name, folder in SETS.items() if (slices := valid_slices(dev / folder))}
     config = PredictConfig(device=device, batch_size=batch_size)
     found, milliseconds = predictions(dev, sets, judged, tta=tta, config=config)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from detectclf.config import BundleConfig, BundleRecipe, ClassifierRecipe, DataConfig
-from detectclf.errors import ConfigError, ModelError
-from detectclf.inference.loading import default_bundle
-from detectclf.models.bundle import load_bundle
+from detectclf.errors import ConfigError
 from detectclf.recipes import load_recipe
 
 OLD = {
@@ -64,19 +61,5 @@ def test_a_setting_under_both_names_is_refused(tmp_path: Path) -> None:
 
 
 def test_present_names_are_read_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_recipe(BundleRecipe, "default-bundle").bundle.tta
+    assert load_recipe(BundleRecipe, None, ["bundle.tta=true"]).bundle.tta
     assert DataConfig(faults="fix").faults == "fix" and not caplog.records
-
-
-def test_a_bundle_with_old_names_is_read(tmp_path: Path) -> None:
-    """The packaged bundle was written before the numbers of the fusion were renamed."""
-    file = default_bundle() / "bundle.json"
-    assert {"mirror", "place_weight"} <= json.loads(file.read_text())["fusion"].keys()
-    shutil.copytree(default_bundle(), tmp_path / "bundle")
-    record = json.loads(file.read_text())
-    fusion = load_bundle(tmp_path / "bundle").fusion
-    both = record | {"fusion": record["fusion"] | {"tta": False}}
-    (tmp_path / "bundle/bundle.json").write_text(json.dumps(both))
-    with pytest.raises(ModelError, match="two names"):
-        load_bundle(tmp_path / "bundle")
-    assert fusion.tta is record["fusion"]["mirror"] and fusion.refiner_weight == record["fusion"]["place_weight"]

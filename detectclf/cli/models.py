@@ -15,7 +15,6 @@ def bundle(
     classifier: Annotated[Path, typer.Option(help="Run directory of the classifier.", metavar="RUN")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.", metavar="DIR")],
-    refiner: Annotated[Path | None, typer.Option(help="Run directory of the refiner.", metavar="RUN")] = None,
     split: options.Split = "valid",
     folds: Annotated[
         Path | None,
@@ -73,7 +72,7 @@ def bundle(
         "predict.device": device,
     }
     recipe = load_recipe(BundleRecipe, config, assign or (), flags)
-    runs = {"detector": detector, "classifier": classifier} | ({} if refiner is None else {"refiner": refiner})
+    runs = {"detector": detector, "classifier": classifier}
     summary = pipeline.bundle(runs, recipe, split, out, folds=folds, development=development, report=report)
     if json:
         output.print_json(summary)

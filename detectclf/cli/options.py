@@ -62,7 +62,7 @@ Weights = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the training slices [default: the recipe's, else 12, for a refiner 20]."),
+    typer.Option(min=1, help="Passes over the training slices [default: the recipe's, else 12]."),
 ]
 Device = Annotated[
     str | None,

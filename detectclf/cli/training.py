@@ -1,4 +1,4 @@
-"""``train-detector``, ``train-classifier``, ``train-refiner``, ``demo``."""
+"""``train-detector``, ``train-classifier``, ``demo``."""
 
 # No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
@@ -111,45 +111,6 @@ def train_classifier(
     _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
 
 
-def train_refiner(
-    data: options.Data,
-    detector: Annotated[
-        Path | None,
-        typer.Option(help="Run directory of a detector, whose false positives the refiner learns from.", metavar="RUN"),
-    ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="Architecture: mobilenet_v2 or timm:NAME [default: mobilenet_v2].")
-    ] = None,
-    config: options.Config = None,
-    weights: options.Weights = None,
-    epochs: options.Epochs = None,
-    device: options.Device = None,
-    seed: options.Seed = None,
-    limit: options.Limit = None,
-    patients: options.Patients = None,
-    any_tumor: options.AnyTumor = None,
-    out: options.RunOut = None,
-    resume: options.Resume = False,
-    assign: options.Assign = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Train the refiner, an optional third stage that reads a crop round each box: tighter boxes, fewer false ones.
-
-    Example: detectclf train-refiner --data export/ --detector runs/detector --out runs/refiner
-    """
-    output.setup_logging(quiet, verbose)
-    from detectclf.config import RefinerRecipe
-    from detectclf.pipelines import train
-    from detectclf.recipes import load_recipe
-
-    flags = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit)
-    flags["detector"] = None if detector is None else str(detector)
-    recipe = load_recipe(RefinerRecipe, config, assign or (), flags)
-    _report_run(train.train_refiner(recipe, out, resume=resume, quiet=quiet), json, quiet)
-
-
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
     # Under torchrun only the main process has a summary.
     if not summary:
@@ -190,4 +151,3 @@ def add_commands(app: typer.Typer) -> None:
     app.command("demo")(demo)
     app.command("train-detector")(train_detector)
     app.command("train-classifier")(train_classifier)
-    app.command("train-refiner")(train_refiner)

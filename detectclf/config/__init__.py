@@ -13,11 +13,10 @@ from detectclf.config.commands import (
     ClassifierRecipe,
     DetectorRecipe,
     EvaluateRecipe,
-    RefinerRecipe,
     ShowRecipe,
 )
 from detectclf.config.data import DataConfig
-from detectclf.config.models import ClassifierConfig, DetectorConfig, ModelConfig, RefinerConfig
+from detectclf.config.models import ClassifierConfig, DetectorConfig, ModelConfig
 from detectclf.config.training import TrainingConfig
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
     "EvaluateRecipe",
     "ModelConfig",
     "PredictConfig",
-    "RefinerConfig",
-    "RefinerRecipe",
     "Settings",
     "ShowRecipe",
     "TrainingConfig",

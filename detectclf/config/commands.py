@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from detectclf.config.augment import AugmentConfig
 from detectclf.config.base import Settings
 from detectclf.config.bundles import BundleConfig, EvaluateConfig, PredictConfig
 from detectclf.config.data import DataConfig
-from detectclf.config.models import ClassifierConfig, DetectorConfig, RefinerConfig
+from detectclf.config.models import ClassifierConfig, DetectorConfig
 from detectclf.config.training import TrainingConfig
 
 
@@ -37,18 +35,6 @@ class ClassifierRecipe(Settings):
     training: TrainingConfig = TrainingConfig(batch_size=32, lr=8e-4, backbone_lr=4e-4, ema_decay=0.98)
 
 
-class RefinerRecipe(Settings):
-    """All settings of ``train-refiner``."""
-
-    detector: Path | None = None
-    """Run of a detector; its proposals beside the tumours are used as hard negatives."""
-
-    data: DataConfig = DataConfig()
-    augment: AugmentConfig = AugmentConfig()
-    model: RefinerConfig = RefinerConfig()
-    training: TrainingConfig = TrainingConfig(epochs=20, batch_size=32, lr=1e-3, backbone_lr=4e-4, ema_decay=0.98)
-
-
 class BundleRecipe(Settings):
     """All settings of ``bundle``."""
 
@@ -66,4 +52,4 @@ class EvaluateRecipe(Settings):
     predict: PredictConfig = PredictConfig()
 
 
-__all__ = ["BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "RefinerRecipe", "ShowRecipe"]
+__all__ = ["BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ShowRecipe"]

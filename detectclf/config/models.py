@@ -70,27 +70,4 @@ class ClassifierConfig(ModelConfig):
     """Weigh the loss by inverse class frequency."""
 
 
-class RefinerConfig(ModelConfig):
-    """The refiner, which takes a crop around each proposed box."""
-
-    arch: str = "mobilenet_v2"
-    """mobilenet_v2, or timm:NAME."""
-    image_size: Annotated[int, Field(ge=64, le=512, multiple_of=32)] = 128
-    """Side of a crop, pixels of the network's input; a multiple of 32."""
-    slice_size: Annotated[int, Field(ge=64, le=2048)] = 512
-    """Longer side of a slice after resizing, before it is cropped, pixels."""
-    context: Annotated[float, Field(gt=1, le=5)] = 2.0
-    """Side of a crop divided by the longer side of its box."""
-    pyramid_channels: Annotated[int, Field(ge=16, le=512)] = 64
-    """Channels of the feature pyramid."""
-    head_width: Annotated[int, Field(ge=16, le=4096)] = 128
-    """Width of the layer that predicts the box."""
-    frozen: tuple[str, ...] = ()
-    """Parts of the backbone (dotted module names) that keep their pretrained weights, such as its first stages."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Dropout before the layers that predict class and quality."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of each label spread over all classes."""
-
-
-__all__ = ["ClassifierConfig", "DetectorConfig", "ModelConfig", "RefinerConfig"]
+__all__ = ["ClassifierConfig", "DetectorConfig", "ModelConfig"]

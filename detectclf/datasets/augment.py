@@ -31,9 +31,6 @@ Labels = npt.NDArray[np.int64]
 Content = Literal["same", "healthy", "any_tumor"]
 """What augmentation made of a slice: as before, without its tumours, or with a painted lesion."""
 
-NO_TUMOR = -1
-"""Label of a box that shows no tumour."""
-
 
 def detection_augment(config: AugmentConfig, *, seed: int | None, shapes: Sequence[Mask] = ()) -> DetectionAugment:
     """A callable that changes a slice with its boxes and labels; see :class:`DetectionAugment`.
@@ -81,7 +78,7 @@ class DetectionAugment:
         Args:
             pixels: ``(H, W)`` uint8.
             boxes_xyxy: ``(N, 4)`` float32 pixels inside the slice.
-            labels: ``(N,)`` int64; ``NO_TUMOR`` for a box without one, which only moves along.
+            labels: ``(N,)`` int64.
             inside: width and height of the slice, where the rest of the pixels is padding.
             lesions: ``(H, W)`` float32 in [0, 1], mask of the tumours; ``None`` where it is not known.
             drawn: the slice was drawn at random: only geometry and scanner change it further.
@@ -90,15 +87,12 @@ class DetectionAugment:
             Pixels of the same shape, ``(M, 4)`` float32 boxes inside them and ``(M,)`` int64 labels. ``M`` is larger
             than ``N`` only where symmetry augmentation doubled the tumours, or a lesion was painted.
         """
-        tumor = labels != NO_TUMOR
-        seen = ShownSlice.first(pixels, boxes_xyxy[tumor])
+        seen = ShownSlice.first(pixels, boxes_xyxy)
         if not drawn:
             seen = self._changes.content(seen, inside, lesions)
-        boxes_xyxy = np.concatenate([seen.boxes_xyxy, boxes_xyxy[~tumor]])
-        own = np.append(labels[tumor], ANY_TUMOR_INDEX)[seen.rows]
-        labels = np.concatenate([own, labels[~tumor]])
+        labels = np.append(labels, ANY_TUMOR_INDEX)[seen.rows]
         # Each box carries its number as a fifth value: the library would give labels back as floats.
-        rows = np.column_stack([boxes_xyxy, np.arange(len(boxes_xyxy))]).astype(np.float32)
+        rows = np.column_stack([seen.boxes_xyxy, np.arange(len(seen.boxes_xyxy))]).astype(np.float32)
         changed, kept = self._changes.apply(seen.pixels, rows)
         if len(kept) == 0:
             return changed, empty_boxes(), labels[:0].astype(np.int64)

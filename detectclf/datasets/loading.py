@@ -126,8 +126,7 @@ class DetectionSlices(Slices):
         """Item ``index``; raises DataError where its file cannot be read."""
         resized = self.pixels[index]
         pixels, scale, width, height, _ = resized
-        boxes, labels = self._known_boxes(index)
-        boxes = (boxes * np.float32(scale)).astype(np.float32)
+        boxes, labels = (self.samples[index].boxes_xyxy * np.float32(scale)).astype(np.float32), self.labels[index]
         if self.augment is not None:
             pixels, boxes, labels = self._augmented(self.augment, index, resized, boxes, labels)
         target: Target = {
@@ -153,10 +152,6 @@ class DetectionSlices(Slices):
         kind = self.classes.index(drawn.label) if drawn.label in self.classes else ANY_TUMOR_INDEX
         kinds = np.full(len(drawn.boxes_xyxy), kind, dtype=np.int64)
         return augment(drawn.pixels, drawn.boxes_xyxy, kinds, drawn=True)
-
-    def _known_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """``(N, 4)`` boxes in pixels of the original slice, and their ``(N,)`` labels."""
-        return self.samples[index].boxes_xyxy, self.labels[index]
 
 
 class ClassificationSlices(Slices):

@@ -1,25 +1,19 @@
 """Fusion of boxes: steps 4 and 5 of :mod:`detectclf.inference.fusion`.
 
-Each box of the detector is combined with the refiner's box for the same proposal and with the class of the slice.
+Each box of the detector is combined with the class of the slice.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from detectclf.boxes import cover, iou
 from detectclf.models.bundle import FusionParameters
-from detectclf.types import Doubles, FloatArray, RefinedProposals, StageOutputs
+from detectclf.types import Doubles, FloatArray, StageOutputs
 
-SAME_PROPOSAL_IOU = 0.5
-"""A box and a proposal with a larger IoU than this are about the same tumour."""
-
-SAME_EXTENT_IOU = 0.7
-"""A box is averaged with a refined box only if its IoU with the refined proposal is larger than this. Detectors often
-find a glioma twice, with and without its oedema; moving both boxes to one would lose one of them (docs/log.md)."""
+SAME_TUMOR_IOU = 0.5
+"""Two boxes with a larger IoU than this are about the same tumour."""
 
 SAME_LESION_COVER = 0.5
 """Where more than this share of a box lies inside another, both mark one lesion, and only the better one is drawn."""
@@ -44,16 +38,12 @@ def fuse_boxes(
         outputs: of the stages.
         label: the slice's class.
         probabilities: class -> probability that the slice has it, by all stages.
-        parameters: ``box_gamma`` and ``box_threshold``; with a refiner also ``refined_score_weights`` and
-            ``refined_box_weight``.
+        parameters: ``box_gamma`` and ``box_threshold``.
         negative: the class whose boxes are not tumours, or ``None``.
         out_of_distribution: the picture is not a brain MRI, so no tumour box may reach the threshold.
     """
-    boxes, labels, own = outputs.boxes_xyxy, outputs.box_labels, outputs.scores.astype(np.float64)
-    if outputs.refined is not None and len(outputs.refined.quality):
-        boxes, own = _with_refined(boxes, labels, own, outputs.refined, parameters)
-    # After refinement, so that the box of the slice's class is a copy of the best refined box.
-    boxes, labels, own = _with_slice_class(boxes, labels, own, label, negative)
+    scores = outputs.scores.astype(np.float64)
+    boxes, labels, own = _with_slice_class(outputs.boxes_xyxy, outputs.box_labels, scores, label, negative)
     gamma = parameters.box_gamma
     of_slice = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * of_slice**gamma
@@ -70,34 +60,6 @@ def fuse_boxes(
     fused = np.where(demoted, np.minimum(fused * parameters.box_threshold, under), fused)
     order = np.argsort(-fused, kind="stable")
     return boxes[order], tuple(labels[i] for i in order), fused[order].astype(np.float32)
-
-
-def _with_refined(
-    boxes: FloatArray, labels: Sequence[str], scores: Doubles, refined: RefinedProposals, parameters: FusionParameters
-) -> tuple[FloatArray, Doubles]:
-    """Boxes and scores, where tumour boxes are combined with the refiner's outputs for the nearest proposal.
-
-    The box becomes the weighted mean of both boxes, unless it has another extent than the proposal
-    (``SAME_EXTENT_IOU``). The score becomes the weighted geometric mean of the detector's score, the refiner's quality
-    and the refiner's probability of the box's class. A box that no proposal matches takes the worst quality and
-    probability of all proposals; otherwise it would rank above a box that the refiner rejected.
-    """
-    weights, mix = np.asarray(parameters.refined_score_weights), np.float32(parameters.refined_box_weight)
-    boxes, scores = boxes.copy(), scores.copy()
-    for i, name in enumerate(labels):
-        if name not in refined.classes:
-            continue
-        quality, class_probabilities = refined.quality, refined.class_probabilities[:, refined.classes.index(name)]
-        overlaps = iou(boxes[i], refined.proposals_xyxy)
-        row = int(overlaps.argmax())
-        if overlaps[row] > SAME_PROPOSAL_IOU:
-            factors = [scores[i], quality[row], class_probabilities[row]]
-            if overlaps[row] > SAME_EXTENT_IOU:
-                boxes[i] = mix * refined.boxes_xyxy[row] + (1 - mix) * boxes[i]
-        else:
-            factors = [scores[i], quality.min(), class_probabilities.min()]
-        scores[i] = np.exp(weights @ np.log(np.maximum(np.array(factors, dtype=np.float64), 1e-9)))
-    return boxes, scores
 
 
 def _duplicates(boxes: FloatArray, scores: Doubles, candidates: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -122,7 +84,7 @@ def _with_slice_class(
         return boxes, labels, scores
     overlap = iou(boxes[best], boxes)
     # The copy has the best score of all, so boxes of its class about the same tumour are its duplicates.
-    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_PROPOSAL_IOU]
+    kept = [i for i, name in enumerate(labels) if name != label or overlap[i] <= SAME_TUMOR_IOU]
     # First, so that it wins a tie with the box that it copies.
     rows = [best, *kept]
     return boxes[rows], (label, *(labels[i] for i in kept)), scores[rows]

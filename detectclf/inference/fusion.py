@@ -1,4 +1,4 @@
-"""Fusion of the stages: class, boxes and flags of a slice from the outputs of classifier, detector and refiner.
+"""Fusion of the stages: class, boxes and flags of a slice from the outputs of classifier and detector.
 
 Every step has few numbers (:class:`~detectclf.models.bundle.FusionParameters`), all fitted on slices that no stage was
 trained on (``fusion_fit.py``):
@@ -8,15 +8,12 @@ trained on (``fusion_fit.py``):
    its mirror image, and so are the detector's boxes (``tta.py``).
 2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))``, where ``s_k`` is the score of its best
    box of that class; for the negative class, ``s`` is 1 minus the best score of any tumour box.
-3. **Class of the slice.** ``z_k = a log p_k + b e_k + d r_k + c_k``, softmax over ``k``: logistic regression on the
-   stages. ``r_k`` is the refiner's evidence: as ``e_k``, with the refiner's highest probability of class ``k`` over its
-   proposals as ``s_k``; 0 in a bundle without a refiner. ``c`` of the negative class also moves the probabilities from
-   the share of tumour slices among those of the fit to ``tumor_prior`` (Saerens et al., "Adjusting the Outputs of a
-   Classifier to New a Priori Probabilities", Neural Computation 14, 2002).
+3. **Class of the slice.** ``z_k = a log p_k + b e_k + c_k``, softmax over ``k``: logistic regression on the stages.
+   ``c`` of the negative class also moves the probabilities from the share of tumour slices among those of the fit to
+   ``tumor_prior`` (Saerens et al., "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural
+   Computation 14, 2002).
 4. **Boxes** (``box_fusion.py``). ``s' = s^(1-g) P(class of the box)^g``: the geometric mean of the box's score and the
-   slice's probability of that class; ``g`` is ``box_gamma``. With a refiner, each box is first averaged with its
-   refined box (``refined_box_weight``), and ``s`` becomes the weighted geometric mean of the detector's score, the
-   refiner's quality and the refiner's probability of the class (``refined_score_weights``).
+   slice's probability of that class; ``g`` is ``box_gamma``.
 5. **One box per lesion.** On a slice that is classified as a tumour, the best box of that class is raised to
    ``box_threshold``, unless its score is very low. Of boxes that reach the threshold and mostly cover one another,
    whatever their class, only the best keeps its score; the others are scaled below the threshold, where mAP still
@@ -55,7 +52,6 @@ from detectclf.types import (
     FloatArray,
     FusedOutputs,
     Novelty,
-    RefinedProposals,
     StageOutputs,
     StagePredictions,
 )
@@ -127,22 +123,6 @@ def detector_evidence(outputs: StageOutputs, names: FusionClasses) -> Doubles:
     return np.array([evidence.get(name, 0.0) for name in names.classes])
 
 
-def refiner_evidence(refined: RefinedProposals, names: FusionClasses) -> Doubles:
-    """Log-odds ``(K,)`` of each class by the refiner: of its most probable proposal, or of no tumour in any proposal.
-
-    Raises:
-        ModelError: an output of the refiner is not finite.
-    """
-    if not all(np.isfinite(part).all() for part in (refined.boxes_xyxy, refined.quality, refined.class_probabilities)):
-        raise ModelError("the refiner's output is not finite", remedy="train the refiner again")
-    best = refined.class_probabilities.max(axis=0, initial=0.0)
-    evidence = {name: _log_odds(float(p)) for name, p in zip(refined.classes, best, strict=False)}
-    if names.negative is not None:
-        tumor = float((1.0 - refined.class_probabilities[:, -1]).max(initial=0.0))
-        evidence[names.negative] = _log_odds(1.0 - tumor)
-    return np.array([evidence.get(name, 0.0) for name in names.classes])
-
-
 def best_scores(outputs: StageOutputs) -> dict[str, float]:
     """Class -> score of the detector's best box of that class; classes without a box are left out."""
     best: dict[str, float] = {}
@@ -179,8 +159,6 @@ def fused_probabilities(
     log_p = log_probabilities(outputs.classifier_logits, parameters.temperature)
     evidence = detector_evidence(outputs, names)
     fused = parameters.class_weight * log_p + parameters.box_weight * evidence + np.asarray(parameters.bias)
-    if outputs.refined is not None:
-        fused = fused + parameters.refiner_weight * refiner_evidence(outputs.refined, names)
     log_fused = log_softmax(fused)
     if unusual:
         negative = names.classes.index(names.negative) if names.negative in names.classes else None

@@ -26,7 +26,6 @@ from detectclf.inference.fusion import (
     fused_probabilities,
     log_probabilities,
     log_softmax,
-    refiner_evidence,
 )
 from detectclf.models.bundle import FusionParameters
 from detectclf.types import ANY_TUMOR, Doubles, FusedOutputs, Novelty, StageOutputs
@@ -40,17 +39,6 @@ Possible = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 GAMMAS = tuple(round(0.1 * i, 1) for i in range(6))
 """Candidates for ``box_gamma``. Above 0.5 the class weighs more than the box: on a slice with a class probability of 1,
 0.8 raises a stray box from 0.05 to 0.55, so that it is drawn, and mAP gains nothing (docs/log.md)."""
-
-SCORE_WEIGHTS = tuple((s / 4, q / 4, (4 - s - q) / 4) for s in range(5) for q in range(5 - s))
-"""Candidates for ``refined_score_weights``: all multiples of a quarter that sum to 1."""
-
-BOX_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Candidates for ``refined_box_weight``."""
-
-DEFAULT_WEIGHTS = {False: (0.5, (0.75, 0.25, 0.0)), True: (0.25, (1.0, 0.0, 0.0))}
-"""``tta`` -> the ``refined_box_weight`` and ``refined_score_weights`` that were best on real slices (docs/log.md), kept
-unless other weights are clearly better. With test-time augmentation a box is the mean of eight predictions already, and
-the refiner improves it less."""
 
 _NOVELTY: dict[bool, Novelty] = {False: "usual", True: "unusual"}
 
@@ -71,7 +59,7 @@ def fit_fusion(
     unusual: Sequence[bool] | None = None,
     box_scorer: BoxScorer | None = None,
 ) -> FusionParameters:
-    """Fits temperatures, weights of the stages, weights of the boxes and operating point.
+    """Fits temperature, weights of the stages, operating point and ``box_gamma``.
 
     Args:
         outputs: of the stages, one per slice of the split.
@@ -79,7 +67,7 @@ def fit_fusion(
         names: the class names of the bundle.
         config: thresholds and the target of the operating point.
         unusual: of each slice, whether it is unlike the training slices; by default none is.
-        box_scorer: metric that the weights of the boxes maximise; without it they keep their defaults.
+        box_scorer: metric that ``box_gamma`` maximises; without it, it keeps its default.
 
     Raises:
         DataError: there are no slices, one has a class that is not the bundle's, or the operating point needs tumour
@@ -111,7 +99,7 @@ def fit_fusion(
     odd = list(unusual) if unusual is not None else [False] * len(outputs)
     parameters = _set_operating_point(outputs, truths, parameters, names, config, odd)
     if box_scorer is not None:
-        parameters = _choose_box_weights(outputs, parameters, names, box_scorer, odd)
+        parameters = _choose_gamma(outputs, parameters, names, box_scorer, odd)
     return parameters
 
 
@@ -157,9 +145,6 @@ def _fit_weights(
 
     log_p = log_probabilities(np.stack([o.classifier_logits for o in outputs]), parameters.temperature)
     evidence = [log_p, np.stack([detector_evidence(o, names) for o in outputs])]
-    if any(o.refined is not None for o in outputs):
-        none = np.zeros(len(names.classes))
-        evidence.append(np.stack([refiner_evidence(o.refined, names) if o.refined else none for o in outputs]))
     stages = len(evidence)
     start = np.array([1.0, *np.zeros(stages - 1 + len(names.classes))])
     spread = np.array([*np.full(stages, _SD_WEIGHT), *np.full(len(names.classes), _SD_BIAS)])
@@ -177,8 +162,7 @@ def _fit_weights(
     bounds = [*[(0.0, 5.0)] * stages, *[(None, None)] * len(names.classes)]
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights, bias = [float(v) for v in found.x[:stages]], tuple(float(v) for v in found.x[stages:])
-    refiner_weight = weights[2] if stages > 2 else 0.0
-    return replace(parameters, class_weight=weights[0], box_weight=weights[1], refiner_weight=refiner_weight, bias=bias)
+    return replace(parameters, class_weight=weights[0], box_weight=weights[1], bias=bias)
 
 
 def _with_prior(
@@ -281,38 +265,26 @@ def _middle(low: float, high: float) -> float:
     return middle if middle > low else high
 
 
-def _choose_box_weights(
+def _choose_gamma(
     outputs: Sequence[StageOutputs],
     parameters: FusionParameters,
     names: FusionClasses,
     box_scorer: BoxScorer,
     unusual: Sequence[bool],
 ) -> FusionParameters:
-    """``box_gamma`` by ``box_scorer``; with a refiner first ``refined_box_weight``, then ``refined_score_weights``.
+    """``box_gamma`` by ``box_scorer``.
 
     The first candidate within one standard error of the best is taken (Breiman et al. 1984), and the default where the
     metric is undefined. The best candidate itself would often be chosen by noise. Fusions of different folds would then
     differ, and the scores of their boxes could not be ranked together.
     """
-
     slices = [(o, _NOVELTY[odd]) for o, odd in zip(outputs, unusual, strict=True)]
-
-    def best_of(candidates: Sequence[FusionParameters]) -> FusionParameters:
-        scores = []
-        for candidate in candidates:
-            score = box_scorer([fuse(each, candidate, names, novelty=seen) for each, seen in slices])
-            if score is None:
-                return parameters
-            scores.append(score)
-        noise = _NOISE * math.sqrt(_NOISE_SLICES / len(outputs))
-        return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]
-
-    if any(o.refined is not None for o in outputs):
-        box_weight, score_weights = DEFAULT_WEIGHTS[parameters.tta]
-        parameters = replace(parameters, refined_box_weight=box_weight, refined_score_weights=score_weights)
-        # The default comes first, so that it wins where it is about as good as the best.
-        box_weights = dict.fromkeys((box_weight, *BOX_WEIGHTS))
-        parameters = best_of([replace(parameters, refined_box_weight=each) for each in box_weights])
-        all_score_weights = dict.fromkeys((score_weights, *SCORE_WEIGHTS))
-        parameters = best_of([replace(parameters, refined_score_weights=each) for each in all_score_weights])
-    return best_of([replace(parameters, box_gamma=gamma) for gamma in GAMMAS])
+    candidates = [replace(parameters, box_gamma=gamma) for gamma in GAMMAS]
+    scores = []
+    for candidate in candidates:
+        score = box_scorer([fuse(each, candidate, names, novelty=seen) for each, seen in slices])
+        if score is None:
+            return parameters
+        scores.append(score)
+    noise = _NOISE * math.sqrt(_NOISE_SLICES / len(outputs))
+    return candidates[next(i for i, score in enumerate(scores) if score >= max(scores) - noise)]

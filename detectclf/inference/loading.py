@@ -41,7 +41,7 @@ def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = Non
     """A predictor of run directories that were not bundled, with default fusion and uncalibrated probabilities.
 
     Args:
-        runs: kind of stage, a key of :data:`detectclf.models.stage.STAGES` -> run directory; all that are required.
+        runs: kind of stage, a key of :data:`detectclf.models.stage.STAGES` -> run directory, of each kind one.
         config: batch size and device.
         tta: whether to use test-time augmentation.
 
@@ -53,7 +53,7 @@ def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = Non
     from detectclf.models.stage import STAGES
     from detectclf.models.stage_files import load_stage
 
-    folders = {kind: Path(runs[kind]) for kind in STAGES if kind in runs}
+    folders = {kind: Path(runs[kind]) for kind in STAGES}
     stages = {kind: load_stage(run, kind) for kind, run in folders.items()}
     classes = stages["classifier"].classes
     bundle = Bundle(

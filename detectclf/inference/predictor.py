@@ -17,7 +17,6 @@ from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import MapStatistics, novelty
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
-from detectclf.inference.refine import ProposalRefiner
 from detectclf.inference.sources import ImageSource
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle
     from detectclf.models.classifiers import Classifier
     from detectclf.models.detectors import Detector
-    from detectclf.models.refiner import Refiner
     from detectclf.models.roi_features import Found
 
     Network = TypeVar("Network", bound=nn.Module)
@@ -67,11 +65,6 @@ class Predictor:
         self._detector = self._fast_detector(bundle.stages["detector"].network)
         classifier: Classifier = bundle.stages["classifier"].network
         self._classifier = self._fast(classifier, 1, classifier.input_size)
-        self._refiner = None
-        if "refiner" in bundle.stages:
-            refiner: Refiner = bundle.stages["refiner"].network
-            fast = self._fast(refiner, 1, refiner.input_size)
-            self._refiner = ProposalRefiner(fast, self._refined_classes(), self.device)
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
         """A faster copy of ``network``, on the device."""
@@ -92,16 +85,6 @@ class Predictor:
         fast = copy.deepcopy(detector.to(self.device).eval())
         fast.network.backbone = self._fast(fast.network.backbone, 3, detector.input_size)
         return fast.to(memory_format=torch.channels_last)
-
-    def _refined_classes(self) -> tuple[str, ...]:
-        refined = self.bundle.stages["refiner"].classes
-        tumors = {name for name in self.names.detector_classes if name != self.names.negative}
-        if set(refined) != tumors:
-            raise ModelError(
-                f"the refiner has the classes {', '.join(refined)}, the detector {', '.join(sorted(tumors))}",
-                remedy="train both on data with the same classes",
-            )
-        return refined
 
     @property
     def name(self) -> str:
@@ -207,7 +190,7 @@ class Predictor:
         self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels
     ) -> DecodedInput | UndecodedInput:
         size = self.bundle.stages["detector"].preprocessing.size
-        return prepare(source, size, self._classifier.input_size, self._refiner, read)
+        return prepare(source, size, self._classifier.input_size, read)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
@@ -248,11 +231,7 @@ class Predictor:
             else:
                 logits = self._classifier(images)
         rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
-        outputs = [self._outputs(*row) for row in rows]
-        if self._refiner is not None:
-            slices = [s.resized.refiner for s in batch if s.resized.refiner is not None]
-            outputs = self._refiner.refine(slices, outputs)
-        return [each.moved(s.part.left, s.part.top) for s, each in zip(batch, outputs, strict=True)]
+        return [self._outputs(*row) for row in rows]
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's feature maps."""
@@ -275,12 +254,13 @@ class Predictor:
         return images.to(memory_format=torch.channels_last)
 
     def _outputs(self, prepared: DecodedInput, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
-        """Outputs of detector and classifier, boxes in pixels of the part of the picture that the networks see."""
+        """Outputs of detector and classifier, boxes in pixels of the whole picture."""
         from detectclf.models.detectors import in_original_pixels
 
         part = prepared.part
         boxes, labels, scores = in_original_pixels(found, prepared.resized.scale, part.width, part.height)
-        return StageOutputs(logits, boxes, tuple(self.names.detector_classes[i] for i in labels), scores, features)
+        names = tuple(self.names.detector_classes[i] for i in labels)
+        return StageOutputs(logits, boxes, names, scores, features).moved(part.left, part.top)
 
     def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
         """The Grad-CAM of each slice's class, at the size of the whole picture."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from detectclf.errors import DataError, DetectclfError
 from detectclf.imaging.framing import Part, shown_part
 from detectclf.imaging.images import read_pixels, resize_pad
-from detectclf.inference.refine import ProposalRefiner, RefinerInput
 from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import Pixels, Sample
@@ -23,14 +22,12 @@ class ResizedInput(NamedTuple):
         scale: pixels of ``detector`` per original pixel.
         classifier: ``(S, S)`` pixels.
         inside: width and height of the slice in ``classifier``.
-        refiner: the slice that the refiner's crops are cut from, or ``None`` without a refiner.
     """
 
     detector: Pixels
     scale: float
     classifier: Pixels
     inside: tuple[int, int]
-    refiner: RefinerInput | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +66,6 @@ def prepare(
     source: ImageSource,
     detector_size: int,
     classifier_size: int,
-    refiner: ProposalRefiner | None,
     read: Callable[[Sample], Pixels] = read_pixels,
 ) -> DecodedInput | UndecodedInput:
     """Decodes ``source``, a sample by ``read``, and resizes it for each network, whose sizes are sides in pixels."""
@@ -87,8 +83,7 @@ def prepare(
     slice_pixels = part.of(pixels)
     detector, scale, _ = resize_pad(slice_pixels, detector_size)
     classifier, _, inside = resize_pad(slice_pixels, classifier_size)
-    crops_from = None if refiner is None else refiner.prepare(slice_pixels)
-    return DecodedInput(image, origin, pixels, part, ResizedInput(detector, scale, classifier, inside, crops_from))
+    return DecodedInput(image, origin, pixels, part, ResizedInput(detector, scale, classifier, inside))
 
 
 __all__ = ["DecodedInput", "ResizedInput", "UndecodedInput", "prepare"]

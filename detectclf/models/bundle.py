@@ -1,7 +1,7 @@
 """A bundle: the stages and how they are fused, in one folder of safetensors and JSON.
 
-``bundle.json`` describes everything. ``detector.safetensors``, ``classifier.safetensors`` and, if there is a refiner,
-``refiner.safetensors`` hold the weights; ``bundle.json`` has their SHA-256. Nothing is ever unpickled.
+``bundle.json`` describes everything. ``detector.safetensors`` and ``classifier.safetensors`` hold the weights;
+``bundle.json`` has their SHA-256. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from detectclf.errors import ModelError
@@ -26,7 +25,7 @@ from detectclf.models.bundle_arrays import (
     load_out_of_fold,
 )
 from detectclf.models.stage import STAGES, ModelMeta, Stage
-from detectclf.models.stage_files import read_json, rebuild_stage, weights_bytes
+from detectclf.models.stage_files import REMOVED, read_json, rebuild_stage, weights_bytes
 
 BUNDLE_FILE = "bundle.json"
 _AGAIN = "bundle the runs again"
@@ -48,10 +47,6 @@ class FusionParameters:
         low_confidence: slices whose best probability is lower are flagged.
         target_sensitivity, target_false_alarm_rate: the rate that ``tumor_threshold`` was chosen for on the bundling
             split; at most one of the two. Evaluation measures the rate on other data.
-        refiner_weight: weight of the refiner's evidence.
-        refined_score_weights: exponents of the detector's score, the refiner's quality and its probability of the
-            class in the score of a refined box; they sum to 1.
-        refined_box_weight: weight of the refined box against the detector's box in the predicted box.
         tta: whether detector and classifier also run on the mirror image of each slice (``inference/tta.py``).
         unusual_temperature: divides the log-odds of a slice that is unlike the training slices.
         tumor_prior: share of tumour slices that the probabilities are for; ``None`` for that of the bundling split.
@@ -67,9 +62,6 @@ class FusionParameters:
     low_confidence: float
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
-    refiner_weight: float = 0.0
-    refined_score_weights: tuple[float, float, float] = (0.75, 0.25, 0.0)
-    refined_box_weight: float = 0.5
     tta: bool = False
     unusual_temperature: float = 1.0
     tumor_prior: float | None = None
@@ -83,7 +75,7 @@ class Bundle:
         name, version: what predictions carry as ``model``.
         classes: classes of a slice, in the order of the classifier's outputs.
         negative: the class that means "no tumour", ``None`` if there is none.
-        stages: kind -> stage; a detector, a classifier and possibly a refiner.
+        stages: kind -> stage; a detector and a classifier.
         fusion: how the outputs of the stages become one prediction.
         metadata: JSON metadata: data, metrics, versions.
         ood: recognises pictures that are not brain MRI; ``None`` if it was not fitted.
@@ -102,11 +94,16 @@ class Bundle:
 
 
 # Former name of a fusion parameter -> its name, to read bundles of earlier versions.
-_OLD_FUSION_NAMES = {
-    "place_weight": "refiner_weight",
-    "place_weights": "refined_score_weights",
-    "place_mix": "refined_box_weight",
-    "mirror": "tta",
+_OLD_FUSION_NAMES = {"mirror": "tta"}
+
+# What earlier versions wrote for their third stage, by two generations of names, also where a bundle had none.
+_REFINER_PARAMETERS = {
+    "refiner_weight",
+    "refined_score_weights",
+    "refined_box_weight",
+    "place_weight",
+    "place_weights",
+    "place_mix",
 }
 
 
@@ -120,8 +117,9 @@ class _Content(BaseModel):
     def _read_old_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        renamed = {_OLD_FUSION_NAMES.get(key, key): value for key, value in values.items()}
-        if len(renamed) < len(values):
+        kept = {key: value for key, value in values.items() if key not in _REFINER_PARAMETERS}
+        renamed = {_OLD_FUSION_NAMES.get(key, key): value for key, value in kept.items()}
+        if len(renamed) < len(kept):
             raise ValueError("a number is given by two names")
         return renamed
 
@@ -142,12 +140,10 @@ class _Content(BaseModel):
     @property
     def stages(self) -> dict[str, ModelMeta]:
         """Kind -> description of the stages in the bundle."""
-        return {kind: meta for kind in STAGES if (meta := getattr(self, kind)) is not None}
+        return {kind: getattr(self, kind) for kind in STAGES}
 
 
-_DESCRIPTIONS: dict[str, Any] = {
-    kind: (ModelMeta, ...) if row.required else (ModelMeta | None, None) for kind, row in STAGES.items()
-}
+_DESCRIPTIONS: dict[str, Any] = dict.fromkeys(STAGES, (ModelMeta, ...))
 _Record = create_model("_Record", __base__=_Content, **_DESCRIPTIONS)
 
 
@@ -191,10 +187,17 @@ def load_bundle(folder: Path) -> Bundle:
     """The bundle in ``folder``, its networks in evaluation mode on the CPU.
 
     Raises:
-        ModelError: not a bundle, corrupted, or its stages do not belong together.
+        ModelError: not a bundle, corrupted, its stages do not belong together, or it has a refiner, which earlier
+            versions ran as a third stage.
     """
     file = folder / BUNDLE_FILE
     content = read_json(file, missing="not a bundle: it has no bundle.json", remedy="make one with `detectclf bundle`")
+    if isinstance(content, dict) and content.pop("refiner", None) is not None:
+        raise ModelError(
+            f"has a refiner, {REMOVED}",
+            file=file,
+            remedy="bundle its runs again without it, or use the detectclf that made it",
+        )
     try:
         record = _Record.model_validate(content)
     except ValidationError as error:
@@ -224,12 +227,6 @@ def _weights_file(kind: str) -> str:
 
 
 def _check_record(record: _Content, file: Path) -> None:
-    for kind in STAGES:
-        if (_weights_file(kind) in record.sha256) and kind not in record.stages:
-            raise ModelError(f"has weights of a {kind}, but no description of it", file=file, remedy=_AGAIN)
-    weights = np.array([*record.fusion.refined_score_weights, record.fusion.refined_box_weight])
-    if not ((weights >= 0) & (weights <= 1)).all():  # also where one is not a number
-        raise ModelError("weights of the fusion are not between 0 and 1", file=file, remedy=_AGAIN)
     if record.classes != record.stages["classifier"].classes or len(record.fusion.bias) != len(record.classes):
         raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy=_AGAIN)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from detectclf.config import ClassifierConfig, DetectorConfig, ModelConfig, RefinerConfig
+from detectclf.config import ClassifierConfig, DetectorConfig, ModelConfig
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
 from detectclf.version import __version__
@@ -30,12 +30,10 @@ class StageKind:
     Attributes:
         settings: its settings class.
         build: makes a network with its pretrained weights from the settings and a number of classes.
-        required: whether every bundle has this stage.
     """
 
     settings: type[ModelConfig]
     build: Callable[[Any, int], TransferModel]
-    required: bool = True
 
 
 def _detector(config: DetectorConfig, num_classes: int) -> TransferModel:
@@ -50,18 +48,11 @@ def _classifier(config: ClassifierConfig, num_classes: int) -> TransferModel:
     return build_classifier(config, num_classes)
 
 
-def _refiner(config: RefinerConfig, num_classes: int) -> TransferModel:
-    from detectclf.models.refiner import build_refiner
-
-    return build_refiner(config, num_classes)
-
-
 STAGES: dict[str, StageKind] = {
     "detector": StageKind(DetectorConfig, _detector),
     "classifier": StageKind(ClassifierConfig, _classifier),
-    "refiner": StageKind(RefinerConfig, _refiner, required=False),
 }
-"""Every kind of stage, in the order in which they run."""
+"""Every kind of stage, in the order in which they run; every bundle has one of each."""
 
 
 class Preprocessing(BaseModel):
@@ -121,7 +112,7 @@ class Stage:
     """A network and its description.
 
     Attributes:
-        network: a ``Detector``, ``Classifier`` or ``Refiner``, as :attr:`kind` says.
+        network: a ``Detector`` or ``Classifier``, as :attr:`kind` says.
         meta: its description.
     """
 

@@ -23,6 +23,9 @@ MODEL_FILE, META_FILE = "model.safetensors", "model.json"
 META_LIMIT = 16 * 2**20
 """Largest description that is read, bytes."""
 
+REMOVED = "a stage that this version no longer runs"
+"""What is said of a refiner, which earlier versions could train and bundle."""
+
 
 def save_stage(folder: Path, stage: Stage, *, half: bool = False) -> None:
     """Writes ``model.safetensors`` and ``model.json`` into ``folder``, each in one step.
@@ -70,6 +73,8 @@ def read_meta(file: Path) -> ModelMeta:
         ModelError: the file is missing, so the folder is not a run directory; or it does not describe a model.
     """
     content = read_json(file, missing="not a run directory: it has no model.json", remedy="give a finished run")
+    if isinstance(content, dict) and content.get("kind") == "refiner":
+        raise ModelError(f"is a refiner, {REMOVED}", file=file.parent, remedy="leave it out")
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:

@@ -40,7 +40,7 @@ def bundle(
     """Fits calibration, fusion and thresholds and writes a bundle with its model card.
 
     Args:
-        runs: kind of stage -> its run; a detector, a classifier and possibly a refiner.
+        runs: kind of stage -> its run; a detector and a classifier.
         recipe: data, operating point, device.
         split: the split to fit on, unless ``folds`` is given.
         out: the bundle's folder.
@@ -52,7 +52,7 @@ def bundle(
 
     Raises:
         DataError: the data cannot be read, have no labelled slice, or ``out`` is not empty.
-        ModelError: a run is missing or damaged, or runs have different stages or classes.
+        ModelError: a run is missing or damaged, or runs have different classes.
         ConfigError: ``folds`` together with a limit on the data, or with ``development``.
         DeviceError: the device is not available.
     """
@@ -80,7 +80,7 @@ def bundle(
     unseen = (
         unseen_of_folds(folds, recipe, index) if folds is not None else unseen_of_split(recipe, split, fitting, index)
     )
-    _check_same_stages(unseen, predictor)
+    _check_same_classes(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     by_others = folds is not None or development is not None
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
@@ -127,13 +127,12 @@ def bundle(
     return {"bundle": str(out), "samples": len(dataset.samples), "split": name, "fusion": asdict(fusion)}
 
 
-def _check_same_stages(unseen: Unseen, predictor: Predictor) -> None:
-    """Makes sure that the fusion is fitted on outputs of the same stages and classes as the bundle has."""
-    refined = any(outputs.refined is not None for outputs in unseen.outputs)
-    if unseen.names != predictor.names or refined != ("refiner" in predictor.bundle.stages):
+def _check_same_classes(unseen: Unseen, predictor: Predictor) -> None:
+    """Makes sure that the fusion is fitted on outputs for the same classes as the bundle has."""
+    if unseen.names != predictor.names:
         raise ModelError(
-            "the runs of the folds and the runs of the bundle have different stages or classes",
-            remedy="give --refiner if and only if the folds have refiners, and use runs of the same data",
+            "the runs that the fusion is fitted with and the runs of the bundle have different classes",
+            remedy="use runs of the same data",
         )
 
 

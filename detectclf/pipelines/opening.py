@@ -82,7 +82,7 @@ def predictor_of(
         tta: whether runs are used with test-time augmentation.
 
     Raises:
-        ConfigError: both a bundle and runs are named, or the run of a required stage is missing.
+        ConfigError: both a bundle and runs are named, or the run of a stage is missing.
         ModelError, DeviceError: as :func:`detectclf.inference.loading.load`.
     """
     from detectclf.inference.loading import load, load_runs
@@ -93,11 +93,10 @@ def predictor_of(
     named = {kind: run for kind, run in runs.items() if run is not None}
     if not named:
         return load(device=config.device) if model is None else Predictor(load_bundle(model), config)
-    required = [kind for kind, row in STAGES.items() if row.required]
-    if model is not None or not set(required) <= set(named):
+    if model is not None or len(named) < len(STAGES):
         raise ConfigError(
-            f"a model is one bundle, or {' and '.join(f'a {kind} run' for kind in required)}",
-            remedy=f"give --model, or both {' and '.join(f'--{kind}' for kind in required)}",
+            f"a model is one bundle, or {' and '.join(f'a {kind} run' for kind in STAGES)}",
+            remedy=f"give --model, or both {' and '.join(f'--{kind}' for kind in STAGES)}",
         )
     return load_runs(named, config, tta=tta)
 

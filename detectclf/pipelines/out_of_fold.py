@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RunsOfFold = tuple[Path, ...]
-"""Runs of a detector, a classifier and possibly a refiner, in the order of ``STAGES``."""
+"""Runs of a detector and a classifier, in the order of ``STAGES``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +155,12 @@ def _runs_of_folds(runs: Sequence[FoldRun]) -> list[RunsOfFold]:
     of_fold = []
     for fold in range(runs[0].folds):
         chosen = []
-        for kind, stage in STAGES.items():
-            of_kind = [run for run in runs if run.kind == kind]
-            holding = [run.path for run in of_kind if fold in run.held_out]
+        for kind in STAGES:
+            holding = [run.path for run in runs if run.kind == kind and fold in run.held_out]
             if len(holding) > 1:
                 named = ", ".join(path.name for path in holding)
                 raise ModelError(f"several runs of a {kind} hold out fold {fold}: {named}", remedy="keep one of them")
-            if not holding and (of_kind or stage.required):
+            if not holding:
                 reason = f"no run of a {kind} holds out fold {fold}"
                 raise ModelError(reason, remedy="train it, or name another folder")
             chosen += holding
@@ -230,7 +229,7 @@ def _predict(
     outputs: dict[int, StageOutputs] = {}
     names: FusionClasses | None = None
     for runs in sorted(set(chosen.values())):
-        predictor = load_runs(dict(zip(STAGES, runs, strict=False)), predict, tta=tta)
+        predictor = load_runs(dict(zip(STAGES, runs, strict=True)), predict, tta=tta)
         check_classes(whole, predictor)
         if names not in (None, predictor.names):
             named = ", ".join(path.name for path in runs)

@@ -156,33 +156,32 @@ def model_provenance(model: Path | None, runs: Sequence[Path] = ()) -> Fingerpri
 
 
 def inherited_provenance(
-    starts: Sequence[str | Path], valid: Sequence[Sample], data: DataConfig, index: SliceIndex
+    start: str | Path, valid: Sequence[Sample], data: DataConfig, index: SliceIndex
 ) -> tuple[Fingerprints, ...] | None:
-    """Fingerprints of the slices that the models which a training starts from were trained on.
+    """Fingerprints of the slices that the model which a training starts from was trained on.
 
     Args:
-        starts: as in ``model.weights``. A run, or a weights file in the folder of a run or of a bundle, has a record;
-            the weights of others are assumed to come from other pictures.
+        start: as in ``model.weights``. A run, or a weights file in the folder of a run or of a bundle, has a record;
+            other weights are assumed to come from other pictures.
         valid: the validation slices of the new run.
         data: its data; leakage is an error if folds are held out, else a warning.
         index: the slice index of the command.
 
     Returns:
-        The fingerprints, or ``None`` if a model that detectclf trained keeps no record.
+        The fingerprints, none for weights from elsewhere; ``None`` if a model that detectclf trained keeps no record.
 
     Raises:
-        ModelError: folds are held out, and a model was trained on slices of them, on copies or on other slices of
+        ModelError: folds are held out, and the model was trained on slices of them, on copies or on other slices of
             their patients, or keeps no record.
     """
-    ours = {start: folder for start in starts if (folder := _folder_of_ours(start)) is not None}
-    trained_on = {start: _read(folder) for start, folder in ours.items()}
+    folder = _folder_of_ours(start)
+    if folder is None:
+        return ()
+    trained_on = _read(folder)
     final = data.folds is not None and not data.held_out  # such a run trains on its validation slices anyway
-    if trained_on and not final:
-        prints = fingerprints_of(valid, index)
-        for start, theirs in trained_on.items():
-            _check_leakage(start, theirs, prints, index, strict=bool(data.held_out))
-    known = tuple(theirs for theirs in trained_on.values() if theirs is not None)
-    return known if len(known) == len(trained_on) else None
+    if not final:
+        _check_leakage(start, trained_on, fingerprints_of(valid, index), index, strict=bool(data.held_out))
+    return None if trained_on is None else (trained_on,)
 
 
 def save_provenance(runs: Sequence[Path], folder: Path, index: SliceIndex, *, compact: bool = False) -> None:

@@ -1,14 +1,13 @@
-"""``train-detector``, ``train-classifier`` and ``train-refiner``: from exports to a run directory."""
+"""``train-detector`` and ``train-classifier``: from exports to a run directory."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe
+from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.errors import ConfigError, DataError
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.training.runs import Recipe
-    from detectclf.training.tasks import ClassificationTask, DetectionTask, RefinementTask, Task
+    from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +36,13 @@ def train_classifier(
     return train("classifier", recipe, out, resume=resume, quiet=quiet)
 
 
-def train_refiner(
-    recipe: RefinerRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
-) -> dict[str, Any]:
-    """Trains a refiner; see :func:`train`."""
-    return train("refiner", recipe, out, resume=resume, quiet=quiet)
-
-
 def train(
     kind: str, recipe: Recipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """Trains a stage and writes a run directory.
 
     Args:
-        kind: kind of stage, a key of :data:`TRAININGS`.
+        kind: kind of stage, a key of :data:`TASKS`.
         recipe: all settings.
         out: the run directory; by default ``runs/`` and the architecture.
         resume: continue the run in ``out``.
@@ -63,7 +55,7 @@ def train(
     Raises:
         ConfigError: settings that exclude each other.
         DataError: the data cannot be read, or ``out`` holds other files.
-        ModelError: weights or detector cannot be used, or were trained on slices that this run holds out.
+        ModelError: weights cannot be used, or were trained on slices that this run holds out.
         UnsafeError: weights in a pickle that holds code, or a slice that is refused as unsafe.
         DeviceError: the device is not available.
         TrainingError: the loss is not finite, or the run cannot be written.
@@ -74,14 +66,11 @@ def train(
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
-    training = TRAININGS[kind]
-    if training.check is not None:
-        training.check(recipe)
     _check_symmetry(kind, recipe)
     index = SliceIndex()
     opened = _open(recipe, index)
-    task = training.task(recipe, opened)
-    run = Run.create(out or Path("runs") / f"{training.prefix}{_folder_name(recipe.model.arch)}", recipe, resume=resume)
+    task = TASKS[kind](recipe, opened)
+    run = Run.create(out or Path("runs") / _folder_name(recipe.model.arch), recipe, resume=resume)
     run.check_data(task.train.samples, task.valid.samples)
     for slices in (task.train, task.valid):
         if not index.knows(slices.samples):
@@ -115,8 +104,8 @@ class _Opened(NamedTuple):
     Attributes:
         dataset: all slices.
         train, valid: the two splits of it.
-        inherited: fingerprints of the slices that the models it starts from were trained on; ``None`` if one of these
-            models keeps no record, so that this one cannot keep a complete record either.
+        inherited: fingerprints of the slices that the model it starts from was trained on, if any; ``None`` if that
+            model keeps no record, so that this one cannot keep a complete record either.
         slice_index: of the command.
     """
 
@@ -139,10 +128,8 @@ def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
         reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
         raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
-    starts: list[str | Path] = [recipe.model.weights]
-    if isinstance(recipe, RefinerRecipe) and recipe.detector is not None:
-        starts.append(recipe.detector)  # its hard negatives depend on what it was trained on
-    return _Opened(dataset, train, valid, inherited_provenance(starts, valid.samples, recipe.data, index), index)
+    inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
+    return _Opened(dataset, train, valid, inherited, index)
 
 
 def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
@@ -215,39 +202,6 @@ def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> Classific
     return ClassificationTask(network, train, valid, recipe.model, negative)
 
 
-def _refinement_task(recipe: RefinerRecipe, opened: _Opened) -> RefinementTask:
-    from detectclf.datasets.augment import detection_augment
-    from detectclf.datasets.crops import CropSlices
-    from detectclf.pipelines.hard_negatives import hard_negatives
-    from detectclf.training.tasks import RefinementTask
-
-    data, model, seed = recipe.data, recipe.model, recipe.training.seed
-    classes, train = opened.dataset.tumor_classes, opened.train.samples
-    negatives = (
-        [] if recipe.detector is None else hard_negatives(recipe.detector, train, classes, data, recipe.training.device)
-    )
-    augment = detection_augment(recipe.augment, seed=seed) if recipe.augment.enabled else None
-    sizes = (model.slice_size, model.image_size, model.context)
-    return RefinementTask(
-        _build("refiner", recipe, len(classes)),
-        CropSlices(train, classes, *sizes, augment, seed=seed, cache=data.cache, hard_negatives=negatives),
-        CropSlices(opened.valid.samples, classes, *sizes, cache=data.cache),
-        opened.dataset.negative,
-    )
-
-
-def _check_refiner(recipe: RefinerRecipe) -> None:
-    from detectclf.pipelines.hard_negatives import check_detector
-
-    if recipe.data.negative_boxes == "keep":
-        raise ConfigError(
-            "data.negative_boxes: keep does not suit a refiner, whose classes are all tumours",
-            remedy="leave the setting out",
-        )
-    if recipe.detector is not None:
-        check_detector(recipe.detector)
-
-
 def _check_symmetry(kind: str, recipe: Recipe) -> None:
     """Refuses symmetry augmentation if some tumours may have no box, or some boxes no tumour."""
     reason = None
@@ -262,27 +216,8 @@ def _check_symmetry(kind: str, recipe: Recipe) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StageTraining:
-    """What is particular to the training of one kind of stage.
-
-    Attributes:
-        task: makes network, slices and task from a recipe of that kind and its data.
-        check: refuses unsuitable settings before the data are read; ``None`` if there are none for this kind.
-        prefix: start of the default run directory's name.
-    """
-
-    task: Callable[[Any, _Opened], Task]
-    check: Callable[[Any], None] | None = None
-    prefix: str = ""
-
-
-TRAININGS: dict[str, StageTraining] = {
-    "detector": StageTraining(_detection_task),
-    "classifier": StageTraining(_classification_task),
-    "refiner": StageTraining(_refinement_task, check=_check_refiner, prefix="refiner-"),
-}
-"""Kind of stage -> its training."""
+TASKS: dict[str, Callable[[Any, _Opened], Task]] = {"detector": _detection_task, "classifier": _classification_task}
+"""Kind of stage -> what makes network, slices and task from a recipe of that kind and its data."""
 
 
 def _folder_name(arch: str) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, RefinerRecipe, Settings
+from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
 from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.files import atomic_write
@@ -32,7 +32,7 @@ from detectclf.types import Dataset, Sample
 if TYPE_CHECKING:
     from detectclf.duplicates.fingerprints import Fingerprints
 
-Recipe = DetectorRecipe | ClassifierRecipe | RefinerRecipe
+Recipe = DetectorRecipe | ClassifierRecipe
 
 # May differ when a run is resumed: they change how long or where it runs, not what a step learns.
 _FREE = ("training.epochs", "training.patience", "training.device", "training.precision", "data.cache", "data.workers")

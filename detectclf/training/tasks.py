@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from detectclf.boxes import pairwise_iou
 from detectclf.config import ClassifierConfig
-from detectclf.datasets.crops import CropSlices
 from detectclf.datasets.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
 from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector, in_original_pixels
-from detectclf.models.refiner import Refiner, RefinerOutputs, paired_iou
 from detectclf.models.stage import new_stage
 from detectclf.models.stage_files import save_stage
 from detectclf.models.transfer import TransferModel
@@ -198,55 +196,6 @@ class ClassificationTask(Task):
         called = [found in self._tumors for truth, found in pairs if truth in (*self._tumors, ANY_TUMOR_INDEX)]
         rate = float(np.mean(called)) if called else None
         return {"accuracy": accuracy, "macro_f1": macro_f1, "called_tumor": rate}
-
-
-class _RefinerLosses(nn.Module):
-    def __init__(self, model: Refiner) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        boxes = torch.stack([t["box"] for t in targets]).to(images.device)
-        labels = torch.tensor([t["label"] for t in targets], device=images.device)
-        return self.model.losses(images, boxes, labels)
-
-
-class RefinementTask(Task):
-    """Box, class and quality of a crop. The metrics are the mean IoU of the boxes and the accuracy of the classes.
-
-    Args:
-        model: the refiner; its classes are those of ``train``.
-        train, valid: crops of slices with known boxes, with the same classes.
-        negative: the class that means "no tumour"; saved with the model.
-    """
-
-    metric = "mean_iou"
-
-    def __init__(self, model: Refiner, train: CropSlices, valid: CropSlices, negative: str | None = None) -> None:
-        super().__init__(model, _RefinerLosses(model), train, valid, negative)
-
-    def outputs(self, model: nn.Module, batch: Batch) -> dict[int, Any]:
-        """Index -> ``(IoU with the true box, None without a tumour; whether the class is right, None if unknown)``."""
-        refined: RefinerOutputs = model(batch["images"])
-        wanted = torch.stack([t["box"] for t in batch["targets"]]).to(refined.boxes.device)
-        overlaps, best = paired_iou(refined.boxes, wanted).tolist(), refined.logits.argmax(dim=1).tolist()
-        healthy = len(self.valid.classes)
-        return {
-            t["image_id"]: (
-                None if t["label"] == healthy else iou,
-                None if t["label"] == ANY_TUMOR_INDEX else t["label"] == k,
-            )
-            for t, iou, k in zip(batch["targets"], overlaps, best, strict=True)
-        }
-
-    def metrics(self, outputs: Mapping[int, Any]) -> Metrics:
-        """``mean_iou`` (``None`` if the split has no box) and ``accuracy`` (if it has no slice of known class)."""
-        overlaps = [iou for iou, _ in outputs.values() if iou is not None]
-        right = [hit for _, hit in outputs.values() if hit is not None]
-        return {
-            "mean_iou": float(np.mean(overlaps)) if overlaps else None,
-            "accuracy": float(np.mean(right)) if right else None,
-        }
 
 
 def tumor_indices(classes: Sequence[str], negative: str | None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from detectclf.cli import app
-from detectclf.config import BundleRecipe, ClassifierRecipe, DetectorRecipe, RefinerRecipe
+from detectclf.config import BundleRecipe, ClassifierRecipe, DetectorRecipe
 from detectclf.recipes import load_recipe, shipped_recipes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli_flags.txt"
@@ -108,7 +108,6 @@ def test_every_shipped_recipe_loads(name):
     kinds = {
         "detector": DetectorRecipe,
         "classifier": ClassifierRecipe,
-        "refiner": RefinerRecipe,
         "bundle": BundleRecipe,
     }
     kind = next(kinds[word] for word in kinds if word in name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detectclf.boxes import iou
 from detectclf.config import AugmentConfig
-from detectclf.datasets.augment import NO_TUMOR, classification_augment, detection_augment
+from detectclf.datasets.augment import classification_augment, detection_augment
 from detectclf.datasets.loading import ClassificationSlices, DetectionSlices
 from detectclf.datasets.symmetry import find_axis, make_symmetric
 from detectclf.types import Sample
@@ -127,16 +127,15 @@ def test_a_tumor_that_would_leave_the_picture_is_not_shown_twice() -> None:
     assert make_symmetric(pixels, boxes, healthy=True) is not None
 
 
-def test_augmentation_drops_or_doubles_boxes_and_keeps_places_without_tumor() -> None:
+def test_augmentation_drops_or_doubles_boxes() -> None:
     pixels, boxes = head()
-    places = np.concatenate([boxes, np.array([[90, 150, 110, 170]], dtype=np.float32)])
-    labels = np.array([1, NO_TUMOR])
+    labels = np.array([1])
     healthy = detection_augment(STILL.model_copy(update={"symmetry_healthy": 1.0}), seed=0)
     doubled = detection_augment(STILL.model_copy(update={"symmetry_tumor": 1.0}), seed=0)
     never = detection_augment(STILL, seed=0)
-    assert healthy(pixels, places, labels)[2].tolist() == [NO_TUMOR]
-    assert doubled(pixels, places, labels)[2].tolist() == [1, 1, NO_TUMOR]
-    assert never(pixels, places, labels)[2].tolist() == [1, NO_TUMOR]
+    assert healthy(pixels, boxes, labels)[2].tolist() == []
+    assert doubled(pixels, boxes, labels)[2].tolist() == [1, 1]
+    assert never(pixels, boxes, labels)[2].tolist() == [1]
 
 
 @pytest.mark.parametrize(

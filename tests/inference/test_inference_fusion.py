@@ -224,6 +224,30 @@ def test_what_cannot_be_fused(out: StageOutputs, reason: str) -> None:
         fused(out)
 
 
+@pytest.mark.parametrize(
+    ("score", "label", "drawn"),
+    [
+        (0.3, "glioma", ["glioma"]),  # under the threshold, but the slice is a glioma and this is its best box
+        (0.15, "glioma", []),  # a guess
+        (0.3, "no_tumor", []),  # a healthy slice shows none
+    ],
+)
+def test_a_tumour_slice_shows_a_box(score: float, label: str, drawn: list[str]) -> None:
+    probabilities = [0.97 if name == label else 0.01 for name in CLASSES]
+    boxes = [(HERE, "glioma", score), (THERE, "glioma", score / 2)]
+    got = fused(outputs(probabilities, boxes), replace(PLAIN, box_gamma=0.0))
+    assert got.label == label
+    shown = [name for name, s in zip(got.box_labels, got.scores, strict=True) if s >= got.box_threshold]
+    assert shown == drawn and ("tumor_without_box" in got.flags) == (label == "glioma" and not drawn)
+
+
+def test_out_of_distribution_no_tumour_is_predicted_whatever_the_classes() -> None:
+    names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
+    out = outputs([0.97, 0.03], [(HERE, "glioma", 0.97)])
+    got = fuse(out, default_fusion(names.classes), names, novelty="outside")
+    assert got.flags == (NOT_A_BRAIN_MRI,) and (got.scores < 0.5).all()
+
+
 box_lists = st.lists(st.tuples(st.sampled_from(CLASSES), st.floats(0, 1, width=32)), max_size=6)
 shares = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
 

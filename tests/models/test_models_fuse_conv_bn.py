@@ -7,11 +7,10 @@ import torch
 from timm.layers import StdConv2d
 from torch import nn
 
-from detectclf.config import ClassifierConfig, DetectorConfig, RefinerConfig
+from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.models.classifiers import build_classifier, classifier_row
 from detectclf.models.detectors import build_detector
 from detectclf.models.fuse_conv_bn import fuse_conv_bn
-from detectclf.models.refiner import build_refiner
 
 
 def norms(network: nn.Module) -> int:
@@ -56,16 +55,6 @@ def test_the_folded_backbone_of_a_detector_sees_the_same(arch: str) -> None:
     with torch.inference_mode():
         for one, other in zip(backbone(images).values(), fast(images).values(), strict=True):
             assert torch.allclose(one, other, atol=1e-3)
-
-
-def test_a_folded_refiner_says_the_same() -> None:
-    model = used(build_refiner(RefinerConfig(weights="none", image_size=64), 3))
-    crops = torch.rand(2, 1, 64, 64)
-    fast = fuse_conv_bn(model, crops)
-    assert norms(fast) == 0
-    with torch.inference_mode():
-        for one, other in zip(model(crops), fast(crops), strict=True):
-            assert torch.allclose(one, other, atol=1e-4)
 
 
 class _TwiceUsed(nn.Module):

@@ -10,12 +10,11 @@ import torch
 from torch.nn import functional
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from detectclf.config import ClassifierConfig, DetectorConfig, RefinerConfig
+from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.models.box_loss import TumorRoIHeads
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.marginal_loss import marginal_cross_entropy
-from detectclf.models.refiner import build_refiner
 from detectclf.types import ANY_TUMOR_INDEX
 
 ANY = ANY_TUMOR_INDEX
@@ -170,7 +169,7 @@ def test_training_on_unknown_types_learns_where_tumours_are() -> None:
     assert min(first, second) > 0.02, "nothing says which class"
 
 
-def test_classifier_and_refiner_take_unknown_types() -> None:
+def test_a_classifier_takes_unknown_types() -> None:
     torch.manual_seed(0)
     classifier = build_classifier(ClassifierConfig(arch="cnn", weights="none", image_size=32), 4).eval()
     images, labels = torch.rand(3, 1, 32, 32), torch.tensor([ANY, 2, ANY])
@@ -178,14 +177,6 @@ def test_classifier_and_refiner_take_unknown_types() -> None:
     p = classifier(images).softmax(dim=1).detach()
     wanted = -(math.log(1 - p[0, 2]) + math.log(p[1, 2]) + math.log(1 - p[2, 2])) / 3
     assert losses["loss_class"].item() == pytest.approx(wanted, abs=1e-5)
-
-    refiner = build_refiner(RefinerConfig(weights="none", image_size=64, label_smoothing=0), 3).eval()
-    crops, boxes = torch.rand(2, 1, 64, 64), torch.tensor([[0.3, 0.3, 0.6, 0.6], [0.0, 0.0, 0.0, 0.0]])
-    parts = refiner.losses(crops, boxes, torch.tensor([ANY, 3]))
-    p = refiner(crops).logits.softmax(dim=1).detach()
-    wanted = -(math.log(1 - p[0, 3]) + math.log(p[1, 3])) / 4
-    assert parts["loss_class"].item() == pytest.approx(wanted, abs=1e-5)
-    assert parts["loss_box"] > 0, "its box counts"
 
 
 def test_inceptions_auxiliary_classifier_sums_types_out_as_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another architecture": (edit("arch", "mlp"), "another architecture"),
     "an architecture nobody knows": (edit("arch", "lenet"), "no classifier 'lenet'"),
     "the other stage": (edit("kind", "detector"), "is a detector"),
-    "a stage nobody knows": (edit("kind", "segmenter"), "should be one of detector, classifier, refiner"),
+    "a stage nobody knows": (edit("kind", "segmenter"), "should be one of detector, classifier"),
+    "a stage of earlier versions": (edit("kind", "refiner"), "is a refiner, a stage that this version no longer runs"),
     "weights not finite": (poison, "not finite"),
     "weights cut off": (truncate, "corrupted"),
 }
@@ -182,7 +184,7 @@ def test_bundle_round_trip(bundle: Bundle, tmp_path: Path, half: bool, tolerance
     assert loaded.fusion == FUSION and loaded.metadata == bundle.metadata
     assert {k: s.meta for k, s in loaded.stages.items()} == {k: s.meta for k, s in bundle.stages.items()}
     content = json.loads((tmp_path / "b" / "bundle.json").read_text())
-    assert content["facts"] == bundle.metadata and content["refiner"] is None
+    assert content["facts"] == bundle.metadata
     detector, classifier = loaded.stages["detector"].network, loaded.stages["classifier"].network
     images = torch.rand(2, 1, 32, 32)
     with torch.inference_mode():
@@ -220,16 +222,23 @@ BROKEN_BUNDLES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "corrupted",
     ),
     "classes of another bundle": (edit_bundle("classes", ["a", "b", "c", "d"]), "differ"),
-    "weights without a description": (
-        edit_bundle("sha256", {"detector.safetensors": "", "classifier.safetensors": "", "refiner.safetensors": ""}),
-        "weights of a refiner, but no description",
+    "a stage of earlier versions": (
+        lambda folder: edit_bundle("refiner", json.loads((folder / "bundle.json").read_text())["classifier"])(folder),
+        "has a refiner, a stage that this version no longer runs; bundle its runs again without it",
     ),
+    "no classifier": (edit_bundle("classifier", None), "classifier"),
     "a classifier in the detector's place": (
         lambda folder: edit_bundle("detector", json.loads((folder / "bundle.json").read_text())["classifier"])(folder),
         "is a classifier, not a detector",
     ),
     "no fusion": (edit_bundle("fusion", None), "fusion"),
     "another format": (edit_bundle("format", "zip"), "format"),
+    "a number under its former name as well": (
+        lambda folder: edit_bundle(
+            "fusion", json.loads((folder / "bundle.json").read_text())["fusion"] | {"mirror": True}
+        )(folder),
+        "two names",
+    ),
 }
 
 
@@ -241,3 +250,20 @@ def test_a_broken_bundle_is_one_line(bundle: Bundle, tmp_path: Path, case: str) 
     with pytest.raises(ModelError, match=reason) as caught:
         load_bundle(tmp_path)
     assert "\n" not in str(caught.value) and caught.value.remedy
+
+
+OLD_PARAMETERS: dict[str, dict[str, Any]] = {
+    "version 4": {"refiner_weight": 0.0, "refined_score_weights": [0.75, 0.25, 0.0], "refined_box_weight": 0.5},
+    "version 3": {"place_weight": 0.0, "place_weights": [0.75, 0.25, 0.0], "place_mix": 0.5, "mirror": True},
+}
+
+
+@pytest.mark.parametrize("version", OLD_PARAMETERS)
+def test_a_bundle_of_two_stages_from_an_earlier_version_is_read(bundle: Bundle, tmp_path: Path, version: str) -> None:
+    """Earlier versions wrote parameters of a refiner, and an empty description of it, where there was none."""
+    save_bundle(tmp_path, bundle)
+    content = json.loads((tmp_path / "bundle.json").read_text())
+    old = {key: value for key, value in content["fusion"].items() if key != "tta"} | OLD_PARAMETERS[version]
+    content |= {"fusion": old, "refiner": None, "format_version": int(version[-1])}
+    (tmp_path / "bundle.json").write_text(json.dumps(content))
+    assert load_bundle(tmp_path).fusion == replace(FUSION, tta=version == "version 3")

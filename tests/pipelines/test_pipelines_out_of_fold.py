@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig, RefinerRecipe
+from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import find_copies
@@ -23,7 +23,7 @@ from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.bundle import bundle
 from detectclf.pipelines.out_of_fold import FoldRun, groups_and_provenance, out_of_fold
 from detectclf.pipelines.suspect_labels import find_suspect_labels, write_suspect_sheet
-from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
+from detectclf.pipelines.train import train_classifier, train_detector
 from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
 from detectclf.types import Pixels
@@ -32,19 +32,10 @@ FOLDS = 2
 SMALL = {
     "detector": {"model.arch": "fasterrcnn_small_fpn", "model.image_size": 96, "training.batch_size": 4},
     "classifier": {"model.arch": "cnn", "model.image_size": 32, "training.batch_size": 8},
-    "refiner": {
-        "model.arch": "mobilenet_v2",
-        "model.image_size": 64,
-        "model.slice_size": 96,
-        "model.pyramid_channels": 16,
-        "model.head_width": 16,
-        "training.batch_size": 8,
-    },
 }
 KINDS: dict[str, tuple[Any, Any]] = {
     "detector": (DetectorRecipe, train_detector),
     "classifier": (ClassifierRecipe, train_classifier),
-    "refiner": (RefinerRecipe, train_refiner),
 }
 
 
@@ -62,8 +53,6 @@ def train(kind: str, source: Path, out: Path, held: tuple[int, ...] | None, weig
         "augment.enabled": False,
         **SMALL[kind],
     }
-    if kind == "refiner":
-        flags["detector"] = str(out.parent / out.name.replace("refiner", "detector"))
     run(load_recipe(recipe, flags=flags), out, quiet=True)
     return out
 
@@ -95,7 +84,6 @@ def bundled(source: Path, runs: Path) -> Path:
 def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: Path) -> None:
     found = out_of_fold(runs, DataConfig(sources=(source,)), PredictConfig(device="cpu"), SliceIndex())
     assert len(found.outputs) == len(found.dataset.samples) == 48 and set(found.folds) == {0, 1}
-    assert all(said.refined is not None for said in found.outputs), "the refiner's word belongs to it"
     # What the fold's own run says of a slice, asked directly.
     from detectclf.inference.loading import load_runs
 
@@ -107,9 +95,8 @@ def test_every_slice_is_judged_by_runs_that_had_not_seen_it(source: Path, runs: 
 
 def test_the_bundle_holds_all_that_was_fitted(bundled: Path) -> None:
     bundle = load_bundle(bundled)
-    assert "refiner" in bundle.stages and bundle.ood is not None and bundle.out_of_fold is not None
+    assert bundle.ood is not None and bundle.out_of_fold is not None
     assert len(bundle.out_of_fold.digests) == 48
-    assert sum(bundle.fusion.refined_score_weights) == pytest.approx(1)
     report = json.loads((bundled.parent / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["data"]["split"] == "out of fold" and "gain" in report["combined"]
 
@@ -208,7 +195,7 @@ def test_runs_of_other_classes_are_not_mixed(source: Path, runs: Path, tmp_path:
     meta = json.loads((tmp_path / "classifier1" / "model.json").read_text(encoding="utf-8"))
     meta["classes"] = meta["classes"][::-1]
     (tmp_path / "classifier1" / "model.json").write_text(json.dumps(meta), encoding="utf-8")
-    with pytest.raises(ModelError, match="classifier1, refiner1: other classes than in the runs"):
+    with pytest.raises(ModelError, match="detector1, classifier1: other classes than in the runs"):
         out_of_fold(tmp_path, DataConfig(sources=(source,)), PredictConfig(device="cpu"), SliceIndex())
 
 

@@ -233,7 +233,7 @@ def test_names_under_another_key_are_not_compared(tmp_path: Path, monkeypatch: p
     Image.fromarray(noise(5)).save(tmp_path / "5.png")
     valid = [replace(samples[0], path=tmp_path / "5.png", patient="anon-b")]
     with pytest.raises(ModelError, match="hashed under another key"):
-        inherited_provenance([run], valid, DataConfig(folds=2, held_out=(0,)), SliceIndex())
+        inherited_provenance(run, valid, DataConfig(folds=2, held_out=(0,)), SliceIndex())
 
 
 def groups_of(slices: Fingerprints, runs: Sequence[Path]) -> tuple[list[int], dict[str, frozenset[int]]]:
@@ -288,8 +288,8 @@ def test_weights_that_saw_a_held_out_patient_are_refused(tmp_path: Path) -> None
         valid.append(Sample(tmp_path / f"{seed}.png", f"{seed}.png", "valid", None, patient=patient))
     data = DataConfig(folds=2, held_out=(0,))
     with pytest.raises(ModelError, match="was trained on slices of 1 patients of the validation slices"):
-        inherited_provenance([start], valid, data, SliceIndex())
-    assert inherited_provenance([start], valid[1:], data, SliceIndex()) is not None
+        inherited_provenance(start, valid, data, SliceIndex())
+    assert inherited_provenance(start, valid[1:], data, SliceIndex()) is not None
 
 
 def test_a_patient_has_one_name_in_all_of_the_data(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.config import AugmentConfig, ClassifierRecipe, DataConfig, DetectorRecipe, RefinerRecipe
+from detectclf.config import AugmentConfig, ClassifierRecipe, DataConfig, DetectorRecipe
 from detectclf.errors import ConfigError, DetectclfError
-from detectclf.pipelines.train import train_classifier, train_detector, train_refiner
+from detectclf.pipelines.train import train_classifier, train_detector
 
 HALVES = AugmentConfig(symmetry_healthy=0.3, symmetry_tumor=0.3)
 
@@ -21,9 +21,8 @@ HALVES = AugmentConfig(symmetry_healthy=0.3, symmetry_tumor=0.3)
         (train_detector, DetectorRecipe, {"negative_boxes": "keep"}),
         (train_detector, DetectorRecipe, {"faults": "fix"}),
         (train_classifier, ClassifierRecipe, {"faults": "fix"}),
-        (train_refiner, RefinerRecipe, {"faults": "fix"}),
     ],
-    ids=["a healthy head has a box", "a box may be gone", "so for classes", "so for crops"],
+    ids=["a healthy head has a box", "a box may be gone", "so for classes"],
 )
 def test_symmetry_is_refused_where_boxes_are_not_the_tumors(tmp_path: Path, train, recipe, settings) -> None:
     data = DataConfig(sources=(tmp_path / "nothing",), **settings)
