@@ -49,7 +49,7 @@ def main(
     unseen = [s for i, s in enumerate(dataset.samples) if i not in known]
     fusion = load(model).bundle.fusion
     runs = {"detector": detector, "classifier": classifier}
-    predictor = load_runs(runs, PredictConfig(), tta=fusion.tta)
+    predictor = load_runs(runs, PredictConfig())
     for name, slices in views(unseen, negative).items():
         called, boxed = [], []
         for outputs in predictor.raw_many(slices):

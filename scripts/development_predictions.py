@@ -107,7 +107,7 @@ class Model(NamedTuple):
 
 
 def predictions(
-    dev: Path, sets: Mapping[str, Sequence[Sample]], model: Model, *, tta: bool, config: PredictConfig
+    dev: Path, sets: Mapping[str, Sequence[Sample]], model: Model, *, config: PredictConfig
 ) -> tuple[dict[str, list[Views]], float]:
     """Set -> the views of each of its slices, and milliseconds of processor time per slice, from file to prediction.
 
@@ -115,17 +115,16 @@ def predictions(
         dev: the folder of the development data; predictions are kept in its folder ``predictions``.
         sets: name -> slices.
         model: what is judged.
-        tta: whether runs also predict the mirror image of each slice; a bundle knows by itself.
         config: batch size and device.
     """
-    kept = dev / "predictions" / f"{_digest(dev, model, tta)}.jsonl"
+    kept = dev / "predictions" / f"{_digest(dev, model)}.jsonl"
     samples = [sample for slices in sets.values() for sample in slices]
     lines = _complete_lines(kept)
     if len(lines) < len(samples):
         kept.parent.mkdir(exist_ok=True)
         atomic_write(kept, "".join(f"{line}\n" for line in lines).encode())
         with kept.open("a", buffering=1) as stream:
-            for line in _predicted(samples[len(lines) :], predictor(model, tta, config)):
+            for line in _predicted(samples[len(lines) :], predictor(model, config)):
                 stream.write(line + "\n")
                 lines.append(line)
     rows = [json.loads(line) for line in lines]
@@ -151,25 +150,25 @@ def _predicted(samples: Sequence[Sample], predict: Callable[[Sequence[Sample]], 
             progress.advance()
 
 
-def _digest(dev: Path, model: Model, tta: bool) -> str:
+def _digest(dev: Path, model: Model) -> str:
     package = Path(detectclf.__file__).parent
     code = [file for name in _CODE for file in sorted([package / name, *(package / name).rglob("*.py")])]
     annotations = sorted(dev.glob("**/valid/_annotations.coco.json"))
-    digest = hashlib.blake2b(repr((tta, model.alone)).encode(), digest_size=12)
+    digest = hashlib.blake2b(repr(model.alone).encode(), digest_size=12)
     for file in [*model.files(), *annotations, *code, Path(__file__)]:
         if file.is_file():
             digest.update(hashlib.blake2b(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def predictor(model: Model, tta: bool, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
+def predictor(model: Model, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
     """A function that gives the views of each slice, in order."""
     if model.alone == CLASSIFIER:
-        return _classifier_alone(Path(str(model.classifier)), tta, config)
+        return _classifier_alone(Path(str(model.classifier)), config)
     if model.alone == DETECTOR:
         return _detector_alone(Path(str(model.detector)), config)
     runs = {"detector": model.detector, "classifier": model.classifier}
-    whole = predictor_of(model.bundle, runs, config, tta=tta)
+    whole = predictor_of(model.bundle, runs, config)
     negative = str(whole.names.negative)
     return lambda samples: (_views(p, negative) for p in whole.predict_many(samples, batch_size=config.batch_size))
 
@@ -203,7 +202,7 @@ def detector_view(boxes: FloatArray, labels: Sequence[str], scores: FloatArray, 
     return View(label, {**probabilities, negative: 1 - top}, boxes, tuple(labels), scores)
 
 
-def _classifier_alone(run: Path, tta: bool, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
+def _classifier_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
     import torch
 
     from detectclf.models.device import resolve_device
@@ -217,7 +216,7 @@ def _classifier_alone(run: Path, tta: bool, config: PredictConfig) -> Callable[[
             squares = np.stack([resize_pad(part, network.input_size)[0] for part in parts])
             images = torch.from_numpy(squares).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():
-                logits = (network(images) + network(images.flip(3))) / 2 if tta else network(images)
+                logits = network(images)
             for row in torch.softmax(logits, dim=1).cpu().tolist():
                 yield {CLASSIFIER: classifier_view(dict(zip(stage.classes, row, strict=True)))}
 

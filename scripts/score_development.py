@@ -31,7 +31,6 @@ def main(
     model: Folder = None,
     detector: Folder = None,
     classifier: Folder = None,
-    tta: Annotated[bool, typer.Option(help="Runs also predict mirror images (not a detector alone).")] = False,
     stages: Annotated[bool, typer.Option(help="Also each stage alone.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, auto.")] = "cpu",
@@ -43,7 +42,7 @@ def main(
     judged = Model(model, detector, classifier)
     sets = {name: slices for name, folder in SETS.items() if (slices := valid_slices(dev / folder))}
     config = PredictConfig(device=device, batch_size=batch_size)
-    found, milliseconds = predictions(dev, sets, judged, tta=tta, config=config)
+    found, milliseconds = predictions(dev, sets, judged, config=config)
     first = judged.alone or COMBINED
     names = [first, CLASSIFIER, DETECTOR] if stages and first == COMBINED else [first]
     report: dict[str, object] = {"model": judged.title, "cpu_ms_per_slice": milliseconds}

@@ -17,7 +17,6 @@ NonNegative = Annotated[float, Field(ge=0)]
 OLD_NAMES: Mapping[str, str] = {
     "augment.healthy_half": "augment.symmetry_healthy",
     "augment.tumor_half": "augment.symmetry_tumor",
-    "bundle.mirror": "bundle.tta",
 }
 """Former dotted name of a setting -> its name, to read recipes and runs of earlier versions."""
 

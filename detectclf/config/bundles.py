@@ -34,8 +34,6 @@ class BundleConfig(Settings):
     """Divides the log-odds of slices that are unlike the training slices, so that they are less sure; 1 leaves them."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
-    tta: bool = False
-    """Test-time augmentation: also run on mirrored slices, and regress each box a second time. Doubles the time."""
     keep_fingerprints: Literal["all", "compact", "none"] = "all"
     """Fingerprints of the training slices (4 KB each) in the bundle, so that evaluations can detect leakage; compact:
     without those of slices that the atlas of figshare 1512427 knows by their number, whose copies are then not found

@@ -4,8 +4,7 @@ Every step has few numbers (:class:`~detectclf.models.bundle.FusionParameters`),
 trained on (``fusion_fit.py``):
 
 1. **Calibration.** One temperature divides the classifier's logits (Guo et al., "On Calibration of Modern Neural
-   Networks", ICML 2017), which gives log-probabilities ``log p_k``. With ``tta``, logits are means over the slice and
-   its mirror image, and so are the detector's boxes (``tta.py``).
+   Networks", ICML 2017), which gives log-probabilities ``log p_k``.
 2. **Evidence of the detector** for class ``k``: ``e_k = log(s_k / (1 - s_k))``, where ``s_k`` is the score of its best
    box of that class; for the negative class, ``s`` is 1 minus the best score of any tumour box.
 3. **Class of the slice.** ``z_k = a log p_k + b e_k + c_k``, softmax over ``k``: logistic regression on the stages.

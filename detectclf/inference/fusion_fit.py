@@ -90,7 +90,6 @@ def fit_fusion(
         default_fusion(names.classes),
         box_threshold=config.box_threshold,
         low_confidence=config.low_confidence,
-        tta=config.tta,
         unusual_temperature=config.unusual_temperature,
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, possible))

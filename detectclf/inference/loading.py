@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -37,13 +36,12 @@ def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
     return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
 
 
-def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = None, *, tta: bool = False) -> Predictor:
+def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = None) -> Predictor:
     """A predictor of run directories that were not bundled, with default fusion and uncalibrated probabilities.
 
     Args:
         runs: kind of stage, a key of :data:`detectclf.models.stage.STAGES` -> run directory, of each kind one.
         config: batch size and device.
-        tta: whether to use test-time augmentation.
 
     Raises:
         ModelError: a folder is not a run of that kind of stage, or the stages have different classes.
@@ -62,6 +60,6 @@ def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = Non
         classes=classes,
         negative=stages["classifier"].meta.negative,
         stages=stages,
-        fusion=replace(default_fusion(classes), tta=tta),
+        fusion=default_fusion(classes),
     )
     return Predictor(bundle, config or PredictConfig())

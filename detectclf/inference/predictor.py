@@ -225,25 +225,18 @@ class Predictor:
         with torch.inference_mode():
             found, statistics = self._find(self._tensor([s.resized.detector for s in batch]))
             images = self._tensor([s.resized.classifier for s in batch])
-            if self.bundle.fusion.tta:
-                # One pass over both is faster than two.
-                logits = self._classifier(torch.cat([images, images.flip(3)])).unflatten(0, (2, -1)).mean(dim=0)
-            else:
-                logits = self._classifier(images)
+            logits = self._classifier(images)
         rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
         return [self._outputs(*row) for row in rows]
 
     def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
         """Boxes on each of ``images``, in its pixels, and the statistics of the detector's feature maps."""
         from detectclf.inference.second_look import second_look
-        from detectclf.inference.tta import merge_mirrored, with_mirrored
         from detectclf.models.roi_features import RoIFeatures
 
-        tta = self.bundle.fusion.tta
         with MapStatistics(self._detector.backbone()) as statistics:
-            features = RoIFeatures(self._detector, with_mirrored(images) if tta else images)
-            found = merge_mirrored(features, self._detector.config.nms_iou) if tta else second_look(features)
-        return found, statistics.rows()[: len(images)]
+            features = RoIFeatures(self._detector, images)
+        return second_look(features), statistics.rows()
 
     def _tensor(self, resized: Sequence[Pixels]) -> Tensor:
         """``(B, 1, S, S)`` float in [0, 1] on the device."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from detectclf.models.stage_files import REMOVED, read_json, rebuild_stage, weig
 BUNDLE_FILE = "bundle.json"
 _AGAIN = "bundle the runs again"
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class FusionParameters:
@@ -47,7 +50,6 @@ class FusionParameters:
         low_confidence: slices whose best probability is lower are flagged.
         target_sensitivity, target_false_alarm_rate: the rate that ``tumor_threshold`` was chosen for on the bundling
             split; at most one of the two. Evaluation measures the rate on other data.
-        tta: whether detector and classifier also run on the mirror image of each slice (``inference/tta.py``).
         unusual_temperature: divides the log-odds of a slice that is unlike the training slices.
         tumor_prior: share of tumour slices that the probabilities are for; ``None`` for that of the bundling split.
     """
@@ -62,7 +64,6 @@ class FusionParameters:
     low_confidence: float
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
-    tta: bool = False
     unusual_temperature: float = 1.0
     tumor_prior: float | None = None
 
@@ -93,9 +94,6 @@ class Bundle:
     out_of_fold: OutOfFoldPredictions | None = None
 
 
-# Former name of a fusion parameter -> its name, to read bundles of earlier versions.
-_OLD_FUSION_NAMES = {"mirror": "tta"}
-
 # What earlier versions wrote for their third stage, by two generations of names, also where a bundle had none.
 _REFINER_PARAMETERS = {
     "refiner_weight",
@@ -118,10 +116,11 @@ class _Content(BaseModel):
         if not isinstance(values, dict):
             return values
         kept = {key: value for key, value in values.items() if key not in _REFINER_PARAMETERS}
-        renamed = {_OLD_FUSION_NAMES.get(key, key): value for key, value in kept.items()}
-        if len(renamed) < len(kept):
-            raise ValueError("a number is given by two names")
-        return renamed
+        if any(kept.pop(name, False) for name in ("tta", "mirror")):
+            _log.warning(
+                "this bundle was fitted with mirror images, which are not used any more: bundle its runs again"
+            )
+        return kept
 
     format: Literal["detectclf-bundle"] = "detectclf-bundle"
     # 2: boxes are fused by other rules, and the detector also runs on the mirrored slice; parameters of 1 do not fit.

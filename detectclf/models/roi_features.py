@@ -26,13 +26,11 @@ class RoIFeatures:
             ``forward``, this does not resize.
 
     Attributes:
-        width: width of the images, pixels.
         found: for each image the detections, best first, boxes in pixels of ``images``.
     """
 
     def __init__(self, detector: Detector, images: Tensor) -> None:
         network = detector.network
-        self.width = images.shape[3]
         self._heads = network.roi_heads
         self._sizes = [(images.shape[2], images.shape[3])] * len(images)
         normal = [network.transform.normalize(image) for image in images]

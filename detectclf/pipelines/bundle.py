@@ -72,11 +72,9 @@ def bundle(
     if folds is not None and development is not None:
         raise ConfigError("both folds and a development folder are given", remedy="choose one to fit on")
     index = SliceIndex()
-    predictor = predictor_of(None, runs, recipe.predict, tta=recipe.bundle.tta)
+    predictor = predictor_of(None, runs, recipe.predict)
     fitted_runs = dict(runs) if development is None else {kind: development / kind for kind in runs}
-    fitting = (
-        predictor if development is None else predictor_of(None, fitted_runs, recipe.predict, tta=recipe.bundle.tta)
-    )
+    fitting = predictor if development is None else predictor_of(None, fitted_runs, recipe.predict)
     unseen = (
         unseen_of_folds(folds, recipe, index) if folds is not None else unseen_of_split(recipe, split, fitting, index)
     )

@@ -70,16 +70,13 @@ def with_known_patients(part: Dataset, whole: Dataset, index: SliceIndex) -> Dat
     return replace(part, samples=found.name(part.samples))
 
 
-def predictor_of(
-    model: Path | None, runs: Mapping[str, Path | None], config: PredictConfig, *, tta: bool = False
-) -> Predictor:
+def predictor_of(model: Path | None, runs: Mapping[str, Path | None], config: PredictConfig) -> Predictor:
     """A predictor of a bundle, of runs or, where nothing is named, of the packaged bundle.
 
     Args:
         model: a bundle.
         runs: kind of stage -> its run, where one is named.
         config: batch size and device.
-        tta: whether runs are used with test-time augmentation.
 
     Raises:
         ConfigError: both a bundle and runs are named, or the run of a stage is missing.
@@ -98,7 +95,7 @@ def predictor_of(
             f"a model is one bundle, or {' and '.join(f'a {kind} run' for kind in STAGES)}",
             remedy=f"give --model, or both {' and '.join(f'--{kind}' for kind in STAGES)}",
         )
-    return load_runs(named, config, tta=tta)
+    return load_runs(named, config)
 
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:

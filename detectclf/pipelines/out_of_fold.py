@@ -60,9 +60,7 @@ class OutOfFold:
     left_out: int
 
 
-def out_of_fold(
-    folder: Path, data: DataConfig, predict: PredictConfig, index: SliceIndex, *, tta: bool = False
-) -> OutOfFold:
+def out_of_fold(folder: Path, data: DataConfig, predict: PredictConfig, index: SliceIndex) -> OutOfFold:
     """Predicts every labelled slice of ``data`` with runs that were trained neither on it nor on its patient.
 
     Where its patient is not known, copies of the slice count instead. The training slices of a run and their patients
@@ -75,7 +73,6 @@ def out_of_fold(
         data: the slices of the runs, possibly with more.
         predict: batch size and device.
         index: the slice index of the command.
-        tta: whether detector and classifier also run on the mirror image of each slice.
 
     Raises:
         ModelError: there are no runs; no run or several runs of a stage hold out the same fold; the runs have
@@ -105,7 +102,7 @@ def out_of_fold(
         raise ModelError(
             "the runs were trained on all slices that were given", file=folder, remedy="name another folder"
         )
-    outputs, names = _predict(whole, chosen, predict, tta)
+    outputs, names = _predict(whole, chosen, predict)
     number = {found: k for k, found in enumerate(sorted(set(chosen.values())))}
     return OutOfFold(
         replace(whole, samples=tuple(replace(whole.samples[i], split="out of fold") for i in rows)),
@@ -221,7 +218,7 @@ def _runs_for(group: int, of_fold: Sequence[RunsOfFold], trained_on: Mapping[Pat
 
 
 def _predict(
-    whole: Dataset, chosen: Mapping[int, RunsOfFold], predict: PredictConfig, tta: bool
+    whole: Dataset, chosen: Mapping[int, RunsOfFold], predict: PredictConfig
 ) -> tuple[dict[int, StageOutputs], FusionClasses]:
     """Outputs of the runs chosen for each slice, and the classes that the runs know."""
     from detectclf.inference.loading import load_runs
@@ -229,7 +226,7 @@ def _predict(
     outputs: dict[int, StageOutputs] = {}
     names: FusionClasses | None = None
     for runs in sorted(set(chosen.values())):
-        predictor = load_runs(dict(zip(STAGES, runs, strict=True)), predict, tta=tta)
+        predictor = load_runs(dict(zip(STAGES, runs, strict=True)), predict)
         check_classes(whole, predictor)
         if names not in (None, predictor.names):
             named = ", ".join(path.name for path in runs)

@@ -76,7 +76,7 @@ def unseen_of_folds(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> Uns
     """All slices with their out-of-fold outputs; see :func:`detectclf.pipelines.out_of_fold.out_of_fold`."""
     from detectclf.pipelines.out_of_fold import out_of_fold
 
-    found = out_of_fold(folds, recipe.data, recipe.predict, index, tta=recipe.bundle.tta)
+    found = out_of_fold(folds, recipe.data, recipe.predict, index)
     # The detectors of the folds are different networks, whose features do not compare.
     usual: list[Novelty] = ["usual"] * len(found.outputs)
     return Unseen(found.dataset, found.outputs, found.names, found.folds, found.sources, usual, found.left_out)

@@ -64,7 +64,7 @@ def test_a_slice_twice_the_size_has_boxes_twice_the_size(predictor: Predictor) -
 @pytest.mark.parametrize("high", [False, True], ids=["wide", "high"])
 def test_a_slice_on_a_wide_or_high_page_is_found_there(bundle: Bundle, high: bool) -> None:
     """The networks see the very same pixels, so that only the position of boxes and maps differs."""
-    predictor = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
+    predictor = Predictor(bundle, PredictConfig(device="cpu"))
     inside = np.random.default_rng(3).integers(0, 256, (80, 80), dtype=np.uint8)
     lines = np.full((200, 80), 120, dtype=np.uint8)
     place = (0, 70) if high else (70, 0)
@@ -202,7 +202,6 @@ def test_a_saved_bundle_and_two_runs_load(bundle: Bundle, predictor: Predictor, 
 
 
 def test_what_is_not_a_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    from dataclasses import replace
 
     with pytest.raises(ModelError):
         load(tmp_path)
@@ -239,42 +238,3 @@ def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[
     # Equal but for the name in the header.
     drawn = [predictor.predict(source).draw().crop((0, 60, 500, 200)) for source in (sample, slices[1])]
     assert drawn[0].tobytes() == drawn[1].tobytes()
-
-
-def test_with_tta_boxes_are_whole(bundle: Bundle, slices: list[Path]) -> None:
-    """Boxes found on the mirror image may lie in the padding beside the slice."""
-    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
-    plain = Predictor(bundle, PredictConfig(device="cpu"))
-    sizes = [(80, 80), (120, 50), (40, 130), (96, 64), (200, 200)]
-    changed, boxed = 0, 0
-    for one, other, (width, height) in zip(model.raw_many(slices), plain.raw_many(slices), sizes, strict=True):
-        boxes = one.boxes_xyxy
-        assert (boxes >= 0).all() and (boxes <= [width, height] * 2).all()
-        assert (boxes[:, 2:] > boxes[:, :2]).all() and (np.diff(one.scores) <= 0).all()
-        assert one.features is not None and np.allclose(one.features, other.features, atol=1e-5), "of the slice alone"
-        boxed += len(boxes)
-        changed += len(boxes) != len(other.boxes_xyxy) or not np.allclose(boxes, other.boxes_xyxy, atol=0.1)
-    assert changed >= 3 and boxed > 5
-
-
-def test_with_tta_boxes_of_a_slice_and_its_mirror_image_are_mirror_images(bundle: Bundle, slices: list[Path]) -> None:
-    pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
-    model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=True)), PredictConfig(device="cpu"))
-    one, other = model.raw_many([pixels, np.ascontiguousarray(pixels[:, ::-1])])
-    assert len(one.scores) and np.allclose(one.scores, other.scores, atol=1e-4)
-    back = other.boxes_xyxy.copy()
-    back[:, [0, 2]] = pixels.shape[1] - other.boxes_xyxy[:, [2, 0]]
-    assert np.allclose(np.sort(one.boxes_xyxy, axis=0), np.sort(back, axis=0), atol=0.1)
-
-
-def test_with_tta_a_slice_and_its_mirror_image_are_classified_alike(bundle: Bundle, slices: list[Path]) -> None:
-    pixels = np.asarray(Image.open(slices[0]))  # a square one: nothing is padded
-    plain, mirrored = pixels, np.ascontiguousarray(pixels[:, ::-1])
-
-    def logits(tta: bool) -> list[np.ndarray]:
-        model = Predictor(replace(bundle, fusion=replace(bundle.fusion, tta=tta)), PredictConfig(device="cpu"))
-        return [said.classifier_logits for said in model.raw_many([plain, mirrored])]
-
-    one, other = logits(True)
-    assert np.allclose(one, other, atol=1e-5)
-    assert np.allclose(one, np.mean(logits(False), axis=0), atol=1e-5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,12 +232,6 @@ BROKEN_BUNDLES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no fusion": (edit_bundle("fusion", None), "fusion"),
     "another format": (edit_bundle("format", "zip"), "format"),
-    "a number under its former name as well": (
-        lambda folder: edit_bundle(
-            "fusion", json.loads((folder / "bundle.json").read_text())["fusion"] | {"mirror": True}
-        )(folder),
-        "two names",
-    ),
 }
 
 
@@ -253,17 +246,25 @@ def test_a_broken_bundle_is_one_line(bundle: Bundle, tmp_path: Path, case: str) 
 
 
 OLD_PARAMETERS: dict[str, dict[str, Any]] = {
-    "version 4": {"refiner_weight": 0.0, "refined_score_weights": [0.75, 0.25, 0.0], "refined_box_weight": 0.5},
+    "version 4": {
+        "refiner_weight": 0.0,
+        "refined_score_weights": [0.75, 0.25, 0.0],
+        "refined_box_weight": 0.5,
+        "tta": True,
+    },
     "version 3": {"place_weight": 0.0, "place_weights": [0.75, 0.25, 0.0], "place_mix": 0.5, "mirror": True},
 }
 
 
 @pytest.mark.parametrize("version", OLD_PARAMETERS)
-def test_a_bundle_of_two_stages_from_an_earlier_version_is_read(bundle: Bundle, tmp_path: Path, version: str) -> None:
+def test_a_bundle_of_two_stages_from_an_earlier_version_is_read(
+    bundle: Bundle, tmp_path: Path, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Earlier versions wrote parameters of a refiner, and an empty description of it, where there was none."""
     save_bundle(tmp_path, bundle)
     content = json.loads((tmp_path / "bundle.json").read_text())
-    old = {key: value for key, value in content["fusion"].items() if key != "tta"} | OLD_PARAMETERS[version]
+    old = content["fusion"] | OLD_PARAMETERS[version]
     content |= {"fusion": old, "refiner": None, "format_version": int(version[-1])}
     (tmp_path / "bundle.json").write_text(json.dumps(content))
-    assert load_bundle(tmp_path).fusion == replace(FUSION, tta=version == "version 3")
+    assert load_bundle(tmp_path).fusion == FUSION
+    assert [r for r in caplog.records if "fitted with mirror images" in r.message]

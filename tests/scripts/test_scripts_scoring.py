@@ -169,7 +169,7 @@ def test_predictions_are_kept_until_something_changes(tmp_path: Path) -> None:
     assert len(sets[SLICES]) == 2 and not sets[FLAIR]
 
     def judged() -> list[dict[str, object]]:
-        found, milliseconds = predictions(dev, sets, Model(), tta=False, config=PredictConfig(device="cpu"))
+        found, milliseconds = predictions(dev, sets, Model(), config=PredictConfig(device="cpu"))
         assert milliseconds > 0 and found[FLAIR] == []
         assert all(set(views) == {COMBINED, CLASSIFIER, DETECTOR} for views in found[SLICES])
         return [{name: view.to_record() for name, view in views.items()} for views in found[SLICES]]
