@@ -34,7 +34,7 @@ MARGIN = 1.1
 FOLDS = 5
 """Cross-validation folds for the threshold."""
 FEWEST_SLICES = 40
-"""Source slices that a fit needs."""
+"""Slices that a fit needs."""
 
 
 class MapStatistics:
@@ -92,24 +92,26 @@ def fit_ood(features: FloatArray, groups: Sequence[int], others: FloatArray | No
     Args:
         features: ``(N, D)`` of slices of the kind that the model is made for. With others among them, which are not to
             count as usual, others like those would.
-        groups: source group of each; copies of one slice count once.
+        groups: independent group of each, such as its patient. A slice's distance is measured by those of other groups.
         others: ``(M, D)`` of brain-MRI slices of other kinds: unusual, but brain MRI all the same.
 
     Returns:
-        ``None`` where there are fewer source slices than ``FEWEST_SLICES``.
+        ``None`` where there are fewer slices than ``FEWEST_SLICES``, or fewer groups than ``FOLDS``.
     """
-    _, first = np.unique(np.asarray(groups), return_index=True)
-    if len(first) < FEWEST_SLICES:
+    _, number = np.unique(np.asarray(groups), return_inverse=True)
+    if len(features) < FEWEST_SLICES or number.max() + 1 < FOLDS:
         return None
-    values = features[np.sort(first)].astype(np.float64)
-    # Cross-validated: a slice is closer to a covariance that it is part of than any new slice is.
-    fold = np.arange(len(values)) % FOLDS
+    values = features.astype(np.float64)
+    # Cross-validated: a slice is closer to a covariance that its patient is part of than any new slice is.
+    fold = number % FOLDS
     held_out = np.zeros(len(values))
     for k in range(FOLDS):
         held_out[fold == k] = distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32))
     whole = _gaussian(values)
-    brains = held_out if others is None else np.concatenate([held_out, distances(whole, others)])
-    edge, unusual = float(np.quantile(brains, INLIER_SHARE)), float(np.quantile(held_out, USUAL_SHARE))
+    # Each kind by itself: the others are few, and mostly the furthest.
+    kinds = [held_out] if others is None else [held_out, distances(whole, others)]
+    edge = max(float(np.quantile(kind, INLIER_SHARE)) for kind in kinds)
+    unusual = float(np.quantile(held_out, USUAL_SHARE))
     return replace(whole, threshold=edge * MARGIN, unusual=unusual)
 
 

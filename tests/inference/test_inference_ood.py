@@ -52,6 +52,20 @@ def test_too_few_source_slices_give_no_fit() -> None:
     assert fit_ood(features, [0] * 100) is None
 
 
+def test_every_slice_of_few_patients_counts() -> None:
+    """Twelve patients of fifty slices each, who differ a little, and slices of another kind."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(12), 50)
+    features = slices(rng) + rng.normal(0, 0.3, (12, 1)).astype(np.float32)[patients]
+    fitted = fit_ood(features, patients.tolist())
+    assert fitted is not None
+    assert sum(novelty(fitted, row) == "usual" for row in slices(rng, 200)) > 180
+    shift = np.zeros(features.shape[1], np.float32)
+    shift[:8] = 6
+    assert all(novelty(fitted, row) != "usual" for row in slices(rng, 100) + shift)
+    assert fit_ood(features[:100], patients[:100].tolist()) is None, "two patients do not say how patients differ"
+
+
 def test_more_channels_than_slices_flag_no_new_slice() -> None:
     """The demo's case: 72 slices, 192 numbers each."""
     rng = np.random.default_rng(0)
