@@ -29,8 +29,8 @@ INLIER_SHARE = 0.995
 """Share of the training slices that lie within the threshold before the margin."""
 USUAL_SHARE = 0.95
 """Share of slices like the training slices that do not count as unusual."""
-MARGIN = 1.1
-"""Factor on the threshold: new slices lie further out than those that the detector was trained on (docs/log.md)."""
+MARGIN = 1.25
+"""Factor on the threshold: slices of other scanners lie further out than those of the fit (docs/log.md)."""
 FOLDS = 5
 """Cross-validation folds for the threshold."""
 FEWEST_SLICES = 40
@@ -86,14 +86,12 @@ def novelty(ood: OODStatistics | None, features: FloatArray | None) -> Novelty:
     return "outside" if distance > ood.threshold else "unusual" if distance > ood.unusual else "usual"
 
 
-def fit_ood(features: FloatArray, groups: Sequence[int], others: FloatArray | None = None) -> OODStatistics | None:
+def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
     """Fits the statistics of brain-MRI slices and the thresholds.
 
     Args:
-        features: ``(N, D)`` of slices of the kind that the model is made for. With others among them, which are not to
-            count as usual, others like those would.
+        features: ``(N, D)`` of slices of all kinds that the model was trained on.
         groups: independent group of each, such as its patient. A slice's distance is measured by those of other groups.
-        others: ``(M, D)`` of brain-MRI slices of other kinds: unusual, but brain MRI all the same.
 
     Returns:
         ``None`` where there are fewer slices than ``FEWEST_SLICES``, or fewer groups than ``FOLDS``.
@@ -108,10 +106,7 @@ def fit_ood(features: FloatArray, groups: Sequence[int], others: FloatArray | No
     for k in range(FOLDS):
         held_out[fold == k] = distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32))
     whole = _gaussian(values)
-    # Each kind by itself: the others are few, and mostly the furthest.
-    kinds = [held_out] if others is None else [held_out, distances(whole, others)]
-    edge = max(float(np.quantile(kind, INLIER_SHARE)) for kind in kinds)
-    unusual = float(np.quantile(held_out, USUAL_SHARE))
+    edge, unusual = (float(np.quantile(held_out, share)) for share in (INLIER_SHARE, USUAL_SHARE))
     return replace(whole, threshold=edge * MARGIN, unusual=unusual)
 
 

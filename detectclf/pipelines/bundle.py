@@ -13,7 +13,7 @@ from detectclf.config import BundleRecipe
 from detectclf.errors import ConfigError, ModelError
 from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import predictor_of
-from detectclf.pipelines.unseen import Unseen, fit_typical, unseen_of_folds, unseen_of_split
+from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs
 
@@ -183,11 +183,13 @@ def _without_training_metrics(bundle: Bundle) -> Bundle:
 
 def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
     """Statistics of the slices in the feature maps of the bundle's own detector."""
+    from detectclf.inference.ood import fit_ood
+
     if by_others:
         # The detectors that the fusion was fitted with are other networks with other features.
-        return fit_typical(unseen.dataset, groups, predictor.statistics_many)
+        return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
     features = [o.features for o in unseen.outputs if o.features is not None]
-    return fit_typical(unseen.dataset, groups, np.stack(features)) if len(features) == len(groups) else None
+    return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
 
 
 def _out_of_fold_predictions(

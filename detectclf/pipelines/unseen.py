@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,12 @@ from detectclf.config import BundleRecipe
 from detectclf.errors import DataError
 from detectclf.pipelines.opening import check_classes, with_known_patients
 from detectclf.progress import Progress
-from detectclf.types import ANY_TUMOR, Dataset, FloatArray, Novelty, Sample, StageOutputs
+from detectclf.types import Dataset, Novelty, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
-    from detectclf.models.bundle_arrays import OODStatistics
 
 PARTS, FEWEST_GROUPS = 5, 50
 """Parts that a split is divided into, so that the fusion is evaluated on other slices than it is fitted on; and the
@@ -93,35 +92,15 @@ def _parts(groups: Sequence[Sequence[int]]) -> list[int]:
     return parts
 
 
-def fit_typical(
-    dataset: Dataset, groups: Sequence[int], features: FloatArray | Callable[[Sequence[Sample]], FloatArray]
-) -> OODStatistics | None:
-    """OOD statistics of the slices that a model is made for: those of known class. Others are often of other sequences.
-
-    Args:
-        dataset: ``N`` slices.
-        groups: independent group of each.
-        features: ``(N, D)`` of the slices, or what computes them.
-    """
-    from detectclf.inference.ood import fit_ood
-
-    typical = np.array([sample.label != ANY_TUMOR for sample in dataset.samples], dtype=np.bool_)
-    if not typical.any():
-        return None
-    known = features(dataset.samples) if callable(features) else features
-    others = known[~typical] if not typical.all() else None
-    return fit_ood(known[typical], np.asarray(groups)[typical].tolist(), others)
-
-
 def _novelty(dataset: Dataset, outputs: Sequence[StageOutputs], groups: Sequence[Sequence[int]]) -> list[Novelty]:
     from detectclf.datasets.patients import group_numbers
-    from detectclf.inference.ood import distances
+    from detectclf.inference.ood import distances, fit_ood
 
     kept = [o.features for o in outputs if o.features is not None]
     if len(kept) < len(outputs):
         return ["usual"] * len(outputs)
     features = np.stack(kept)
-    ood = fit_typical(dataset, group_numbers(groups), features)
+    ood = fit_ood(features, group_numbers(groups))
     if ood is None:
         return ["usual"] * len(outputs)
     return ["unusual" if far > ood.unusual else "usual" for far in distances(ood, features).tolist()]
@@ -134,4 +113,4 @@ def _labelled(dataset: Dataset) -> Dataset:
     return replace(dataset, samples=labelled)
 
 
-__all__ = ["FEWEST_GROUPS", "Unseen", "fit_typical", "unseen_of_folds", "unseen_of_split"]
+__all__ = ["FEWEST_GROUPS", "Unseen", "unseen_of_folds", "unseen_of_split"]

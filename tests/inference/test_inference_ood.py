@@ -37,11 +37,11 @@ def test_slices_of_another_kind_are_unusual_and_those_of_the_fit_are_not() -> No
     shift = np.linalg.qr(np.random.default_rng(2).normal(size=(30, 1)))[0][:, 0].astype(np.float32)
     others = [novelty(fitted, row) for row in slices(rng, 200) + 3.6 * shift]  # another sequence
     assert others.count("usual") < 20
-    # Known to be brain MRI, they are unusual and not outside, and what is further off still is.
-    wider = fit_ood(slices(np.random.default_rng(0)), range(600), slices(rng, 100) + 6 * shift)
+    # Where some of them were trained on, they are not outside, and what is further off still is.
+    wider = fit_ood(np.concatenate([slices(rng), slices(rng, 100) + 6 * shift]), range(700))
     assert wider is not None
     others = [novelty(wider, row) for row in slices(rng, 200) + 6 * shift]
-    assert others.count("unusual") > 190 and novelty(fitted, slices(rng, 1)[0] + 6 * shift) == "outside"
+    assert others.count("outside") < 5 and novelty(fitted, slices(rng, 1)[0] + 6 * shift) == "outside"
     assert novelty(wider, slices(rng, 1)[0] + 20 * shift) == "outside"
     features = slices(rng)
     assert novelty(None, features[0]) == novelty(fitted, None) == "usual", "nothing is said where nothing is known"

@@ -195,8 +195,8 @@ def test_a_stage_alone_says_what_it_says_beside_the_other(tmp_path: Path, kind: 
     write_sample_data(tmp_path / "sample", 24, 0)
     samples = valid_slices(tmp_path / "sample")[:3]
     config = PredictConfig(device="cpu", batch_size=2)
-    together = list(predictor(Model(**runs), False, config)(samples))
-    alone = list(predictor(Model(**{kind: runs[kind]}), False, config)(samples))
+    together = list(predictor(Model(**runs), config)(samples))
+    alone = list(predictor(Model(**{kind: runs[kind]}), config)(samples))
     for both, one in zip(together, alone, strict=True):
         assert set(one) == {kind}
         assert one[kind].probabilities == pytest.approx(both[kind].probabilities, abs=1e-4)
