@@ -226,6 +226,7 @@ def _classifier_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sa
 def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
     import torch
 
+    from detectclf.inference.second_look import second_look
     from detectclf.models.detectors import in_original_pixels
     from detectclf.models.device import resolve_device
     from detectclf.models.roi_features import RoIFeatures
@@ -240,7 +241,7 @@ def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Samp
             resized = [resize_pad(part.of(p), network.input_size) for part, p in zip(parts, pictures, strict=True)]
             images = torch.from_numpy(np.stack([each[0] for each in resized])).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():
-                found = RoIFeatures(network, images).found
+                found = second_look(RoIFeatures(network, images))
             for part, (_, scale, _), each in zip(parts, resized, found, strict=True):
                 boxes, labels, scores = in_original_pixels(each, scale, part.width, part.height)
                 moved = boxes + np.array([part.left, part.top] * 2, dtype=np.float32)

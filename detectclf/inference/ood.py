@@ -27,9 +27,10 @@ SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance: an estimate for hundreds of channels from about 1000 slices is noisy."""
 INLIER_SHARE = 0.995
 """Share of the training slices that lie within the threshold before the margin."""
-USUAL_SHARE = 0.95
-"""Share of slices like the training slices that do not count as unusual."""
-MARGIN = 1.25
+USUAL_SHARE = 0.88
+"""Share of slices like the training slices that do not count as unusual: most mistakes on slices of other scanners lie
+beyond (docs/log.md)."""
+MARGIN = 1.2
 """Factor on the threshold: slices of other scanners lie further out than those of the fit (docs/log.md)."""
 FOLDS = 5
 """Cross-validation folds for the threshold."""

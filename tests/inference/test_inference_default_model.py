@@ -29,7 +29,7 @@ def test_it_is_small_enough_to_ship() -> None:
 
 def test_its_card_states_data_licences_figures_and_limits() -> None:
     card = (default_bundle() / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for words in ("CC BY 4.0", "Apache-2.0", "out of fold", "Not a medical device", "95 % interval"):
+    for words in ("CC BY 4.0", "Apache-2.0", "new patients", "Not a medical device", "95 % interval"):
         assert words in card, f"the card does not say {words!r}"
 
 
