@@ -13,6 +13,7 @@ from detectclf.evaluation.leakage import Provenance
 from detectclf.evaluation.record import Subset
 from detectclf.evaluation.trust import is_healthy
 from detectclf.evaluation.weighted import Bools, Floats, Intervals
+from detectclf.types import ANY_TUMOR
 
 _UNKNOWN = "unknown patients"
 NO_TRAINING_SLICES = "not known: the model keeps no record of its training slices"
@@ -126,6 +127,9 @@ def _new_note(measured: Measured) -> str | None:
     healthy = is_healthy(measured.data)
     if healthy.any() and not healthy[fresh].any():
         parts.append("no healthy slice among them, so accuracy and mAP are of tumour slices")
+    labels = {sample.label for sample, new in zip(measured.data.samples, fresh, strict=True) if new}
+    if labels <= {ANY_TUMOR, measured.data.negative} and ANY_TUMOR in labels:
+        parts.append("no tumour of known type among them, so accuracy and ECE are of tumour-free slices")
     return "; ".join(parts) or None
 
 

@@ -182,6 +182,19 @@ def test_a_copy_carries_its_patient_and_a_copy_of_a_training_slice_is_not_new() 
     assert two_names.record["new_patients"]["samples"] == 1
 
 
+def test_where_no_tumour_has_a_known_type_the_row_says_what_accuracy_is_of() -> None:
+    predictions, dataset = example(30, 3)
+    samples = tuple(
+        replace(s, patient=s.name, label=s.label if s.label == "no_tumor" else ANY_TUMOR) for s in dataset.samples
+    )
+    report = build_report(
+        predictions, replace(dataset, samples=samples), config=FAST, groups=range(30), train_patients=(), held_out=True
+    )
+    part = report.record["new_patients"]
+    assert part["note"] == "no tumour of known type among them, so accuracy and ECE are of tumour-free slices"
+    assert part["combined"]["accuracy"] == part["combined"]["specificity"]
+
+
 def test_without_healthy_slices_the_row_says_so() -> None:
     predictions, dataset = example(30, 3)
     samples = tuple(replace(s, patient=None if s.label == "no_tumor" else s.name) for s in dataset.samples)
