@@ -20,8 +20,8 @@ trained on (``fusion_fit.py``):
 6. **Operating point.** With ``tumor_threshold``, the label is the most probable tumour class where ``1 - P(negative)``
    reaches that threshold, else the negative class. Without it, the label is the most probable class.
 7. **Unusual slices.** On a slice that is unlike the training slices (``ood.py``), the log-odds of a tumour and those
-   between the tumour classes are divided by ``unusual_temperature``: it is less sure of the same answer. The slice gets
-   a flag.
+   between the tumour classes are divided by ``unusual_temperature``, the former as seen from ``tumor_threshold``: the
+   model is less sure of the same answer. The slice gets a flag.
 8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
    no box that reaches the threshold, and a flag.
 
@@ -161,19 +161,24 @@ def fused_probabilities(
     log_fused = log_softmax(fused)
     if unusual:
         negative = names.classes.index(names.negative) if names.negative in names.classes else None
-        log_fused = _less_sure(log_fused, parameters.unusual_temperature, negative)
+        log_fused = _less_sure(log_fused, negative, parameters)
     return np.asarray(np.exp(log_fused))
 
 
-def _less_sure(log_p: Doubles, temperature: float, negative: int | None) -> Doubles:
-    """``log_p`` ``(K,)`` with the log-odds of a tumour, and those between tumour classes, divided by ``temperature``.
+def _less_sure(log_p: Doubles, negative: int | None, parameters: FusionParameters) -> Doubles:
+    """``log_p`` ``(K,)`` of an unusual slice, nearer to the operating point and to equal odds between tumour classes.
 
-    Dividing all of ``log_p`` instead would make a tumour likelier, which has more classes than no tumour.
+    It stays on its side of the operating point. Dividing all of ``log_p`` instead would make a tumour likelier, which
+    has more classes than no tumour.
     """
+    temperature, threshold = parameters.unusual_temperature, parameters.tumor_threshold
     if negative is None or len(log_p) < 2:
         return log_softmax(log_p / temperature)
     tumors = np.delete(log_p, negative)
-    log_odds = (np.logaddexp.reduce(tumors) - log_p[negative]) / temperature
+    # Clipped: a fitted threshold may be 0 or 1.
+    share = 0.5 if threshold is None else min(max(threshold, 1e-12), 1 - 1e-12)
+    edge = np.log(share / (1 - share))
+    log_odds = edge + (np.logaddexp.reduce(tumors) - log_p[negative] - edge) / temperature
     between = log_softmax(tumors / temperature) - np.logaddexp(0.0, -log_odds)
     return np.insert(between, negative, -np.logaddexp(0.0, log_odds))
 

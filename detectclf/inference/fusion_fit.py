@@ -96,7 +96,7 @@ def fit_fusion(
     parameters = _fit_weights(outputs, possible, parameters, names)
     parameters = _with_prior(parameters, truths, names, config.tumor_prior)
     odd = list(unusual) if unusual is not None else [False] * len(outputs)
-    parameters = _set_operating_point(outputs, truths, parameters, names, config, odd)
+    parameters = _set_operating_point(outputs, truths, parameters, names, config)
     if box_scorer is not None:
         parameters = _choose_gamma(outputs, parameters, names, box_scorer, odd)
     return parameters
@@ -196,7 +196,6 @@ def _set_operating_point(
     parameters: FusionParameters,
     names: FusionClasses,
     config: BundleConfig,
-    unusual: Sequence[bool],
 ) -> FusionParameters:
     if config.sensitivity is None and config.max_false_alarm_rate is None:
         return parameters
@@ -208,7 +207,8 @@ def _set_operating_point(
             remedy="leave out sensitivity and max_false_alarm_rate",
         )
     negative = names.classes.index(names.negative)
-    fused = [fused_probabilities(o, parameters, names, unusual=odd) for o, odd in zip(outputs, unusual, strict=True)]
+    # Unusual slices stay on the side of the threshold where they are without their temperature.
+    fused = [fused_probabilities(o, parameters, names) for o in outputs]
     tumor = np.array([1.0 - each[negative] for each in fused])
     is_tumor = np.array([truth != names.negative for truth in truths])
     threshold = tumor_threshold(tumor, is_tumor, config.sensitivity, config.max_false_alarm_rate)

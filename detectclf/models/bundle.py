@@ -116,7 +116,8 @@ class _Content(BaseModel):
         if not isinstance(values, dict):
             return values
         kept = {key: value for key, value in values.items() if key not in _REFINER_PARAMETERS}
-        if any(kept.pop(name, False) for name in ("tta", "mirror")):
+        mirrored = [kept.pop(name, False) for name in ("tta", "mirror")]
+        if any(mirrored):
             _log.warning(
                 "this bundle was fitted with mirror images, which are not used any more: bundle its runs again"
             )

@@ -65,15 +65,20 @@ def test_unusual_slices_have_a_temperature_of_their_own_and_a_flag() -> None:
     assert fuse(out, parameters, NAMES, novelty="outside").flags == (NOT_A_BRAIN_MRI,)
 
 
-@given(st.lists(st.floats(0.001, 1), min_size=4, max_size=4), st.floats(1, 20))
-def test_an_unusual_slice_is_less_sure_of_the_same_answer(weights: list[float], temperature: float) -> None:
+@given(
+    st.lists(st.floats(0.001, 1), min_size=4, max_size=4), st.floats(1, 20), st.one_of(st.none(), st.floats(0.01, 0.99))
+)
+def test_an_unusual_slice_is_less_sure_of_the_same_answer(
+    weights: list[float], temperature: float, threshold: float | None
+) -> None:
     out = outputs([w / sum(weights) for w in weights], [])
-    parameters = replace(PLAIN, unusual_temperature=temperature)
-    usual, unusual = (
-        1 - fuse(out, parameters, NAMES, novelty=n).probabilities["no_tumor"] for n in ("usual", "unusual")
-    )
-    assert abs(unusual - 0.5) <= abs(usual - 0.5) + 1e-6
-    assert (unusual - 0.5) * (usual - 0.5) >= -1e-6
+    parameters = replace(PLAIN, unusual_temperature=temperature, tumor_threshold=threshold)
+    edge = 0.5 if threshold is None else threshold
+    usual, unusual = fuse(out, parameters, NAMES), fuse(out, parameters, NAMES, novelty="unusual")
+    before, after = (1 - said.probabilities["no_tumor"] - edge for said in (usual, unusual))
+    assert abs(after) <= abs(before) + 1e-6 and after * before >= -1e-6
+    if threshold is not None and abs(after) > 1e-6:
+        assert (usual.label == "no_tumor") == (unusual.label == "no_tumor")
 
 
 def test_an_unusual_slice_without_a_class_for_no_tumour() -> None:
