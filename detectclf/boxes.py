@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from detectclf.types import Doubles, FloatArray, Mask
 
@@ -46,4 +47,25 @@ def extent(mask: Mask) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-__all__ = ["cover", "extent", "iou", "pairwise_iou"]
+def in_original_pixels(
+    boxes: FloatArray, labels: npt.NDArray[np.int64], scores: FloatArray, scale: float, width: int, height: int
+) -> tuple[FloatArray, list[int], FloatArray]:
+    """Detections in pixels of the original slice, best score first.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy in pixels of the detector's input.
+        labels, scores: ``(N,)``.
+        scale: pixels of the input per pixel of the original slice.
+        width, height: size of the original slice, pixels.
+
+    Returns:
+        ``(M, 4)`` boxes clipped to the slice, their labels and scores, without boxes in the padding.
+    """
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    clipped = np.clip(boxes / scale, 0, limits).astype(np.float32)
+    kept = np.flatnonzero((clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1]))
+    order = kept[np.argsort(-scores[kept], kind="stable")]
+    return clipped[order], labels[order].tolist(), scores[order]
+
+
+__all__ = ["cover", "extent", "in_original_pixels", "iou", "pairwise_iou"]

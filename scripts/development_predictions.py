@@ -226,10 +226,10 @@ def _classifier_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sa
 def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sample]], Iterator[Views]]:
     import torch
 
-    from detectclf.inference.second_look import second_look
-    from detectclf.models.detectors import in_original_pixels
+    from detectclf.boxes import in_original_pixels
     from detectclf.models.device import resolve_device
-    from detectclf.models.roi_features import RoIFeatures
+    from detectclf.models.roi_features import RoIFeatures, as_arrays
+    from detectclf.models.second_look import second_look
 
     stage, device = load_stage(run, "detector"), resolve_device(config.device)
     network = stage.network.to(device)
@@ -243,7 +243,7 @@ def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Samp
             with torch.inference_mode():
                 found = second_look(RoIFeatures(network, images))
             for part, (_, scale, _), each in zip(parts, resized, found, strict=True):
-                boxes, labels, scores = in_original_pixels(each, scale, part.width, part.height)
+                boxes, labels, scores = in_original_pixels(*as_arrays(each), scale, part.width, part.height)
                 moved = boxes + np.array([part.left, part.top] * 2, dtype=np.float32)
                 names = [stage.classes[i] for i in labels]
                 yield {DETECTOR: detector_view(moved, names, scores, str(stage.meta.negative or "no_tumor"))}

@@ -43,6 +43,13 @@ def bundle(
     name: Annotated[
         str | None, typer.Option(help="Name of the bundle, which predictions carry [default: detectclf].")
     ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export/--no-export",
+            help="Write the graphs with which the bundle predicts without torch; takes some seconds.",
+        ),
+    ] = True,
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,
@@ -69,6 +76,7 @@ def bundle(
         "data.any_tumor": any_tumor or None,
         "bundle.sensitivity": sensitivity,
         "bundle.name": name,
+        "bundle.export": export,
         "predict.device": device,
     }
     recipe = load_recipe(BundleRecipe, config, assign or (), flags)
@@ -95,6 +103,7 @@ def evaluate(
             "--explain", help="Add class-activation maps: pictures, and the share of each map inside the true boxes."
         ),
     ] = False,
+    runtime: options.Runtime = None,
     device: options.Device = None,
     limit: options.Limit = None,
     patients: options.Patients = None,
@@ -118,6 +127,7 @@ def evaluate(
         "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,
+        "predict.runtime": runtime,
         "predict.device": device,
     }
     recipe = load_recipe(EvaluateRecipe, None, assign or (), flags)
@@ -165,6 +175,7 @@ def predict(
         "predictions"
     ),
     format: Annotated[str, typer.Option(help="Format of the predictions file: json, jsonl, csv or coco.")] = "jsonl",
+    runtime: options.Runtime = None,
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
     json: options.JsonLines = False,
@@ -180,7 +191,7 @@ def predict(
     from detectclf.pipelines import predict as pipeline
     from detectclf.recipes import load_recipe
 
-    config = load_recipe(PredictConfig, None, (), {"device": device, "batch_size": batch_size})
+    config = load_recipe(PredictConfig, None, (), {"runtime": runtime, "device": device, "batch_size": batch_size})
     done = pipeline.predict(
         inputs,
         config,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -67,6 +67,12 @@ Epochs = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(help="Device to compute on [default: auto].", metavar="auto|cpu|cuda|mps"),
+]
+Runtime = Annotated[
+    Literal["auto", "openvino", "onnx", "torch"] | None,
+    typer.Option(
+        help="What computes the networks [default: auto, OpenVINO on the CPU, torch on other devices and for runs]."
+    ),
 ]
 Seed = Annotated[
     int | None,

@@ -38,6 +38,8 @@ class BundleConfig(Settings):
     """Fingerprints of the training slices (4 KB each) in the bundle, so that evaluations can detect leakage; compact:
     without those of slices that the atlas of figshare 1512427 knows by their number, whose copies are then not found
     where they were cropped or much changed in contrast."""
+    export: bool = True
+    """Write the graphs with which the bundle predicts without torch."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Licences for the model card: what -> licence, such as data -> CC BY 4.0."""
     box_threshold: Probability = 0.5
@@ -58,7 +60,9 @@ class PredictConfig(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Slices per forward pass."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """auto, cpu, cuda, cuda:N or mps; auto is the CPU for bundles with graphs, else the first of cuda, mps, cpu."""
+    runtime: Literal["auto", "openvino", "onnx", "torch"] = "auto"
+    """What computes the networks: OpenVINO, ONNX Runtime or torch; auto is OpenVINO on the CPU, torch elsewhere."""
 
 
 class EvaluateConfig(Settings):

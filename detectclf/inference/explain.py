@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectclf.errors import ModelError
-from detectclf.types import FloatArray
+from detectclf.types import FloatArray, Pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from detectclf.models.classifiers import Classifier
 
 
-def grad_cam(classifier: Classifier, images: Tensor, class_indices: Sequence[int]) -> FloatArray:
+def grad_cam(classifier: Classifier, slices: Pixels, class_indices: Sequence[int]) -> FloatArray:
     """The class-activation maps ``(B, h, w)`` of the classifier's last convolution, each scaled to a maximum of 1.
 
     A map has the resolution of that layer. It is 0 everywhere where no part of the slice is evidence for the class.
 
     Args:
         classifier: in evaluation mode.
-        images: ``(B, 1, S, S)`` float in [0, 1], made outside of inference mode.
+        slices: ``(B, S, S)`` uint8 at the classifier's input size.
         class_indices: the class to explain of each slice.
 
     Raises:
@@ -41,10 +39,12 @@ def grad_cam(classifier: Classifier, images: Tensor, class_indices: Sequence[int
             "Grad-CAM needs convolutions, and this classifier has none",
             remedy="predict without --explain, or use another classifier",
         )
-    target = torch.as_tensor(list(class_indices), device=images.device)
+    device = next(classifier.parameters()).device
+    images = torch.from_numpy(slices).to(device).unsqueeze(1).float().div(255)
+    target = torch.as_tensor(list(class_indices), device=device)
     with torch.enable_grad():
         explainer = LayerGradCam(classifier, classifier.gradcam_layer)
-        maps = explainer.attribute(images.detach().requires_grad_(True), target=target, relu_attributions=True)
+        maps = explainer.attribute(images.requires_grad_(True), target=target, relu_attributions=True)
     values = np.nan_to_num(maps.detach().float().cpu().numpy()[:, 0])
     peak = values.max(axis=(1, 2), keepdims=True)
     scaled: FloatArray = np.divide(values, peak, out=np.zeros_like(values), where=peak > 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
@@ -17,11 +18,18 @@ def default_bundle() -> Path:
     return Path(str(resources.files("detectclf"))) / "assets" / "default"
 
 
-def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
+Runtime = Literal["auto", "openvino", "onnx", "torch"]
+
+
+def load(path: str | Path | None = None, *, runtime: Runtime = "auto", device: str = "auto") -> Predictor:
     """A predictor of the bundle in the folder ``path``, or of the packaged default bundle.
 
+    Args:
+        path: the bundle.
+        runtime, device: as in :class:`~detectclf.config.PredictConfig`.
+
     Raises:
-        ModelError: there is no bundle, or it is damaged.
+        ModelError: there is no bundle, it is damaged, or it cannot be run by ``runtime``.
         DeviceError: the device is not available.
     """
     from detectclf.models.bundle import load_bundle
@@ -33,7 +41,7 @@ def load(path: str | Path | None = None, *, device: str = "auto") -> Predictor:
                 "no default model comes with this installation",
                 remedy="train one (detectclf train-detector, train-classifier, bundle) and give it with --model DIR",
             )
-    return Predictor(load_bundle(Path(path)), PredictConfig(device=device))
+    return Predictor(load_bundle(Path(path)), PredictConfig(runtime=runtime, device=device))
 
 
 def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = None) -> Predictor:
@@ -41,7 +49,7 @@ def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = Non
 
     Args:
         runs: kind of stage, a key of :data:`detectclf.models.stage.STAGES` -> run directory, of each kind one.
-        config: batch size and device.
+        config: batch size, device and runtime; runs have no graphs, so that ``auto`` is torch.
 
     Raises:
         ModelError: a folder is not a run of that kind of stage, or the stages have different classes.
@@ -62,4 +70,5 @@ def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = Non
         stages=stages,
         fusion=default_fusion(classes),
     )
-    return Predictor(bundle, config or PredictConfig())
+    config = config or PredictConfig()
+    return Predictor(bundle, config.model_copy(update={"runtime": "torch"}) if config.runtime == "auto" else config)

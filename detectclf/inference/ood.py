@@ -9,19 +9,13 @@ them, 62 % of the pictures were detected that these features detect (docs/log.md
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detectclf.models.bundle_arrays import OODStatistics
 from detectclf.types import Doubles, FloatArray, Novelty
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.utils.hooks import RemovableHandle
 
 SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance: an estimate for hundreds of channels from about 1000 slices is noisy."""
@@ -36,41 +30,6 @@ FOLDS = 5
 """Cross-validation folds for the threshold."""
 FEWEST_SLICES = 40
 """Slices that a fit needs."""
-
-
-class MapStatistics:
-    """Context manager around a detector's forward pass, which keeps the statistics of its stride-16 feature maps.
-
-    Args:
-        backbone: of the detector; gives its maps as a list, or as a dict in order.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        self._last: Tensor | None = None
-        self._backbone, self._thread = backbone, threading.get_ident()
-        self._hook: RemovableHandle | None = None
-
-    def __enter__(self) -> MapStatistics:
-        self._hook = self._backbone.register_forward_hook(self._keep)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-
-    def _keep(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        import torch
-
-        if threading.get_ident() != self._thread:
-            return  # a batch of another thread, on the same network
-        maps = list(outputs.values()) if isinstance(outputs, dict) else list(outputs)
-        middle = maps[len(maps) // 2].float()
-        self._last = torch.cat([middle.mean(dim=(2, 3)), middle.std(dim=(2, 3))], dim=1)
-
-    def rows(self) -> FloatArray:
-        """``(B, D)`` float32: for each picture of the batch the means, then the standard deviations."""
-        assert self._last is not None
-        return np.asarray(self._last.cpu().numpy(), dtype=np.float32)
 
 
 def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
@@ -122,4 +81,4 @@ def _gaussian(values: Doubles) -> OODStatistics:
     return OODStatistics(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
 
 
-__all__ = ["MapStatistics", "distances", "fit_ood", "novelty"]
+__all__ = ["distances", "fit_ood", "novelty"]

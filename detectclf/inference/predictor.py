@@ -7,47 +7,40 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectclf.boxes import in_original_pixels
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
-from detectclf.inference.ood import MapStatistics, novelty
+from detectclf.inference.ood import novelty
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
+from detectclf.inference.runtimes.base import Raw
+from detectclf.inference.runtimes.choice import open_runtime
 from detectclf.inference.sources import ImageSource
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from detectclf.models.bundle import Bundle
-    from detectclf.models.classifiers import Classifier
-    from detectclf.models.detectors import Detector
-    from detectclf.models.roi_features import Found
-
-    Network = TypeVar("Network", bound=nn.Module)
 
 
 class Predictor:
-    """All stages of a bundle on one device.
+    """All stages of a bundle, computed by one runtime.
 
     Args:
-        bundle: the networks with their fusion; the networks are moved to the device.
-        config: batch size and device.
+        bundle: the networks with their fusion.
+        config: batch size, runtime and device.
 
     Raises:
-        ModelError: the stages were trained on different classes.
+        ModelError: the stages were trained on different classes, or the runtime cannot run them.
         DeviceError: the device does not exist.
     """
 
     def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
-        from detectclf.models.device import resolve_device
-        from detectclf.models.memory import keep_freed_memory
-
         self.bundle, self.config = bundle, config
         self.names = FusionClasses(
             tuple(bundle.classes), bundle.negative, tuple(str(name) for name in bundle.stages["detector"].classes)
@@ -58,38 +51,17 @@ class Predictor:
                 f"the detector has classes that the classifier does not know: {', '.join(foreign)}",
                 remedy="train both on data with the same classes",
             )
-        self.device = resolve_device(config.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        # Copies: the networks of the bundle stay as they were saved, which Grad-CAM needs.
-        self._detector = self._fast_detector(bundle.stages["detector"].network)
-        classifier: Classifier = bundle.stages["classifier"].network
-        self._classifier = self._fast(classifier, 1, classifier.input_size)
-
-    def _fast(self, network: Network, channels: int, side: int) -> Network:
-        """A faster copy of ``network``, on the device."""
-        import torch
-
-        from detectclf.models.fuse_conv_bn import fuse_conv_bn
-
-        noise = torch.rand((1, channels, side, side), generator=torch.Generator().manual_seed(0))
-        fast = fuse_conv_bn(network.to(self.device).eval(), noise.to(self.device))
-        return fast.to(memory_format=torch.channels_last)
-
-    def _fast_detector(self, detector: Detector) -> Detector:
-        """A faster copy of ``detector``; only its backbone has enough batch norms for fusing to pay."""
-        import copy
-
-        import torch
-
-        fast = copy.deepcopy(detector.to(self.device).eval())
-        fast.network.backbone = self._fast(fast.network.backbone, 3, detector.input_size)
-        return fast.to(memory_format=torch.channels_last)
+        self.runtime = open_runtime(bundle, config)
 
     @property
     def name(self) -> str:
         """Name and version of the bundle, as predictions carry them."""
         return f"{self.bundle.name} {self.bundle.version}"
+
+    @property
+    def device(self) -> str:
+        """Where the networks are computed, such as ``cpu`` or ``cuda:0``."""
+        return self.runtime.device
 
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
         """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
@@ -149,14 +121,8 @@ class Predictor:
         Raises:
             DataError, UnsafeError: a picture cannot be read.
         """
-        import torch
-
-        rows = []
-        for batch in self._readable(samples, self.config.batch_size):
-            with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
-                self._detector(list(self._tensor([s.resized.detector for s in batch])))
-            rows.append(statistics.rows())
-        return np.concatenate(rows)
+        batches = self._readable(samples, self.config.batch_size)
+        return np.concatenate([self.runtime.features(_stacked(s.resized.detector for s in batch)) for batch in batches])
 
     def _readable(
         self, samples: Iterable[ImageSource], size: int, read: Callable[[Sample], Pixels] = read_pixels
@@ -189,8 +155,8 @@ class Predictor:
     def _prepare(
         self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels
     ) -> DecodedInput | UndecodedInput:
-        size = self.bundle.stages["detector"].preprocessing.size
-        return prepare(source, size, self._classifier.input_size, read)
+        detector, classifier = (self.bundle.stages[kind].preprocessing.size for kind in ("detector", "classifier"))
+        return prepare(source, detector, classifier, read)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
@@ -218,42 +184,20 @@ class Predictor:
 
     def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
         """The outputs of all networks for a batch, boxes in pixels of the whole pictures."""
-        import torch
-
         if not batch:
             return []
-        with torch.inference_mode():
-            found, statistics = self._find(self._tensor([s.resized.detector for s in batch]))
-            images = self._tensor([s.resized.classifier for s in batch])
-            logits = self._classifier(images)
-        rows = zip(batch, found, logits.float().cpu().numpy(), statistics, strict=True)
-        return [self._outputs(*row) for row in rows]
+        for_detector = _stacked(s.resized.detector for s in batch)
+        found = self.runtime.run(for_detector, _stacked(s.resized.classifier for s in batch))
+        return [self._outputs(*row) for row in zip(batch, found, strict=True)]
 
-    def _find(self, images: Tensor) -> tuple[list[Found], FloatArray]:
-        """Boxes on each of ``images``, in its pixels, and the statistics of the detector's feature maps."""
-        from detectclf.inference.second_look import second_look
-        from detectclf.models.roi_features import RoIFeatures
-
-        with MapStatistics(self._detector.backbone()) as statistics:
-            features = RoIFeatures(self._detector, images)
-        return second_look(features), statistics.rows()
-
-    def _tensor(self, resized: Sequence[Pixels]) -> Tensor:
-        """``(B, 1, S, S)`` float in [0, 1] on the device."""
-        import torch
-
-        block = torch.from_numpy(np.stack(resized))
-        images = block.to(self.device).unsqueeze(1).float().div(255)
-        return images.to(memory_format=torch.channels_last)
-
-    def _outputs(self, prepared: DecodedInput, found: Found, logits: FloatArray, features: FloatArray) -> StageOutputs:
+    def _outputs(self, prepared: DecodedInput, found: Raw) -> StageOutputs:
         """Outputs of detector and classifier, boxes in pixels of the whole picture."""
-        from detectclf.models.detectors import in_original_pixels
-
         part = prepared.part
-        boxes, labels, scores = in_original_pixels(found, prepared.resized.scale, part.width, part.height)
+        boxes, labels, scores = in_original_pixels(
+            found.boxes, found.labels, found.scores, prepared.resized.scale, part.width, part.height
+        )
         names = tuple(self.names.detector_classes[i] for i in labels)
-        return StageOutputs(logits, boxes, names, scores, features).moved(part.left, part.top)
+        return StageOutputs(found.logits, boxes, names, scores, found.features).moved(part.left, part.top)
 
     def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
         """The Grad-CAM of each slice's class, at the size of the whole picture."""
@@ -262,12 +206,20 @@ class Predictor:
         if not batch:
             return []
         targets = [self.names.classes.index(each.label or "") for each in fused]
-        images = self._tensor([prepared.resized.classifier for prepared in batch])
+        images = _stacked(prepared.resized.classifier for prepared in batch)
         cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
         maps = []
         for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
-            size, inside = self._classifier.input_size, prepared.resized.inside
+            size, inside = images.shape[-1], prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
             maps.append(whole)
         return maps
+
+
+def _stacked(slices: Iterable[Pixels]) -> Pixels:
+    """``(B, S, S)``: slices of one size as a batch."""
+    return np.stack(list(slices))
+
+
+__all__ = ["Predictor"]

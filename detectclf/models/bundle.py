@@ -1,7 +1,8 @@
 """A bundle: the stages and how they are fused, in one folder of safetensors and JSON.
 
 ``bundle.json`` describes everything. ``detector.safetensors`` and ``classifier.safetensors`` hold the weights;
-``bundle.json`` has their SHA-256. Nothing is ever unpickled.
+``detector.onnx`` and ``classifier.onnx`` are the networks without weights, to run without torch (``models/graphs``).
+``bundle.json`` has the SHA-256 of each. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Bundle:
         metadata: JSON metadata: data, metrics, versions.
         ood: recognises pictures that are not brain MRI; ``None`` if it was not fitted.
         out_of_fold: out-of-fold predictions for the training slices; ``None`` if there are none.
+        graphs: kind of stage -> its graph, of a bundle on disk that has them.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Bundle:
     metadata: dict[str, Any] = field(default_factory=dict)
     ood: OODStatistics | None = None
     out_of_fold: OutOfFoldPredictions | None = None
+    graphs: dict[str, Path] = field(default_factory=dict)
 
 
 # What earlier versions wrote for their third stage, by two generations of names, also where a bundle had none.
@@ -147,16 +150,18 @@ _DESCRIPTIONS: dict[str, Any] = dict.fromkeys(STAGES, (ModelMeta, ...))
 _Record = create_model("_Record", __base__=_Content, **_DESCRIPTIONS)
 
 
-def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
+def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True, graphs: bool = False) -> None:
     """Writes a bundle into ``folder``, the description last, so that half a bundle does not look like one.
 
     Args:
         folder: created if missing.
         bundle: the stages and their fusion.
         half: store matrices and filters in float16, which halves the files.
+        graphs: also write the graphs, with which it predicts without torch; takes some seconds for each.
 
     Raises:
         DataError: the files cannot be written.
+        ModelError: a network has no form as a graph.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUNDLE_FILE).unlink(missing_ok=True)
@@ -165,6 +170,12 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
         content = weights_bytes(stage.network, half=half)
         atomic_write(folder / _weights_file(kind), content)
         sums[_weights_file(kind)] = hashlib.sha256(content).hexdigest()
+        if graphs:
+            from detectclf.models.graphs.export import graph_bytes
+
+            content = graph_bytes(stage, folder / _weights_file(kind))
+            atomic_write(folder / _graph_file(kind), content)
+            sums[_graph_file(kind)] = hashlib.sha256(content).hexdigest()
     for name, content in array_files(bundle.ood, bundle.out_of_fold).items():
         atomic_write(folder / name, content)
         sums[name] = hashlib.sha256(content).hexdigest()
@@ -184,7 +195,7 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True) -> None:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """The bundle in ``folder``, its networks in evaluation mode on the CPU.
+    """The bundle in ``folder``, its networks in evaluation mode on the CPU; torch is loaded when one of them is used.
 
     Raises:
         ModelError: not a bundle, corrupted, its stages do not belong together, or it has a refiner, which earlier
@@ -206,7 +217,8 @@ def load_bundle(folder: Path) -> Bundle:
         raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy=_AGAIN) from error
     _check_record(record, file)
     arrays = [name for name in (OOD_FILE, OUT_OF_FOLD_FILE) if name in record.sha256]
-    for name in (*map(_weights_file, record.stages), *arrays):
+    graphs = {kind: folder / _graph_file(kind) for kind in record.stages if _graph_file(kind) in record.sha256}
+    for name in (*map(_weights_file, record.stages), *arrays, *map(_graph_file, graphs)):
         _check_sum(folder / name, record.sha256.get(name))
     classes = len(record.classes)
     return Bundle(
@@ -219,11 +231,16 @@ def load_bundle(folder: Path) -> Bundle:
         metadata=record.metadata,
         ood=load_ood(folder / OOD_FILE) if OOD_FILE in arrays else None,
         out_of_fold=load_out_of_fold(folder / OUT_OF_FOLD_FILE, classes) if OUT_OF_FOLD_FILE in arrays else None,
+        graphs=graphs if len(graphs) == len(record.stages) else {},
     )
 
 
 def _weights_file(kind: str) -> str:
     return f"{kind}.safetensors"
+
+
+def _graph_file(kind: str) -> str:
+    return f"{kind}.onnx"
 
 
 def _check_record(record: _Content, file: Path) -> None:

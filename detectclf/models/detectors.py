@@ -6,10 +6,9 @@ one, and nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
@@ -29,7 +28,7 @@ from detectclf.models.detector_backbones import (
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
-from detectclf.types import ANY_TUMOR_INDEX, FloatArray
+from detectclf.types import ANY_TUMOR_INDEX
 
 Anchors = tuple[tuple[float, ...], ...]
 
@@ -180,28 +179,6 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     return model
 
 
-def in_original_pixels(
-    found: Mapping[str, Tensor], scale: float, width: int, height: int
-) -> tuple[FloatArray, list[int], FloatArray]:
-    """Detections of a :class:`Detector` in pixels of the original slice, best score first.
-
-    Args:
-        found: ``boxes``, ``labels`` and ``scores`` of one slice.
-        scale: pixels of the input per pixel of the original slice.
-        width, height: size of the original slice, pixels.
-
-    Returns:
-        ``(N, 4)`` boxes clipped to the slice, their ``N`` labels and scores ``(N,)``, without boxes in the padding.
-    """
-    limits = np.array([width, height, width, height], dtype=np.float32)
-    boxes = np.clip(found["boxes"].float().cpu().numpy() / scale, 0, limits).astype(np.float32)
-    scores: FloatArray = found["scores"].float().cpu().numpy()
-    kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-    order = kept[np.argsort(-scores[kept], kind="stable")]
-    labels = found["labels"].cpu().tolist()
-    return boxes[order], [labels[i] for i in order], scores[order]
-
-
 def detector_row(arch: str) -> DetectorRow:
     """The row of an architecture, ``fasterrcnn_timm:NAME`` included.
 
@@ -253,4 +230,4 @@ def _settings(config: DetectorConfig) -> Settings:
     }
 
 
-__all__ = ["DETECTORS", "Detector", "DetectorRow", "build_detector", "detector_row", "in_original_pixels"]
+__all__ = ["DETECTORS", "Detector", "DetectorRow", "build_detector", "detector_row"]

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
+
+from detectclf.types import FloatArray
 
 if TYPE_CHECKING:
     from detectclf.models.detectors import Detector
 
 Found = dict[str, Tensor]
 """``boxes`` ``(N, 4)`` xyxy, ``labels`` ``(N,)`` from 0, ``scores`` ``(N,)``."""
+
+
+def as_arrays(found: Found) -> tuple[FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """Boxes, labels and scores as arrays."""
+    boxes, labels, scores = (found[name].detach().cpu() for name in ("boxes", "labels", "scores"))
+    return boxes.float().numpy(), labels.numpy(), scores.float().numpy()
 
 
 class RoIFeatures:
@@ -64,4 +74,4 @@ class RoIFeatures:
         return [clip_boxes_to_image(part, size) for part, size in zip(parts, self._sizes, strict=True)]
 
 
-__all__ = ["Found", "RoIFeatures"]
+__all__ = ["Found", "RoIFeatures", "as_arrays"]

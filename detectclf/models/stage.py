@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -107,17 +108,22 @@ class ModelMeta(BaseModel):
         return kind
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """A network and its description.
 
     Attributes:
-        network: a ``Detector`` or ``Classifier``, as :attr:`kind` says.
-        meta: its description.
+        meta: the description.
+        open: gives the network, which is made only where it is needed: that takes torch.
     """
 
-    network: Any
     meta: ModelMeta
+    open: Callable[[], Any]
+
+    @cached_property
+    def network(self) -> Any:
+        """A ``Detector`` or ``Classifier``, as :attr:`kind` says; raises what :attr:`open` raises."""
+        return self.open()
 
     @property
     def kind(self) -> str:
@@ -128,12 +134,6 @@ class Stage:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the network's outputs."""
         return self.meta.classes
-
-    @property
-    def settings(self) -> ModelConfig:
-        """The settings that the network was built with."""
-        settings: ModelConfig = self.network.config
-        return settings
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -175,7 +175,7 @@ def new_stage(
         version=__version__,
         training=dict(metadata or {}),
     )
-    return Stage(network, meta)
+    return Stage(meta, lambda: network)
 
 
 __all__ = ["STAGES", "ModelMeta", "Preprocessing", "Stage", "StageKind", "new_stage"]

@@ -54,16 +54,27 @@ def load_stage(folder: Path, kind: str) -> Stage:
         ModelError: not a run directory, another kind of stage, corrupted files, or weights of another architecture.
     """
     meta = read_meta(folder / META_FILE)
-    return rebuild_stage(meta, folder / MODEL_FILE, kind)
+    stage = rebuild_stage(meta, folder / MODEL_FILE, kind)
+    _ = stage.network  # now, so that damaged weights are refused here
+    return stage
 
 
 def rebuild_stage(meta: ModelMeta, weights: Path, kind: str) -> Stage:
-    """The stage that ``meta`` describes with the weights of a file; raises as :func:`load_stage`."""
+    """The stage that ``meta`` describes with the weights of a file, which are read when the network is used.
+
+    Raises:
+        ModelError: another kind of stage, or settings that do not suit it; using the network raises as
+            :func:`load_stage`.
+    """
     settings = _settings(meta, kind, weights)
-    network = STAGES[kind].build(settings, len(meta.classes))
-    _fill(network, weights, meta)
-    network.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
-    return Stage(network.eval(), meta)
+
+    def build() -> TransferModel:
+        network = STAGES[kind].build(settings, len(meta.classes))
+        _fill(network, weights, meta)
+        network.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
+        return network.eval()
+
+    return Stage(meta, build)
 
 
 def read_meta(file: Path) -> ModelMeta:

@@ -115,7 +115,7 @@ def bundle(
     if by_others:
         joined = _without_training_metrics(joined)
     with atomic_folder(out) as folder:
-        save_bundle(folder, joined)
+        save_bundle(folder, joined, graphs=recipe.bundle.export)
         if recipe.bundle.keep_fingerprints != "none":
             compact = recipe.bundle.keep_fingerprints == "compact"
             save_provenance(list(runs.values()), folder, index, compact=compact)

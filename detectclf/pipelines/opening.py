@@ -82,14 +82,14 @@ def predictor_of(model: Path | None, runs: Mapping[str, Path | None], config: Pr
         ConfigError: both a bundle and runs are named, or the run of a stage is missing.
         ModelError, DeviceError: as :func:`detectclf.inference.loading.load`.
     """
-    from detectclf.inference.loading import load, load_runs
+    from detectclf.inference.loading import default_bundle, load_runs
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import load_bundle
     from detectclf.models.stage import STAGES
 
     named = {kind: run for kind, run in runs.items() if run is not None}
     if not named:
-        return load(device=config.device) if model is None else Predictor(load_bundle(model), config)
+        return Predictor(load_bundle(default_bundle() if model is None else model), config)
     if model is not None or len(named) < len(STAGES):
         raise ConfigError(
             f"a model is one bundle, or {' and '.join(f'a {kind} run' for kind in STAGES)}",

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detectclf.boxes import pairwise_iou
+from detectclf.boxes import in_original_pixels, pairwise_iou
 from detectclf.config import ClassifierConfig
 from detectclf.datasets.loading import Batch, ClassificationSlices, DetectionSlices, Slices, Target
 from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.evaluation.detection import mean_average_precision
 from detectclf.models.classifiers import Classifier
-from detectclf.models.detectors import Detector, in_original_pixels
+from detectclf.models.detectors import Detector
+from detectclf.models.roi_features import as_arrays
 from detectclf.models.stage import new_stage
 from detectclf.models.stage_files import save_stage
 from detectclf.models.transfer import TransferModel
@@ -103,7 +104,7 @@ class DetectionTask(Task):
         """Index -> ``(boxes (N, 4) in original pixels, class names, scores (N,))``."""
         results = {}
         for found, target in zip(model(list(batch["images"])), batch["targets"], strict=True):
-            boxes, labels, scores = in_original_pixels(found, target["scale"], *target["size"])
+            boxes, labels, scores = in_original_pixels(*as_arrays(found), target["scale"], *target["size"])
             results[target["image_id"]] = (boxes, [self.valid.classes[i] for i in labels], scores)
         return results
 

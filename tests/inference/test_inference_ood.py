@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectclf.inference.ood import USUAL_SHARE, MapStatistics, distances, fit_ood, novelty
+from detectclf.inference.ood import USUAL_SHARE, distances, fit_ood, novelty
+from detectclf.inference.runtimes.map_statistics import MapStatistics
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
 
 

@@ -74,7 +74,7 @@ def test_detector_round_trip(detector: Detector, tmp_path: Path) -> None:
     save_stage(tmp_path, new_stage(detector, TUMORS, negative="no_tumor"))
     stage = load_stage(tmp_path, "detector")
     loaded, meta = stage.network, stage.meta
-    assert stage.settings == DETECTOR and stage.preprocessing == meta.preprocessing
+    assert stage.network.config == DETECTOR and stage.preprocessing == meta.preprocessing
     assert meta.classes == TUMORS and meta.preprocessing.size == 64 and meta.kind == "detector"
     image = [torch.rand(1, 64, 48)]
     with torch.inference_mode():

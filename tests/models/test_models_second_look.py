@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from detectclf.config import DetectorConfig
-from detectclf.inference.second_look import MOST_BOXES, second_look
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.roi_features import Found, RoIFeatures
+from detectclf.models.second_look import MOST_BOXES, second_look
 
 
 def found(boxes: list[list[float]], labels: list[int], scores: list[float]) -> Found:

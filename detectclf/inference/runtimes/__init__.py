@@ -1,0 +1,1 @@
+"""Runtimes: what computes the networks of a bundle, with torch or without."""

@@ -1,0 +1,1 @@
+"""Graphs: the networks of a bundle as ONNX, which run without torch."""
