@@ -74,7 +74,18 @@ def test_a_run_and_its_bundle_know_their_patients(cli, data, table, tmp_path):
     assert record is not None and len(record.patients) == 6 and record.unknown == 0
     for kept in ("all", "none"):
         said = cli(
-            *("bundle", "--detector", runs[0], "--classifier", runs[1], "--data", data, "--patients", table),
+            *(
+                "bundle",
+                "--no-export",
+                "--detector",
+                runs[0],
+                "--classifier",
+                runs[1],
+                "--data",
+                data,
+                "--patients",
+                table,
+            ),
             *("--out", tmp_path / kept, "--device", "cpu", "--set", "evaluate.bootstrap=0", "--json"),
             *("--set", f"bundle.keep_fingerprints={kept}"),
         )

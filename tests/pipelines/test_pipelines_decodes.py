@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from detectclf.config import (
+    BundleConfig,
     BundleRecipe,
     ClassifierRecipe,
     DataConfig,
@@ -93,7 +94,7 @@ def test_evaluate_and_bundle_decode_once(
     data: Path, runs: dict[str, Path], decoded: Counter[str], tmp_path: Path
 ) -> None:
     config = DataConfig(sources=(data,))
-    recipe = BundleRecipe(data=config, evaluate=EvaluateConfig(bootstrap=0))
+    recipe = BundleRecipe(data=config, bundle=BundleConfig(export=False), evaluate=EvaluateConfig(bootstrap=0))
     # No gallery: its few pictures are read again when they are drawn.
     judged = EvaluateRecipe(data=config, evaluate=EvaluateConfig(bootstrap=20, worst=0))
     assert _most(decoded, lambda: bundle(runs, recipe, "valid", tmp_path / "bundle")) == 1

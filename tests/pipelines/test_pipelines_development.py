@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, EvaluateConfig, PredictConfig
+from detectclf.config import (
+    BundleConfig,
+    BundleRecipe,
+    ClassifierRecipe,
+    DataConfig,
+    DetectorRecipe,
+    EvaluateConfig,
+    PredictConfig,
+)
 from detectclf.errors import ConfigError, ModelError
 from detectclf.models.bundle import load_bundle
 from detectclf.pipelines.bundle import bundle
@@ -52,7 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(folder: Path) -> BundleRecipe:
     return BundleRecipe(
-        data=DataConfig(sources=(folder / "data",)), predict=CPU, evaluate=EvaluateConfig(bootstrap=20, worst=0)
+        data=DataConfig(sources=(folder / "data",)),
+        bundle=BundleConfig(export=False),
+        predict=CPU,
+        evaluate=EvaluateConfig(bootstrap=20, worst=0),
     )
 
 

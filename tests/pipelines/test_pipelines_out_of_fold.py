@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detectclf.config import BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig
+from detectclf.config import BundleConfig, BundleRecipe, ClassifierRecipe, DataConfig, DetectorRecipe, PredictConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import find_copies
@@ -75,7 +75,9 @@ def runs(source: Path) -> Path:
 def bundled(source: Path, runs: Path) -> Path:
     final = {kind: train(kind, source, source.parent / "final" / kind, ()) for kind in KINDS}
     out = source.parent / "bundle"
-    recipe = BundleRecipe(data=DataConfig(sources=(source,)), predict=PredictConfig(device="cpu"))
+    recipe = BundleRecipe(
+        data=DataConfig(sources=(source,)), bundle=BundleConfig(export=False), predict=PredictConfig(device="cpu")
+    )
     summary = bundle(final, recipe, "valid", out, folds=runs, report=source.parent / "report")
     assert summary["split"] == "out of fold" and summary["samples"] == 48
     return out

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from detectclf.config import (
+    BundleConfig,
     BundleRecipe,
     ClassifierRecipe,
     DataConfig,
@@ -125,7 +126,9 @@ def test_patients_of_training_are_told_from_new_ones(data: Path, runs: dict[str,
 def test_a_bundle_knows_the_patients_of_its_runs(
     data: Path, runs: dict[str, Path], tmp_path: Path, fingerprints: str
 ) -> None:
-    recipe = BundleRecipe(data=DataConfig(sources=(data,)), predict=CPU, evaluate=FAST)
+    recipe = BundleRecipe(
+        data=DataConfig(sources=(data,)), bundle=BundleConfig(export=False), predict=CPU, evaluate=FAST
+    )
     config = recipe.bundle.model_copy(update={"keep_fingerprints": fingerprints})
     bundle(runs, recipe.model_copy(update={"bundle": config}), "valid", tmp_path / "bundle", report=tmp_path / "report")
     card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -156,7 +159,7 @@ def test_out_of_fold_predictions_are_of_new_patients(data: Path, runs: dict[str,
             fold_of.setdefault(sample.patient, set()).add(fold)
     assert len(fold_of) > 3 and all(len(folds) == 1 for folds in fold_of.values()), "no patient in two folds"
     assert len(set(found.groups)) < len(set(found.sources)), "patients join slices that are no copies"
-    recipe = BundleRecipe(data=config, predict=CPU, evaluate=FAST)
+    recipe = BundleRecipe(data=config, bundle=BundleConfig(export=False), predict=CPU, evaluate=FAST)
     bundle(runs, recipe, "valid", tmp_path / "bundle", folds=tmp_path / "folds", report=tmp_path / "report")
     record = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert record["new_patients"]["samples"] == record["data"]["slices_with_patient"] > 0

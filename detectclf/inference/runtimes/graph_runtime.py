@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,10 @@ class GraphRuntime:
     def __init__(self, graphs: Mapping[str, Path], engine: EngineName, device: str) -> None:
         self.name: str = engine
         self.device = device
-        self._detector = ENGINES[engine](graphs["detector"], device)
-        self._classifier = ENGINES[engine](graphs["classifier"], device)
+        with ThreadPoolExecutor() as pool:  # opening a graph compiles it, on one core
+            self._detector, self._classifier = pool.map(
+                lambda kind: ENGINES[engine](graphs[kind], device), ("detector", "classifier")
+            )
 
     def run(self, for_detector: Pixels, for_classifier: Pixels) -> list[Raw]:
         """The outputs for a batch, as of :class:`~detectclf.inference.runtimes.base.Runtime`."""
