@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from compare_runtimes import difference
 
-from detectclf.boxes import pairwise_iou
 from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.inference.loading import default_bundle, load
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
@@ -30,23 +30,9 @@ def sample_pixels(count: int) -> list[np.ndarray]:
 
 
 def assert_same(found: Sequence[Prediction], wanted: Sequence[Prediction]) -> None:
-    """Same classes; probabilities and scores to 1e-3; each box of score 0.05 or more has its like at IoU 0.999."""
-    assert [p.label for p in found] == [p.label for p in wanted]
-    assert [p.flags for p in found] == [p.flags for p in wanted]
-    for one, other in zip(found, wanted, strict=True):
-        for name, probability in other.probabilities.items():
-            assert one.probabilities[name] == pytest.approx(probability, abs=1e-3)
-        for here, there in ((one, other), (other, one)):
-            for box, label, score in zip(here.boxes_xyxy, here.box_labels, here.scores, strict=True):
-                if score < 0.05:
-                    continue
-                same = [i for i, name in enumerate(there.box_labels) if name == label]
-                assert same, (label, score)
-                overlaps = pairwise_iou(box[None], there.boxes_xyxy[same])[0]
-                alike = [
-                    abs(there.scores[i] - score) <= 1e-3 and iou >= 0.999 for i, iou in zip(same, overlaps, strict=True)
-                ]
-                assert any(alike), (label, score, overlaps.max())
+    """Same classes and flags; probabilities and scores to 1e-3; each box has its like at IoU 0.999."""
+    apart = difference(found, wanted)
+    assert apart.classes == 0 and max(apart[1:]) <= 1e-3, apart
 
 
 @pytest.fixture(scope="module")
