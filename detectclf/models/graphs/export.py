@@ -6,14 +6,13 @@ standard), which ONNX Runtime and OpenVINO both read. So a bundle holds its weig
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detectclf.errors import ModelError
 from detectclf.models.stage import Stage
@@ -28,15 +27,12 @@ INPUT = "images"
 OUTPUTS = {"detector": ("boxes", "labels", "scores", "features"), "classifier": ("logits",)}
 """Kind of stage -> names of the outputs of its graph."""
 
-FEWEST_SHARED = 16
-"""Tensors with fewer numbers are kept in the graph."""
-
 
 def graph_bytes(stage: Stage, weights: Path) -> bytes:
     """The graph of a stage as ONNX.
 
     Args:
-        stage: its network is on the CPU.
+        stage: its network may be on any device.
         weights: the file of its weights, which will lie beside the graph.
 
     Raises:
@@ -44,8 +40,10 @@ def graph_bytes(stage: Stage, weights: Path) -> bytes:
     """
     import onnx_ir as ir
 
+    from detectclf.models.graphs.shared_weights import share_weights
+
     model = _exported(stage)
-    _use_weights_of_file(model, stage.network, weights)
+    share_weights(model, stage.network, weights)
     content: bytes = ir.to_proto(model).SerializeToString()
     return content
 
@@ -89,7 +87,8 @@ def _exported(stage: Stage) -> ir.Model:
 def _network(stage: Stage) -> nn.Module:
     from detectclf.models.graphs.networks import ClassifierGraph, DetectorGraph
 
-    network = DetectorGraph(stage.network) if stage.kind == "detector" else ClassifierGraph(stage.network)
+    own = copy.deepcopy(stage.network).cpu()  # the bundle's may be in use on another device
+    network = DetectorGraph(own) if stage.kind == "detector" else ClassifierGraph(own)
     return network.eval()
 
 
@@ -118,65 +117,6 @@ def _forget_sources(model: ir.Model) -> None:
         value.metadata_props.clear()
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
-
-
-def _use_weights_of_file(model: ir.Model, network: nn.Module, weights: Path) -> None:
-    """Makes the initializers refer to the tensors of ``weights``, which are found by their values.
-
-    Names would not do, since the exporter renames tensors and makes copies of some.
-    """
-    import onnx_ir as ir
-
-    places = _places(weights)
-    by_value: dict[Any, str] = {}
-    for name, tensor in network.state_dict().items():
-        array = tensor.detach().cpu().contiguous().numpy()
-        by_value.setdefault((array.dtype.name, array.shape, array.tobytes()), name)
-    for value in list(model.graph.initializers.values()):
-        assert value.const_value is not None
-        array = value.const_value.numpy()
-        found = by_value.get((array.dtype.name, array.shape, array.tobytes())) if array.size >= FEWEST_SHARED else None
-        if found is None:
-            continue
-        kind, offset, length = places[found]
-        stored = ir.DataType.FLOAT16 if kind == "F16" else value.const_value.dtype
-        tensor = ir.ExternalTensor(
-            weights.name, offset, length, stored, shape=ir.Shape(array.shape), name=str(value.name),
-            base_dir=weights.parent,
-        )  # fmt: skip
-        if stored == value.const_value.dtype:
-            value.const_value = tensor
-        else:
-            _cast(model.graph, value, tensor)
-
-
-def _cast(graph: ir.Graph, value: ir.Value, stored: ir.ExternalTensor) -> None:
-    """Replaces the initializer ``value`` by ``stored``, cast to its type where the graph uses it."""
-    import onnx_ir as ir
-
-    name = str(value.name)
-    half = ir.Value(name=f"{name}.stored", type=ir.TensorType(stored.dtype), shape=stored.shape, const_value=stored)
-    stored.name = f"{name}.stored"
-    assert value.dtype is not None
-    node = ir.node("Cast", [half], {"to": int(value.dtype)}, num_outputs=1)
-    node.outputs[0].type, node.outputs[0].shape = ir.TensorType(value.dtype), value.shape
-    ir.convenience.replace_all_uses_with(value, node.outputs[0])
-    del graph.initializers[name]
-    node.outputs[0].name = name
-    graph.register_initializer(half)
-    graph.insert_before(graph[0], node)
-
-
-def _places(file: Path) -> dict[str, tuple[str, int, int]]:
-    """Tensor -> its type, offset in the file and length in bytes (the format of safetensors)."""
-    with file.open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size))
-    header.pop("__metadata__", None)
-    return {
-        name: (entry["dtype"], 8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
-        for name, entry in header.items()
-    }
 
 
 __all__ = ["INPUT", "OUTPUTS", "graph_bytes"]
