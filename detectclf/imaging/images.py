@@ -72,6 +72,17 @@ def read_image(
     return _decode(_content(path, span, root), path, frame, axis)
 
 
+def decode_image(content: bytes, name: str) -> Pixels:
+    """The slice in the bytes of an image file, as :func:`read_image` gives it; ``name`` is what errors call it.
+
+    Raises:
+        DataError, UnsafeError: as :func:`read_image`.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise UnsafeError(f"larger than the limit of {MAX_FILE_BYTES} bytes", file=name, remedy="give a smaller file")
+    return _decode(_not_empty(content, name), name, None, None)
+
+
 def read_pixels(sample: Sample) -> Pixels:
     """The pixels of a sample: the only way from a :class:`~detectclf.types.Sample` to its slice.
 
@@ -176,7 +187,10 @@ def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int
 
 
 def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -> bytes:
-    content = read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span)
+    return _not_empty(read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span), path)
+
+
+def _not_empty(content: bytes, path: str | Path) -> bytes:
     if not content:
         raise ImageError("zero_byte", "file is empty (0 bytes)", file=path)
     return content
@@ -301,6 +315,7 @@ __all__ = [
     "MAX_PIXELS",
     "Examined",
     "ImageError",
+    "decode_image",
     "dicom_patient",
     "examine_image",
     "image_size",

@@ -20,7 +20,7 @@ from detectclf.inference.ood import novelty
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.choice import open_runtime
-from detectclf.inference.sources import ImageSource
+from detectclf.inference.sources import ImageSource, taken
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -66,6 +66,11 @@ class Predictor:
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
         """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
 
+        Args:
+            image: a path, the bytes of a file, a binary file object, an array, a PIL image or a tensor; in full at
+                :data:`~detectclf.inference.sources.ImageSource`.
+            explain: whether to compute the Grad-CAM.
+
         Raises:
             DataError: the picture cannot be read.
             UnsafeError: the picture is refused as unsafe.
@@ -87,7 +92,8 @@ class Predictor:
         """The predictions of many pictures, in order; one that cannot be read gives a prediction with ``error`` set.
 
         Args:
-            inputs: files, slices of files, samples, arrays or PIL images; read lazily.
+            inputs: pictures, as :data:`~detectclf.inference.sources.ImageSource` lists them; read lazily, at most two
+                batches ahead.
             batch_size: pictures per forward pass; by default as configured.
             explain: whether to compute the Grad-CAM of each slice's class.
             read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
@@ -145,7 +151,7 @@ class Predictor:
         try:
             while True:
                 for item in islice(remaining, max(0, 2 * size - len(pending))):
-                    pending.append(pool.submit(self._prepare, item, read))
+                    pending.append(pool.submit(self._prepare, taken(item), read))
                 if not pending:
                     return
                 yield [pending.popleft().result() for _ in range(min(size, len(pending)))]
