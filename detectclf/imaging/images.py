@@ -247,12 +247,14 @@ def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
 
     ``None`` for a broken file too, which :func:`read_image` reports.
     """
-    from detectclf.imaging.nifti import nifti_middle
-
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
             head = file.read(2**16)  # enough for a compressed header
-        return nifti_middle(head, path, axis) if _kind(head) == "NIfTI" else None
+        if _kind(head) != "NIfTI":
+            return None
+        from detectclf.imaging.nifti import nifti_middle
+
+        return nifti_middle(head, path, axis)
     except (DataError, UnsafeError, OSError):
         return None
 

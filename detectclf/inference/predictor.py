@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """All stages of a bundle, computed by one runtime.
+    """All stages of a bundle, computed by one runtime; may be used by several threads at once.
+
+    It also works in processes that are forked off after it was made (``multiprocessing``, prefork servers), in torch
+    there with one thread and on the CPU only. Such a process must end by ``os._exit``, as those of ``multiprocessing``
+    do, where ONNX Runtime is used: it aborts in a plain exit.
 
     Args:
         bundle: the networks with their fusion.
@@ -52,6 +57,7 @@ class Predictor:
                 remedy="train both on data with the same classes",
             )
         self.runtime = open_runtime(bundle, config)
+        self._explaining = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -213,7 +219,8 @@ class Predictor:
             return []
         targets = [self.names.classes.index(each.label or "") for each in fused]
         images = _stacked(prepared.resized.classifier for prepared in batch)
-        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
+        with self._explaining:  # it hooks into the network, which would catch the slices of another thread as well
+            cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
         maps = []
         for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +22,15 @@ Arrays = dict[str, npt.NDArray[Any]]
 """Name of an output of a graph -> its value."""
 
 
+_OPEN: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""The engines of this process."""
+
+
 class Engine(ABC):
     """A graph that is ready to run, from several threads at once, and in processes forked off this one.
+
+    A forked process has no copy of the threads of the engine, which waits for them for ever when it is used or freed
+    there. So it opens the graph again when it first uses it, and never frees what it inherited.
 
     Args:
         file: the graph, its weights beside it.
@@ -37,11 +46,11 @@ class Engine(ABC):
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._open_or_say_why()
+        _OPEN.add(self)
 
     def __call__(self, images: Pixels) -> Arrays:
         """The outputs for ``images`` ``(B, 1, S, S)`` uint8."""
         if self._process != os.getpid():
-            # The threads of an engine do not survive a fork.
             with self._lock:
                 if self._process != os.getpid():
                     self._open_or_say_why()
@@ -63,11 +72,30 @@ class Engine(ABC):
                 remedy="bundle the runs again, or predict with --runtime torch",
             ) from error
 
+    def leave_behind(self) -> None:
+        """Keeps what was inherited by a fork from being freed, even when the process ends."""
+        self._lock = threading.Lock()  # a thread that is gone may have held it
+        for each in self._natives():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+
     @abstractmethod
     def _open(self) -> None: ...
 
     @abstractmethod
+    def _natives(self) -> list[Any]:
+        """The objects of the engine."""
+
+    @abstractmethod
     def _run(self, images: Pixels) -> Arrays: ...
+
+
+def _after_fork() -> None:
+    for engine in list(_OPEN):
+        engine.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class OpenVINO(Engine):
@@ -86,6 +114,9 @@ class OpenVINO(Engine):
         self._compiled = core.compile_model(core.read_model(self._file), "CPU", settings)
         self._names = [output.get_any_name() for output in self._compiled.outputs]
         self._requests = threading.local()
+
+    def _natives(self) -> list[Any]:
+        return [self._compiled, getattr(self._requests, "own", None)]
 
     def _run(self, images: Pixels) -> Arrays:
         # One request per thread: a request holds the buffers of one call.
@@ -122,6 +153,9 @@ class ONNXRuntime(Engine):
             # It goes on without the GPU where the driver does not suit it, and only logs that.
             raise DeviceError(f"device {self._device!r} cannot be used by ONNX Runtime", remedy="use --runtime torch")
         self._names = [output.name for output in self._session.get_outputs()]
+
+    def _natives(self) -> list[Any]:
+        return [self._session]
 
     def _run(self, images: Pixels) -> Arrays:
         (source,) = self._session.get_inputs()
