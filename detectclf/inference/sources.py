@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def taken(source: ImageSource) -> ImageSource:
     name = _name_of_file(source)
     try:
         # One byte more than the limit, which tells decode_image that there is more.
-        content = source.read(MAX_FILE_BYTES + 1)
+        content: Any = source.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         return Encoded(name, DataError(f"cannot be read ({one_line(error)})", file=name, remedy="open it again"))
     if not isinstance(content, bytes | bytearray | memoryview):
@@ -143,7 +143,7 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
     return _from_memory(_array_of(source) if _is_tensor(source) else source)
 
 
-def _is_file_object(source: Any) -> bool:
+def _is_file_object(source: Any) -> TypeGuard[BinaryIO]:
     return callable(getattr(source, "read", None))
 
 

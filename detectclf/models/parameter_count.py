@@ -11,8 +11,8 @@ _STATISTICS = ("running_mean", "running_var")
 def count_parameters(weights: Path) -> int:
     """The number of parameters in a safetensors file that detectclf wrote, trained or not.
 
-    What a network saves beside its parameters is not counted: whole numbers, running statistics, and all of a batch norm
-    that was frozen for good (torchvision's ``FrozenBatchNorm2d``), which unlike others does not count its batches.
+    What a network saves beside its parameters is not counted: whole numbers, running statistics, and all of a batch
+    norm that was frozen for good (torchvision's ``FrozenBatchNorm2d``), which unlike others does not count its batches.
 
     Args:
         weights: the file, whose digest was checked.
