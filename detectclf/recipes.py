@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from detectclf.config import Settings, present_name
@@ -48,13 +47,7 @@ def load_recipe(
         file = _find_recipe(recipe)
         _merge(merged, _with_present_names(_read_yaml(file), file))
     for text in assignments:
-        key, sign, value = text.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
-        try:
-            _assign(merged, present_name(key.strip()), yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: the value is not YAML", remedy="quote it") from error
+        _assign_text(merged, text)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(merged, key, value)
@@ -86,6 +79,18 @@ def _with_present_names(content: Mapping[str, Any], file: Path, group: str = "")
     return renamed
 
 
+def _assign_text(base: dict[str, Any], text: str) -> None:
+    import yaml
+
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
+    try:
+        _assign(base, present_name(key.strip()), yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML", remedy="quote it") from error
+
+
 def _assign(base: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for depth, part in enumerate(parents):
@@ -109,6 +114,8 @@ def _find_recipe(recipe: str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

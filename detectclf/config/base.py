@@ -31,7 +31,7 @@ def present_name(dotted: str) -> str:
 class Settings(BaseModel):
     """Base of all settings: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     group: ClassVar[str] = ""
     """First part of the dotted names of these settings, where some of them had other names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,15 @@ def font(size: int, bold: bool = False) -> FreeTypeFont:
 @lru_cache(maxsize=2)
 def font_file(bold: bool = False) -> str:
     """Path of the font."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    package = find_spec("matplotlib")
+    # Where its wheels have the fonts, so that matplotlib itself is not imported, which takes longer than a prediction.
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name
+        if file.is_file():
+            return str(file)
     import matplotlib
 
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)
 
 

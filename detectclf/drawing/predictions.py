@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detectclf.drawing.palette import color_of, text_color_on
-from detectclf.drawing.panel import BACKGROUND, FAINT, INK, font, font_file, panel, shorten
+from detectclf.drawing.box_labels import draw_boxes, draw_labels
+from detectclf.drawing.palette import color_of
+from detectclf.drawing.panel import BACKGROUND, FAINT, INK, font, panel, shorten
 from detectclf.types import CLASS_BOX_CONFLICT, TUMOR_WITHOUT_BOX, FloatArray, FusedOutputs, Pixels, Sample
 
 if TYPE_CHECKING:
@@ -124,40 +125,20 @@ def _with_boxes(
 
 
 def _annotated(picture: Image, fused: FusedOutputs, shown: Sequence[int], scale: float, unit: int) -> Image:
-    """``picture`` with boxes and their labels, drawn by supervision's annotators."""
-    import supervision as sv
+    """``picture`` with boxes and their labels drawn on it."""
+    from PIL import ImageDraw
 
-    names = tuple(fused.probabilities)
-    labels = [fused.box_labels[i] for i in shown]
-    colors = [color_of(name, names) for name in labels]
+    names = [fused.box_labels[i] for i in shown]
+    colors = [color_of(name, tuple(fused.probabilities)) for name in names]
     boxes = _inside(fused.boxes_xyxy[list(shown)] * scale, picture)
-    # Class ids are positions in `shown`, so that each box takes the colour at its position in the palette.
-    ids = np.arange(len(shown))
-    palette = sv.ColorPalette([sv.Color(*color) for color in colors])
-    inks = sv.ColorPalette([sv.Color(*text_color_on(color)) for color in colors])
     unsure = fused.scores[shown[0]] < fused.box_threshold
-    line = 1 if unsure else max(2, unit // 7)
-    # The dark rim makes the line visible on bright tissue.
-    for color, width in ((sv.Color(0, 0, 0), line + 2), (palette, line)):
-        picture = sv.BoxAnnotator(color=color, thickness=width).annotate(picture, sv.Detections(boxes, class_id=ids))
     texts = [
         f"{name.replace('_', ' ')}{'?' if unsure else ''} {fused.scores[i]:.2f}"
-        for name, i in zip(labels, shown, strict=True)
+        for name, i in zip(names, shown, strict=True)
     ]
-    above = boxes[:, 1] >= round(1.8 * unit)
-    for position, rows in ((sv.Position.TOP_LEFT, ids[above]), (sv.Position.BOTTOM_LEFT, ids[~above])):
-        annotator = sv.RichLabelAnnotator(
-            color=palette,
-            text_color=inks,
-            font_path=font_file(),
-            font_size=unit,
-            text_padding=max(3, unit // 4),
-            text_position=position,
-            smart_position=True,  # moves labels apart and keeps them inside the picture
-        )
-        if len(rows):
-            placed = sv.Detections(boxes[rows], class_id=rows)
-            picture = annotator.annotate(picture, placed, labels=[texts[row] for row in rows])
+    draw = ImageDraw.Draw(picture)
+    draw_boxes(draw, boxes, colors, 1 if unsure else max(2, unit // 7))
+    draw_labels(draw, boxes, texts, colors, unit, picture.size)
     return picture
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 
 import numpy as np
 
@@ -38,15 +39,14 @@ def bias_corrected_interval(values: Floats, figure: float, level: float = 0.95) 
     time, so plain percentiles lie too high (on drawn samples of 250 slices they held the true mAP in 153 of 200 cases,
     these intervals in 179).
     """
-    from scipy.special import ndtr, ndtri
-
     known = values[np.isfinite(values)]
     if known.size <= 0.9 * values.size:
         return None
     # Half of the equal ones; COCO's precision is short of the exact one by rounding steps.
     below = ((known < figure - 1e-9).mean() + (known <= figure + 1e-9).mean()) / 2
-    bias = ndtri(np.clip(below, 0.5 / known.size, 1 - 0.5 / known.size))
-    tails = ndtr(2 * bias + ndtri([(1 - level) / 2, (1 + level) / 2]))
+    normal = NormalDist()  # scipy's is slow to import
+    bias = normal.inv_cdf(float(np.clip(below, 0.5 / known.size, 1 - 0.5 / known.size)))
+    tails = [normal.cdf(2 * bias + normal.inv_cdf(end)) for end in ((1 - level) / 2, (1 + level) / 2)]
     low, high = np.quantile(known, tails)
     return [min(float(low), figure), max(float(high), figure)]
 

@@ -72,6 +72,17 @@ def read_image(
     return _decode(_content(path, span, root), path, frame, axis)
 
 
+def decode_image(content: bytes, name: str) -> Pixels:
+    """The slice in the bytes of an image file, as :func:`read_image` gives it; ``name`` is what errors call it.
+
+    Raises:
+        DataError, UnsafeError: as :func:`read_image`.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise UnsafeError(f"larger than the limit of {MAX_FILE_BYTES} bytes", file=name, remedy="give a smaller file")
+    return _decode(_not_empty(content, name), name, None, None)
+
+
 def read_pixels(sample: Sample) -> Pixels:
     """The pixels of a sample: the only way from a :class:`~detectclf.types.Sample` to its slice.
 
@@ -176,7 +187,10 @@ def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int
 
 
 def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -> bytes:
-    content = read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span)
+    return _not_empty(read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span), path)
+
+
+def _not_empty(content: bytes, path: str | Path) -> bytes:
     if not content:
         raise ImageError("zero_byte", "file is empty (0 bytes)", file=path)
     return content
@@ -233,12 +247,14 @@ def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
 
     ``None`` for a broken file too, which :func:`read_image` reports.
     """
-    from detectclf.imaging.nifti import nifti_middle
-
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
             head = file.read(2**16)  # enough for a compressed header
-        return nifti_middle(head, path, axis) if _kind(head) == "NIfTI" else None
+        if _kind(head) != "NIfTI":
+            return None
+        from detectclf.imaging.nifti import nifti_middle
+
+        return nifti_middle(head, path, axis)
     except (DataError, UnsafeError, OSError):
         return None
 
@@ -301,6 +317,7 @@ __all__ = [
     "MAX_PIXELS",
     "Examined",
     "ImageError",
+    "decode_image",
     "dicom_patient",
     "examine_image",
     "image_size",

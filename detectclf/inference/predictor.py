@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from detectclf.inference.ood import novelty
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.choice import open_runtime
-from detectclf.inference.sources import ImageSource
+from detectclf.inference.sources import ImageSource, taken
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """All stages of a bundle, computed by one runtime.
+    """All stages of a bundle, computed by one runtime; may be used by several threads at once.
+
+    It also works in processes that are forked off after it was made (``multiprocessing``, prefork servers), in torch
+    there with one thread and on the CPU only. Such a process must end by ``os._exit``, as those of ``multiprocessing``
+    do, where ONNX Runtime is used: it aborts in a plain exit.
 
     Args:
         bundle: the networks with their fusion.
@@ -52,6 +57,7 @@ class Predictor:
                 remedy="train both on data with the same classes",
             )
         self.runtime = open_runtime(bundle, config)
+        self._explaining = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -65,6 +71,11 @@ class Predictor:
 
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
         """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
+
+        Args:
+            image: a path, the bytes of a file, a binary file object, an array, a PIL image or a tensor; in full at
+                :data:`~detectclf.inference.sources.ImageSource`.
+            explain: whether to compute the Grad-CAM.
 
         Raises:
             DataError: the picture cannot be read.
@@ -87,7 +98,8 @@ class Predictor:
         """The predictions of many pictures, in order; one that cannot be read gives a prediction with ``error`` set.
 
         Args:
-            inputs: files, slices of files, samples, arrays or PIL images; read lazily.
+            inputs: pictures, as :data:`~detectclf.inference.sources.ImageSource` lists them; read lazily, at most two
+                batches ahead.
             batch_size: pictures per forward pass; by default as configured.
             explain: whether to compute the Grad-CAM of each slice's class.
             read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
@@ -145,7 +157,7 @@ class Predictor:
         try:
             while True:
                 for item in islice(remaining, max(0, 2 * size - len(pending))):
-                    pending.append(pool.submit(self._prepare, item, read))
+                    pending.append(pool.submit(self._prepare, taken(item), read))
                 if not pending:
                     return
                 yield [pending.popleft().result() for _ in range(min(size, len(pending)))]
@@ -207,7 +219,8 @@ class Predictor:
             return []
         targets = [self.names.classes.index(each.label or "") for each in fused]
         images = _stacked(prepared.resized.classifier for prepared in batch)
-        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
+        with self._explaining:  # it hooks into the network, which would catch the slices of another thread as well
+            cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
         maps = []
         for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)

@@ -1,23 +1,25 @@
-"""Sources of a picture to predict: files, samples of a data set, arrays and PIL images, all decoded by one rule."""
+"""Sources of a picture to predict: files, samples of a data set and pictures in memory, all decoded by one rule."""
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
 import numpy as np
 
-from detectclf.errors import DataError, one_line
-from detectclf.imaging.images import middle_slice, read_image, read_pixels
+from detectclf.errors import DataError, DetectclfError, one_line
+from detectclf.imaging.images import MAX_FILE_BYTES, decode_image, middle_slice, read_image, read_pixels
 from detectclf.prediction import Origin
 from detectclf.types import Pixels, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,30 @@ class FileSlice:
     axis: str | None = None
 
 
-ImageSource: TypeAlias = "str | Path | FileSlice | Sample | Pixels | Image"
-"""A file, one slice of it, a sample of a data set, a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, or a PIL image."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What was read from a file object.
+
+    Attributes:
+        name: of the file, or ``file``.
+        content: its bytes, or why they could not be read.
+    """
+
+    name: str
+    content: bytes | DetectclfError
+
+
+ImageSource: TypeAlias = (
+    "str | Path | FileSlice | Sample | bytes | bytearray | memoryview | BinaryIO | Encoded | Pixels | Image | Tensor"
+)
+"""A picture:
+
+* a file by its path, or one slice of it; a sample of a data set;
+* the bytes of a file of any of the types that can be read, or a binary file object, which is read from where it stands
+  to its end and left open;
+* pixels: a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, a PIL image, or a uint8 torch tensor ``(H, W)``, ``(1, H, W)``
+  or ``(3, H, W)`` RGB, on any device.
+"""
 
 
 def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
@@ -49,17 +73,41 @@ def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice
     return FileSlice(path, frame, axis)
 
 
+def taken(source: ImageSource) -> ImageSource:
+    """``source``, a file object read to its end; anything else as it is.
+
+    A caller may close a file as soon as it has handed it over, so it cannot wait until a thread decodes it.
+    """
+    if not _is_file_object(source):
+        return source
+    name = _name_of_file(source)
+    try:
+        # One byte more than the limit, which tells decode_image that there is more.
+        content: Any = source.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        return Encoded(name, DataError(f"cannot be read ({one_line(error)})", file=name, remedy="open it again"))
+    if not isinstance(content, bytes | bytearray | memoryview):
+        return Encoded(name, DataError("is not open as a binary file", file=name, remedy='open it with mode "rb"'))
+    return Encoded(name, bytes(content))
+
+
 def name_of(source: ImageSource) -> str:
     """What a prediction calls ``source``."""
-    if isinstance(source, Sample):
+    if isinstance(source, Sample | Encoded):
         return source.name
     if isinstance(source, str | Path | FileSlice):
         return str(source.path if isinstance(source, FileSlice) else source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "bytes"
+    if _is_file_object(source):
+        return _name_of_file(source)
+    if _is_tensor(source):
+        return "tensor"
     return "array" if isinstance(source, np.ndarray) else "image"
 
 
 def origin_of(source: ImageSource) -> Origin:
-    """The file and the part of it that ``source`` names; no file for an array or a PIL image."""
+    """The file and the part of it that ``source`` names; no file for a picture from memory."""
     if isinstance(source, Sample):
         return Origin(source.path, span=source.span, root=source.source or None)
     if isinstance(source, FileSlice):
@@ -84,10 +132,52 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
         return read_image(source.path, frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):
         return read_image(source)
-    return _from_memory(source)
+    if _is_file_object(source):
+        source = taken(source)
+    if isinstance(source, Encoded):
+        if isinstance(source.content, DetectclfError):
+            raise source.content
+        return decode_image(source.content, source.name)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_image(bytes(source), "bytes")
+    return _from_memory(_array_of(source) if _is_tensor(source) else source)
 
 
-def _from_memory(source: Pixels | Image) -> Pixels:
+def _is_file_object(source: Any) -> TypeGuard[BinaryIO]:
+    return callable(getattr(source, "read", None))
+
+
+def _name_of_file(file: Any) -> str:
+    name = getattr(file, "name", None)
+    # A file that was opened by its descriptor has a number as its name.
+    return os.fsdecode(name) if isinstance(name, str | bytes) and name else "file"
+
+
+def _is_tensor(source: Any) -> bool:
+    # By name, since torch takes seconds to import; a class made from Tensor counts as well.
+    return any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(source).__mro__)
+
+
+def _array_of(tensor: Any) -> Pixels:
+    """A torch tensor as an array ``(H, W)`` or ``(H, W, C)``.
+
+    Raises:
+        DataError: not uint8, another shape, or without values that can be read.
+    """
+    shape = tuple(tensor.shape)
+    if str(tensor.dtype) != "torch.uint8" or not (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))):
+        raise DataError(
+            f"a tensor of type {tensor.dtype} and shape {shape} is not a slice",
+            remedy="give uint8 of shape (H, W), (1, H, W) or (3, H, W)",
+        )
+    try:
+        array: Pixels = np.asarray(tensor.detach().cpu().numpy())
+    except (NotImplementedError, RuntimeError, TypeError) as error:  # such as of a sparse one
+        raise DataError(f"the tensor cannot be read ({one_line(error)})", remedy="give a dense one") from error
+    return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
+
+
+def _from_memory(source: Any) -> Pixels:
     """The grey levels of an array or PIL image. As TIFF in memory it is decoded by the same rule as a file.
 
     Raises:
@@ -114,7 +204,7 @@ def _from_memory(source: Pixels | Image) -> Pixels:
     else:
         raise DataError(
             f"cannot predict on {type(source).__name__}",
-            remedy="give a path, a FileSlice, a uint8 array, a PIL image or a Sample",
+            remedy="give a path, bytes, a binary file, a uint8 array or tensor, a PIL image, a FileSlice or a Sample",
         )
     content = io.BytesIO()
     try:

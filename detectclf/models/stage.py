@@ -115,15 +115,22 @@ class Stage:
     Attributes:
         meta: the description.
         open: gives the network, which is made only where it is needed: that takes torch.
+        count: gives the number of its parameters, if it can without making the network.
     """
 
     meta: ModelMeta
     open: Callable[[], Any]
+    count: Callable[[], int] | None = None
 
     @cached_property
     def network(self) -> Any:
         """A ``Detector`` or ``Classifier``, as :attr:`kind` says; raises what :attr:`open` raises."""
         return self.open()
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of parameters of the network."""
+        return sum(each.numel() for each in self.network.parameters()) if self.count is None else self.count()
 
     @property
     def kind(self) -> str:

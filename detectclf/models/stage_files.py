@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_write, read_bytes
+from detectclf.models.parameter_count import count_parameters
 from detectclf.models.stage import STAGES, ModelMeta, Stage
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def rebuild_stage(meta: ModelMeta, weights: Path, kind: str) -> Stage:
         network.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
         return network.eval()
 
-    return Stage(meta, build)
+    return Stage(meta, build, lambda: count_parameters(weights))
 
 
 def read_meta(file: Path) -> ModelMeta:

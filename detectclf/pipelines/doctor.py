@@ -13,9 +13,9 @@ from detectclf.version import installed_version
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
-    "numpy", "pillow", "timm", "pydicom", "nibabel",
+    "numpy", "pillow", "timm", "openvino", "onnxruntime", "onnxscript", "pydicom", "nibabel",
 )  # fmt: skip
-OPTIONAL = {"pydicom": "medical", "nibabel": "medical"}
+OPTIONAL = {"onnxruntime": "onnx", "pydicom": "medical", "nibabel": "medical"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Versions, and checks of non-maximum suppression, a convolution on the device, the weights cache and images."""
+    """Versions, and checks of box operations, the device, the weights cache, images and the packaged model."""
     versions = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
     missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
@@ -107,9 +107,24 @@ def _images() -> str:
     return "OpenCV writes and reads PNG"
 
 
+def _packaged_model() -> str:
+    from detectclf.inference.loading import default_bundle, load
+    from detectclf.sample_data.slices import sample_slice
+
+    if not default_bundle().is_dir():
+        return "none comes with this installation"
+    drawn = "meningioma"
+    model = load(device="cpu")
+    found = model.predict(sample_slice(1, drawn, "axial").pixels)
+    if found.label != drawn or not found.boxes_xyxy.size:
+        raise RuntimeError(f"{model.runtime.name} gives {found.label} for a drawn {drawn}, {len(found.scores)} boxes")
+    return f"{model.name} finds a drawn {drawn}, computed by {model.runtime.name}"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "box operations": _nms,
     "device": _device,
     "weights cache": _weights_cache,
     "images": _images,
+    "packaged model": _packaged_model,
 }

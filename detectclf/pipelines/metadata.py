@@ -115,7 +115,7 @@ def _stages(bundle: Bundle) -> dict[str, dict[str, Any]]:
         kind: {
             "arch": stage.meta.arch,
             "input_size": stage.preprocessing.size,
-            "parameters": sum(p.numel() for p in stage.network.parameters()),
+            "parameters": stage.parameters,
             "weights": stage.meta.config.get("weights"),
             "training": stage.meta.training,
         }

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from detectclf.config import DataConfig, PredictConfig
 from detectclf.errors import ConfigError, DataError
 from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
+    from detectclf.config import DataConfig, PredictConfig
     from detectclf.datasets.index import SliceIndex
     from detectclf.inference.predictor import Predictor
 
@@ -26,6 +26,7 @@ def data_settings(patients: Path | None, pattern: str | None, any_tumor: Sequenc
     Raises:
         ConfigError: the pattern is no regular expression with one group.
     """
+    from detectclf.config import DataConfig
     from detectclf.recipes import load_recipe
 
     flags = {"patients": patients, "patient_pattern": pattern, "any_tumor": tuple(any_tumor)}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.runtimes.base import Runtime
-from detectclf.inference.runtimes.engines import MODULES, EngineName
+from detectclf.inference.runtimes.engines import MODULES, EngineName, cpu_lacks
 from detectclf.models.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def open_runtime(bundle: Bundle, config: PredictConfig) -> Runtime:
             raise ModelError(
                 "has no graphs, which the runtimes without torch need",
                 file=bundle.name,
-                remedy="bundle its runs again without --no-export, or use --runtime torch",
+                remedy="bundle its runs (detectclf bundle, without --no-export), or use --runtime torch",
             )
         if not _installed(engine):
             raise ModelError(
@@ -45,16 +45,19 @@ def open_runtime(bundle: Bundle, config: PredictConfig) -> Runtime:
     if device not in ("auto", "cpu"):
         return _torch(bundle, device)
     if not bundle.graphs:
-        log.info("%s has no graphs: predicting with torch, which starts more slowly", bundle.name)
+        log.warning("%s has no graphs: predicting with torch, which is slower; bundle its runs again", bundle.name)
         return _torch(bundle, device)
-    if _installed("openvino"):
+    lacking = cpu_lacks()
+    if _installed("openvino") and not lacking:
         return _graph(bundle, "openvino", "cpu")
-    instead = "onnx" if _installed("onnx") else "torch"
-    log.warning("OpenVINO is not installed: predicting with %s, which is slower", instead)
+    instead = "onnx" if _installed("onnx") and not lacking else "torch"
+    why = f"this CPU lacks {lacking}, which OpenVINO needs" if lacking else "OpenVINO is not installed"
+    log.warning("%s: predicting with %s, which is slower", why, "ONNX Runtime" if instead == "onnx" else "torch")
     return _graph(bundle, "onnx", "cpu") if instead == "onnx" else _torch(bundle, device)
 
 
 def _installed(engine: EngineName) -> bool:
+    # A package that is there and cannot be imported is an error, which says why.
     return find_spec(MODULES[engine]) is not None
 
 

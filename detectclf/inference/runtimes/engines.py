@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import threading
+import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,62 +24,111 @@ Arrays = dict[str, npt.NDArray[Any]]
 """Name of an output of a graph -> its value."""
 
 
+_OPEN: weakref.WeakSet[Engine] = weakref.WeakSet()
+"""The engines of this process."""
+
+
 class Engine(ABC):
     """A graph that is ready to run, from several threads at once, and in processes forked off this one.
+
+    A forked process has no copy of the threads of the engine, which waits for them for ever when it is used or freed
+    there. So it opens the graph again when it first uses it, and never frees what it inherited.
 
     Args:
         file: the graph, its weights beside it.
         device: ``cpu``, or ``cuda`` in ONNX Runtime.
+        outputs: names of the outputs that the graph must have.
 
     Raises:
-        ModelError: the graph is damaged.
+        ModelError: the graph is damaged, or the engine is not installed as it should be.
         DeviceError: the device is not available.
     """
 
-    def __init__(self, file: Path, device: str) -> None:
-        self._file, self._device = file, device
+    name: ClassVar[str]
+    """As users know it."""
+
+    def __init__(self, file: Path, device: str, outputs: Collection[str]) -> None:
+        self._file, self._device, self._outputs = file, device, frozenset(outputs)
+        self._names: list[str] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._open_or_say_why()
+        _OPEN.add(self)
 
     def __call__(self, images: Pixels) -> Arrays:
-        """The outputs for ``images`` ``(B, 1, S, S)`` uint8."""
+        """The outputs for ``images`` ``(B, 1, S, S)`` uint8; raises ModelError where the graph cannot take them."""
         if self._process != os.getpid():
-            # The threads of an engine do not survive a fork.
             with self._lock:
                 if self._process != os.getpid():
                     self._open_or_say_why()
                     self._process = os.getpid()
-        return self._run(images)
+        try:
+            return self._run(images)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._fault("run", error) from error
 
     def _open_or_say_why(self) -> None:
         try:
             self._open()
-        except (DeviceError, ModelError):
+        except (DeviceError, MemoryError):
             raise
-        except Exception as error:
-            # Both engines raise errors of many kinds.
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = lines[-1] if lines else type(error).__name__
+        except ImportError as error:
             raise ModelError(
-                f"the graph cannot be opened: {reason}",
-                file=self._file,
-                remedy="bundle the runs again, or predict with --runtime torch",
+                f"{self.name} cannot be imported: {_reason(error)}", remedy="install it again, or use --runtime torch"
             ) from error
+        except Exception as error:
+            raise self._fault("opened", error) from error
+        if missing := sorted(self._outputs - set(self._names)):
+            raise self._fault("used", ValueError(f"it has no output {', '.join(missing)}"))
+
+    def _fault(self, done: str, error: Exception) -> ModelError:
+        """Both engines raise errors of many kinds, of many lines."""
+        return ModelError(
+            f"the graph cannot be {done} by {self.name}: {_reason(error)}",
+            file=self._file,
+            remedy="bundle the runs again, or use --runtime torch",
+        )
+
+    def leave_behind(self) -> None:
+        """Keeps what was inherited by a fork from being freed, even when the process ends."""
+        self._lock = threading.Lock()  # a thread that is gone may have held it
+        for each in self._natives():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
     @abstractmethod
     def _open(self) -> None: ...
 
     @abstractmethod
+    def _natives(self) -> list[Any]:
+        """The objects of the engine."""
+
+    @abstractmethod
     def _run(self, images: Pixels) -> Arrays: ...
+
+
+def _after_fork() -> None:
+    for engine in list(_OPEN):
+        engine.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class OpenVINO(Engine):
     """OpenVINO on the CPU, in float32."""
 
+    name = "OpenVINO"
+
     def _open(self) -> None:
         if self._device != "cpu":
-            raise DeviceError(f"OpenVINO does not run on {self._device!r} here", remedy="use --device cpu")
+            raise DeviceError(
+                f"OpenVINO does not run on {self._device!r} here", remedy="use --device cpu, or --runtime torch"
+            )
+        if lacking := cpu_lacks():
+            raise DeviceError(f"OpenVINO needs {lacking}, which this CPU lacks", remedy="use --runtime torch")
         import openvino
 
         core = openvino.Core()
@@ -86,6 +139,9 @@ class OpenVINO(Engine):
         self._compiled = core.compile_model(core.read_model(self._file), "CPU", settings)
         self._names = [output.get_any_name() for output in self._compiled.outputs]
         self._requests = threading.local()
+
+    def _natives(self) -> list[Any]:
+        return [self._compiled, getattr(self._requests, "own", None)]
 
     def _run(self, images: Pixels) -> Arrays:
         # One request per thread: a request holds the buffers of one call.
@@ -99,29 +155,34 @@ class OpenVINO(Engine):
 class ONNXRuntime(Engine):
     """ONNX Runtime on the CPU or, where the package ``onnxruntime-gpu`` is installed, on an NVIDIA GPU."""
 
+    name = "ONNX Runtime"
+
     def _open(self) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors: its warnings are about how it optimises
+        options.log_severity_level = 4  # none: its warnings are about how it optimises, and errors are raised
         if threads := thread_limit():
             options.intra_op_num_threads = threads
         providers: list[Any] = ["CPUExecutionProvider"]
         kind, _, number = self._device.partition(":")
-        if kind == "cuda":
+        if kind == "cuda" and (number.isdecimal() or not number):
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise DeviceError(
                     f"device {self._device!r}: this ONNX Runtime has no CUDA",
-                    remedy="install onnxruntime-gpu, or use --runtime torch",
+                    remedy="use --device cpu, or install onnxruntime-gpu where there is a GPU",
                 )
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
-        elif kind != "cpu":
+        elif self._device != "cpu":
             raise DeviceError(f"ONNX Runtime does not run on {self._device!r} here", remedy="use --device cpu or cuda")
         self._session = onnxruntime.InferenceSession(self._file, options, providers=providers)
         if kind == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             # It goes on without the GPU where the driver does not suit it, and only logs that.
             raise DeviceError(f"device {self._device!r} cannot be used by ONNX Runtime", remedy="use --runtime torch")
         self._names = [output.name for output in self._session.get_outputs()]
+
+    def _natives(self) -> list[Any]:
+        return [self._session]
 
     def _run(self, images: Pixels) -> Arrays:
         (source,) = self._session.get_inputs()
@@ -133,10 +194,35 @@ MODULES: dict[EngineName, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 """Engine -> the module that it needs."""
 
 
+def cpu_lacks(cpu: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The instruction set that OpenVINO needs and this CPU lacks; ``None`` where none is known to be missing.
+
+    Its system requirements name SSE4.2 for x86; AVX2 and later ones only make it faster. A program that uses what the
+    CPU lacks is ended by the system, which no error handling can turn into a message.
+
+    Args:
+        cpu: where Linux describes the CPU.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return None
+    try:
+        lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # another system
+        return None
+    flags = next((line.split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None or "sse4_2" in flags else "SSE4.2"
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error, where both engines say what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
 def thread_limit() -> int | None:
     """Threads that the user allows by ``OMP_NUM_THREADS``, which torch obeys as well; ``None`` without a limit."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
-__all__ = ["ENGINES", "MODULES", "Engine", "EngineName", "thread_limit"]
+__all__ = ["ENGINES", "MODULES", "Engine", "EngineName", "cpu_lacks", "thread_limit"]

@@ -12,6 +12,9 @@ from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.engines import ENGINES, EngineName
 from detectclf.types import FloatArray, Pixels
 
+OUTPUTS = {"detector": ("boxes", "labels", "scores", "features"), "classifier": ("logits",)}
+"""Kind of stage -> outputs of its graph."""
+
 
 class GraphRuntime:
     """Runs the graphs that ``models/graphs`` makes.
@@ -30,7 +33,7 @@ class GraphRuntime:
         self.device = device
         with ThreadPoolExecutor() as pool:  # opening a graph compiles it, on one core
             self._detector, self._classifier = pool.map(
-                lambda kind: ENGINES[engine](graphs[kind], device), ("detector", "classifier")
+                lambda kind: ENGINES[engine](graphs[kind], device, OUTPUTS[kind]), ("detector", "classifier")
             )
 
     def run(self, for_detector: Pixels, for_classifier: Pixels) -> list[Raw]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
+import os
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detectclf.errors import DeviceError
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.map_statistics import MapStatistics
 from detectclf.models.bundle import Bundle
@@ -21,24 +24,30 @@ from detectclf.models.roi_features import RoIFeatures, as_arrays
 from detectclf.models.second_look import second_look
 from detectclf.types import FloatArray, Pixels
 
+log = logging.getLogger(__name__)
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class TorchRuntime:
     """Runs the networks of a bundle, which are moved to the device.
 
+    In a process that is forked off after it was made, it computes with one thread, since those of OpenMP do not survive
+    a fork and torch would wait for them for ever.
+
     Args:
         bundle: the networks.
         device: ``auto`` (the first available of cuda, mps, cpu), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
-        DeviceError: the device is not available.
+        DeviceError: the device is not available; from its methods, also in a forked process, if it is a GPU.
     """
 
     name = "torch"
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self._device = resolve_device(device)
+        self._process = os.getpid()
         if self._device.type == "cpu":
             keep_freed_memory()
         # Copies: the networks of the bundle stay as they were saved, which Grad-CAM needs.
@@ -53,6 +62,7 @@ class TorchRuntime:
 
     def run(self, for_detector: Pixels, for_classifier: Pixels) -> list[Raw]:
         """The outputs for a batch, as of :class:`~detectclf.inference.runtimes.base.Runtime`."""
+        self._check_process()
         with torch.inference_mode():
             with MapStatistics(self._detector.backbone()) as statistics:
                 maps = RoIFeatures(self._detector, self._tensor(for_detector))
@@ -65,9 +75,22 @@ class TorchRuntime:
 
     def features(self, for_detector: Pixels) -> FloatArray:
         """``(B, D)`` statistics of the feature maps."""
+        self._check_process()
         with torch.inference_mode(), MapStatistics(self._detector.backbone()) as statistics:
             self._detector(list(self._tensor(for_detector)))
         return statistics.rows()
+
+    def _check_process(self) -> None:
+        if self._process == os.getpid():
+            return
+        if self._device.type != "cpu":
+            raise DeviceError(
+                f"device {self.device!r} cannot be used in a forked process",
+                remedy="load the model in each process, or start them by spawn",
+            )
+        log.warning("torch computes with one thread here, since the model was loaded before this process was forked")
+        torch.set_num_threads(1)
+        self._process = os.getpid()
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
         """A faster copy of ``network``, on the device."""
