@@ -6,8 +6,10 @@ take turns, so that whatever else the machine does slows all of them alike.
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.errors import ConfigError, ModelError
+from detectclf.pipelines import bench_worker
 from detectclf.pipelines.bench_process import Worker
-from detectclf.pipelines.bench_worker import usable_cores
 from detectclf.progress import Progress
 from detectclf.version import __version__, installed_version
 
@@ -32,7 +34,7 @@ ROUNDS = 3
 """Timed passes over the slices, after one that warms up."""
 
 
-HEADER = "runtime   device  threads batch  ms/slice  90th pct  slices/s  peak MiB loading s"
+HEADER = "runtime   device  threads batch  ms/slice  90th pct    CPU ms  slices/s  peak MiB loading s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Speed:
         batch_size: slices per forward pass; 1 is one slice after the other, without decoding ahead.
         ms_per_slice: median over the batches, from file to record.
         ms_per_slice_p90: 90th percentile.
+        cpu_ms_per_slice: processor time over all threads; says more than the others where the machine is busy.
         slices_per_second: of all passes together.
         peak_memory_mib: resident memory, of a process that used no larger batches; ``None`` where unknown.
         loading_s: from the start of the process until it can predict, seconds.
@@ -57,6 +60,7 @@ class Speed:
     batch_size: int
     ms_per_slice: float
     ms_per_slice_p90: float
+    cpu_ms_per_slice: float
     slices_per_second: float
     peak_memory_mib: float | None
     loading_s: float
@@ -97,7 +101,7 @@ class Benchmark:
             memory = "-" if s.peak_memory_mib is None else f"{s.peak_memory_mib:.0f}"
             lines.append(
                 f"{s.runtime:9} {s.device:7} {s.threads:7} {s.batch_size:5} {s.ms_per_slice:9.1f} "
-                f"{s.ms_per_slice_p90:9.1f} {s.slices_per_second:9.1f} {memory:>9} {s.loading_s:9.2f}"
+                f"{s.ms_per_slice_p90:9.1f} {s.cpu_ms_per_slice:9.1f} {s.slices_per_second:9.1f} {memory:>9} {s.loading_s:9.2f}"
             )
         lines += [f"{name:9} not available: {reason}" for name, reason in self.unavailable.items()]
         return "\n".join(lines)
@@ -145,7 +149,10 @@ def bench(
         }
         progress = stack.enter_context(Progress("timing", len(chosen) * (1 + len(sizes) * (1 + rounds))))
         # One after the other: loading is timed.
-        workers = [stack.enter_context(Worker(name, job, folder / f"{name}.log", progress)) for name in chosen]
+        workers = [
+            stack.enter_context(Worker(name, _command({**job, "runtime": name}), folder / f"{name}.log", progress))
+            for name in chosen
+        ]
         for number in range(1 + rounds):
             for size in sizes:  # the smallest first: memory only grows
                 for worker in workers:
@@ -182,10 +189,15 @@ def _speed(worker: Worker, batch_size: int) -> Speed:
         batch_size=batch_size,
         ms_per_slice=round(statistics.median(each), 2),
         ms_per_slice_p90=round(each[min(len(each) - 1, int(0.9 * len(each)))], 2),
+        cpu_ms_per_slice=round(1000 * sum(worker.cpu_s[batch_size]) / sum(n for n, _ in passes), 2),
         slices_per_second=round(sum(n for n, _ in passes) / sum(s for _, s in passes), 2),
         peak_memory_mib=None if memory is None else round(memory, 1),
         loading_s=round(worker.loading_s, 2),
     )
+
+
+def _command(job: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-m", bench_worker.__name__, json.dumps(job)]
 
 
 def _write_slices(folder: Path, count: int) -> list[str]:
@@ -198,7 +210,11 @@ def _write_slices(folder: Path, count: int) -> list[str]:
 
 def machine() -> dict[str, Any]:
     """Name of the processor, cores that this process may use, and the system."""
-    return {"cpu": _processor(), "cores": usable_cores(), "system": f"{platform.system()} {platform.machine()}"}
+    return {
+        "cpu": _processor(),
+        "cores": bench_worker.usable_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _processor() -> str:

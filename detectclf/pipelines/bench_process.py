@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +20,10 @@ class Worker:
 
     Args:
         runtime: its runtime.
-        job: what all processes share.
+        command: starts it, its job included.
         log: file for what it says on stderr.
         progress: gets a step for loading and one for each pass.
+        environment: its environment variables; by default those of this process.
 
     Attributes:
         error: why it cannot run the bundle; empty where it can.
@@ -30,26 +31,36 @@ class Worker:
         loading_s: from its start until it could predict.
         memory: batch size -> peak of its resident memory, in MiB, after the first pass.
         seconds: batch size -> of each batch the slices and the seconds that it took.
+        cpu_s: batch size -> seconds of processor time of each pass, over all threads.
     """
 
-    def __init__(self, runtime: str, job: dict[str, Any], log: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        command: Sequence[str],
+        log: Path,
+        progress: Progress,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.runtime = runtime
         self.error: str = ""
-        self._command = [
-            sys.executable,
-            "-m",
-            "detectclf.pipelines.bench_worker",
-            json.dumps({**job, "runtime": runtime}),
-        ]
+        self._command, self._environment = command, environment
         self._log, self._progress = log, progress
         self.memory: dict[int, float | None] = {}
         self.seconds: dict[int, list[tuple[int, float]]] = {}
+        self.cpu_s: dict[int, list[float]] = {}
 
     def __enter__(self) -> Worker:
         began = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                env=self._environment,
             )
         ready = self._answer()
         self.loading_s = time.perf_counter() - began
@@ -82,6 +93,7 @@ class Worker:
             self.memory[batch_size] = answer["peak_memory_mib"]
         else:
             self.seconds.setdefault(batch_size, []).extend((int(n), float(s)) for n, s in answer["seconds"])
+            self.cpu_s.setdefault(batch_size, []).append(answer["cpu_s"])
 
     def _answer(self) -> dict[str, Any] | None:
         """The next answer of the process; ``None``, with the reason in ``error``, where it cannot go on."""

@@ -29,8 +29,9 @@ def main() -> None:
     _say({"model": predictor.name, "device": predictor.device, "threads": _threads(job["runtime"])})
     for line in sys.stdin:
         try:
+            busy = time.process_time()
             seconds = list(timed(predictor, job["files"], int(line)))
-            _say({"seconds": seconds, "peak_memory_mib": peak_memory_mib()})
+            _say({"seconds": seconds, "cpu_s": time.process_time() - busy, "peak_memory_mib": peak_memory_mib()})
         except Exception as error:
             _say({"error": _reason(error)})
             return

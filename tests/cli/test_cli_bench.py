@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,8 @@ def test_a_process_that_dies_is_a_reason(tmp_path):
     from detectclf.progress import Progress
 
     with Progress("timing", show=False) as progress:
-        worker = Worker("torch", {}, tmp_path / "log", progress)
-        worker._command = [worker._command[0], "-c", "import os, sys; print('no AVX2', file=sys.stderr); os._exit(7)"]
+        command = [sys.executable, "-c", "import os, sys; print('no AVX2', file=sys.stderr, flush=True); os._exit(7)"]
+        worker = Worker("torch", command, tmp_path / "log", progress)
         with worker:
             assert worker.error == "its process ended with code 7: no AVX2"
             worker.measure(1, warm_up=True)
