@@ -5,8 +5,8 @@
         --checkout ../before --peer-detector yolo26n.onnx --peer-classifier yolo26n-cls.onnx
 
 Each contestant has a process of its own with the same cores, and works from file to record. A batch size of 1 is one
-slice after the other; larger ones are a folder, with decoding ahead. On a busy machine compare the processor's time. Other
-models are exported with a batch size that may change (Ultralytics: ``format="onnx", dynamic=True``).
+slice after the other; larger ones are a folder, with decoding ahead. On a busy machine compare the processor's time.
+Other models are exported with a batch size that may change (Ultralytics: ``format="onnx", dynamic=True``).
 """
 
 from __future__ import annotations

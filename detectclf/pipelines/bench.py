@@ -101,7 +101,8 @@ class Benchmark:
             memory = "-" if s.peak_memory_mib is None else f"{s.peak_memory_mib:.0f}"
             lines.append(
                 f"{s.runtime:9} {s.device:7} {s.threads:7} {s.batch_size:5} {s.ms_per_slice:9.1f} "
-                f"{s.ms_per_slice_p90:9.1f} {s.cpu_ms_per_slice:9.1f} {s.slices_per_second:9.1f} {memory:>9} {s.loading_s:9.2f}"
+                f"{s.ms_per_slice_p90:9.1f} {s.cpu_ms_per_slice:9.1f} {s.slices_per_second:9.1f} {memory:>9} "
+                f"{s.loading_s:9.2f}"
             )
         lines += [f"{name:9} not available: {reason}" for name, reason in self.unavailable.items()]
         return "\n".join(lines)
