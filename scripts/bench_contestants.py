@@ -58,16 +58,22 @@ def timed(contestant: Detectclf | Peers, files: Sequence[str], size: int) -> Ite
 
 
 class Detectclf:
-    """A bundle in the package that ``PYTHONPATH`` names.
+    """A bundle in the package of a checkout.
 
     Args:
-        job: ``runtime``, ``None`` for a checkout from before there were several; ``model``, ``None`` for the
-            packaged one.
+        job: ``checkout``, which ``PYTHONPATH`` names; ``runtime``, ``None`` for a checkout from before it had several;
+            ``model``, ``None`` for the packaged one.
+
+    Raises:
+        SystemExit: another installation of the package was imported.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
+        import detectclf
         from detectclf.inference.loading import load
 
+        if not Path(detectclf.__file__).is_relative_to(job["checkout"]):
+            raise SystemExit(f"{job['checkout']} has no package detectclf")
         chosen = {} if job["runtime"] is None else {"runtime": job["runtime"]}
         self.predictor = load(job["model"], device="cpu", **chosen)
         self.name: str = self.predictor.name

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -51,7 +51,13 @@ def main(
         files = drawn(Path(temporary), slices) if folder is None else found(folder, slices)
         job = {"files": [str(file) for file in files], "batch_sizes": batch_size}
         ours = {
-            name: {"kind": "detectclf", "runtime": name, "model": model and str(model.resolve())} for name in runtime
+            name: {
+                "kind": "detectclf",
+                "runtime": name,
+                "model": model and str(model.resolve()),
+                "checkout": str(HERE.parents[1]),
+            }
+            for name in runtime
         }
         others: dict[str, dict[str, Any]] = {}
         if checkout is not None:
@@ -96,36 +102,48 @@ def command(job: dict[str, Any]) -> list[str]:
 
 def environment(job: dict[str, Any]) -> dict[str, str]:
     """The environment of a contestant: its package first, and as many threads as it may use."""
-    package = job.get("checkout", str(HERE.parents[1]))
-    return {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": str(job["threads"])}
+    return {**os.environ, "PYTHONPATH": job.get("checkout", ""), "OMP_NUM_THREADS": str(job["threads"])}
 
 
 def show(workers: Sequence[Worker], threads: int, batch_sizes: Sequence[int], others: Sequence[str]) -> None:
-    """Prints the table of one number of threads."""
-    medians = {
-        (w.runtime, size): statistics.median(1000 * s / n for n, s in w.seconds[size])
-        for w in workers for size in batch_sizes if not w.error
-    }  # fmt: skip
-    print(f"\n{threads} thread{'s' * (threads > 1)}{'':15}ms/slice  fastest    CPU ms  slices/s  peak MiB" + "".join(
-        f"  {'to ' + name:>14}" for name in others
-    ))  # fmt: skip
+    """Prints the table of one number of threads; a ratio is of the medians, then of the processor's time."""
+    able = [worker for worker in workers if not worker.error]
+    head = f"{threads} thread{'s' * (threads > 1)}"
+    print(f"\n{head:25} ms/slice  fastest    CPU ms  slices/s  peak MiB", *(f"{'to ' + name:>14}" for name in others))
     for size in batch_sizes:
-        for w in workers:
-            if w.error:
-                print(f"{w.runtime:12} failed: {w.error}")
-                continue
-            each, memory = w.seconds[size], w.memory[size]
-            busy = 1000 * sum(w.cpu_s[size]) / sum(n for n, _ in each)
-            rate = sum(n for n, _ in each) / sum(s for _, s in each)
+        figures = {worker.runtime: figures_of(worker, size) for worker in able}
+        for worker in able:
+            own, memory = figures[worker.runtime], worker.memory[size]
             ratios = [
-                f"{medians[w.runtime, size] / medians[name, size]:16.2f}" if (name, size) in medians else f"{'-':>16}"
+                f"{own.median / figures[name].median:7.2f} {own.busy / figures[name].busy:6.2f}"
                 for name in others
+                if name in figures
             ]
             print(
-                f"{w.runtime:12} batch {size:<5} {medians[w.runtime, size]:9.1f} "
-                f"{min(1000 * s / n for n, s in each):8.1f} {busy:9.1f} {rate:9.1f} {memory or 0:9.0f}"
-                + "".join(ratios)
+                f"{worker.runtime:16} batch {size:<3}{own.median:9.1f} {own.fastest:8.1f} {own.busy:9.1f} "
+                f"{own.rate:9.1f} {memory or 0:9.0f}",
+                *ratios,
             )
+    for worker in workers:
+        if worker.error:
+            print(f"{worker.runtime}: failed: {worker.error}")
+
+
+class Figures(NamedTuple):
+    """Milliseconds of a slice: median, fastest batch, processor time over all threads; and slices per second."""
+
+    median: float
+    fastest: float
+    busy: float
+    rate: float
+
+
+def figures_of(worker: Worker, size: int) -> Figures:
+    """What the passes with one batch size amount to."""
+    batches = worker.seconds[size]
+    each, count = [1000 * s / n for n, s in batches], sum(n for n, _ in batches)
+    busy = 1000 * sum(worker.cpu_s[size]) / count
+    return Figures(statistics.median(each), min(each), busy, count / sum(s for _, s in batches))
 
 
 def show_steps(runtime: str, job: dict[str, Any]) -> None:
