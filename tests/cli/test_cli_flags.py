@@ -64,7 +64,7 @@ def test_help_has_an_example_and_the_common_flags(cli, words):
 def test_every_option_says_what_it_is_and_its_default(words):
     for parameter in COMMANDS[words].params:
         assert parameter.help or parameter.name == "help", f"{parameter.name} has no help"
-        hidden = parameter.default is None and not parameter.required and not parameter.is_flag
+        hidden = parameter.default is None and not parameter.required and not getattr(parameter, "is_flag", False)
         if hidden and parameter.name in ("arch", "epochs", "device", "seed", "limit", "weights", "model", "batch_size"):
             assert "[default: " in parameter.help, f"{parameter.name} does not say its default"
 

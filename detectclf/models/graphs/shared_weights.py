@@ -31,7 +31,7 @@ def share_weights(model: ir.Model, network: nn.Module, weights: Path) -> None:
     """Makes the initializers of ``model`` refer to the tensors of ``network`` in the file ``weights``.
 
     They are found by their values, since the exporter renames tensors and makes copies of some. Where the file has a
-    tensor in float16, or the graph its transpose, nodes of the graph make the one from the other; runtimes do that once.
+    tensor in float16, or the graph its transpose, nodes of the graph make one from the other; runtimes do that once.
     """
     places = _places(weights)
     known: dict[tuple[Any, ...], tuple[str, bool]] = {}
