@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from detectclf.errors import DataError
 from detectclf.files import ByteSpan
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from supervision import Detections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +128,24 @@ class Prediction(FusedOutputs):
             **({} if self.origin.frame is None else {"frame": self.origin.frame}),
             **({} if self.origin.axis is None else {"axis": self.origin.axis}),
         }
+
+    def to_supervision(self) -> Detections:
+        """The drawn boxes for the tools of the package supervision: its annotators, trackers and counters.
+
+        Class ids count the classes of :attr:`probabilities` in order; ``data["class_name"]`` has their names. Boxes
+        below the threshold are left out.
+        """
+        import supervision
+
+        sure = np.flatnonzero(self.scores >= self.box_threshold)
+        names = [self.box_labels[i] for i in sure]
+        order = list(self.probabilities)
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy[sure].reshape(-1, 4),
+            confidence=self.scores[sure],
+            class_id=np.array([order.index(name) for name in names], dtype=int),
+            data={"class_name": np.array(names, dtype=str)},
+        )
 
     def draw(self, *, truth: Sample | None = None) -> Image:
         """The slice with its boxes, and beside it class, probabilities and flags, as an RGB image.

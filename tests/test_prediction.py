@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,13 @@ def test_only_what_was_predicted_is_drawn() -> None:
     for broken in (predicted(Origin()), Prediction("a.png"), Prediction("a.png", error="truncated")):
         with pytest.raises(DataError):
             broken.draw()
+
+
+@pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.3, 0)])
+def test_sure_boxes_as_detections_of_supervision(score: float, count: int) -> None:
+    import supervision
+
+    found = replace(predicted(Origin()), scores=np.array([score], np.float32)).to_supervision()
+    assert isinstance(found, supervision.Detections) and len(found) == count
+    assert found.class_id.tolist() == [0] * count and found["class_name"].tolist() == ["glioma"] * count
+    assert found.xyxy.shape == (count, 4)
