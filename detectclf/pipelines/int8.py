@@ -44,9 +44,9 @@ def quantised_bundle(bundle: Bundle, recipe: ExportRecipe, split: str, folder: P
     from detectclf.models.bundle import graph_file
     from detectclf.models.graphs.int8 import check_installed, quantised
 
-    check_installed()
     index = SliceIndex()
     dataset = require_split(open_dataset(recipe.data, index), split)
+    check_installed()
     exact = Predictor(bundle, _settings())
     check_classes(dataset, exact)
     first, second = _halves(dataset, index)

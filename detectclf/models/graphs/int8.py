@@ -7,15 +7,18 @@ suppression and RoIAlign stay in float32. ONNX Runtime's own quantisation was me
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from detectclf.errors import ModelError
-from detectclf.models.graphs.export import INPUT
+from detectclf.models.graphs.export import INPUT, quiet
 from detectclf.types import Pixels
 
 BETWEEN = {"Clip", "Relu", "Resize"}
@@ -45,20 +48,10 @@ def quantised(graph: Path, slices: Sequence[Pixels]) -> bytes:
     """
     # NNCF reports each use to its makers unless this is set: nothing leaves a machine with patients' slices.
     os.environ["NNCF_CI"] = "1"
-    import logging
-
-    import nncf
-
-    nncf.set_log_level(logging.ERROR)
     try:
-        model = _folded(graph)
-        made: Any = nncf.quantize(
-            model,
-            nncf.Dataset([pixels[None, None] for pixels in slices], lambda images: {INPUT: images}),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(slices),
-            ignored_scope=nncf.IgnoredScope(names=_kept_in_float(model), validate=False),
-        )
+        # It draws its own progress on stdout.
+        with quiet(), redirect_stdout(io.StringIO()):
+            made = _quantised(_folded(graph), slices)
     except Exception as error:
         # ONNX, ONNX Runtime and NNCF raise errors of many kinds.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -66,6 +59,19 @@ def quantised(graph: Path, slices: Sequence[Pixels]) -> bytes:
         raise ModelError(f"cannot be quantised: {reason}", file=graph, remedy="export it without --int8") from error
     content: bytes = made.SerializeToString()
     return content
+
+
+def _quantised(model: Any, slices: Sequence[Pixels]) -> Any:
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize(
+        model,
+        nncf.Dataset([pixels[None, None] for pixels in slices], lambda images: {INPUT: images}),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(slices),
+        ignored_scope=nncf.IgnoredScope(names=_kept_in_float(model), validate=False),
+    )
 
 
 def _folded(graph: Path) -> Any:
