@@ -191,20 +191,13 @@ def describe_bundle(folder: Path, bundle: Bundle, files: Sequence[str]) -> None:
         DataError: the files cannot be written.
     """
     arrays = array_files(bundle.ood, bundle.out_of_fold)
-    for name, content in arrays.items():
-        atomic_write(folder / name, content)
-    record = _Record.model_validate(
-        {
-            "name": bundle.name,
-            "version": bundle.version,
-            "classes": bundle.classes,
-            "negative": bundle.negative,
-            **{kind: stage.meta for kind, stage in bundle.stages.items()},
-            "fusion": bundle.fusion,
-            "sha256": {name: sha256(folder / name) for name in (*files, *arrays)},
-            "facts": bundle.metadata,
-        }
-    )
+    for name, array in arrays.items():
+        atomic_write(folder / name, array)
+    own = ("name", "version", "classes", "negative", "fusion")
+    content: dict[str, Any] = {name: getattr(bundle, name) for name in own}
+    content |= {kind: stage.meta for kind, stage in bundle.stages.items()}
+    content |= {"sha256": {name: sha256(folder / name) for name in (*files, *arrays)}, "facts": bundle.metadata}
+    record = _Record.model_validate(content)
     atomic_write(folder / BUNDLE_FILE, record.model_dump_json(indent=2, by_alias=True) + "\n")
 
 

@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from detectclf.boxes import pairwise_iou
-from detectclf.config import ClassifierConfig, DetectorConfig
+from detectclf.config import ClassifierConfig, DetectorConfig, PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import default_fusion, fused_probabilities
 from detectclf.inference.loading import default_bundle, load
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.runtimes.engines import OpenVINO
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
+from detectclf.models.bundle_arrays import OODStatistics
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
 from detectclf.models.graphs.export import graph_bytes
@@ -33,6 +34,8 @@ from detectclf.sample_data.slices import sample_slice
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "read_export.py"
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
+FAR = 1000.0
+"""A distance that no slice reaches."""
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +131,25 @@ def tiny() -> Bundle:
         "detector": new_stage(detector, TUMORS, negative=None),
         "classifier": new_stage(classifier, CLASSES, negative="no_tumor"),
     }
-    return Bundle("tiny", "1", CLASSES, "no_tumor", stages, default_fusion(CLASSES))
+    bundle = Bundle("tiny", "1", CLASSES, "no_tumor", stages, default_fusion(CLASSES))
+    pixels = sample_slice(0, "glioma", "axial").pixels
+    count = Predictor(bundle, PredictConfig(runtime="torch")).statistics_many([pixels]).shape[1]
+    return replace(bundle, ood=OODStatistics(np.zeros(count, np.float32), np.eye(count, dtype=np.float32), FAR, FAR))
 
 
-def test_a_bundle_without_graphs_gets_them(cli, tiny, tmp_path):
-    save_bundle(tmp_path / "bundle", tiny)
-    said = cli("export", tmp_path / "bundle", "--to", "onnx", "--out", tmp_path / "out")
+@pytest.fixture(scope="module")
+def made(cli, tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a tiny bundle that had no graphs."""
+    root = tmp_path_factory.mktemp("made")
+    save_bundle(root / "bundle", tiny)
+    said = cli("export", root / "bundle", "--to", "onnx", "--out", root / "out")
     assert said.code == 0, said.err
-    model = load(tmp_path / "out", runtime="onnx")
+    return root / "out"
+
+
+def test_a_bundle_without_graphs_gets_them(made):
+    model = load(made, runtime="onnx")
     assert (model.name, model.runtime.name) == ("tiny 1", "onnx")
-    assert json.loads((tmp_path / "out" / "model.json").read_text(encoding="utf-8"))["out_of_distribution"] is None
 
 
 def test_an_architecture_without_a_graph_is_refused_by_name(tiny, tmp_path):
@@ -153,43 +165,48 @@ def test_an_architecture_without_a_graph_is_refused_by_name(tiny, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def small(cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The packaged model in int8, and the slices that it was made with."""
+def small(cli, made, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """The tiny bundle in int8, a slice, and what the command said."""
     pytest.importorskip("nncf", reason="the extra int8 is not installed")
     root = tmp_path_factory.mktemp("int8")
     data, out = write_sample_data(root / "data", n=24), root / "out"
-    said = cli("export", "--to", "onnx", "--int8", "--data", data, "--split", "train", "--limit", 8, "--out", out)
+    said = cli("export", made, "--to", "onnx", "--int8", "--data", data, "--split", "train", "--limit", 8, "--out", out)
     assert said.code == 0, said.err
-    assert "float32" in said.out and "mAP" in said.out
-    return out, data
+    return out, min((data / "train").glob("*.jpg")), said.out
 
 
-def test_int8_is_a_bundle_that_says_what_it_loses(small, model, cli, tmp_path):
-    out, data = small
-    assert not list(out.glob("detector.safetensors"))
-    assert (out / "detector.onnx").stat().st_size < 0.7 * (default_bundle() / "detector.safetensors").stat().st_size
-    measured = json.loads((out / "model.json").read_text(encoding="utf-8"))["int8"]
+def test_int8_is_a_bundle_that_says_what_it_loses(small, made, cli, tmp_path):
+    out, picture, said = small
+    assert not (out / "detector.safetensors").exists()
+    content = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    measured = content["int8"]
     assert measured["calibration_slices"] == measured["measured_slices"] == 4
+    lines = said.splitlines()
+    assert lines[0].split() == ["float32", "int8", "loss"] and len(lines) == 3 + len(measured["loss"])
     for name in ("accuracy", "mAP"):
         assert measured["loss"][name] == pytest.approx(measured["float32"][name] - measured["int8"][name], abs=1e-4)
-    picture = min((data / "train").glob("*.jpg"))
-    said = cli("predict", picture, "--model", out, "--out", tmp_path, "--json")
-    assert said.code == 0, said.err
-    exact = model.predict(picture)
-    assert max(abs(said.document["probabilities"][k] - p) for k, p in exact.probabilities.items()) < 0.2
+    # The thresholds moved with the features.
+    assert content["out_of_distribution"]["threshold"] != pytest.approx(FAR, rel=1e-9)
+    predicted = cli("predict", picture, "--model", out, "--out", tmp_path, "--json")
+    assert predicted.code == 0, predicted.err
+    exact = load(made).predict(picture)
+    assert max(abs(predicted.document["probabilities"][k] - p) for k, p in exact.probabilities.items()) < 0.2
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("predict", "{picture}", "--model", "{int8}", "--runtime", "torch", "--out", "{out}"), "int8 only"),
-        (("predict", "{picture}", "--model", "{int8}", "--explain", "--out", "{out}"), "Grad-CAM needs torch"),
+        (
+            ("predict", "{picture}", "--model", "{int8}", "--visualize", "--explain", "--out", "{out}"),
+            "Grad-CAM needs torch",
+        ),
         (("export", "{int8}", "--to", "openvino", "--out", "{out}"), "in int8 already"),
     ],
 )
 def test_what_int8_cannot_do_is_said_in_one_line(small, cli, tmp_path, arguments, words):
-    picture = min((small[1] / "train").glob("*.jpg"))
-    assert_one_line(cli(*(a.format(int8=small[0], picture=picture, out=tmp_path / "out") for a in arguments)), words)
+    known = {"int8": small[0], "picture": small[1], "out": tmp_path / "out"}
+    assert_one_line(cli(*(a.format(**known) for a in arguments)), words)
 
 
 def nothing(folder: Path) -> None:
