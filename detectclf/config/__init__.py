@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ClassifierRecipe,
         DetectorRecipe,
         EvaluateRecipe,
+        ExportRecipe,
         ShowRecipe,
     )
     from detectclf.config.data import DataConfig
@@ -28,7 +29,7 @@ _MODULES = {
     "augment": ("AugmentConfig",),
     "base": ("OLD_NAMES", "Settings", "present_name"),
     "bundles": ("BundleConfig", "EvaluateConfig", "PredictConfig"),
-    "commands": ("BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ShowRecipe"),
+    "commands": ("BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ExportRecipe", "ShowRecipe"),
     "data": ("DataConfig",),
     "models": ("ClassifierConfig", "DetectorConfig", "ModelConfig"),
     "training": ("TrainingConfig",),
@@ -46,6 +47,7 @@ __all__ = [
     "DetectorRecipe",
     "EvaluateConfig",
     "EvaluateRecipe",
+    "ExportRecipe",
     "ModelConfig",
     "PredictConfig",
     "Settings",

@@ -52,4 +52,10 @@ class EvaluateRecipe(Settings):
     predict: PredictConfig = PredictConfig()
 
 
-__all__ = ["BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ShowRecipe"]
+class ExportRecipe(Settings):
+    """All settings of ``export``; the data is for int8."""
+
+    data: DataConfig = DataConfig()
+
+
+__all__ = ["BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ExportRecipe", "ShowRecipe"]

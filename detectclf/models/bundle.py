@@ -2,16 +2,18 @@
 
 ``bundle.json`` describes everything. ``detector.safetensors`` and ``classifier.safetensors`` hold the weights;
 ``detector.onnx`` and ``classifier.onnx`` are the networks without weights, to run without torch (``models/graphs``).
-``bundle.json`` has the SHA-256 of each. Nothing is ever unpickled.
+``bundle.json`` has the SHA-256 of each. Nothing is ever unpickled. Graphs in int8 (``export --int8``) hold their
+weights, and such a bundle has no safetensors of its stages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
@@ -165,32 +167,37 @@ def save_bundle(folder: Path, bundle: Bundle, *, half: bool = True, graphs: bool
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUNDLE_FILE).unlink(missing_ok=True)
-    sums = {}
+    files = []
     for kind, stage in bundle.stages.items():
-        content = weights_bytes(stage.network, half=half)
-        atomic_write(folder / _weights_file(kind), content)
-        sums[_weights_file(kind)] = hashlib.sha256(content).hexdigest()
+        atomic_write(folder / weights_file(kind), weights_bytes(stage.network, half=half))
+        files.append(weights_file(kind))
         if graphs:
             from detectclf.models.graphs.export import graph_bytes
 
-            content = graph_bytes(stage, folder / _weights_file(kind))
-            atomic_write(folder / _graph_file(kind), content)
-            sums[_graph_file(kind)] = hashlib.sha256(content).hexdigest()
-    for name, content in array_files(bundle.ood, bundle.out_of_fold).items():
-        atomic_write(folder / name, content)
-        sums[name] = hashlib.sha256(content).hexdigest()
-    record = _Record.model_validate(
-        {
-            "name": bundle.name,
-            "version": bundle.version,
-            "classes": bundle.classes,
-            "negative": bundle.negative,
-            **{kind: stage.meta for kind, stage in bundle.stages.items()},
-            "fusion": bundle.fusion,
-            "sha256": sums,
-            "facts": bundle.metadata,
-        }
-    )
+            atomic_write(folder / graph_file(kind), graph_bytes(stage, folder / weights_file(kind)))
+            files.append(graph_file(kind))
+    describe_bundle(folder, bundle, files)
+
+
+def describe_bundle(folder: Path, bundle: Bundle, files: Sequence[str]) -> None:
+    """Writes the arrays of a bundle, then ``bundle.json``, which makes ``folder`` one.
+
+    Args:
+        folder: has the weights and graphs.
+        bundle: the stages and their fusion.
+        files: names of the weights and graphs, whose SHA-256 is recorded.
+
+    Raises:
+        DataError: the files cannot be written.
+    """
+    arrays = array_files(bundle.ood, bundle.out_of_fold)
+    for name, array in arrays.items():
+        atomic_write(folder / name, array)
+    own = ("name", "version", "classes", "negative", "fusion")
+    content: dict[str, Any] = {name: getattr(bundle, name) for name in own}
+    content |= {kind: stage.meta for kind, stage in bundle.stages.items()}
+    content |= {"sha256": {name: sha256(folder / name) for name in (*files, *arrays)}, "facts": bundle.metadata}
+    record = _Record.model_validate(content)
     atomic_write(folder / BUNDLE_FILE, record.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
@@ -217,8 +224,9 @@ def load_bundle(folder: Path) -> Bundle:
         raise ModelError(f"not a bundle: {where}: {first['msg']}", file=file, remedy=_AGAIN) from error
     _check_record(record, file)
     arrays = [name for name in (OOD_FILE, OUT_OF_FOLD_FILE) if name in record.sha256]
-    graphs = {kind: folder / _graph_file(kind) for kind in record.stages if _graph_file(kind) in record.sha256}
-    for name in (*map(_weights_file, record.stages), *arrays, *map(_graph_file, graphs)):
+    graphs = {kind: folder / graph_file(kind) for kind in record.stages if graph_file(kind) in record.sha256}
+    weights = [weights_file(k) for k in record.stages if weights_file(k) in record.sha256 or k not in graphs]
+    for name in (*weights, *arrays, *map(graph_file, graphs)):
         _check_sum(folder / name, record.sha256.get(name))
     classes = len(record.classes)
     return Bundle(
@@ -226,7 +234,12 @@ def load_bundle(folder: Path) -> Bundle:
         version=record.version,
         classes=record.classes,
         negative=record.negative,
-        stages={kind: rebuild_stage(meta, folder / _weights_file(kind), kind) for kind, meta in record.stages.items()},
+        stages={
+            kind: rebuild_stage(meta, folder / weights_file(kind), kind)
+            if weights_file(kind) in weights
+            else Stage(meta, lambda: _no_weights(folder))
+            for kind, meta in record.stages.items()
+        },
         fusion=record.fusion,
         metadata=record.metadata,
         ood=load_ood(folder / OOD_FILE) if OOD_FILE in arrays else None,
@@ -235,12 +248,27 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
-def _weights_file(kind: str) -> str:
+def weights_file(kind: str) -> str:
+    """Name of the file with the weights of a kind of stage."""
     return f"{kind}.safetensors"
 
 
-def _graph_file(kind: str) -> str:
+def graph_file(kind: str) -> str:
+    """Name of the file with the graph of a kind of stage."""
     return f"{kind}.onnx"
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _no_weights(folder: Path) -> NoReturn:
+    raise ModelError(
+        "has graphs in int8 only, which torch cannot run, and Grad-CAM needs torch",
+        file=folder,
+        remedy="use --runtime openvino or onnx on the CPU, or the bundle that it was exported from",
+    )
 
 
 def _check_record(record: _Content, file: Path) -> None:
@@ -252,8 +280,17 @@ def _check_sum(file: Path, wanted: str | None) -> None:
     remedy = "copy or bundle it again"
     if not file.is_file():
         raise ModelError("is missing from the bundle", file=file, remedy=remedy)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+    if sha256(file) != wanted:
         raise ModelError("corrupted: not the file that was bundled", file=file, remedy=remedy)
 
 
-__all__ = ["Bundle", "FusionParameters", "load_bundle", "save_bundle"]
+__all__ = [
+    "Bundle",
+    "FusionParameters",
+    "describe_bundle",
+    "graph_file",
+    "load_bundle",
+    "save_bundle",
+    "sha256",
+    "weights_file",
+]

@@ -57,7 +57,7 @@ def _exported(stage: Stage) -> ir.Model:
 
     size = stage.preprocessing.size
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 _network(stage),
                 (torch.zeros(2, 1, size, size, dtype=torch.uint8),),
@@ -93,8 +93,8 @@ def _network(stage: Stage) -> nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporter's remarks about its own workings to itself."""
+def quiet() -> Iterator[None]:
+    """Keeps the remarks of exporters and quantisers about their own workings to themselves."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.__trace", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -119,4 +119,4 @@ def _forget_sources(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
 
 
-__all__ = ["INPUT", "OUTPUTS", "graph_bytes"]
+__all__ = ["INPUT", "OUTPUTS", "graph_bytes", "quiet"]
