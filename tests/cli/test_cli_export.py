@@ -75,7 +75,7 @@ def test_the_folder_is_whole_and_described(exported, to, files):
 def test_graphs_take_batches_of_any_size(exported):
     model = json.loads((exported["openvino"] / "model.json").read_text(encoding="utf-8"))
     for graph in model["graphs"].values():
-        engine = OpenVINO(exported["openvino"] / graph["file"], "cpu")
+        engine = OpenVINO(exported["openvino"] / graph["file"], "cpu", tuple(graph["outputs"]))
         for batch in (1, 3):
             outputs = engine(np.zeros((batch, 1, graph["size"], graph["size"]), dtype=np.uint8))
             assert outputs.keys() == graph["outputs"].keys()
