@@ -109,6 +109,8 @@ class Engine(ABC):
 
 
 def _after_fork() -> None:
+    global _CORES_LOCK
+    _CORES_LOCK = threading.Lock()  # a thread that is gone may have held it
     for engine in list(_OPEN):
         engine.leave_behind()
 
@@ -140,9 +142,7 @@ class OpenVINO(Engine):
         self._names = [output.get_any_name() for output in self._one.outputs]
 
     def _compiled(self, hint: Literal["LATENCY", "THROUGHPUT"]) -> Any:
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         # f32: on CPUs with bfloat16 the default is not exact enough to agree with torch.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
         if threads := thread_limit():
@@ -187,6 +187,24 @@ class OpenVINO(Engine):
 
     def _results(self, rows: list[list[npt.NDArray[Any]]]) -> Arrays:
         return {name: np.concatenate(column) for name, column in zip(self._names, zip(*rows, strict=True), strict=True)}
+
+
+_CORES: dict[int, Any] = {}
+_CORES_LOCK = threading.Lock()
+
+
+def _core() -> Any:
+    """The core of OpenVINO of this process, which is never freed.
+
+    Its plugin gives the thread that opens it a stack for signals. Freed by another thread, it takes that one's stack
+    away, and the next signal, such as one that stops a training, ends the process.
+    """
+    import openvino
+
+    with _CORES_LOCK:
+        if os.getpid() not in _CORES:
+            _CORES[os.getpid()] = openvino.Core()
+        return _CORES[os.getpid()]
 
 
 def _values(request: Any) -> list[npt.NDArray[Any]]:
