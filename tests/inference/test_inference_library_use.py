@@ -260,3 +260,27 @@ def test_no_file_stays_open(predictor: Predictor, slices: list[Path], tmp_path: 
         predictor.predict(slices[0]).draw()
         del model
     assert files() <= before
+
+
+SIGNAL = """
+import faulthandler, gc, os, signal
+import numpy as np
+import detectclf
+faulthandler.enable()  # as pytest and many services do: from then on, handlers run on a stack of their own
+for _ in range(3):
+    model = detectclf.load(runtime="openvino")
+    list(model.predict_many([np.zeros((64, 64), np.uint8)] * 3))
+    del model
+    gc.collect()
+caught = []
+signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
+os.kill(os.getpid(), signal.SIGTERM)
+print("caught", caught)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_after_a_predictor_is_gone_is_handled() -> None:
+    """OpenVINO takes the stack of signal handlers away when its core is freed."""
+    done = subprocess.run([sys.executable, "-c", SIGNAL], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "caught [1]"), done.stderr
