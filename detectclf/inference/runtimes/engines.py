@@ -8,6 +8,7 @@ import platform
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -135,8 +136,9 @@ class OpenVINO(Engine):
             )
         if lacking := cpu_lacks():
             raise DeviceError(f"OpenVINO needs {lacking}, which this CPU lacks", remedy="use --runtime torch")
-        self._own = threading.local()
         self._made: list[Any] = []
+        self._idle_one: deque[list[Any]] = deque()
+        self._idle_several: deque[list[Any]] = deque()
         self._several: Any = None
         self._one = self._compiled("LATENCY")
         self._names = [output.get_any_name() for output in self._one.outputs]
@@ -156,26 +158,28 @@ class OpenVINO(Engine):
     def _natives(self) -> list[Any]:
         return self._made
 
-    def _requests(self, kind: str, compiled: Any, count: int) -> list[Any]:
-        """This thread's requests, which hold the buffers of one call each."""
-        found: list[Any] | None = getattr(self._own, kind, None)
-        if found is None:
-            found = [compiled.create_infer_request() for _ in range(count)]
-            self._made.extend(found)
-            setattr(self._own, kind, found)
-        return found
+    def _requests(self, idle: deque[list[Any]], compiled: Any, count: int) -> list[Any]:
+        """Requests that no other thread uses: each holds the buffers of one call. Put them back into ``idle``."""
+        try:
+            return idle.pop()
+        except IndexError:
+            made = [compiled.create_infer_request() for _ in range(count)]
+            self._made.extend(made)
+            return made
 
     def _run(self, images: Pixels) -> Arrays:
         if len(images) == 1:
-            (request,) = self._requests("one", self._one, 1)
-            request.infer({0: images}, share_inputs=True)
-            return self._results([_values(request)])
+            requests = self._requests(self._idle_one, self._one, 1)
+            requests[0].infer({0: images}, share_inputs=True)
+            rows = [_values(requests[0])]
+            self._idle_one.append(requests)
+            return self._results(rows)
         with self._lock:
             if self._several is None:
                 self._several = self._compiled("THROUGHPUT")
         count = self._several.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        requests = self._requests("several", self._several, count)
-        rows: list[list[npt.NDArray[Any]]] = []
+        requests = self._requests(self._idle_several, self._several, count)
+        rows = []
         for number in range(len(images) + count):
             request = requests[number % count]
             if 0 <= number - count < len(images):
@@ -183,6 +187,7 @@ class OpenVINO(Engine):
                 rows.append(_values(request))
             if number < len(images):
                 request.start_async({0: images[number : number + 1]}, share_inputs=True)
+        self._idle_several.append(requests)
         return self._results(rows)
 
     def _results(self, rows: list[list[npt.NDArray[Any]]]) -> Arrays:
