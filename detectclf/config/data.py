@@ -58,7 +58,7 @@ class DataConfig(Settings):
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded, resized slices in memory; auto: only if they fit into a quarter of the free memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Loader processes; by default none with a cache, else one per core up to 8."""
+    """Loader processes; by default one per core up to 8, but none for slices in memory on a CPU (or not on Linux)."""
 
     @field_validator("faults", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ on the number of loader processes or training processes.
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -20,6 +20,7 @@ from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
+from detectclf.duplicates.fingerprints import usable_cores
 from detectclf.errors import DataError
 from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
 
@@ -223,21 +224,23 @@ def collate(items: Sequence[Item]) -> Batch:
     return {"images": torch.stack([image for image, _ in items]), "targets": [target for _, target in items]}
 
 
-def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: int | None = None) -> DataLoader[Item]:
+def make_loader(
+    slices: Slices, *, batch_size: int, seed: int | None, workers: int | None = None, device: str = "cpu"
+) -> DataLoader[Item]:
     """A loader over ``slices``. With loader processes the cache is filled before they copy it, else meanwhile.
 
     Args:
         slices: the data set.
         batch_size: slices per step over all processes; Accelerate gives each its share.
         seed: of the order in training; ``None`` for the slices' own order.
-        workers: loader processes; by default none with a cache (augmentation takes milliseconds), else one per core up
-            to 8.
+        workers: loader processes; see :func:`default_workers`.
+        device: type of the device that the batches are for.
 
     Raises:
         DataError: a slice cannot be read, and loader processes share a cache; otherwise the loader raises it.
     """
     if workers is None:
-        workers = 0 if slices.pixels.cached else min(8, os.cpu_count() or 1)
+        workers = default_workers(device, cached=slices.pixels.cached)
     if workers:
         slices.pixels.fill()
     else:
@@ -251,7 +254,27 @@ def make_loader(slices: Slices, *, batch_size: int, seed: int | None, workers: i
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread if workers else None,
+        # Forked processes share the cache; others would be sent a copy of it in each epoch.
+        multiprocessing_context="fork" if workers and _can_fork() else None,
     )
+
+
+def default_workers(device: str, *, cached: bool) -> int:
+    """Loader processes of a training whose settings name no number: one per core up to 8, or none.
+
+    A CPU computes the network for far longer than the milliseconds that augmentation takes, so that none are needed for
+    slices in memory. A GPU would wait for a single process most of the time.
+
+    Args:
+        device: type of the device that is trained on.
+        cached: whether the slices are in memory.
+    """
+    alone = cached and (device == "cpu" or not _can_fork())
+    return 0 if alone else usable_cores()
+
+
+def _can_fork() -> bool:
+    return sys.platform == "linux"
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:

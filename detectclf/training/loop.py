@@ -140,8 +140,9 @@ class _Loop:
         self.state = TrainState()
         self.precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
         self.batch = global_batch(config.batch_size, len(task.train), accelerator.num_processes)
-        train = make_loader(task.train, batch_size=self.batch, seed=config.seed, workers=workers)
-        valid = make_loader(task.valid, batch_size=self.batch, seed=None, workers=workers)
+        device = accelerator.device.type
+        train = make_loader(task.train, batch_size=self.batch, seed=config.seed, workers=workers, device=device)
+        valid = make_loader(task.valid, batch_size=self.batch, seed=None, workers=workers, device=device)
         assert isinstance(train.batch_sampler, Batches)
         self.batches = train.batch_sampler
         self.steps = len(train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from detectclf.config import AugmentConfig
 from detectclf.datasets import slice_cache
 from detectclf.datasets.augment import classification_augment, detection_augment
 from detectclf.datasets.batches import Batches
-from detectclf.datasets.loading import ClassificationSlices, DetectionSlices, make_loader
+from detectclf.datasets.loading import ClassificationSlices, DetectionSlices, default_workers, make_loader
 from detectclf.errors import DataError
 from detectclf.imaging import images
 from detectclf.types import Sample, empty_boxes
@@ -152,6 +153,19 @@ def test_loader_processes_change_nothing(samples: list[Sample]) -> None:
 
     for here, there in zip(images(0), images(2), strict=True):
         assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize(
+    ("device", "cached", "several"),
+    [
+        ("cpu", True, False),  # the network takes far longer than augmentation
+        ("cpu", False, True),  # files are decoded again in each epoch
+        ("cuda", True, sys.platform == "linux"),  # one process would keep a GPU waiting
+        ("cuda", False, True),
+    ],
+)
+def test_loader_processes_where_they_help(device: str, cached: bool, several: bool) -> None:
+    assert (default_workers(device, cached=cached) > 0) is several
 
 
 @pytest.mark.parametrize(
