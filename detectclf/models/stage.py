@@ -85,6 +85,7 @@ class ModelMeta(BaseModel):
         preprocessing: how a slice becomes the network's input.
         version: version of detectclf that wrote the file.
         training: metadata of the training, such as epoch and metrics.
+        parameters: number of the network's parameters, where they cannot be counted because there is a graph only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +100,7 @@ class ModelMeta(BaseModel):
     preprocessing: Preprocessing
     version: str
     training: dict[str, Any] = {}
+    parameters: int | None = None
 
     @field_validator("kind")
     @classmethod
@@ -130,6 +132,8 @@ class Stage:
     @cached_property
     def parameters(self) -> int:
         """The number of parameters of the network."""
+        if self.meta.parameters is not None:
+            return self.meta.parameters
         return sum(each.numel() for each in self.network.parameters()) if self.count is None else self.count()
 
     @property

@@ -53,14 +53,15 @@ def quantised_bundle(bundle: Bundle, recipe: ExportRecipe, split: str, folder: P
     chosen = [
         first.samples[i] for i in np.unique(np.linspace(0, len(first.samples) - 1, MOST_SLICES).round().astype(int))
     ]
-    graphs = {}
+    graphs, stages = {}, {}
     for kind, stage in bundle.stages.items():
+        stages[kind] = replace(stage, meta=stage.meta.model_copy(update={"parameters": stage.parameters}))
         slices = _resized(chosen, stage.preprocessing.size)
         graphs[kind] = folder / graph_file(kind)
         with Progress(f"quantising the {kind}", 1) as progress:
             atomic_write(graphs[kind], quantised(bundle.graphs[kind], slices))
             progress.advance()
-    made = replace(bundle, graphs=graphs)
+    made = replace(bundle, graphs=graphs, stages=stages)
     if bundle.ood is not None:
         before, after = exact.statistics_many(chosen), Predictor(made, _settings()).statistics_many(chosen)
         made = replace(made, ood=_moved(bundle.ood, before, after))

@@ -193,6 +193,15 @@ def test_int8_is_a_bundle_that_says_what_it_loses(small, made, cli, tmp_path):
     assert max(abs(predicted.document["probabilities"][k] - p) for k, p in exact.probabilities.items()) < 0.2
 
 
+def test_int8_is_evaluated_and_knows_its_size(small, made, cli, tmp_path):
+    out, picture, _ = small
+    data = ("--data", picture.parents[1], "--split", "train", "--limit", 8)
+    said = cli("evaluate", *data, "--model", out, "--out", tmp_path, "--json", "--set", "evaluate.bootstrap=0")
+    assert said.code == 0, said.err
+    sizes = [{kind: stage.parameters for kind, stage in load(b).bundle.stages.items()} for b in (out, made)]
+    assert sizes[0] == sizes[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
