@@ -14,7 +14,7 @@ import numpy as np
 
 from detectclf.boxes import in_original_pixels
 from detectclf.config import PredictConfig
-from detectclf.errors import ModelError
+from detectclf.errors import ConfigError, ModelError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty
@@ -82,7 +82,7 @@ class Predictor:
             UnsafeError: the picture is refused as unsafe.
             ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
         """
-        prepared = self._prepare(image)
+        prepared = self._prepare(taken(image))
         if isinstance(prepared, UndecodedInput):
             raise prepared.error
         return self._predict_batch([prepared], explain)[0]
@@ -100,14 +100,15 @@ class Predictor:
         Args:
             inputs: pictures, as :data:`~detectclf.inference.sources.ImageSource` lists them; read lazily, at most two
                 batches ahead.
-            batch_size: pictures per forward pass; by default as configured.
+            batch_size: pictures per forward pass, at least 1; by default as configured.
             explain: whether to compute the Grad-CAM of each slice's class.
             read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
 
         Raises:
+            ConfigError: no such batch size.
             ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
         """
-        for batch in self._batches(inputs, batch_size or self.config.batch_size, read):
+        for batch in self._batches(inputs, batch_size, read):
             yield from self._predict_batch(batch, explain)
 
     def raw_many(
@@ -122,7 +123,7 @@ class Predictor:
         Raises:
             DataError, UnsafeError: a picture cannot be read; a fit must not leave it out silently.
         """
-        for batch in self._readable(samples, batch_size or self.config.batch_size, read):
+        for batch in self._readable(samples, batch_size, read):
             yield from self._run_stages(batch)
 
     def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
@@ -133,11 +134,11 @@ class Predictor:
         Raises:
             DataError, UnsafeError: a picture cannot be read.
         """
-        batches = self._readable(samples, self.config.batch_size)
+        batches = self._readable(samples, None)
         return np.concatenate([self.runtime.features(_stacked(s.resized.detector for s in batch)) for batch in batches])
 
     def _readable(
-        self, samples: Iterable[ImageSource], size: int, read: Callable[[Sample], Pixels] = read_pixels
+        self, samples: Iterable[ImageSource], size: int | None, read: Callable[[Sample], Pixels] = read_pixels
     ) -> Iterator[list[DecodedInput]]:
         """Batches of decoded pictures; raises the error of the first one that cannot be read."""
         for batch in self._batches(samples, size, read):
@@ -147,9 +148,12 @@ class Predictor:
             yield [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
 
     def _batches(
-        self, inputs: Iterable[ImageSource], size: int, read: Callable[[Sample], Pixels]
+        self, inputs: Iterable[ImageSource], batch_size: int | None, read: Callable[[Sample], Pixels]
     ) -> Iterator[list[DecodedInput | UndecodedInput]]:
         """Batches of preprocessed pictures, which threads decode while the networks run."""
+        size = self.config.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise ConfigError(f"a batch of {size} slices", remedy="give a batch_size of 1 or more")
         remaining = iter(inputs)
         pending: deque[Future[DecodedInput | UndecodedInput]] = deque()
         # Threads suffice, since cv2 and PIL release the interpreter lock; more would take cores from the networks.

@@ -42,10 +42,10 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """What was read from a file object.
+    """What was read from a file object or, in the case of an error, from a PIL image.
 
     Attributes:
-        name: of the file, or ``file``.
+        name: of the file, or ``file``; ``image``.
         content: its bytes, or why they could not be read.
     """
 
@@ -74,33 +74,62 @@ def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice
 
 
 def taken(source: ImageSource) -> ImageSource:
-    """``source``, a file object read to its end; anything else as it is.
+    """``source`` as it is now: a file object read to its end, pixels copied; a path as it is.
 
-    A caller may close a file as soon as it has handed it over, so it cannot wait until a thread decodes it.
+    A caller may close a file, or write the next slice into the same memory, as soon as it has handed it over, so it
+    cannot wait until a thread decodes it.
     """
-    if not _is_file_object(source):
-        return source
-    name = _name_of_file(source)
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, np.ndarray):
+        return source.copy()
+    if _is_tensor(source):
+        copied: Tensor = source.clone()  # type: ignore[union-attr]
+        return copied
+    if _is_file_object(source):
+        return _read_to_end(source)
+    return source if isinstance(source, str | Path | FileSlice | Sample | Encoded | bytes) else _loaded(source)
+
+
+def _read_to_end(file: BinaryIO) -> Encoded:
+    name, parts, left = _name_of_file(file), [], MAX_FILE_BYTES + 1
     try:
-        # One byte more than the limit, which tells decode_image that there is more.
-        content: Any = source.read(MAX_FILE_BYTES + 1)
+        # One byte more than the limit, which tells decode_image that there is more. A pipe gives a part at a time.
+        while left > 0 and (content := file.read(left)) != b"":
+            if not isinstance(content, bytes | bytearray | memoryview):
+                reason = "is not open as a binary file that waits for its content"
+                return Encoded(name, DataError(reason, file=name, remedy='open it with mode "rb"'))
+            parts.append(bytes(content))
+            left -= len(parts[-1])
     except (OSError, ValueError) as error:
         return Encoded(name, DataError(f"cannot be read ({one_line(error)})", file=name, remedy="open it again"))
-    if not isinstance(content, bytes | bytearray | memoryview):
-        return Encoded(name, DataError("is not open as a binary file", file=name, remedy='open it with mode "rb"'))
-    return Encoded(name, bytes(content))
+    return Encoded(name, b"".join(parts))
+
+
+def _loaded(source: Any) -> Any:
+    """A copy of a PIL image, upright, whose file may be closed; anything that is none as it is."""
+    from PIL import Image, ImageOps
+
+    if not isinstance(source, Image.Image):
+        return source
+    try:
+        return ImageOps.exif_transpose(source)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # PIL raises errors of many kinds where it or its file is closed, or the file is cut short or broken.
+        reason = f"the PIL image cannot be read ({one_line(error) or 'its file is closed'})"
+        return Encoded("image", DataError(reason, remedy="keep its file open until it is handed over"))
 
 
 def name_of(source: ImageSource) -> str:
-    """What a prediction calls ``source``."""
+    """What a prediction calls ``source``, as of :func:`taken`."""
     if isinstance(source, Sample | Encoded):
         return source.name
     if isinstance(source, str | Path | FileSlice):
         return str(source.path if isinstance(source, FileSlice) else source)
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, bytes):
         return "bytes"
-    if _is_file_object(source):
-        return _name_of_file(source)
     if _is_tensor(source):
         return "tensor"
     return "array" if isinstance(source, np.ndarray) else "image"
@@ -119,7 +148,7 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
     """The picture as grey levels ``(H, W)``.
 
     Args:
-        source: the picture.
+        source: the picture, as of :func:`taken`.
         read: gives the pixels of a sample.
 
     Raises:
@@ -132,14 +161,12 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
         return read_image(source.path, frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):
         return read_image(source)
-    if _is_file_object(source):
-        source = taken(source)
     if isinstance(source, Encoded):
         if isinstance(source.content, DetectclfError):
             raise source.content
         return decode_image(source.content, source.name)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return decode_image(bytes(source), "bytes")
+    if isinstance(source, bytes):
+        return decode_image(source, "bytes")
     return _from_memory(_array_of(source) if _is_tensor(source) else source)
 
 
@@ -183,7 +210,7 @@ def _from_memory(source: Any) -> Pixels:
     Raises:
         DataError: not uint8, not ``(H, W)`` or ``(H, W, 1, 3 or 4)``, empty, or of a mode that cannot be stored.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     from detectclf.imaging.raster import open_raster, read_raster
 
@@ -200,7 +227,7 @@ def _from_memory(source: Any) -> Pixels:
             return np.ascontiguousarray(array)
         picture = Image.fromarray(np.ascontiguousarray(array))
     elif isinstance(source, Image.Image):
-        picture = ImageOps.exif_transpose(source)
+        picture = source
     else:
         raise DataError(
             f"cannot predict on {type(source).__name__}",

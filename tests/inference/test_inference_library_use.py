@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import ConfigError, DataError, UnsafeError
 from detectclf.inference.loading import load
 from detectclf.inference.predictor import Predictor
 from detectclf.prediction import Prediction
@@ -79,15 +79,16 @@ def test_the_channels_of_a_tensor_are_red_green_and_blue(predictor: Predictor) -
 
 
 class Counting(io.BytesIO):
-    """A file that can be read once, as a pipe or an upload, and counts what is done to it."""
+    """A file that can be read once, as a pipe or an upload, which give what has arrived; it counts what it gave."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
-        self.reads = 0
+        self.given = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        self.reads += 1
-        return super().read(size)
+        content = super().read(5000 if size is None or size < 0 else min(size, 5000))
+        self.given += len(content)
+        return content
 
     def seek(self, *_: Any) -> int:
         raise OSError("cannot seek")
@@ -97,7 +98,7 @@ def test_a_file_object_is_read_once_from_where_it_stands(predictor: Predictor, s
     content = slices[0].read_bytes()
     file = Counting(content)
     same(predictor.predict(file), predictor.predict(slices[0]))
-    assert file.reads == 1 and not file.closed
+    assert file.given == len(content) > 5000 and not file.closed
     after_a_header = io.BytesIO(b"head" + content)
     after_a_header.read(4)
     same(predictor.predict(after_a_header), predictor.predict(slices[0]))
@@ -114,6 +115,68 @@ def test_a_file_may_be_closed_as_soon_as_it_was_handed_over(predictor: Predictor
         same(found, wanted)
 
 
+def in_one_array(pixels: list[np.ndarray]) -> Iterator[np.ndarray]:
+    frame = np.empty_like(pixels[0])
+    for each in pixels:
+        frame[:] = each
+        yield frame
+
+
+def in_one_tensor(pixels: list[np.ndarray]) -> Iterator[Any]:
+    frame = tensor(pixels[0])
+    for each in pixels:
+        frame[:] = tensor(each)
+        yield frame
+
+
+def in_one_buffer(pixels: list[np.ndarray]) -> Iterator[memoryview]:
+    buffer = bytearray(2**20)
+    for content in map(as_png, pixels):
+        buffer[: len(content)] = content
+        yield memoryview(buffer)[: len(content)]
+
+
+def as_closing_images(pixels: list[np.ndarray]) -> Iterator[Any]:
+    for content in map(as_png, pixels):
+        with Image.open(io.BytesIO(content)) as image:
+            yield image
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("stream", [in_one_array, in_one_tensor, in_one_buffer, as_closing_images])
+def test_memory_may_be_used_again_as_soon_as_it_was_handed_over(
+    predictor: Predictor, stream: Callable[[list[np.ndarray]], Iterator[Any]]
+) -> None:
+    """Threads decode later: without a copy, all slices of a camera's one frame would get the class of the last."""
+    first = sample_pixels()[0]
+    pixels = [first, first[:, ::-1].copy(), 255 - first, np.roll(first, 90, axis=0)]
+    for found, each in zip(predictor.predict_many(stream(pixels), batch_size=2), pixels, strict=True):
+        same(found, predictor.predict(each))
+        np.testing.assert_array_equal(found.origin.pixels, each)  # which draw() shows
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_slices_is_refused(predictor: Predictor, slices: list[Path], size: int) -> None:
+    with pytest.raises(ConfigError, match="1 or more"):
+        list(predictor.predict_many(slices, batch_size=size))
+
+
+def closed_image() -> Any:
+    image = Image.new("L", (5, 5))
+    image.close()
+    return image
+
+
+def cut_image() -> Any:
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99), dtype=np.uint8)
+    return Image.open(io.BytesIO(as_png(noise)[:3000]))
+
+
 def closed_file() -> Any:
     file = io.BytesIO(b"x")
     file.close()
@@ -126,6 +189,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an empty file": (lambda: io.BytesIO(), DataError, "empty"),
     "a file of text": (lambda: io.StringIO("no image"), DataError, "binary"),
     "a closed file": (closed_file, DataError, "closed"),
+    "a closed image": (closed_image, DataError, "closed image"),
+    "an image whose file is cut short": (cut_image, DataError, "truncated"),
     "a bomb": (lambda: b"P5 200000 200000 255\n" + bytes(64), UnsafeError, "bomb"),
     "a tensor of floats": (lambda: tensor(np.zeros((5, 5), np.float32)), DataError, "float32"),
     "a batch": (lambda: tensor(np.zeros((1, 1, 5, 5), np.uint8)), DataError, "shape"),
