@@ -6,6 +6,8 @@ which PyTorch maintains, computes it.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,19 @@ from detectclf.types import FloatArray, Pixels
 
 if TYPE_CHECKING:
     from detectclf.models.classifiers import Classifier
+
+
+_COMPUTING = threading.Lock()
+"""Held while a map is computed: the hooks in the network would catch the slices of another thread as well."""
+
+
+def _after_fork() -> None:
+    global _COMPUTING
+    _COMPUTING = threading.Lock()  # a thread that is gone may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def grad_cam(classifier: Classifier, slices: Pixels, class_indices: Sequence[int]) -> FloatArray:
@@ -42,7 +57,7 @@ def grad_cam(classifier: Classifier, slices: Pixels, class_indices: Sequence[int
     device = next(classifier.parameters()).device
     images = torch.from_numpy(slices).to(device).unsqueeze(1).float().div(255)
     target = torch.as_tensor(list(class_indices), device=device)
-    with torch.enable_grad():
+    with _COMPUTING, torch.enable_grad():
         explainer = LayerGradCam(classifier, classifier.gradcam_layer)
         maps = explainer.attribute(images.requires_grad_(True), target=target, relu_attributions=True)
     values = np.nan_to_num(maps.detach().float().cpu().numpy()[:, 0])

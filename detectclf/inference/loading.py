@@ -11,6 +11,7 @@ from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.fusion import default_fusion
 from detectclf.inference.predictor import Predictor
+from detectclf.recipes import load_recipe
 
 
 def default_bundle() -> Path:
@@ -29,6 +30,7 @@ def load(path: str | Path | None = None, *, runtime: Runtime = "auto", device: s
         runtime, device: as in :class:`~detectclf.config.PredictConfig`.
 
     Raises:
+        ConfigError: there is no such runtime.
         ModelError: there is no bundle, it is damaged, or it cannot be run by ``runtime``.
         DeviceError: the device is not available.
     """
@@ -41,7 +43,8 @@ def load(path: str | Path | None = None, *, runtime: Runtime = "auto", device: s
                 "no default model comes with this installation",
                 remedy="train one (detectclf train-detector, train-classifier, bundle) and give it with --model DIR",
             )
-    return Predictor(load_bundle(Path(path)), PredictConfig(runtime=runtime, device=device))
+    config = load_recipe(PredictConfig, flags={"runtime": runtime, "device": device})
+    return Predictor(load_bundle(Path(path)), config)
 
 
 def load_runs(runs: Mapping[str, str | Path], config: PredictConfig | None = None) -> Predictor:

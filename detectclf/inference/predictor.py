@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -57,7 +56,7 @@ class Predictor:
                 remedy="train both on data with the same classes",
             )
         self.runtime = open_runtime(bundle, config)
-        self._explaining = threading.Lock()
+        self._process = os.getpid()
 
     @property
     def name(self) -> str:
@@ -223,8 +222,11 @@ class Predictor:
             return []
         targets = [self.names.classes.index(each.label or "") for each in fused]
         images = _stacked(prepared.resized.classifier for prepared in batch)
-        with self._explaining:  # it hooks into the network, which would catch the slices of another thread as well
-            cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
+        if self._process != os.getpid():
+            from detectclf.models.device import one_thread_after_fork
+
+            one_thread_after_fork()
+        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
         maps = []
         for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)

@@ -93,6 +93,7 @@ def taken(source: ImageSource) -> ImageSource:
 
 def _read_to_end(file: BinaryIO) -> Encoded:
     name, parts, left = _name_of_file(file), [], MAX_FILE_BYTES + 1
+    content: Any
     try:
         # One byte more than the limit, which tells decode_image that there is more. A pipe gives a part at a time.
         while left > 0 and (content := file.read(left)) != b"":

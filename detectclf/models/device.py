@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
@@ -9,6 +10,8 @@ import torch
 from detectclf.errors import DeviceError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -30,6 +33,16 @@ def resolve_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device 'mps' is not there", remedy="use --device auto or cpu")
     return torch.device(name)
+
+
+def one_thread_after_fork() -> None:
+    """Makes torch compute with one thread, for a forked process.
+
+    The threads of OpenMP do not survive a fork, and torch would wait for them for ever.
+    """
+    if torch.get_num_threads() > 1:
+        log.warning("torch computes with one thread here, since the model was loaded before this process was forked")
+        torch.set_num_threads(1)
 
 
 def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:

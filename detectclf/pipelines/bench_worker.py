@@ -88,7 +88,7 @@ def _threads(runtime: str) -> int:
         import torch
 
         return torch.get_num_threads()
-    from detectclf.inference.runtimes.engines import thread_limit
+    from detectclf.inference.runtimes.processor import thread_limit
 
     return thread_limit() or usable_cores()
 

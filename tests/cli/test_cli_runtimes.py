@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from detectclf.inference.loading import default_bundle
-from detectclf.inference.runtimes.engines import cpu_lacks
+from detectclf.inference.runtimes.processor import cpu_lacks
 from detectclf.sample_data.slices import sample_slice
 
 

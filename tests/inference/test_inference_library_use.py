@@ -250,12 +250,13 @@ import detectclf
 from detectclf.sample_data.slices import sample_slice
 
 runtime, way = sys.argv[1:]
+explain = way == "explain"
 model = detectclf.load(runtime=runtime, device="cpu")
 pixels = [sample_slice(n, "meningioma", "axial").pixels for n in range(2)]
-expected = [list(model.predict(each).probabilities.values()) for each in pixels]
+expected = [list(model.predict(each, explain=explain).probabilities.values()) for each in pixels]
 
 def child():
-    found = [list(each.probabilities.values()) for each in model.predict_many(pixels)]
+    found = [list(each.probabilities.values()) for each in model.predict_many(pixels, explain=explain)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 if way == "process":
@@ -276,7 +277,7 @@ print("same")
 
 # In a plain exit of a forked process ONNX Runtime waits for its own threads, which Python cannot prevent.
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("way", ["openvino process", "openvino exit", "onnx process", "torch exit"])
+@pytest.mark.parametrize("way", ["openvino process", "openvino exit", "openvino explain", "onnx process", "torch exit"])
 def test_a_forked_process_predicts_the_same(way: str) -> None:
     # With more threads than one, which is what does not survive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from detectclf.config import PredictConfig
 from detectclf.errors import ModelError
 from detectclf.inference.runtimes.base import Runtime
-from detectclf.inference.runtimes.engines import MODULES, EngineName, cpu_lacks
+from detectclf.inference.runtimes.engines import MODULES, EngineName
+from detectclf.inference.runtimes.processor import cpu_lacks
 from detectclf.models.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _installed(engine: EngineName) -> bool:
 def _graph(bundle: Bundle, engine: EngineName, device: str) -> Runtime:
     from detectclf.inference.runtimes.graph_runtime import GraphRuntime
 
-    return GraphRuntime(bundle.graphs, engine, device)
+    return GraphRuntime(bundle, engine, device)
 
 
 def _torch(bundle: Bundle, device: str) -> Runtime:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -17,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.errors import DeviceError, ModelError
+from detectclf.inference.runtimes.graph_files import in_one_folder, state_of
+from detectclf.inference.runtimes.processor import cpu_lacks, thread_limit
 from detectclf.types import Pixels
 
 EngineName = Literal["openvino", "onnx"]
@@ -33,7 +34,8 @@ class Engine(ABC):
     """A graph that is ready to run, from several threads at once, and in processes forked off this one.
 
     A forked process has no copy of the threads of the engine, which waits for them for ever when it is used or freed
-    there. So it opens the graph again when it first uses it, and never frees what it inherited.
+    there. So it opens the graph again when it first uses it, if its files are still the same, and never frees what it
+    inherited.
 
     Args:
         file: the graph, its weights beside it.
@@ -53,6 +55,7 @@ class Engine(ABC):
         self._names: list[str] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._opened = state_of(file)
         self._open_or_say_why()
         _OPEN.add(self)
 
@@ -61,7 +64,7 @@ class Engine(ABC):
         if self._process != os.getpid():
             with self._lock:
                 if self._process != os.getpid():
-                    self._open_or_say_why()
+                    self._open_again()
                     self._process = os.getpid()
         try:
             return self._run(images)
@@ -69,6 +72,15 @@ class Engine(ABC):
             raise
         except Exception as error:
             raise self._fault("run", error) from error
+
+    def _open_again(self) -> None:
+        if state_of(self._file) != self._opened:  # it would predict otherwise than the process that opened it
+            raise ModelError(
+                "the graph was changed or removed before this forked process used it",
+                file=self._file,
+                remedy="load the bundle again",
+            )
+        self._open_or_say_why()
 
     def _open_or_say_why(self) -> None:
         try:
@@ -140,18 +152,24 @@ class OpenVINO(Engine):
         self._idle_one: deque[list[Any]] = deque()
         self._idle_several: deque[list[Any]] = deque()
         self._several: Any = None
+        # Kept, since what computes several is of the same file, whatever becomes of that meanwhile.
+        self._model = self._read()
+        self._made.append(self._model)
         self._one = self._compiled("LATENCY")
         self._names = [output.get_any_name() for output in self._one.outputs]
 
+    def _read(self) -> Any:
+        with in_one_folder(self._file) as file:
+            model = _core().read_model(file)
+        model.reshape([1, *list(model.input().get_partial_shape())[1:]])
+        return model
+
     def _compiled(self, hint: Literal["LATENCY", "THROUGHPUT"]) -> Any:
-        core = _core()
         # f32: on CPUs with bfloat16 the default is not exact enough to agree with torch.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
         if threads := thread_limit():
             settings["INFERENCE_NUM_THREADS"] = threads
-        model = core.read_model(self._file)
-        model.reshape([1, *list(model.input().get_partial_shape())[1:]])
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = _core().compile_model(self._model, "CPU", settings)
         self._made.append(compiled)
         return compiled
 
@@ -259,35 +277,10 @@ MODULES: dict[EngineName, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 """Engine -> the module that it needs."""
 
 
-def cpu_lacks(cpu: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The instruction set that OpenVINO needs and this CPU lacks; ``None`` where none is known to be missing.
-
-    Its system requirements name SSE4.2 for x86; AVX2 and later ones only make it faster. A program that uses what the
-    CPU lacks is ended by the system, which no error handling can turn into a message.
-
-    Args:
-        cpu: where Linux describes the CPU.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-        return None
-    try:
-        lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # another system
-        return None
-    flags = next((line.split() for line in lines if line.startswith("flags")), None)
-    return None if flags is None or "sse4_2" in flags else "SSE4.2"
-
-
 def _reason(error: Exception) -> str:
     """The last line of an error, where both engines say what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def thread_limit() -> int | None:
-    """Threads that the user allows by ``OMP_NUM_THREADS``, which torch obeys as well; ``None`` without a limit."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None
-
-
-__all__ = ["ENGINES", "MODULES", "Engine", "EngineName", "cpu_lacks", "thread_limit"]
+__all__ = ["ENGINES", "MODULES", "Arrays", "Engine", "EngineName"]

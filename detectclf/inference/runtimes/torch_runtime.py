@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from typing import TypeVar
 
@@ -17,14 +16,12 @@ from detectclf.inference.runtimes.map_statistics import MapStatistics
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector
-from detectclf.models.device import resolve_device
+from detectclf.models.device import one_thread_after_fork, resolve_device
 from detectclf.models.fuse_conv_bn import fuse_conv_bn
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.roi_features import RoIFeatures, as_arrays
 from detectclf.models.second_look import second_look
 from detectclf.types import FloatArray, Pixels
-
-log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -88,8 +85,7 @@ class TorchRuntime:
                 f"device {self.device!r} cannot be used in a forked process",
                 remedy="load the model in each process, or start them by spawn",
             )
-        log.warning("torch computes with one thread here, since the model was loaded before this process was forked")
-        torch.set_num_threads(1)
+        one_thread_after_fork()
         self._process = os.getpid()
 
     def _fast(self, network: Network, channels: int, side: int) -> Network:
