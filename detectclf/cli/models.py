@@ -44,12 +44,12 @@ def bundle(
         str | None, typer.Option(help="Name of the bundle, which predictions carry [default: detectclf].")
     ] = None,
     export: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--export/--no-export",
-            help="Write the graphs with which the bundle predicts without torch; takes some seconds.",
+            help="Write the graphs with which the bundle predicts without torch; takes some seconds [default: export].",
         ),
-    ] = True,
+    ] = None,
     config: options.Config = None,
     device: options.Device = None,
     limit: options.Limit = None,

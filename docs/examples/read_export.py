@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 folder, picture = Path(sys.argv[1]), sys.argv[2]
 model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-fusion, classes = model["fusion"], model["classes"]
+fusion, classes, negative = model["fusion"], model["classes"], model["negative"]
 grey = np.asarray(ImageOps.exif_transpose(Image.open(picture)).convert("L"))
 height, width = grey.shape  # a picture more than 1.5 times longer than wide is cropped first, see "crop"
 
@@ -23,6 +23,10 @@ def weights(old, new, shrink):  # (new, old): share of each old pixel in each ne
     return shares / shares.sum(1, keepdims=True)
 
 
+def log_odds(score):
+    return -np.log(1 / np.clip(score, fusion["score_floor"], 1 - fusion["score_floor"]) - 1)
+
+
 def run(kind):
     size = model["graphs"][kind]["size"]
     scale, padded = size / max(grey.shape), np.zeros((1, 1, size, size), np.uint8)
@@ -33,14 +37,14 @@ def run(kind):
 
 
 scale, found = run("detector")
-logits = run("classifier")[1]["logits"] / fusion["temperature"]
+logits = run("classifier")[1]["logits"] / fusion["temperature"]  # log_softmax would shift all classes alike
 boxes = (found["boxes"] / scale).clip(0, [width, height, width, height])
 labels, scores, tumours = found["labels"], found["scores"], model["detector_classes"]
-best = {c: scores[labels == i].max(initial=0) for i, c in enumerate(tumours)}
-best[model["negative"]] = 1 - max(best.values())
-odds = np.clip([best[c] for c in classes], fusion["score_floor"], 1 - fusion["score_floor"])
-log_p = logits - np.log(np.exp(logits).sum())
-z = np.exp(fusion["class_weight"] * log_p + fusion["box_weight"] * np.log(odds / (1 - odds)) + fusion["bias"])
+evidence = {c: log_odds(scores[labels == i].max(initial=0)) for i, c in enumerate(tumours)}
+absence = -max(own for c, own in evidence.items() if c != negative)  # the log-odds of 1 - score
+evidence[negative] = (evidence.get(negative, absence) + absence) / 2
+votes = np.array([evidence.get(c, 0) for c in classes])
+z = np.exp(fusion["class_weight"] * logits + fusion["box_weight"] * votes + fusion["bias"])
 rows = [
     {"class": tumours[labels[i]], "score": float(scores[i]), "xyxy": boxes[i].tolist()} for i in np.nonzero(scores)[0]
 ]

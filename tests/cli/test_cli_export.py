@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from detectclf.boxes import pairwise_iou
 from detectclf.config import ClassifierConfig, DetectorConfig, PredictConfig
 from detectclf.errors import ModelError
-from detectclf.inference.fusion import default_fusion, fused_probabilities
+from detectclf.inference.fusion import FusionClasses, default_fusion, fused_probabilities
 from detectclf.inference.loading import default_bundle, load
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.runtimes.engines import OpenVINO
@@ -99,13 +100,7 @@ def test_an_onnx_export_is_a_bundle(exported, model):
 def test_the_example_reads_it_without_detectclf(exported, model, tmp_path, to, size, near):
     picture = tmp_path / "slice.png"
     Image.fromarray(sample_slice(4, "glioma", "coronal").pixels).resize(size).save(picture)
-    said = subprocess.run(
-        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-E", EXAMPLE, exported[to], picture],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(said.stdout)
+    found = read_by_example(exported[to], picture)
     wanted = model.predict(picture).before_fusion.outputs
     # Steps 1 to 3; that the drawn slice is unlike the training slices is step 7.
     probabilities = fused_probabilities(wanted, model.bundle.fusion, model.names)
@@ -117,6 +112,38 @@ def test_the_example_reads_it_without_detectclf(exported, model, tmp_path, to, s
         box = found["boxes"][i]
         assert (box["class"], box["score"]) == (wanted.box_labels[i], pytest.approx(float(wanted.scores[i]), abs=near))
         assert pairwise_iou(np.array([box["xyxy"]]), wanted.boxes_xyxy[[i]])[0, 0] > 1 - near
+
+
+def read_by_example(export: Path, picture: Path) -> dict[str, Any]:
+    command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-E", EXAMPLE, export, picture]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    content: dict[str, Any] = json.loads(said.stdout)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("detector_classes", "negative"),
+    [
+        (("glioma", "meningioma", "other"), "no_tumor"),  # the detector does not know pituitary
+        (("glioma", "meningioma", "no_tumor"), "no_tumor"),  # it was trained on boxes of healthy tissue as well
+        (TUMORS, None),  # every slice shows a tumour
+    ],
+)
+def test_the_example_reads_models_of_other_classes(exported, model, tmp_path, detector_classes, negative):
+    export = shutil.copytree(exported["openvino"], tmp_path / "export")
+    content = json.loads((export / "model.json").read_text(encoding="utf-8"))
+    changed = {"detector_classes": detector_classes, "negative": negative}
+    (export / "model.json").write_text(json.dumps(content | changed), encoding="utf-8")
+    picture = tmp_path / "slice.png"
+    Image.fromarray(sample_slice(4, "glioma", "coronal").pixels).resize((500, 620)).save(picture)
+    outputs = model.predict(picture).before_fusion.outputs
+    own = dict(zip(TUMORS, detector_classes, strict=True))
+    outputs = replace(outputs, box_labels=tuple(own[name] for name in outputs.box_labels))
+    names = FusionClasses(CLASSES, negative, detector_classes)
+    wanted = fused_probabilities(outputs, model.bundle.fusion, names)
+    found = read_by_example(export, picture)["probabilities"]
+    assert list(found.values()) == pytest.approx(wanted.tolist(), abs=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +296,26 @@ def test_weights_that_are_missing_are_still_noticed(tiny, tmp_path):
 def assert_one_line(said, words: str) -> None:
     assert said.code == 2 and said.out == ""
     assert words in said.err and said.err.count("\n") == 1, said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ((), True),
+        (("--no-export",), False),
+        (("--set", "bundle.export=false"), False),  # a flag that nobody gave must not override it
+        (("--export", "--set", "bundle.export=false"), True),
+    ],
+)
+def test_whether_bundle_writes_graphs(cli, tmp_path, monkeypatch, flags, wanted):
+    seen = []
+
+    def fitted(runs, recipe, *_, **__):
+        seen.append(recipe.bundle.export)
+        return {"bundle": "", "samples": 0, "split": ""}
+
+    # Only what the flags become is looked at; fitting a bundle takes a minute.
+    monkeypatch.setattr("detectclf.pipelines.bundle.bundle", fitted)
+    given = ("--detector", tmp_path, "--classifier", tmp_path, "--data", tmp_path, "--out", tmp_path)
+    assert cli("bundle", *given, *flags).code == 0
+    assert seen == [wanted]
