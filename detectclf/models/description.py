@@ -45,16 +45,25 @@ FORMULAS = {
         "both where detector_classes has it); 0 for a class that the detector does not know"
     ),
     "3 class": "probabilities = softmax(class_weight log p + box_weight e + bias)",
-    "4 boxes": "score = score^(1 - box_gamma) probability_of_its_class^box_gamma",
+    "4 boxes": (
+        "where the slice's class (step 6) is a tumour and the best tumour box has another class, a copy of that box "
+        "with the slice's class comes in, and boxes of that class with an IoU of more than 0.5 with it are dropped; "
+        "then score = score^(1 - box_gamma) probability_of_its_class^box_gamma"
+    ),
     "5 drawn boxes": (
-        "boxes of at least box_threshold, on slices of a tumour class only; the best box of that class is drawn if its "
-        "score is 0.2 or more; of drawn boxes of which one lies in another by more than half, the best"
+        "boxes of at least box_threshold, on slices of a tumour class only; the best box of that class is drawn in any "
+        "case if its score before step 4 is 0.2 or more; of drawn boxes of which one lies in another by more than "
+        "half, the best"
     ),
     "6 operating point": (
         "with tumor_threshold: the likeliest tumour class if 1 - P(negative) >= tumor_threshold, else the negative "
         "class; without: the likeliest class"
     ),
-    "7 unusual": "where out_of_distribution says unusual, the log-odds of step 3 are divided by unusual_temperature",
+    "7 unusual": (
+        "where out_of_distribution says unusual, with T = unusual_temperature: the log-odds of a tumour become edge + "
+        "(log-odds - edge) / T, edge = log(t / (1 - t)), t = tumor_threshold or, without one, 0.5; tumour classes "
+        "share that probability as softmax(log P / T) over them; without a negative class, all do so"
+    ),
 }
 
 
@@ -110,7 +119,8 @@ def _out_of_distribution(bundle: Bundle) -> dict[str, Any] | None:
         "distance": "length of (features - mean) @ whitening",
         "threshold": bundle.ood.threshold,
         "unusual": unusual if unusual < float("inf") else None,
-        "meaning": "beyond threshold: not a brain MRI, its class is the negative one; beyond unusual: see step 7",
+        "meaning": "beyond threshold: not a brain MRI, its class is the negative one and no tumour box is drawn; "
+        "beyond unusual: see step 7",
     }
 
 

@@ -44,13 +44,12 @@ def export(
     from detectclf.models.bundle import describe_bundle, graph_file, load_bundle
     from detectclf.pipelines.int8 import quantised_bundle
 
-    if int8 != bool(recipe.data.sources):
+    if int8 and not recipe.data.sources:
         raise ConfigError(
-            "--int8 needs slices, to find the ranges of the activations and measure the loss"
-            if int8
-            else "data is used with --int8 only",
-            remedy="add --data DIR" if int8 else "add --int8, or leave --data out",
+            "--int8 needs slices, to find the ranges of the activations and measure the loss", remedy="add --data DIR"
         )
+    if not int8 and recipe.data != ExportRecipe().data:
+        raise ConfigError("data is used with --int8 only", remedy="add --int8, or leave --data and its settings out")
     source = default_bundle() if model is None else model
     bundle = load_bundle(source)
     measured: dict[str, Any] | None = None

@@ -272,6 +272,7 @@ def damaged_with_its_digest(folder: Path) -> None:
         (damaged_with_its_digest, (), "cannot be opened"),
         (nothing, ("--int8",), "add --data"),
         (nothing, ("--data", "{data}"), "with --int8 only"),
+        (nothing, ("--limit", "5"), "with --int8 only"),
         (nothing, ("--int8", "--data", "{folder}/none"), "none"),
         # The last --out counts.
         (nothing, ("--out", "{folder}"), "not an empty folder"),
