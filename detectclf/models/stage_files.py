@@ -118,7 +118,8 @@ def read_json(file: Path, *, missing: str, remedy: str) -> Any:
 def weights_bytes(module: nn.Module, *, half: bool) -> bytes:
     """The module's state as safetensors.
 
-    With ``half``, vectors stay in float32: they are few, and float16 cannot hold the smallest BatchNorm variances.
+    With ``half``, vectors stay in float32: they are few, and float16 cannot hold the smallest BatchNorm variances. So
+    does what is too large for float16, beyond 65504.
     """
     import torch
     from safetensors.torch import save
@@ -127,7 +128,8 @@ def weights_bytes(module: nn.Module, *, half: bool) -> bytes:
     for name, tensor in module.state_dict().items():
         # A clone of each: safetensors refuses tensors that share memory.
         kept = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        state[name] = kept.half() if half and kept.is_floating_point() and kept.dim() > 1 else kept
+        halved = kept.half() if half and kept.is_floating_point() and kept.dim() > 1 else kept
+        state[name] = halved if torch.isfinite(halved).all() else kept
     return save(state, metadata={"format": "pt"})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from detectclf.config import ClassifierConfig, DetectorConfig
 from detectclf.errors import ModelError
@@ -18,7 +18,7 @@ from detectclf.models.bundle import Bundle, FusionParameters, load_bundle, save_
 from detectclf.models.classifiers import Classifier, build_classifier
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.stage import new_stage
-from detectclf.models.stage_files import load_stage, save_stage
+from detectclf.models.stage_files import load_stage, save_stage, weights_bytes
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 TUMORS = ("glioma", "meningioma", "pituitary")
@@ -200,6 +200,15 @@ def test_half_precision_halves_the_file_and_spares_the_vectors(bundle: Bundle, t
     state = load_file(tmp_path / "half" / "classifier.safetensors")
     assert state["network.block1.1.running_var"].dtype == torch.float32
     assert state["head.weight"].dtype == torch.float16
+
+
+def test_weights_that_float16_cannot_hold_stay_in_float32() -> None:
+    """As infinite numbers they would make a bundle that nothing can run, of runs that were fine."""
+    layer = torch.nn.Linear(8, 8)
+    with torch.no_grad():
+        layer.weight[0, 0] = 1e5
+    state = load(weights_bytes(layer, half=True))
+    assert state["weight"].dtype == torch.float32 and torch.equal(state["weight"], layer.weight)
 
 
 def edit_bundle(key: str, value: Any) -> Callable[[Path], None]:
