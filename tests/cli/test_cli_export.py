@@ -90,16 +90,18 @@ def test_an_onnx_export_is_a_bundle(exported, model):
 
 
 @pytest.mark.parametrize(
-    ("to", "size", "near"),
+    ("to", "label", "size", "near"),
     [
-        ("openvino", (500, 620), 2e-3),
-        # OpenCV enlarges in fixed point, a grey level off here and there, and the networks are sensitive to that.
-        ("onnx", (256, 256), 3e-2),
+        ("openvino", "glioma", (500, 620), 2e-3),
+        ("onnx", "meningioma", (384, 300), 2e-3),  # the detector's own size
+        # OpenCV enlarges in fixed point, a grey level off here and there. Scores of faint tumours are sensitive to that;
+        # this one is plain.
+        ("onnx", "meningioma", (256, 256), 1e-2),
     ],
 )
-def test_the_example_reads_it_without_detectclf(exported, model, tmp_path, to, size, near):
+def test_the_example_reads_it_without_detectclf(exported, model, tmp_path, to, label, size, near):
     picture = tmp_path / "slice.png"
-    Image.fromarray(sample_slice(4, "glioma", "coronal").pixels).resize(size).save(picture)
+    Image.fromarray(sample_slice(4, label, "coronal").pixels).resize(size).save(picture)
     found = read_by_example(exported[to], picture)
     wanted = model.predict(picture).before_fusion.outputs
     # Steps 1 to 3; that the drawn slice is unlike the training slices is step 7.
