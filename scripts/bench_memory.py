@@ -1,6 +1,6 @@
 """Whether memory stays flat over many slices: the pictures of a folder are predicted again and again.
 
-    python scripts/bench_memory.py DIR [--slices 20000] [--model BUNDLE] [--runtime openvino|onnx|torch]
+python scripts/bench_memory.py DIR [--slices 20000] [--model BUNDLE] [--runtime openvino|onnx|torch]
 """
 
 from __future__ import annotations

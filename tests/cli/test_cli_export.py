@@ -94,8 +94,8 @@ def test_an_onnx_export_is_a_bundle(exported, model):
     [
         ("openvino", "glioma", (500, 620), 2e-3),
         ("onnx", "meningioma", (384, 300), 2e-3),  # the detector's own size
-        # OpenCV enlarges in fixed point, a grey level off here and there. Scores of faint tumours are sensitive to that;
-        # this one is plain.
+        # OpenCV enlarges in fixed point, a grey level off here and there. Scores of faint tumours are sensitive to
+        # that; this one is plain.
         ("onnx", "meningioma", (256, 256), 1e-2),
     ],
 )
