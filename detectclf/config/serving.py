@@ -32,7 +32,7 @@ class ServeConfig(Settings):
         max_memory_bytes: most bytes of uploads that are being received, and again of those that wait.
         timeout: most seconds from the end of an upload to its answer.
         upload_timeout: most seconds for receiving one request.
-        idle_timeout: most seconds without a byte of a request that has begun.
+        idle_timeout: most seconds without a byte of a body, and for the whole head of a request.
     """
 
     host: str = "127.0.0.1"

@@ -104,8 +104,8 @@ def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
 async def predict(request: Request, service: TheService) -> Any:
     """Classifies slices and boxes their tumours: a record for each picture, in order.
 
-    Send one or many files, in fields called `files`: PNG, JPEG, TIFF, BMP, DICOM, NIfTI (its middle slice), or zip archives
-    of such. A picture that cannot be read gives a record with `error`.
+    Send one or many files, in fields called `files`: PNG, JPEG, TIFF, BMP, DICOM, NIfTI (its middle slice), or zip
+    archives of such. A picture that cannot be read gives a record with `error`.
     """
     uploads = await service.intake.uploads(request)
     answers = await service.all_answers(request, service.submit(uploads, _plain_record))

@@ -135,9 +135,9 @@ class Batcher:
         queue = deque(_Waiting(upload, Future(), finish) for upload in uploads)
         job = Job(tuple(each.answer for each in queue), lambda: self._drop(queue))
         with self._changed:
-            size = sum(each.size for each in uploads)
-            full = self._load.pictures + len(queue) > self._max_waiting or self._load.held_bytes + size > self._max_bytes
-            if self._closed or full:
+            pictures = self._load.pictures + len(queue)
+            held_bytes = self._load.held_bytes + sum(each.size for each in uploads)
+            if self._closed or pictures > self._max_waiting or held_bytes > self._max_bytes:
                 raise QueueFullError(self._load.retry_after())
             self._load.add(queue)
             if queue:

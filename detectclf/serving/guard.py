@@ -1,7 +1,7 @@
 """What every request has to pass before any route: the right host, no foreign origin, the token; and safe headers.
 
-A page on the web can make a browser send requests to this machine, and by DNS rebinding even read the answers under a name
-of its own. The names by which a server may be called stop the second, the check of ``Origin`` the first.
+A page on the web can make a browser send requests to this machine, and by DNS rebinding even read the answers under a
+name of its own. The names by which a server may be called stop the second, the check of ``Origin`` the first.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class Guard:
         foreign = site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
         origin = headers.get("origin")
         if foreign or (origin is not None and origin.lower() not in _own_origins(hosts[0])):
-            raise ProblemError(403, "foreign_origin", "a page from elsewhere may not use this server; open its own page")
+            raise ProblemError(
+                403, "foreign_origin", "pages from elsewhere may not use this server; open its own page"
+            )
         if self._token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
             detail = "the token is missing or wrong; send Authorization: Bearer TOKEN"
             raise ProblemError(401, "wrong_token", detail, headers={"WWW-Authenticate": "Bearer"})

@@ -19,9 +19,6 @@ from detectclf.errors import ConfigError
 from detectclf.serving.app import create_app
 from detectclf.serving.service import Service
 
-HEAD_SECONDS = 10.0
-"""Most seconds in which the head of a request has to come."""
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,7 +54,7 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         ready: called once requests are answered.
     """
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that break off, and names in tracebacks
-    config = uvicorn.Config(
+    config = _Config(
         create_app(service),
         http=_ImpatientProtocol,
         ws="none",
@@ -69,7 +66,12 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         timeout_keep_alive=15,
         timeout_graceful_shutdown=int(service.config.timeout + service.config.upload_timeout) + 1,
     )
+    config.head_timeout = service.config.idle_timeout
     _Server(config, service, ready).run([listener])
+
+
+class _Config(uvicorn.Config):
+    head_timeout: float = 10.0
 
 
 class _Server(uvicorn.Server):
@@ -125,7 +127,8 @@ class _ImpatientProtocol(H11Protocol):
 
     def _wait_for_head(self) -> None:
         if self._patience is None:
-            self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            seconds = self.config.head_timeout if isinstance(self.config, _Config) else _Config.head_timeout
+            self._patience = self.loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
         self._patience = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -65,8 +65,9 @@ class Service:
         """
         answers = asyncio.gather(*(asyncio.wrap_future(each) for each in job.answers))
         gone = asyncio.ensure_future(_disconnected(request))
+        first: set[asyncio.Future[Any]] = {answers, gone}
         try:
-            await asyncio.wait({answers, gone}, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(first, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
             if answers.done():
                 return answers.result()
             raise self.late() if not gone.done() else ProblemError(400, "gone", "the client has gone")

@@ -74,17 +74,20 @@ class Intake:
             ) from error
         except ClientDisconnect as error:
             raise ProblemError(400, "cut_short", "the connection ended before the request did") from error
-        files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
-        if not files:
-            raise ProblemError(400, "no_files", "there is no file; send some, in fields called files")
-        return [(file_name(file.filename or ""), await self._content(file)) for file in files]
+        try:
+            files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+            if not files:
+                raise ProblemError(400, "no_files", "there is no file; send some, in fields called files")
+            return [(file_name(file.filename or ""), await self._content(file)) for file in files]
+        finally:
+            await form.close()
 
     async def _content(self, file: UploadFile) -> bytes:
         name, limit = file_name(file.filename or ""), self.config.max_file_bytes
         if (file.size or 0) > limit:
             raise ProblemError(413, "file_too_large", f"{name}: larger than {limit} bytes; send a smaller file")
         content = await file.read()
-        await file.close()
+        await file.close()  # now and not with the others, so that it is not in memory twice
         return content
 
 

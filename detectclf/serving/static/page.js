@@ -6,7 +6,7 @@ const settings = JSON.parse(document.body.dataset.settings);
 const classes = Object.keys(settings.colors);
 const DASHES = [[], [12, 7], [3, 5], [14, 5, 3, 5]]; // a line style per class, since colour alone would not do
 const NOTES = /\.(json|jsonl|csv|txt|xml|ya?ml|md|html|css|js)$/i;
-const EXAMPLES = ["glioma", "meningioma", "pituitary", "no_tumor"];
+const EXAMPLES = ["meningioma", "glioma", "pituitary", "no_tumor"];
 const AT_ONCE = 3;
 
 const state = {
