@@ -40,7 +40,9 @@ class ProblemError(Exception):
 
     def response(self) -> JSONResponse:
         """The answer."""
-        return JSONResponse(self.document(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        # A body that was not read to its end would be taken for the next request.
+        headers = {**self.headers, **({"Connection": "close"} if self.status in (408, 413) else {})}
+        return JSONResponse(self.document(), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def busy(code: str, detail: str, seconds: int) -> ProblemError:

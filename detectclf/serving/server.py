@@ -63,7 +63,7 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         log_config=None,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=15,
+        timeout_keep_alive=max(1, int(service.config.idle_timeout)),
         timeout_graceful_shutdown=int(service.config.timeout + service.config.upload_timeout) + 1,
     )
     config.head_timeout = service.config.idle_timeout

@@ -23,6 +23,7 @@ function make(tag, text, properties = {}) {
 }
 
 const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(1)} %`);
+const plain = (flags) => flags.map((flag) => flag.replaceAll("_", " ")).join(", ");
 const styleOf = (name) => Math.max(0, classes.indexOf(name)) % DASHES.length;
 const colorOf = (name) => `rgb(${(settings.colors[name] || [187, 187, 187]).join(",")})`;
 const sure = (item) => (item.record.boxes || []).filter((box) => box.score >= item.threshold);
@@ -164,7 +165,8 @@ function progress() {
   const left = Math.ceil((seconds / Math.max(1, state.answered)) * (state.sent - state.answered));
   const flagged = state.items.filter((item) => item.flags.length).length;
   const soon = busy && state.answered > 2 ? `, about ${left} s left` : "";
-  say(`${state.answered} of ${state.sent} files done${soon}; ${state.items.length} slices, ${flagged} to look at.`);
+  const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+  say(`${state.answered} of ${count(state.sent, "file")} done${soon}; ${count(state.items.length, "slice")}, ${flagged} flagged.`);
 }
 
 function stop() {
@@ -229,7 +231,7 @@ function thumbnail(item) {
     : make("span", "not read", { className: "none" });
   button.append(picture, make("span", item.name, { className: "name" }), make("span", saying(item)));
   if (item.flags.length && !item.record.error) {
-    button.append(make("br"), make("span", `look: ${item.flags.length}`, { className: "flag" }));
+    button.append(make("span", plain(item.flags), { className: "flag" }));
   }
   const entry = make("li");
   entry.append(button);
@@ -243,7 +245,7 @@ function row(item) {
   name.append(opener(item, item.name));
   const said = item.record.error || (item.judged ? item.record.class : "not judged");
   const number = make("td", item.judged ? percent(item.record.confidence) : "", { className: "number" });
-  const flags = make("td", item.record.error ? "not read" : item.flags.map((flag) => flag.replaceAll("_", " ")).join(", "));
+  const flags = make("td", plain(item.flags));
   cells.append(name, make("td", said), number, make("td", item.record.error ? "" : String(sure(item).length)), flags);
   return cells;
 }
@@ -277,7 +279,7 @@ async function choose(item) {
   const { record } = item;
   $("view-title").textContent = item.name;
   $("view-class").textContent = record.error || (item.judged ? saying(item) : "Not judged: this is no brain MRI that the model knows.");
-  $("view-flags").replaceChildren(...(record.flags || []).map((flag) => make("li", flag.replaceAll("_", " "))));
+  $("view-flags").replaceChildren(...(record.flags || []).map((flag) => make("li", plain([flag]))));
   $("view-probabilities").replaceChildren(...Object.entries(record.probabilities || {}).map(([name, share]) => {
     const cells = make("tr");
     const bar = make("td");
@@ -322,15 +324,15 @@ function draw() {
   if (!pixels) return;
   const [width, level] = [Number($("window").value), Number($("level").value)];
   const levels = Uint8ClampedArray.from({ length: 256 }, (_, v) => (255 * (v - level + width / 2)) / width);
-  const plain = make("canvas", undefined, { width: pixels.width, height: pixels.height });
+  const shaded = make("canvas", undefined, { width: pixels.width, height: pixels.height });
   const copy = new ImageData(pixels.data.map((v, i) => (i % 4 === 3 ? 255 : levels[v])), pixels.width, pixels.height);
-  plain.getContext("2d").putImageData(copy, 0, 0);
+  shaded.getContext("2d").putImageData(copy, 0, 0);
   const canvas = $("picture");
   const scale = Math.max(1, Math.min(4, 1024 / Math.max(pixels.width, pixels.height)));
   canvas.width = Math.round(pixels.width * scale);
   canvas.height = Math.round(pixels.height * scale);
   const context = canvas.getContext("2d");
-  context.drawImage(plain, 0, 0, canvas.width, canvas.height);
+  context.drawImage(shaded, 0, 0, canvas.width, canvas.height);
   if ($("boxes").checked && item.judged) sure(item).forEach((box) => drawBox(context, box, canvas.width / item.record.width));
 }
 
@@ -387,11 +389,12 @@ on("choose-folder", "click", () => $("folder").click());
 on("files", "change", () => chosen($("files")));
 on("folder", "change", () => chosen($("folder")));
 on("example", "click", async () => {
-  const kind = EXAMPLES[state.examples++ % EXAMPLES.length];
+  const number = ++state.examples;
+  const kind = EXAMPLES[(number - 1) % EXAMPLES.length];
   const answer = await fetch(`/page/example/${kind}`, { headers: headers() }).catch(() => null);
   if (answer && answer.status === 401) $("login").hidden = false;
   if (!answer || !answer.ok) return say("There is no example: the server refused, or cannot be reached.");
-  const name = `drawn ${kind.replace("_", " ")} ${state.examples}.png`;
+  const name = `drawn ${kind.replace("_", " ")} ${number}.png`;
   return add([{ file: new File([await answer.blob()], name), path: name }]);
 });
 on("login", "submit", (event) => {
