@@ -105,7 +105,7 @@ def members(content: bytes, name: str, limits: ZipLimits | None = None) -> list[
     _check_directory(content, name, limits)
     try:
         pack = zipfile.ZipFile(io.BytesIO(content))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise DataError("not a whole zip archive", file=name, remedy="send it again") from error
     entries = pack.infolist()
     _check(entries, name, limits)
@@ -138,6 +138,8 @@ def _read(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, archive: str, most: int
         raise DataError(f"{entry.filename[:120]!r} is damaged", file=archive, remedy="pack it again") from error
     if whole and len(content) > most:
         raise _unsafe(archive, f"{entry.filename[:120]!r} is larger than it declares")
+    if whole and len(content) < most:
+        raise DataError(f"{entry.filename[:120]!r} is damaged: it is cut short", file=archive, remedy="pack it again")
     return content
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from detectclf.errors import DetectclfError
+from detectclf.errors import DataError, DetectclfError
 from detectclf.inference.sources import Encoded
 from detectclf.prediction import Prediction
 from detectclf.serving.metrics import Metrics
@@ -211,6 +211,9 @@ def _content(upload: Upload) -> Encoded:
         return Encoded(upload.name, upload.read())
     except DetectclfError as error:
         return Encoded(upload.name, error)
+    except Exception as error:  # whatever it is, the thread goes on
+        reason = f"cannot be read ({type(error).__name__})"
+        return Encoded(upload.name, DataError(reason, file=upload.name, remedy="check the file"))
 
 
 def _outcome(prediction: Prediction) -> str:

@@ -113,9 +113,7 @@ class Guard:
         foreign = site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
         origin = headers.get("origin")
         if foreign or (origin is not None and origin.lower() not in _own_origins(hosts[0])):
-            raise ProblemError(
-                403, "foreign_origin", "pages from elsewhere may not use this server; open its own page"
-            )
+            raise ProblemError(403, "foreign_origin", "pages from elsewhere may not use this server; open its own page")
         if self._token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
             detail = "the token is missing or wrong; send Authorization: Bearer TOKEN"
             raise ProblemError(401, "wrong_token", detail, headers={"WWW-Authenticate": "Bearer"})

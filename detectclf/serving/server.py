@@ -53,7 +53,10 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         listener: where to listen.
         ready: called once requests are answered.
     """
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that break off, and names in tracebacks
+    # They may cite headers of files, and so patients; uvicorn also tells of every client that breaks off.
+    logging.captureWarnings(True)
+    for name in ("uvicorn", "py.warnings", "pydicom", "nibabel.global"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = _Config(
         create_app(service),
         http=_ImpatientProtocol,

@@ -63,7 +63,7 @@ class Service:
         Raises:
             ProblemError: time is up, or the client has gone.
         """
-        answers = asyncio.gather(*(asyncio.wrap_future(each) for each in job.answers))
+        answers = asyncio.ensure_future(_in_order([asyncio.wrap_future(each) for each in job.answers]))
         gone = asyncio.ensure_future(_disconnected(request))
         first: set[asyncio.Future[Any]] = {answers, gone}
         try:
@@ -97,6 +97,16 @@ class Service:
         """The problem of a request that took too long."""
         detail = f"not finished within {self.config.timeout:g} s; send fewer pictures at once"
         return ProblemError(503, "timed_out", detail, headers={"Retry-After": "5"})
+
+
+async def _in_order(answers: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
+    # Not asyncio.gather, which logs a traceback where nobody takes its result after it was cancelled.
+    try:
+        return [await each for each in answers]
+    finally:
+        for each in answers:
+            if not each.cancel() and not each.cancelled():
+                each.exception()  # looked at, or asyncio logs it, perhaps with the name of a file
 
 
 async def _disconnected(request: Request) -> None:

@@ -106,9 +106,7 @@ def test_a_body_longer_than_it_says_is_refused_while_it_comes(client: TestClient
         for _ in range(40):
             yield b"x" * 2**16
 
-    answer = client.post(
-        "/v1/predict", content=endless(), headers={"content-type": "multipart/form-data; boundary=x"}
-    )
+    answer = client.post("/v1/predict", content=endless(), headers={"content-type": "multipart/form-data; boundary=x"})
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
 
 

@@ -127,8 +127,10 @@ def test_an_upload_that_cannot_be_read_gives_a_record(batcher: Batcher, gate: Ga
     def fail(reason: str) -> bytes:
         raise DataError(reason, file="z.zip")
 
-    job = batcher.submit([Upload("z.zip", 0, partial(fail, "is damaged"))], record)
-    assert job.answers[0].result(60)["error"] == "z.zip: is damaged"
+    uploads = [Upload("z.zip", 0, partial(fail, "is damaged")), Upload("y.zip", 0, lambda: 1 // 0)]
+    errors = [answer.result(60)["error"] for answer in batcher.submit(uploads, record).answers]
+    assert errors == ["z.zip: is damaged", "y.zip: cannot be read (ZeroDivisionError); check the file"]
+    assert batcher.alive
 
 
 def test_what_waits_is_answered_before_the_end(predictor: Predictor) -> None:

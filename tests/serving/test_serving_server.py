@@ -53,13 +53,13 @@ def reaches(server: Running, name: str, least: float) -> bool:
 def test_it_answers_what_it_has_before_it_ends(running: Start, sent: signal.Signals) -> None:
     server = running("--batch-size", "2")
     with server.connect() as connection:
-        connection.sendall(post(24))
+        connection.sendall(post(12))
         assert reaches(server, "detectclf_batch_pictures_count", 1), "it has begun"
         server.process.send_signal(sent)
         head, _, body = everything(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     records = json.loads(body)
-    assert [record["image"] for record in records] == [f"jane-doe-{i}.png" for i in range(24)]
+    assert [record["image"] for record in records] == [f"jane-doe-{i}.png" for i in range(12)]
     assert all(record["error"] is None for record in records)
     out, err = server.process.communicate(timeout=60)
     assert server.process.returncode == 0
@@ -78,6 +78,8 @@ def test_a_client_that_leaves_stops_its_work(running: Start) -> None:
     with server.connect() as connection:
         connection.sendall(post(1).replace(b"Host:", b"Connection: close\r\nHost:"))
         assert everything(connection).startswith(b"HTTP/1.1 200 "), "and the next one is answered"
+    server.process.terminate()
+    assert server.process.communicate(timeout=60) == ("", ""), "it says nothing of that"
 
 
 SLOW = [
