@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 from serving_examples import files, png, serving
 from starlette.testclient import TestClient
 
@@ -116,6 +119,16 @@ def test_pictures_in_an_archive_are_told_apart_by_their_path(client: TestClient)
     good, bad = answer.json()
     assert good["image"] == "series.zip/p/a.png" and good["error"] is None
     assert bad["image"] == "series.zip/q/a.png" and bad["error"] is not None
+
+
+def test_large_uploads_do_not_touch_a_disk(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500), dtype=np.uint8)).save(noise, "PNG")
+    assert len(noise.getvalue()) > 2 * 2**20, "more than Starlette keeps in memory"
+    monkeypatch.setattr(tempfile, "tempdir", "/there/is/no/such/folder")
+    with serving(predictor) as client:
+        (record,) = client.post("/v1/predict", files=files(("noise.png", noise.getvalue()))).json()
+    assert record["flags"] == ["not_a_brain_mri"]
 
 
 def test_paths_and_methods_that_do_not_exist(client: TestClient) -> None:
