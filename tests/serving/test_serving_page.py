@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,35 @@ def test_drop_view_sort_and_download(running: Any, browser: Any, screen: dict[st
     page.context.close()
 
 
+HAND_OVER = """([kind, base64]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], "image.png", { type: "image/png" }));
+  const event = kind === "drop" ? new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true })
+    : new ClipboardEvent(kind, { clipboardData: data, bubbles: true });
+  document.getElementById("drop").dispatchEvent(event);
+}"""
+
+
+def test_dropped_and_pasted_pictures_and_archives(running: Any, browser: Any) -> None:
+    page = browser.new_context().new_page()
+    page.goto(running().url)
+    for kind, name in (("drop", "image.png"), ("paste", "pasted 2.png")):
+        page.evaluate(HAND_OVER, [kind, base64.b64encode(png()).decode()])
+        page.locator("#rows tr", has_text=name).wait_for()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as pack:
+        for i in range(3):
+            pack.writestr(f"series/{i}.png", png(seed=i))
+    page.set_input_files(
+        "#files", files=[{"name": "s.zip", "mimeType": "application/zip", "buffer": content.getvalue()}]
+    )
+    for i in range(3):
+        page.locator("#rows tr", has_text=f"s.zip/series/{i}.png").wait_for()
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator("#results").is_hidden()
+    page.context.close()
+
+
 def _is_ours(url: str, server: str) -> bool:
     return url.startswith((server, "blob:", "data:"))
 
@@ -89,16 +121,17 @@ def test_stop_and_token(running: Any, browser: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DETECTCLF_TOKEN", "correct-horse-battery")
     page = browser.new_context().new_page()
     page.goto(running("--batch-size", "1").url)
-    page.get_by_role("button", name="Show an example").click()
-    page.get_by_label("This server asks for a token").fill("correct-horse-battery")
-    page.get_by_role("button", name="Use it").click()
     content = png()
     many = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": content} for i in range(100)]
     page.set_input_files("#files", files=many)
-    page.locator("#thumbnails button").first.wait_for()
+    for token in ("wrong", "correct-horse-battery"):
+        page.get_by_label("This server asks for a token").fill(token)
+        page.get_by_role("button", name="Use it").click()
+    page.locator("#thumbnails button", has_text="0.png").wait_for()
     page.get_by_role("button", name="Stop").click()
-    page.locator("#stop:disabled").wait_for()
-    assert page.locator("#thumbnails button").count() < 100
     page.get_by_role("button", name="Show an example").click()
     page.locator("#thumbnails button", has_text="drawn").wait_for()
+    page.locator("#stop:disabled").wait_for()
+    assert page.locator("#thumbnails button").count() < 100
+    assert page.locator("#rows tr", has_text="not read").count() == 0
     page.context.close()

@@ -11,7 +11,7 @@ const AT_ONCE = 3;
 
 const state = {
   items: [], shown: [], queue: [], running: 0, sent: 0, answered: 0, begun: 0,
-  current: null, stop: null, token: "", sort: "flags", down: true, examples: 0,
+  current: null, stop: null, token: "", locked: false, sort: "flags", down: true, examples: 0,
 };
 
 // ---- text and elements
@@ -87,7 +87,7 @@ function add(found) {
 // ---- predictions
 
 function pump() {
-  while (state.running < AT_ONCE && state.queue.length) {
+  while (state.running < AT_ONCE && state.queue.length && !state.locked) {
     const next = state.queue.shift();
     state.running += 1;
     predict(next, state.stop.signal)
@@ -117,8 +117,10 @@ async function predict(next, signal) {
     return predict(next, signal);
   }
   if (answer.status === 401) {
-    $("login").hidden = false;
-    $("token").focus();
+    ask();
+    state.queue.unshift(next);
+    state.answered -= 1; // it will be counted again
+    return undefined;
   }
   if (!answer.ok) return failed(next, (await answer.json()).detail);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -130,6 +132,13 @@ async function predict(next, signal) {
     for (const line of lines) received(next, JSON.parse(line));
     if (done) return undefined;
   }
+}
+
+function ask() {
+  if (!$("login").hidden) return;
+  state.locked = true;
+  $("login").hidden = false;
+  $("token").focus();
 }
 
 const failed = (next, detail) => received(next, { record: { image: next.path, error: detail } });
@@ -159,7 +168,6 @@ function progress() {
   const busy = state.running > 0 || state.queue.length > 0;
   $("stop").disabled = !busy;
   $("bar").value = state.sent ? state.answered / state.sent : 0;
-  if (!busy && state.stop && state.stop.signal.aborted) state.stop = null;
   if (!state.sent) return;
   const seconds = (performance.now() - state.begun) / 1000;
   const left = Math.ceil((seconds / Math.max(1, state.answered)) * (state.sent - state.answered));
@@ -174,6 +182,8 @@ function stop() {
   state.queue = [];
   state.sent -= dropped;
   if (state.stop) state.stop.abort();
+  state.stop = null; // what comes next has a signal of its own
+  progress();
 }
 
 // ---- the list
@@ -392,16 +402,17 @@ on("example", "click", async () => {
   const number = ++state.examples;
   const kind = EXAMPLES[(number - 1) % EXAMPLES.length];
   const answer = await fetch(`/page/example/${kind}`, { headers: headers() }).catch(() => null);
-  if (answer && answer.status === 401) $("login").hidden = false;
+  if (answer && answer.status === 401) return ask();
   if (!answer || !answer.ok) return say("There is no example: the server refused, or cannot be reached.");
   const name = `drawn ${kind.replace("_", " ")} ${number}.png`;
   return add([{ file: new File([await answer.blob()], name), path: name }]);
 });
 on("login", "submit", (event) => {
   event.preventDefault();
-  state.token = $("token").value.trim();
+  Object.assign(state, { token: $("token").value.trim(), locked: false });
   $("login").hidden = true;
-  say("The token is kept until the page is closed. Drop the files again.");
+  say("The token is kept until the page is closed.");
+  pump();
 });
 on("stop", "click", stop);
 on("clear", "click", () => {
