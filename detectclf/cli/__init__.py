@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from detectclf.cli import data, export, models, speed, training
+from detectclf.cli import data, export, models, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
@@ -31,6 +31,7 @@ app = typer.Typer(
 training.add_commands(app)
 models.add_commands(app)
 speed.add_commands(app)
+serving.add_commands(app)
 export.add_commands(app)
 app.add_typer(data.app, name="data")
 

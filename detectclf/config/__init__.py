@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from detectclf.config.data import DataConfig
     from detectclf.config.models import ClassifierConfig, DetectorConfig, ModelConfig
+    from detectclf.config.serving import ServeConfig
     from detectclf.config.training import TrainingConfig
 
 _MODULES = {
@@ -32,6 +33,7 @@ _MODULES = {
     "commands": ("BundleRecipe", "ClassifierRecipe", "DetectorRecipe", "EvaluateRecipe", "ExportRecipe", "ShowRecipe"),
     "data": ("DataConfig",),
     "models": ("ClassifierConfig", "DetectorConfig", "ModelConfig"),
+    "serving": ("ServeConfig",),
     "training": ("TrainingConfig",),
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "ExportRecipe",
     "ModelConfig",
     "PredictConfig",
+    "ServeConfig",
     "Settings",
     "ShowRecipe",
     "TrainingConfig",

@@ -1,10 +1,13 @@
-"""Unpacks an untrusted zip archive: within limits, and never outside the given folder."""
+"""Unpacks an untrusted zip archive: within limits, into memory or a folder, and never outside that folder."""
 
 from __future__ import annotations
 
+import io
 import stat
+import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from detectclf.files import resolve_inside
 
 _BLOCK = 1 << 20
 _ENCRYPTED = 0x1
+_DIRECTORY_ENTRY = 512  # bytes of the central directory for a file; a name rarely takes more
 # Roboflow and all common tools write these; for rarer methods, zipfile reports damage with other exceptions.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -52,7 +56,8 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     try:
         with zipfile.ZipFile(archive) as pack:
             entries = pack.infolist()
-            targets = _check(entries, archive, folder, limits)
+            _check(entries, archive.name, limits)
+            targets = [resolve_inside(folder, entry.filename.rstrip("/") or "..") for entry in entries]
             for entry, target in zip(entries, targets, strict=True):
                 if entry.is_dir():
                     target.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,77 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     return sum(not entry.is_dir() for entry in entries)
 
 
-def _check(entries: list[zipfile.ZipInfo], archive: Path, folder: Path, limits: ZipLimits) -> list[Path]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """A file in an archive in memory.
+
+    Attributes:
+        name: its path in the archive.
+        read: unpacks it; may be called once the archive's limits were checked, at any time and in any thread.
+            Raises DataError where it is damaged, UnsafeError where it is larger than it declares.
+        head: gives its first 132 bytes, or fewer; raises as ``read`` does.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    head: Callable[[], bytes]
+
+
+def members(content: bytes, name: str, limits: ZipLimits | None = None) -> list[Member]:
+    """The files of an archive in memory, checked as by :func:`unpack`; each is unpacked only when it is read.
+
+    Args:
+        content: the archive.
+        name: what errors call it.
+        limits: of the archive.
+
+    Raises:
+        UnsafeError: a bomb, too many or too large files, a symlink or other special file.
+        DataError: not a zip, damaged, or encrypted.
+    """
+    limits = limits or ZipLimits()
+    _check_directory(content, name, limits)
+    try:
+        pack = zipfile.ZipFile(io.BytesIO(content))
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
+        raise DataError("not a whole zip archive", file=name, remedy="send it again") from error
+    entries = pack.infolist()
+    _check(entries, name, limits)
+
+    def member(entry: zipfile.ZipInfo) -> Member:
+        return Member(
+            entry.filename,
+            lambda: _read(pack, entry, name, entry.file_size),
+            lambda: _read(pack, entry, name, 132, whole=False),
+        )
+
+    return [member(entry) for entry in entries if not entry.is_dir()]
+
+
+def _check_directory(content: bytes, name: str, limits: ZipLimits) -> None:
+    # zipfile makes an object for every entry before they can be counted, so their bytes are looked at first.
+    end = content.rfind(b"PK\5\6", max(0, len(content) - 2**16 - 22))
+    if end < 0 or len(content) < end + 22:
+        raise DataError("not a whole zip archive", file=name, remedy="send it again")
+    (size,) = struct.unpack_from("<I", content, end + 12)
+    if size > limits.files * _DIRECTORY_ENTRY:
+        raise _unsafe(name, f"its list of files has {size} bytes")
+
+
+def _read(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, archive: str, most: int, whole: bool = True) -> bytes:
+    try:
+        with pack.open(entry) as source:
+            content = source.read(most + whole)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
+        raise DataError(f"{entry.filename[:120]!r} is damaged", file=archive, remedy="pack it again") from error
+    if whole and len(content) > most:
+        raise _unsafe(archive, f"{entry.filename[:120]!r} is larger than it declares")
+    if whole and len(content) < most:
+        raise DataError(f"{entry.filename[:120]!r} is damaged: it is cut short", file=archive, remedy="pack it again")
+    return content
+
+
+def _check(entries: list[zipfile.ZipInfo], archive: str, limits: ZipLimits) -> None:
     if len(entries) > limits.files:
         raise _unsafe(archive, f"{len(entries)} entries, more than {limits.files}")
     total = sum(entry.file_size for entry in entries)
@@ -79,9 +154,9 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path, folder: Path, limits: 
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _unsafe(archive, f"{entry.filename[:120]!r} is a symlink or special file")
         if entry.flag_bits & _ENCRYPTED:
-            raise DataError(f"{entry.filename[:120]!r} is encrypted", file=archive.name, remedy="unpack it yourself")
+            raise DataError(f"{entry.filename[:120]!r} is encrypted", file=archive, remedy="unpack it yourself")
         if entry.compress_type not in _METHODS:
-            raise DataError("uses a rare compression method", file=archive.name, remedy="pack it again with deflate")
+            raise DataError("uses a rare compression method", file=archive, remedy="pack it again with deflate")
         if entry.file_size > limits.file_bytes:
             raise _unsafe(archive, f"{entry.filename[:120]!r} unpacks to {entry.file_size} bytes")
         # Small genuine files may be packed very tightly; a bomb needs size.
@@ -89,7 +164,6 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path, folder: Path, limits: 
             raise _unsafe(
                 archive, f"{entry.filename[:120]!r} unpacks to more than {limits.ratio:g} times its size: a zip bomb"
             )
-    return [resolve_inside(folder, entry.filename.rstrip("/") or "..") for entry in entries]
 
 
 def _write(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, archive: Path) -> None:
@@ -99,11 +173,11 @@ def _write(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, archive:
         while block := source.read(_BLOCK):
             written += len(block)
             if written > entry.file_size:
-                raise _unsafe(archive, f"{entry.filename[:120]!r} is larger than it declares")
+                raise _unsafe(archive.name, f"{entry.filename[:120]!r} is larger than it declares")
             sink.write(block)
     if written != entry.file_size:
         raise zipfile.BadZipFile(f"{entry.filename} is cut short")
 
 
-def _unsafe(archive: Path, reason: str) -> UnsafeError:
-    return UnsafeError(reason, file=archive.name, remedy="do not use this archive")
+def _unsafe(archive: str, reason: str) -> UnsafeError:
+    return UnsafeError(reason, file=archive, remedy="do not use this archive")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from detectclf.errors import DataError, DetectclfError, UnsafeError
-from detectclf.formats.archive import ZipLimits, unpack
+from detectclf.formats.archive import ZipLimits, members, unpack
 from detectclf.formats.roboflow import DownloadLimits, _disk_reason, download
 
 KEY = "sekrit-key-4711"
@@ -301,6 +301,34 @@ def test_hostile_archives(tmp_path: Path, content: bytes, kind: type[DetectclfEr
         unpack(archive, folder, limits)
     assert left(tmp_path) == ["in.zip", "out"]
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1 << 20
+
+
+IN_MEMORY = [
+    row for row in HOSTILE if row[0] not in ("parent folder", "absolute", "Windows drive", "UNC", "file also a folder")
+]
+
+
+@pytest.mark.parametrize(("content", "kind", "words"), [h[1:] for h in IN_MEMORY], ids=[h[0] for h in IN_MEMORY])
+def test_hostile_archives_in_memory(content: bytes, kind: type[DetectclfError], words: str) -> None:
+    """Paths are no harm there, since nothing is written."""
+    with pytest.raises(
+        kind, match=f"in.zip: .*({words}|damaged|larger than it declares)" if words != "in.zip" else words
+    ):
+        for member in members(content, "in.zip", ZipLimits(files=50, total_bytes=30 << 20)):
+            assert len(member.read()) <= 30 << 20
+
+
+def test_a_list_of_files_that_is_too_long_is_not_read() -> None:
+    with pytest.raises(UnsafeError, match="list of files"):
+        members(packed({f"{i:0200}": b"" for i in range(60)}), "in.zip", ZipLimits(files=5))
+
+
+def test_members_are_read_when_they_are_wanted() -> None:
+    found = members(packed({"a/b.txt": b"x" * 500, "c/": b"", "d": b""}), "in.zip")
+    assert [(each.name, each.head(), each.read()) for each in found] == [
+        ("a/b.txt", b"x" * 132, b"x" * 500),
+        ("d", b"", b""),
+    ]
 
 
 def test_file_named_twice_is_refused(tmp_path: Path) -> None:

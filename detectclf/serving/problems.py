@@ -1,0 +1,69 @@
+"""Refusals and errors of the API as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from detectclf.errors import DetectclfError, UnsafeError, one_line
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """An answer other than the one that was asked for.
+
+    Args:
+        status: of HTTP.
+        code: what went wrong, for programs, such as ``queue_full``.
+        detail: one line for people: reason and remedy.
+        headers: of the answer, such as ``Retry-After``.
+        members: further members of the document.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.detail = status, code, one_line(detail)
+        self.headers, self.members = headers or {}, members
+
+    def document(self) -> dict[str, Any]:
+        """The members of the problem details."""
+        title = HTTPStatus(self.status).phrase
+        about = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        return {**about, "code": self.code, **self.members}
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        # A body that was not read to its end would be taken for the next request.
+        headers = {**self.headers, **({"Connection": "close"} if self.status in (408, 413) else {})}
+        return JSONResponse(self.document(), self.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def busy(code: str, detail: str, seconds: int) -> ProblemError:
+    """429 with ``Retry-After``."""
+    return ProblemError(429, code, detail, headers={"Retry-After": str(seconds)})
+
+
+def of_error(error: DetectclfError, **members: Any) -> ProblemError:
+    """The problem of a typed error, with its one line."""
+    return ProblemError(422, "unsafe" if isinstance(error, UnsafeError) else "unreadable", str(error), **members)
+
+
+async def answer_problem(request: Request, error: Exception) -> JSONResponse:
+    """Handler of :class:`ProblemError` and of the framework's own errors."""
+    if isinstance(error, ProblemError):
+        return error.response()
+    if isinstance(error, HTTPException):
+        code = HTTPStatus(error.status_code).name.lower()
+        detail = f"{error.detail}; see /docs"
+        return ProblemError(error.status_code, code, detail, headers=dict(error.headers or {})).response()
+    return ProblemError(422, "invalid_request", "a parameter is missing or invalid; see /docs").response()
+
+
+__all__ = ["MEDIA_TYPE", "ProblemError", "answer_problem", "busy", "of_error"]
