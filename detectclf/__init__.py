@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detectclf.inference.loading import load
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
+    from detectclf.inference.studies import Study
     from detectclf.pipelines.evaluate import evaluate
     from detectclf.prediction import Prediction
     from detectclf.types import Sample
@@ -23,11 +24,12 @@ _MODULES = {
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
     "Sample": "detectclf.types",
+    "Study": "detectclf.inference.studies",
     "Prediction": "detectclf.prediction",
     "evaluate": "detectclf.pipelines.evaluate",
 }
 
-__all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "__version__", "evaluate", "load"]
+__all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "Study", "__version__", "evaluate", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,8 @@ class Origin:
         axis: ``axial``, ``coronal`` or ``sagittal``, where the file is a NIfTI volume.
         pixels: the picture itself, where it came from memory.
         root: folder that the file must lie in, where it is of a data set.
+        study: name of the study, where the picture is a slice of one.
+        number: place of the slice in its study, from 0.
     """
 
     path: Path | None = None
@@ -36,6 +38,13 @@ class Origin:
     axis: str | None = None
     pixels: Pixels | None = None
     root: str | None = None
+    study: str | None = None
+    number: int | None = None
+
+    @property
+    def counted(self) -> int | None:
+        """The number that the picture goes by: in its study, else in its file; ``None`` for a file's only picture."""
+        return self.frame if self.number is None else self.number
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,7 +94,7 @@ class Prediction(FusedOutputs):
     @property
     def part(self) -> str:
         """Axis and number of the picture in a file that holds several, such as ``axial 12``; else empty."""
-        return " ".join(str(each) for each in (self.origin.axis, self.origin.frame) if each is not None)
+        return " ".join(str(each) for each in (self.origin.axis, self.origin.counted) if each is not None)
 
     @property
     def stages(self) -> StageOutputs | None:
@@ -106,11 +115,13 @@ class Prediction(FusedOutputs):
         """The JSON object of the public contract; with ``error`` set, every other field but ``image`` is ``None``.
 
         Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
-        that the volume is sliced in.
+        that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where it
+        could not be read.
         """
+        place = {} if self.origin.study is None else {"study": self.origin.study, "frame": self.origin.number}
         if self.error is not None:
             keys = ("class", "confidence", "probabilities", "boxes", "flags", "width", "height", "model")
-            return {"image": self.image, **dict.fromkeys(keys), "error": self.error}
+            return {"image": self.image, **dict.fromkeys(keys), "error": self.error, **place}
         return {
             "image": self.image,
             "class": self.label,
@@ -125,7 +136,7 @@ class Prediction(FusedOutputs):
             "height": self.height,
             "model": self.model,
             "error": None,
-            **({} if self.origin.frame is None else {"frame": self.origin.frame}),
+            **(place or ({} if self.origin.frame is None else {"frame": self.origin.frame})),
             **({} if self.origin.axis is None else {"axis": self.origin.axis}),
         }
 

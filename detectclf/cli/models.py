@@ -156,7 +156,7 @@ def predict(
     detector: options.DetectorRun = None,
     classifier: options.ClassifierRun = None,
     visualize: Annotated[
-        bool, typer.Option("--visualize", help="Write a picture <stem>.pred.png for each image.")
+        bool, typer.Option("--visualize", help="Write a picture <stem>.pred.png for each image and volume.")
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Add a class-activation map to the pictures.")] = False,
     frame: Annotated[
@@ -164,7 +164,7 @@ def predict(
         typer.Option(
             min=0,
             help="Picture of a multi-frame or multi-page file, or slice of a volume, counted from 0 [default for "
-            "volumes: the middle one].",
+            "volumes: all of them].",
         ),
     ] = None,
     axis: Annotated[
@@ -182,7 +182,7 @@ def predict(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Classify slices and box their tumours.
+    """Classify slices and box their tumours; sum up the slices of each volume (NIfTI file or DICOM series).
 
     Example: detectclf predict image.jpg --model bundle/ --visualize
     """
@@ -208,6 +208,8 @@ def predict(
     )
     if not json:
         output.say(f"predictions: {done.file}", quiet)
+        if done.studies is not None:
+            output.say(f"studies: {done.studies}", quiet)
     if done.exit_code:
         raise typer.Exit(done.exit_code)
 

@@ -24,8 +24,25 @@ from detectclf.types import Pixels
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT_LITTLE = b"1.2.840.10008.1.2.1\0\0\0"
 _HEAD_BYTES = 4096
+# The value is shown in errors, so it has to be one of these and not any text of a header.
+_FOREIGN = {
+    "CT": "computed tomography",
+    "CR": "radiograph",
+    "DX": "radiograph",
+    "MG": "mammogram",
+    "NM": "nuclear medicine",
+    "PT": "positron emission tomography",
+    "RF": "fluoroscopy",
+    "US": "ultrasound",
+    "XA": "angiogram",
+    "ES": "endoscopy",
+    "OP": "eye photograph",
+    "SM": "microscopy",
+    "XC": "photograph",
+}
 _PATIENT_ID = 0x00100020
 _PICTURE_TAGS = [
+    "Modality",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -83,6 +100,7 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
     # All inside, because pydicom converts a value when it is first accessed, and may quote it in an exception.
     with decoding(file, "DICOM image"):
         data = _read_dicom_file(content, file, pixels=True)
+        check_modality(str(data.get("Modality") or ""), file)
         frames = _frames(data)
         if frames > 1 and frame is None:
             raise ask_for_frame(frames, file, "multi-frame DICOM")
@@ -91,6 +109,20 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
         _check_encoded(data, index, frames, file)
         values: Values = pixels.pixel_array(data, index=index)
         return _dicom_grey(values, data, index, pixels)
+
+
+def check_modality(modality: str, file: str | Path) -> None:
+    """Raises an :class:`ImageError` where the header names a modality that is surely not MR; others pass.
+
+    Pictures that a program has stored anew (``OT``, ``SC``), and files that name none, may well show an MR slice.
+    """
+    if modality.strip().upper() in _FOREIGN:
+        raise ImageError(
+            "unreadable",
+            f"DICOM of modality {modality.strip().upper()} ({_FOREIGN[modality.strip().upper()]}), not MR",
+            file=file,
+            remedy="give MRI; the model knows nothing else",
+        )
 
 
 def read_patient(stream: BinaryIO, file: str | Path) -> str | None:
@@ -110,7 +142,7 @@ def read_patient(stream: BinaryIO, file: str | Path) -> str | None:
         head = stream.read(_HEAD_BYTES)
         stream.seek(0)
         if _DEFLATED in head:
-            stream = io.BytesIO(_undeflated(stream.read(), file))
+            stream = io.BytesIO(undeflated(stream.read(), file))
         data = reader.read_partial(
             stream,
             stop_when=lambda tag, vr, length: tag > _PATIENT_ID,
@@ -124,7 +156,7 @@ def read_patient(stream: BinaryIO, file: str | Path) -> str | None:
 def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
     """Parses the tags that the image needs, and checks its declared size."""
     pydicom = import_medical("pydicom", file)
-    stream = io.BytesIO(_undeflated(content, file))
+    stream = io.BytesIO(undeflated(content, file))
     bare = content[128:132] != b"DICM"  # the caller has recognised a data set without the preamble
     data = pydicom.dcmread(stream, specific_tags=_PICTURE_TAGS, stop_before_pixels=not pixels, force=bare)
     if "TransferSyntaxUID" not in data.file_meta:
@@ -137,7 +169,7 @@ def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
     return data
 
 
-def _undeflated(content: bytes, file: str | Path) -> bytes:
+def undeflated(content: bytes, file: str | Path) -> bytes:
     """Unpacks a deflated data set with a limit, because pydicom has none."""
     # PS3.10: 128 bytes, "DICM", then group 2, whose first element (12 bytes) gives the length of the rest of the group.
     start = 144 + int.from_bytes(content[140:144], "little")
@@ -249,4 +281,4 @@ def _frame_item(data: Any, index: int, sequence: str) -> Any:
     return data
 
 
-__all__ = ["dicom_frames", "dicom_size", "read_dicom", "read_patient"]
+__all__ = ["check_modality", "dicom_frames", "dicom_size", "read_dicom", "read_patient", "undeflated"]

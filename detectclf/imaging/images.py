@@ -242,21 +242,13 @@ def dicom_patient(sample: Sample) -> str | None:
         return None  # a fault of the image, which is reported as such
 
 
-def middle_slice(path: str | Path, axis: str | None = None) -> int | None:
-    """The slice of a NIfTI volume that :func:`read_image` reads by default; ``None`` for other files.
-
-    ``None`` for a broken file too, which :func:`read_image` reports.
-    """
+def is_nifti(path: str | Path) -> bool:
+    """Whether a file is a NIfTI volume by its first bytes; ``False`` for an unreadable file."""
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
-            head = file.read(2**16)  # enough for a compressed header
-        if _kind(head) != "NIfTI":
-            return None
-        from detectclf.imaging.nifti import nifti_middle
-
-        return nifti_middle(head, path, axis)
+            return _kind(file.read(_HEAD_BYTES)) == "NIfTI"
     except (DataError, UnsafeError, OSError):
-        return None
+        return False
 
 
 def _kind(head: bytes) -> str:
@@ -323,7 +315,7 @@ __all__ = [
     "image_size",
     "image_suffix",
     "is_dicom",
-    "middle_slice",
+    "is_nifti",
     "read_image",
     "read_pixels",
     "resize_pad",

@@ -11,8 +11,9 @@ import gzip
 import io
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,13 +43,98 @@ def nifti_frames(content: bytes, file: str | Path) -> int:
         return shape[_display_axes(turns, None, file)[0]] * math.prod(shape[3:])
 
 
-def nifti_middle(content: bytes, file: str | Path, axis: str | None = None) -> int | None:
-    """The slice along ``axis`` that is read by default, from the header; ``None`` if there is only one slice."""
+class NiftiGrid(NamedTuple):
+    """What a NIfTI header says of the slices along one axis.
+
+    Attributes:
+        slices: of one volume.
+        times: volumes in the file, 1 unless it is 4-D.
+        spacing: millimetres per pixel across and down, and from slice to slice; ``None`` where it is not known.
+    """
+
+    slices: int
+    times: int
+    spacing: tuple[float, float, float] | None
+
+
+def nifti_grid(content: bytes, file: str | Path, axis: str | None = None) -> NiftiGrid:
+    """The slices along ``axis``, from the header; its beginning is enough.
+
+    Raises:
+        DataError, UnsafeError: as :func:`read_nifti`.
+    """
     header = _nifti_header(content, file)
+    affines = import_medical("nibabel.affines", file)
     with decoding(file, "NIfTI file"):
         shape, turns = _geometry(header, file)
-        slices = shape[_display_axes(turns, axis, file)[0]]
-        return slices // 2 if slices * math.prod(shape[3:]) > 1 else None
+        along, column, row = _display_axes(turns, axis, file)
+        sizes = affines.voxel_sizes(header.get_best_affine())
+        # Files that do not name their unit are in millimetres almost always.
+        factor = {"meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 1.0)
+        across, down, between = (float(sizes[which]) * factor for which in (column, row, along))
+        known = all(math.isfinite(size) and size > 0 for size in (across, down, between))
+        return NiftiGrid(shape[along], math.prod(shape[3:]), (across, down, between) if known else None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnpackedNifti:
+    """A NIfTI file in memory, unpacked, from which any number of slices can be taken; threads may share it.
+
+    Attributes:
+        file: its path, for messages.
+        header: nibabel's.
+        body: the whole file, at most ``MAX_UNPACKED_BYTES`` of voxels.
+    """
+
+    file: str | Path
+    header: Any
+    body: bytes
+
+    def slice(self, frame: int | None = None, axis: str | None = None) -> Pixels:
+        """One slice as grey levels; arguments as of :func:`detectclf.imaging.images.read_image`.
+
+        Raises:
+            DataError: no such slice or axis.
+            UnsafeError: too many pixels.
+        """
+        nibabel = import_medical("nibabel", self.file)
+        with decoding(self.file, "NIfTI file"):
+            shape, turns = _geometry(self.header, self.file)
+            along, column, row = _display_axes(turns, axis, self.file)
+            check_pixels(shape[column], shape[row], self.file)
+            slices = shape[along]
+            frames = slices * math.prod(shape[3:])
+            if frame is None:
+                frame = slices // 2
+                if frames > 1:
+                    logging.getLogger(__name__).warning(
+                        "%s: a volume, of which only slice %d of %d is read", one_line(self.file), frame, slices
+                    )
+            check_frame(frame, frames, self.file, f"{axis or 'axial'} slices")
+            volume, index = divmod(frame, slices)
+            selection: list[Any] = [slice(None)] * 3
+            selection[along] = index if turns[along, 1] > 0 else slices - 1 - index
+            selection += np.unravel_index(volume, shape[3:], order="F") if shape[3:] else []
+            proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(self.body), type(self.header).from_header(self.header))
+            plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
+            # Columns from right to left or front to back, rows from the front or the head downwards.
+            plane = plane.T if column < row else plane
+            plane = plane[:: -1 if turns[row, 1] > 0 else 1, :: -1 if turns[column, 1] > 0 else 1]
+            window = (float(self.header["cal_min"]), float(self.header["cal_max"]))
+            return to_grey(plane, window=window if all(map(math.isfinite, window)) else None)
+
+
+def unpack_nifti(content: bytes, file: str | Path) -> UnpackedNifti:
+    """Unpacks a NIfTI file whose bytes are ``content``.
+
+    Raises:
+        DataError: broken, truncated or without grey values.
+        UnsafeError: too large as declared or when unpacked.
+    """
+    header = _nifti_header(content, file)
+    with decoding(file, "NIfTI file"):
+        _geometry(header, file)
+        return UnpackedNifti(file, header, _nifti_body(content, header, file))
 
 
 def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis: str | None = None) -> Pixels:
@@ -58,33 +144,7 @@ def read_nifti(content: bytes, file: str | Path, frame: int | None = None, axis:
         DataError: broken, truncated, without grey values, or no such slice or axis.
         UnsafeError: too large as declared or when unpacked.
     """
-    nibabel = import_medical("nibabel", file)
-    header = _nifti_header(content, file)
-    with decoding(file, "NIfTI file"):
-        shape, turns = _geometry(header, file)
-        along, column, row = _display_axes(turns, axis, file)
-        check_pixels(shape[column], shape[row], file)
-        slices = shape[along]
-        chosen = frame is not None
-        frame = slices // 2 if frame is None else frame
-        check_frame(frame, slices * math.prod(shape[3:]), file, f"{axis or 'axial'} slices")
-        volume, index = divmod(frame, slices)
-        selection: list[Any] = [slice(None)] * 3
-        selection[along] = index if turns[along, 1] > 0 else slices - 1 - index
-        selection += np.unravel_index(volume, shape[3:], order="F") if shape[3:] else []
-        kind = type(header)
-        body = _nifti_body(content, header, file)
-        if not chosen and slices * math.prod(shape[3:]) > 1:
-            logging.getLogger(__name__).warning(
-                "%s: a volume, of which only slice %d of %d is read", one_line(file), frame, slices
-            )
-        proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(body), kind.from_header(header))
-        plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
-        # Columns from right to left or front to back, rows from the front or the head downwards.
-        plane = plane.T if column < row else plane
-        plane = plane[:: -1 if turns[row, 1] > 0 else 1, :: -1 if turns[column, 1] > 0 else 1]
-        window = (float(header["cal_min"]), float(header["cal_max"]))
-        return to_grey(plane, window=window if all(map(math.isfinite, window)) else None)
+    return unpack_nifti(content, file).slice(frame, axis)
 
 
 def _nifti_header(content: bytes, file: str | Path) -> Any:
@@ -143,4 +203,4 @@ def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:
     return body
 
 
-__all__ = ["nifti_frames", "nifti_middle", "nifti_size", "read_nifti"]
+__all__ = ["NiftiGrid", "UnpackedNifti", "nifti_frames", "nifti_grid", "nifti_size", "read_nifti", "unpack_nifti"]

@@ -6,14 +6,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectclf.boxes import in_original_pixels
 from detectclf.config import PredictConfig
-from detectclf.errors import ConfigError, ModelError
+from detectclf.errors import ConfigError, DataError, ModelError, UnsafeError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty
@@ -21,6 +23,8 @@ from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.choice import open_runtime
 from detectclf.inference.sources import ImageSource, taken
+from detectclf.inference.studies import Study, refused, summed_up
+from detectclf.inference.volumes import Volume, volume_in
 from detectclf.prediction import Prediction
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -109,6 +113,46 @@ class Predictor:
         """
         for batch in self._batches(inputs, batch_size, read):
             yield from self._predict_batch(batch, explain)
+
+    def predict_study(
+        self,
+        path: str | Path,
+        *,
+        axis: str | None = None,
+        each: Callable[[Prediction], None] = lambda prediction: None,
+    ) -> Study:
+        """What the slices of one volume say together; :mod:`detectclf.inference.studies` says how.
+
+        Args:
+            path: a NIfTI file, or a folder with one DICOM series.
+            axis: ``axial`` (default), ``coronal`` or ``sagittal`` slices of a NIfTI volume.
+            each: called with the prediction of every slice as it is made.
+
+        Raises:
+            DataError: there is no volume or several, it is no MRI, or none of its slices can be read.
+            UnsafeError: it is refused as unsafe.
+        """
+        volume = volume_in(path, axis)
+        if volume.error is not None:
+            raise volume.error
+        study = self.study_of(volume, each=each)
+        if study.error is not None:
+            raise (UnsafeError if study.error_exit == UnsafeError.exit_code else DataError)(study.error)
+        return study
+
+    def study_of(self, volume: Volume, *, each: Callable[[Prediction], None] = lambda prediction: None) -> Study:
+        """As :meth:`predict_study`, of a volume that is known; one that cannot be read gives ``error``."""
+        if volume.error is not None:
+            return refused(volume, self.name)
+        slices = []
+        try:
+            for prediction in self.predict_many(volume):
+                # Without what fills the memory over a volume.
+                slices.append(replace(prediction, before_fusion=None))
+                each(prediction)
+        finally:
+            volume.close()
+        return summed_up(volume, slices, self.names.negative, self.name, self.bundle.fusion.low_confidence)
 
     def raw_many(
         self,

@@ -38,17 +38,17 @@ def _as_csv(records: Sequence[Record]) -> str:
     """One row per box, best score first, each with the columns of its slice; a slice without boxes has one row.
 
     Columns: image, class, confidence, ``p_CLASS`` for each class, box_class, box_score, x1, y1, x2, y2 (pixels), flags
-    (separated by semicolons), width, height, model, error; frame and axis where a file holds several pictures.
+    (separated by semicolons), width, height, model, error; frame, axis and study where there are any.
     """
     classes = order_classes([name for record in records for name in record["probabilities"] or {}])
     probabilities = [f"p_{name}" for name in classes]
     head = ["image", "class", "confidence", *probabilities, *_BOX_COLUMNS, "flags", "width", "height", "model", "error"]
-    head += [key for key in ("frame", "axis") if any(key in record for record in records)]
+    head += [key for key in ("frame", "axis", "study") if any(key in record for record in records)]
     text = io.StringIO()
     table = csv.DictWriter(text, head, restval="", lineterminator="\n")
     table.writeheader()
     for record in records:
-        kept = ("image", "class", "confidence", "width", "height", "model", "error", "frame", "axis")
+        kept = ("image", "class", "confidence", "width", "height", "model", "error", "frame", "axis", "study")
         row = {key: record[key] for key in kept if key in record}
         row |= {f"p_{name}": value for name, value in (record["probabilities"] or {}).items()}
         row["flags"] = ";".join(record["flags"] or ())
@@ -73,7 +73,7 @@ def _as_coco(records: Sequence[Record]) -> str:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, record in enumerate(read, 1):
-        kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model", "frame", "axis")
+        kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model", "frame", "axis", "study")
         of_slice = {key: record[key] for key in kept if key in record}
         images.append({"id": image_id, "file_name": record["image"], **of_slice})
         for box in record["boxes"]:
@@ -124,6 +124,21 @@ def write_records(records: Sequence[Record], out: str | Path, format: str = "jso
     return folder / name
 
 
+STUDIES_FILE = "studies.jsonl"
+"""One record per volume."""
+
+
+def write_studies(records: Sequence[Record], out: str | Path) -> Path:
+    """Writes ``studies.jsonl`` into the folder ``out``; returns the file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    file = make_folder(out) / STUDIES_FILE
+    atomic_write(file, _as_jsonl(records))
+    return file
+
+
 def make_folder(out: str | Path) -> Path:
     """The folder ``out``, made if needed.
 
@@ -140,4 +155,4 @@ def make_folder(out: str | Path) -> Path:
     return folder
 
 
-__all__ = ["FORMATS", "Record", "make_folder", "write_records"]
+__all__ = ["FORMATS", "STUDIES_FILE", "Record", "make_folder", "write_records", "write_studies"]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
 import numpy as np
 
 from detectclf.errors import DataError, DetectclfError, one_line
-from detectclf.imaging.images import MAX_FILE_BYTES, decode_image, middle_slice, read_image, read_pixels
+from detectclf.imaging.images import MAX_FILE_BYTES, decode_image, read_image, read_pixels
 from detectclf.prediction import Origin
 from detectclf.types import Pixels, Sample
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-log = logging.getLogger(__name__)
+    from detectclf.imaging.volumes import NiftiVolume
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,23 @@ class FileSlice:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StudySlice:
+    """One slice of a volume, which predictions name with its study.
+
+    Attributes:
+        file: where it lies.
+        study: name of the study.
+        number: place of the slice in it, from 0.
+        volume: the NIfTI volume that it is read from; ``None`` for a file of its own.
+    """
+
+    file: FileSlice
+    study: str
+    number: int
+    volume: NiftiVolume | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """What was read from a file object or, in the case of an error, from a PIL image.
 
@@ -54,23 +70,17 @@ class Encoded:
 
 
 ImageSource: TypeAlias = (
-    "str | Path | FileSlice | Sample | bytes | bytearray | memoryview | BinaryIO | Encoded | Pixels | Image | Tensor"
+    "str | Path | FileSlice | StudySlice | Sample | bytes | bytearray | memoryview | BinaryIO | Encoded | Pixels "
+    "| Image | Tensor"
 )
 """A picture:
 
-* a file by its path, or one slice of it; a sample of a data set;
+* a file by its path, or one slice of it; a slice of a study; a sample of a data set;
 * the bytes of a file of any of the types that can be read, or a binary file object, which is read from where it stands
   to its end and left open;
 * pixels: a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, a PIL image, or a uint8 torch tensor ``(H, W)``, ``(1, H, W)``
   or ``(3, H, W)`` RGB, on any device.
 """
-
-
-def slice_of(path: str | Path, frame: int | None, axis: str | None) -> FileSlice:
-    """One picture of a file; without ``frame``, the middle slice of a volume, with a line in the log."""
-    if frame is None and (frame := middle_slice(path, axis)) is not None:
-        log.warning("%s: a volume; only slice %d is read (--frame N for another)", one_line(path), frame)
-    return FileSlice(path, frame, axis)
 
 
 def taken(source: ImageSource) -> ImageSource:
@@ -88,7 +98,7 @@ def taken(source: ImageSource) -> ImageSource:
         return copied
     if _is_file_object(source):
         return _read_to_end(source)
-    return source if isinstance(source, str | Path | FileSlice | Sample | Encoded | bytes) else _loaded(source)
+    return source if isinstance(source, str | Path | FileSlice | StudySlice | Sample | Encoded | bytes) else _loaded(source)
 
 
 def _read_to_end(file: BinaryIO) -> Encoded:
@@ -125,6 +135,8 @@ def _loaded(source: Any) -> Any:
 
 def name_of(source: ImageSource) -> str:
     """What a prediction calls ``source``, as of :func:`taken`."""
+    if isinstance(source, StudySlice):
+        source = source.file
     if isinstance(source, Sample | Encoded):
         return source.name
     if isinstance(source, str | Path | FileSlice):
@@ -140,6 +152,8 @@ def origin_of(source: ImageSource) -> Origin:
     """The file and the part of it that ``source`` names; no file for a picture from memory."""
     if isinstance(source, Sample):
         return Origin(source.path, span=source.span, root=source.source or None)
+    if isinstance(source, StudySlice):
+        return replace(origin_of(source.file), study=source.study, number=source.number)
     if isinstance(source, FileSlice):
         return Origin(Path(source.path), frame=source.frame, axis=source.axis)
     return Origin(Path(source)) if isinstance(source, str | Path) else Origin()
@@ -158,6 +172,10 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
     """
     if isinstance(source, Sample):
         return read(source)
+    if isinstance(source, StudySlice):
+        if source.volume is not None and source.file.frame is not None:
+            return source.volume.read(source.file.frame)
+        source = source.file
     if isinstance(source, FileSlice):
         return read_image(source.path, frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):

@@ -1,4 +1,4 @@
-"""``predict``: records and pictures for files, folders and globs."""
+"""``predict``: records and pictures for files, folders and globs, and for the volumes among them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from detectclf.config import PredictConfig
 from detectclf.errors import ConfigError, DetectclfError, one_line
@@ -16,14 +18,28 @@ from detectclf.pipelines.opening import predictor_of
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
 
+if TYPE_CHECKING:
+    from detectclf.inference.predictor import Predictor
+    from detectclf.inference.sources import ImageSource
+    from detectclf.inference.studies import Study
+    from detectclf.inference.volumes import Input
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Result of ``predict``: file of records, numbers of inputs, exit code (4 where some inputs or pictures failed)."""
+    """Result of ``predict``.
+
+    Attributes:
+        file: the records of pictures and slices.
+        studies: those of the volumes; ``None`` where there were none.
+        done, failed: numbers of pictures and slices; a volume that is refused as a whole counts as one that failed.
+        exit_code: 4 where some inputs or pictures failed.
+    """
 
     file: Path
+    studies: Path | None
     done: int
     failed: int
     exit_code: int
@@ -42,13 +58,16 @@ def predict(
     explain: bool = False,
     frame: int | None = None,
     axis: str | None = None,
-    each: Callable[[Prediction], None] = lambda prediction: None,
+    each: Callable[[Prediction | Study], None] = lambda result: None,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
 
+    All slices of a volume are predicted, and ``studies.jsonl`` says what they amount to.
+
     Args:
-        frame, axis: which picture of files that hold several, see :class:`detectclf.inference.sources.FileSlice`.
-        each: called with every prediction as it is made.
+        frame: the picture of files that hold several, and the slice of volumes, which have no study then.
+        axis: along which NIfTI volumes are sliced.
+        each: called with every prediction as it is made, and with every study after its slices.
 
     Raises:
         DataError: there is nothing to predict, or ``out`` cannot be written.
@@ -58,9 +77,8 @@ def predict(
         KeyboardInterrupt: from the user; the records made so far are written first.
     """
     from detectclf.inference.input_files import collect_inputs
-    from detectclf.inference.picture_names import picture_names
-    from detectclf.inference.records import FORMATS, Record, make_folder, write_records
-    from detectclf.inference.sources import slice_of
+    from detectclf.inference.records import FORMATS, make_folder
+    from detectclf.inference.volumes import inputs_of, one_slice_of
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
@@ -69,35 +87,145 @@ def predict(
     files = collect_inputs(inputs, sys.stdin.buffer)
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    # Records and not predictions, whose arrays would fill the memory over thousands of inputs.
-    records: list[Record] = []
-    errors, undrawn = [], 0
-    made = predictor.predict_many((slice_of(file, frame, axis) for file in files), explain=explain and visualize)
-    part = ".".join(str(which) for which in (axis, frame) if which is not None)
+    sources: list[Input | ImageSource] = [*inputs_of(files, axis)]
+    if frame is not None:
+        sources = [one_slice_of(source, frame) for source in inputs_of(files, axis)]
+    results = _Results(out, format)
+    drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
+    try:
+        _predict_all(predictor, sources, results, drawing, each)
+    except (KeyboardInterrupt, DetectclfError):
+        if results.records:
+            log.warning("%s: %d of %d", results.write()[0], len(results.records), _slices_in(sources))
+        raise
+    file, studies = results.write()
+    done = sum(record["error"] is None for record in results.records)
+    exit_code = 0 if not results.errors and not drawing.failed else 4 if done else max(results.errors)
+    return Predicted(file, studies, done, len(results.errors), exit_code)
+
+
+@dataclass(slots=True, eq=False)
+class _Results:
+    """What is predicted so far: records, and not predictions, whose arrays would fill the memory."""
+
+    out: Path
+    format: str
+    records: list[dict[str, Any]] = field(default_factory=list)
+    studies: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[int] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        if prediction.error is not None:
+            log.error("%s", prediction.error)
+            self.errors.append(prediction.error_exit)
+        self.records.append(prediction.to_record())
+
+    def add_study(self, study: Study) -> None:
+        from detectclf.inference.records import FORMATS
+
+        if study.error is not None:
+            log.error("%s", study.error)
+            if not study.predictions:  # else each of its slices has been counted
+                self.errors.append(study.error_exit)
+        self.studies.append(study.to_record(FORMATS[self.format][0]))
+
+    def write(self) -> tuple[Path, Path | None]:
+        """The files of records and of studies; without any, those that an earlier run left are removed."""
+        from detectclf.inference.records import STUDIES_FILE, write_records, write_studies
+
+        file = write_records(self.records, self.out, self.format)
+        if self.studies:
+            return file, write_studies(self.studies, self.out)
+        (self.out / STUDIES_FILE).unlink(missing_ok=True)
+        return file, None
+
+
+@dataclass(slots=True, eq=False)
+class _Drawing:
+    """Which pictures are drawn, and how many could not be; ``part`` is what ``--frame`` and ``--axis`` say."""
+
+    out: Path
+    visualize: bool
+    explain: bool
+    part: str
+    failed: int = 0
+
+    def names(self, sources: Sequence[Input | ImageSource]) -> list[Path]:
+        """A file for the picture of each source."""
+        from detectclf.inference.picture_names import picture_names
+        from detectclf.inference.sources import name_of
+        from detectclf.inference.volumes import Volume
+
+        named = [source.stem if isinstance(source, Volume) else name_of(source) for source in sources]
+        return [self.out / name for name in picture_names(named, self.part)]
+
+    def save(self, result: Prediction | Study, file: Path) -> None:
+        """Draws a result into ``file``; where that fails, the log says so."""
+        if not self.visualize or result.error is not None:
+            return
+        buffer = io.BytesIO()
+        try:
+            result.draw().save(buffer, format="PNG")
+            atomic_write(file, buffer.getvalue())
+        except DetectclfError as error:
+            log.error("%s", error)
+            self.failed += 1
+
+
+def _predict_all(
+    predictor: Predictor,
+    sources: Sequence[Input | ImageSource],
+    results: _Results,
+    drawing: _Drawing,
+    each: Callable[[Prediction | Study], None],
+) -> None:
+    """Predicts pictures in batches and volumes one by one, in their order."""
     # Where results go to the terminal they are progress enough, and a bar would get in their way.
     show = False if sys.stdout.isatty() else None
-    try:
-        with Progress("predicting", len(files), show=show) as progress:
-            for prediction, picture in zip(made, picture_names(files, part), strict=True):
-                if prediction.error is not None:
-                    log.error("%s", prediction.error)
-                    errors.append(prediction.error_exit)
-                elif visualize and not _picture_saved(prediction, out / picture):
-                    undrawn += 1
-                records.append(prediction.to_record())
-                each(prediction)
-                progress.advance()
-    except (KeyboardInterrupt, DetectclfError):
-        if records:
-            log.warning("%s: %d of %d", write_records(records, out, format), len(records), len(files))
-        raise
-    done = len(records) - len(errors)
-    exit_code = 0 if not errors and not undrawn else 4 if done else max(errors)
-    return Predicted(write_records(records, out, format), done, len(errors), exit_code)
+    with Progress("predicting", _slices_in(sources), show=show) as progress:
+
+        def made(prediction: Prediction) -> None:
+            results.add(prediction)
+            each(prediction)
+            progress.advance()
+
+        numbered = zip(sources, drawing.names(sources), strict=True)
+        for volumes, run in groupby(numbered, lambda pair: _is_volume(pair[0])):
+            if volumes:
+                for volume, file in run:
+                    study = predictor.study_of(volume, each=made)
+                    drawing.save(study, file)
+                    results.add_study(study)
+                    each(study)
+                continue
+            pictures = list(run)
+            explain = drawing.explain and drawing.visualize
+            predictions = predictor.predict_many((picture for picture, _ in pictures), explain=explain)
+            for prediction, (_, file) in zip(predictions, pictures, strict=True):
+                drawing.save(prediction, file)
+                made(prediction)
 
 
-def describe(prediction: Prediction) -> str:
-    """One prediction as one line of text, whatever characters the file name has."""
+def _is_volume(source: object) -> bool:
+    from detectclf.inference.volumes import Volume
+
+    return isinstance(source, Volume)
+
+
+def _slices_in(sources: Sequence[Input | ImageSource]) -> int:
+    return sum(len(source) if _is_volume(source) else 1 for source in sources)
+
+
+def describe(result: Prediction | Study) -> str:
+    """One prediction or study as one line of text, whatever characters the file name has."""
+    from detectclf.inference.studies import Study
+
+    if isinstance(result, Study):
+        return _describe_study(result)
+    return _describe_prediction(result)
+
+
+def _describe_prediction(prediction: Prediction) -> str:
     if prediction.error is not None:
         return one_line(f"{prediction.image}: not read")
     boxes = [
@@ -113,13 +241,17 @@ def describe(prediction: Prediction) -> str:
     return one_line(f"{prediction.image}{part}: {result}{flags}")
 
 
-def _picture_saved(prediction: Prediction, file: Path) -> bool:
-    """Draws a prediction into ``file``; ``False``, with a line in the log, where that fails."""
-    buffer = io.BytesIO()
-    try:
-        prediction.draw().save(buffer, format="PNG")
-        atomic_write(file, buffer.getvalue())
-    except DetectclfError as error:
-        log.error("%s", error)
-        return False
-    return True
+def _describe_study(study: Study) -> str:
+    if study.error is not None:
+        return one_line(f"{study.name}: not read")
+    findings = []
+    for finding in study.findings:
+        first, last = finding.slices
+        extent = study.extent_mm(finding)
+        size = "" if extent is None else f", {' x '.join(f'{side:.0f}' for side in extent)} mm"
+        findings.append(f"{finding.label} {finding.score(study.agree):.2f} on slices {first} to {last}{size}")
+    flags = f" [{', '.join(study.flags)}]" if study.flags else ""
+    told = f"{study.label} {study.confidence:.3f}; {'; '.join(findings) or 'no finding'}"
+    if not study.judged:
+        told = "not judged"
+    return one_line(f"{study.name}, {len(study.predictions)} slices together: {told}{flags}")

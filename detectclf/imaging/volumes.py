@@ -1,0 +1,65 @@
+"""Volumes of NIfTI files: what their headers say of the slices, and slices that are read from one unpacked copy."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from detectclf.errors import DataError, UnsafeError
+from detectclf.files import open_regular, read_bytes
+from detectclf.imaging.images import MAX_FILE_BYTES, is_nifti
+from detectclf.imaging.nifti import NiftiGrid, UnpackedNifti, nifti_grid, unpack_nifti
+from detectclf.types import Pixels
+
+_HEADER_BYTES = 2**16
+"""Enough for a compressed header."""
+
+
+class NiftiVolume:
+    """The slices of a NIfTI file, which is unpacked when the first one is read and kept until it is closed.
+
+    A compressed file has to be unpacked from its beginning, so reading each slice from the file would unpack a volume of
+    150 slices 150 times. Threads may share a volume.
+
+    Args:
+        path: the file.
+        grid: of its header.
+        axis: along which it is sliced.
+    """
+
+    def __init__(self, path: Path, grid: NiftiGrid, axis: str | None) -> None:
+        self.path, self.grid, self.axis = path, grid, axis
+        self._lock = threading.Lock()
+        self._unpacked: UnpackedNifti | None = None
+
+    def read(self, frame: int) -> Pixels:
+        """Slice ``frame`` as grey levels ``(H, W)``, as :func:`detectclf.imaging.images.read_image` gives it.
+
+        Raises:
+            DataError: broken or truncated.
+            UnsafeError: too large when unpacked.
+        """
+        with self._lock:
+            if self._unpacked is None:
+                self._unpacked = unpack_nifti(read_bytes(self.path, limit_bytes=MAX_FILE_BYTES), self.path)
+            unpacked = self._unpacked
+        return unpacked.slice(frame, self.axis)
+
+    def close(self) -> None:
+        """Gives the memory back; a later read unpacks the file again."""
+        with self._lock:
+            self._unpacked = None
+
+
+def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
+    """The volume in ``path``; ``None`` for other files, and for a broken header, which reading it reports."""
+    if not is_nifti(path):
+        return None
+    try:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
+            return NiftiVolume(path, nifti_grid(file.read(_HEADER_BYTES), path, axis), axis)
+    except (DataError, UnsafeError, OSError):
+        return None
+
+
+__all__ = ["NiftiVolume", "open_nifti"]
