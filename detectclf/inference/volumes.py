@@ -165,7 +165,7 @@ def _named(series: Sequence[Series], niftis: Sequence[NiftiVolume]) -> dict[Path
     """Each file that is part of a volume -> that volume."""
     numbered = [f"series-{number}" for number in range(1, len(series) + 1)]
     names = _names([*numbered, *(each.path for each in niftis)])
-    volumes = {}
+    volumes: dict[Path, Volume] = {}
     for each, name in zip(series, names, strict=False):
         volume = _of_series(each, name)
         volumes |= {header.path: volume for header in (*each.slices, *each.duplicates)}

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +179,8 @@ def _predict_all(
     each: Callable[[Prediction | Study], None],
 ) -> None:
     """Predicts pictures in batches and volumes one by one, in their order."""
+    from detectclf.inference.volumes import Volume
+
     # Where results go to the terminal they are progress enough, and a bar would get in their way.
     show = False if sys.stdout.isatty() else None
     with Progress("predicting", _slices_in(sources), show=show) as progress:
@@ -189,31 +190,31 @@ def _predict_all(
             each(prediction)
             progress.advance()
 
-        numbered = zip(sources, drawing.names(sources), strict=True)
-        for volumes, run in groupby(numbered, lambda pair: _is_volume(pair[0])):
-            if volumes:
-                for volume, file in run:
-                    study = predictor.study_of(volume, each=made)
-                    drawing.save(study, file)
-                    results.add_study(study)
-                    each(study)
-                continue
-            pictures = list(run)
+        def predict_pictures() -> None:
             explain = drawing.explain and drawing.visualize
             predictions = predictor.predict_many((picture for picture, _ in pictures), explain=explain)
             for prediction, (_, file) in zip(predictions, pictures, strict=True):
                 drawing.save(prediction, file)
                 made(prediction)
+            pictures.clear()
 
-
-def _is_volume(source: object) -> bool:
-    from detectclf.inference.volumes import Volume
-
-    return isinstance(source, Volume)
+        pictures: list[tuple[ImageSource, Path]] = []
+        for source, file in zip(sources, drawing.names(sources), strict=True):
+            if not isinstance(source, Volume):
+                pictures.append((source, file))
+                continue
+            predict_pictures()  # those before it
+            study = predictor.study_of(source, each=made)
+            drawing.save(study, file)
+            results.add_study(study)
+            each(study)
+        predict_pictures()
 
 
 def _slices_in(sources: Sequence[Input | ImageSource]) -> int:
-    return sum(len(source) if _is_volume(source) else 1 for source in sources)
+    from detectclf.inference.volumes import Volume
+
+    return sum(len(source) if isinstance(source, Volume) else 1 for source in sources)
 
 
 def describe(result: Prediction | Study) -> str:
