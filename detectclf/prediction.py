@@ -115,8 +115,8 @@ class Prediction(FusedOutputs):
         """The JSON object of the public contract; with ``error`` set, every other field but ``image`` is ``None``.
 
         Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
-        that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where it
-        could not be read.
+        that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where
+        it could not be read.
         """
         place = {} if self.origin.study is None else {"study": self.origin.study, "frame": self.origin.number}
         if self.error is not None:

@@ -95,11 +95,11 @@ def _curve(
     for span in spans:
         left, right = at(span.first, 0)[0], at(span.last, 0)[0]
         draw.rectangle((left - 2, floor + 5, right + 2, floor + 13), color_of(span.label, classes))
-    for number, value in enumerate(curve):
-        if value is None:
+    for number, reached in enumerate(curve):
+        if reached is None:
             continue
         after = curve[number + 1] if number + 1 < len(curve) else None
-        x, y = at(number, value)
+        x, y = at(number, reached)
         draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), INK)
         if after is not None:
             draw.line((x, y, *at(number + 1, after)), INK, 2)

@@ -1,7 +1,7 @@
 """DICOM files that make up a volume: grouped by series, and put in the order of their positions.
 
-Headers hold names and ids of patients, and the numbers of a series identify an examination. They are used here to compare
-files, and none of them gets into a result, a log or an error.
+Headers hold names and ids of patients, and the numbers of a series identify an examination. They are used here to
+compare files, and none of them gets into a result, a log or an error.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def find_series(headers: Iterable[SliceHeader]) -> list[Series]:
     """The volumes that slices make up, each of two slices or more.
 
     Slices of one volume have the same study, series, size and orientation. A series of several orientations, such as
-    three planes, is several volumes. What is left over is no volume: single slices, and those that all lie at one place.
+    three planes, is several volumes. What is left over is no volume: single slices, and those that all lie at one
+    place.
     """
     groups: dict[tuple[object, ...], list[list[SliceHeader]]] = {}
     for header in headers:

@@ -18,8 +18,8 @@ _HEADER_BYTES = 2**16
 class NiftiVolume:
     """The slices of a NIfTI file, which is unpacked when the first one is read and kept until it is closed.
 
-    A compressed file has to be unpacked from its beginning, so reading each slice from the file would unpack a volume of
-    150 slices 150 times. Threads may share a volume.
+    A compressed file has to be unpacked from its beginning, so reading each slice from the file would unpack a volume
+    of 150 slices 150 times. Threads may share a volume.
 
     Args:
         path: the file.

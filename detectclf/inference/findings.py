@@ -1,9 +1,9 @@
 """Boxes on neighbouring slices are joined into findings.
 
-From the first slice to the last, each box that counts is joined to the finding whose latest box lies on the slice before,
-or on the one before that, and overlaps it most, by an IoU of at least :data:`LEAST_OVERLAP`; the best boxes choose first,
-and a finding takes one box of a slice. A box that finds none begins a finding. Classes do not matter for joining: one
-tumour is often of two classes on its slices, and the finding has the class of the greater sum of scores.
+From the first slice to the last, each box that counts is joined to the finding whose latest box lies on the slice
+before, or on the one before that, and overlaps it most, by an IoU of at least :data:`LEAST_OVERLAP`; the best boxes
+choose first, and a finding takes one box of a slice. A box that finds none begins a finding. Classes do not matter for
+joining: one tumour is often of two classes on its slices, and the finding has the class of the greater sum of scores.
 
 A finding that covers fewer slices than must agree is a flicker.
 """

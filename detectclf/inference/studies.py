@@ -1,19 +1,19 @@
 """The study record: what the slices of a volume say together.
 
-**Why not the maximum.** A model that is wrong about one healthy slice in fifty is wrong about some slice of nearly every
-healthy volume of 150. A tumour, however, is seen on several slices in a row, and chance seldom is. So a volume is called
-a tumour where ``agree`` neighbouring slices *all* are, and its tumour probability is the highest that ``agree``
+**Why not the maximum.** A model that is wrong about one healthy slice in fifty is wrong about some slice of nearly
+every healthy volume of 150. A tumour, however, is seen on several slices in a row, and chance seldom is. So a volume is
+called a tumour where ``agree`` neighbouring slices *all* are, and its tumour probability is the highest that ``agree``
 neighbouring slices all reach:
 
     P(tumour) = max over windows of min over the slices of a window of P(tumour on the slice)
 
 ``agree`` is the number of slices in :data:`SPAN_MM` millimetres, from :data:`FEWEST` to :data:`MOST` of them, and
-:data:`FEWEST` plus one where the distance of the slices is not known: slices 1 mm apart show nearly the same picture, so
-that two of them are no more evidence than one. One slice of a window may be left out that could not be read or shows no
-brain; such slices have no say anywhere else either.
+:data:`FEWEST` plus one where the distance of the slices is not known: slices 1 mm apart show nearly the same picture,
+so that two of them are no more evidence than one. One slice between them may be left out that could not be read or
+shows no brain; such slices have no say anywhere else either.
 
 P(tumour) is shared out among the tumour classes as the window does on average. That is a rule and no fit: there are no
-volumes of known diagnosis here to calibrate it on, so that it orders volumes, and 0.9 does not promise nine right of ten.
+volumes of known diagnosis here to calibrate it on, so it orders volumes, and 0.9 does not promise nine right of ten.
 
 **Findings** are boxes joined across slices (:mod:`detectclf.inference.findings`) on at least ``agree`` slices; shorter
 ones are flickers, which are counted apart and do not make a tumour.
@@ -179,7 +179,17 @@ class Study:
 
         if self.error is not None:
             raise DataError(self.error, remedy="only readable volumes are drawn")
-        return draw_study(self)
+        label = (self.label or "?").replace("_", " ")
+        title = f"{self.name}: {label} {self.confidence or 0:.2f}; {len(self.predictions)} slices"
+        return draw_study(
+            self.predictions,
+            self.findings,
+            self.flickers,
+            self.curve,
+            title=title,
+            flags=self.flags,
+            model=self.model or "",
+        )
 
 
 def tumor_probability(prediction: Prediction, negative: str | None) -> float | None:

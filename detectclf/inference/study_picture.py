@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,63 +11,78 @@ from detectclf.drawing.montage import Span, montage
 from detectclf.drawing.sheets import Tile
 from detectclf.imaging.images import read_image
 from detectclf.inference.findings import Finding
+from detectclf.prediction import Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from detectclf.inference.studies import Study
-
 MOST_TILES = 8
+"""Slices on a picture."""
 
 
-def draw_study(study: Study) -> Image:
-    """The montage of ``study``, whose slices are read again.
+def draw_study(
+    predictions: Sequence[Prediction],
+    findings: Sequence[Finding],
+    flickers: Sequence[Finding],
+    curve: Sequence[float | None],
+    *,
+    title: str,
+    flags: Sequence[str],
+    model: str,
+) -> Image:
+    """The montage of a volume, whose best slices are read again.
+
+    Args:
+        predictions: of all slices, in order.
+        findings: best first; bars below the curve show where they are.
+        flickers: drawn on their slices only.
+        curve: tumour probability of each slice, or ``None``.
+        title: a line above.
+        flags: of the study.
+        model: name and version of the bundle.
 
     Raises:
         DataError: a file is gone.
     """
-    label = (study.label or "?").replace("_", " ")
-    title = f"{study.name}: {label}, {study.confidence or 0:.2f}; {len(study.predictions)} slices"
-    spans = [Span(*each.slices, each.label) for each in study.findings]
-    return montage(
-        [_tile(study, number) for number in best_slices(study)],
-        study.curve,
-        spans,
-        tuple(study.probabilities),
-        title=title,
-        flags=study.flags,
-        model=study.model or "",
-    )
+    classes = next((tuple(each.probabilities) for each in predictions if each.error is None), ())
+    boxes: dict[int, list[tuple[np.ndarray, str]]] = {}
+    for finding in (*findings, *flickers):
+        for box in finding.boxes:
+            boxes.setdefault(box.number, []).append((box.xyxy, box.label))
+    chosen = best_slices([each.error is None for each in predictions], findings, curve)
+    tiles = [_tile(predictions[number], number, curve[number], boxes.get(number, [])) for number in chosen]
+    spans = [Span(*each.slices, each.label) for each in findings]
+    return montage(tiles, curve, spans, classes, title=title, flags=flags, model=model)
 
 
-def best_slices(study: Study, most: int = MOST_TILES) -> list[int]:
-    """Numbers of the slices that are shown: the best of each finding, then the likeliest ones that lie apart."""
-    chosen = [each.best.number for each in study.findings][:most]
-    curve = study.curve
-    readable = [number for number, each in enumerate(study.predictions) if each.error is None]
-    judged = [number for number in readable if curve[number] is not None] or readable
+def best_slices(
+    readable: Sequence[bool], findings: Sequence[Finding], curve: Sequence[float | None], most: int = MOST_TILES
+) -> list[int]:
+    """Numbers of the slices that are shown: the best of each finding, then the likeliest ones that lie apart.
+
+    Args:
+        readable: whether each slice could be read.
+        findings: best first.
+        curve: tumour probability of each slice, or ``None``.
+        most: slices.
+    """
+    chosen = list(dict.fromkeys(each.best.number for each in findings))[:most]
+    judged = [number for number, value in enumerate(curve) if value is not None]
+    judged = judged or [number for number, read in enumerate(readable) if read]
     ranked = sorted(judged, key=lambda number: (-(curve[number] or 0), number))
-    apart = max(1, len(judged) // (2 * most))
-    for least in (apart, 1):
+    for least in (max(1, len(judged) // (2 * most)), 1):
         for number in ranked:
             if len(chosen) < most and all(abs(number - other) >= least for other in chosen):
                 chosen.append(number)
     return sorted(chosen)
 
 
-def _tile(study: Study, number: int) -> Tile:
-    prediction = study.predictions[number]
+def _tile(prediction: Prediction, number: int, value: float | None, boxes: Sequence[tuple[np.ndarray, str]]) -> Tile:
     origin = prediction.origin
     pixels = read_image(origin.path or prediction.image, frame=origin.frame, axis=origin.axis)
-    shown = _boxes_on((*study.findings, *study.flickers), number)
-    boxes = np.stack([box for box, _ in shown]) if shown else np.zeros((0, 4), dtype=np.float32)
-    value = study.curve[number]
+    corners = np.array([box for box, _ in boxes], dtype=np.float32).reshape(-1, 4)
     caption = f"slice {number}: " + ("no brain" if value is None else f"{value:.2f}")
-    return Tile(pixels, boxes, tuple(name for _, name in shown), prediction.label, caption)
-
-
-def _boxes_on(findings: tuple[Finding, ...], number: int) -> list[tuple[np.ndarray, str]]:
-    return [(box.xyxy, box.label) for each in findings for box in each.boxes if box.number == number]
+    return Tile(pixels, corners, tuple(name for _, name in boxes), prediction.label, caption)
 
 
 __all__ = ["best_slices", "draw_study"]
