@@ -97,9 +97,8 @@ def joined(slices: Sequence[Sequence[SliceBox]]) -> list[Finding]:
         for box in boxes:
             # A finding that has taken a box of this slice is out of reach for the others.
             open_ones = [each for each in reachable if each.boxes[-1].number < number]
-            overlaps = (
-                iou(box.xyxy, np.stack([each.boxes[-1].xyxy for each in open_ones])) if open_ones else np.zeros(1)
-            )
+            latest = np.array([each.boxes[-1].xyxy for each in open_ones], dtype=np.float32).reshape(-1, 4)
+            overlaps = iou(box.xyxy, latest)
             if open_ones and overlaps.max() >= LEAST_OVERLAP:
                 open_ones[int(overlaps.argmax())].boxes.append(box)
             else:

@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -113,19 +112,6 @@ def test_predict_says_one_record_per_image_and_draws_each(cli, trained, tmp_path
     assert [p.name.removesuffix(".pred.png") for p in pictures] == sorted(p.stem for p in test.glob("*.jpg"))
     with Image.open(pictures[0]) as picture:
         assert min(picture.size) >= 256
-
-
-def test_slices_of_a_volume_are_told_apart(cli, trained, tmp_path):
-    nibabel = pytest.importorskip("nibabel")
-    volume = np.random.default_rng(0).integers(0, 255, (32, 32, 9)).astype(np.int16)
-    nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / "head.nii.gz")
-    arguments = ("--model", trained.bundle, "--out", tmp_path / "out", "--device", "cpu", "--visualize")
-    said = cli("predict", tmp_path / "head.nii.gz", *arguments, "--json")
-    assert said.document["frame"] == 4 and "axis" not in said.document
-    assert said.err.count("only slice 4 is read") == 1
-    said = cli("predict", tmp_path / "head.nii.gz", *arguments, "--frame", 2, "--axis", "coronal")
-    assert "head.nii.gz (coronal 2): " in said.out
-    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["head.coronal.2.pred.png", "head.pred.png"]
 
 
 @pytest.mark.parametrize("format", ["json", "csv", "coco"])

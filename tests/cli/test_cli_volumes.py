@@ -1,0 +1,119 @@
+"""``predict`` on volumes: slices and studies, in files, on stdout and as pictures; what is wrong costs only itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("pydicom")
+pytest.importorskip("nibabel")
+
+from volume_examples import NAME, PATIENT, SERIES, slice_pixels, write_dicom, write_nifti, write_series
+
+
+@pytest.fixture
+def predict(cli, trained, tmp_path):
+    """``predict(inputs...)`` -> outcome, records of slices, records of studies; all of them from the files."""
+
+    def run(*arguments, out="out"):
+        said = cli("predict", *arguments, "--model", trained.bundle, "--out", tmp_path / out, "--device", "cpu")
+        read = [
+            [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else None
+            for file in (tmp_path / out / "predictions.jsonl", tmp_path / out / "studies.jsonl")
+        ]
+        return said, *read
+
+    return run
+
+
+def test_a_nifti_volume_is_read_as_a_whole(predict, tmp_path):
+    write_nifti(tmp_path / "head.nii.gz", 5)
+    said, slices, studies = predict(tmp_path / "head.nii.gz", "--json", "--visualize")
+    assert said.code == 0, said.err
+    assert [(each["study"], each["frame"]) for each in slices] == [("head", number) for number in range(5)]
+    (study,) = studies
+    assert (study["study"], study["slices"], study["records"]) == ("head", 5, "predictions.jsonl")
+    # On stdout, slices have `image` and studies do not; the study follows its slices.
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert lines == [*slices, study]
+    assert ["image" in line for line in lines] == [True] * 5 + [False]
+    assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["head.pred.png"]
+    with Image.open(tmp_path / "out" / "head.pred.png") as picture:
+        assert min(picture.size) > 256
+
+
+def test_one_slice_of_a_volume_goes_on_as_before(predict, tmp_path):
+    write_nifti(tmp_path / "head.nii.gz", 5)
+    said, slices, studies = predict(tmp_path / "head.nii.gz", "--visualize", "--frame", 2, "--axis", "coronal")
+    assert said.code == 0 and "head.nii.gz (coronal 2): " in said.out
+    assert [(each["frame"], each["axis"], "study" in each) for each in slices] == [(2, "coronal", False)]
+    assert studies is None
+    assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["head.coronal.2.pred.png"]
+
+
+def test_studies_of_an_earlier_run_do_not_stay(predict, tmp_path):
+    write_nifti(tmp_path / "head.nii", 3)
+    assert predict(tmp_path / "head.nii", "--quiet")[2]
+    Image.fromarray(slice_pixels(1)).save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--quiet")[2] is None
+
+
+def test_a_mixed_folder_with_faults(predict, tmp_path):
+    folder = tmp_path / "disk"
+    for file in write_series(folder / "a", 5)[3:4]:
+        file.write_bytes(file.read_bytes()[:-100])
+    write_dicom(folder / "a" / "again", 2)
+    write_series(folder / "b", 3, SeriesInstanceUID="1.2.9", Modality="CT")
+    write_dicom(folder / "scout", 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_nifti(folder / "four.nii.gz", 2, times=3)
+    Image.fromarray(slice_pixels(1)).save(folder / "z.png")
+    (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    said, slices, studies = predict(folder, "--visualize")
+    assert said.code == 4, said.err
+    assert [(each.get("study"), each.get("frame"), each["error"] is None) for each in slices] == [
+        *[("series-1", number, number != 3) for number in range(5)],
+        (None, None, False),
+        ("four", 0, True),
+        ("four", 1, True),
+        (None, None, True),
+    ]
+    assert [each["study"] for each in studies] == ["series-1", "series-2", "four"]
+    first, ct, four = studies
+    assert {"duplicate_positions", "unreadable_slices"} <= set(first["flags"]) and first["unreadable"] == [3]
+    assert "modality CT (computed tomography), not MR" in ct["error"] and ct["class"] is None
+    assert "first_volume_only" in four["flags"]
+    assert "1 localizers (scouts) are not read" in said.err
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == [
+        "four.pred.png", "series-1.pred.png", "z.pred.png"
+    ]  # fmt: skip
+
+
+def test_nothing_of_a_patient_is_said(predict, tmp_path):
+    write_series(tmp_path / "s", 3)
+    write_series(tmp_path / "t", 3, SeriesInstanceUID="1.2.826.0.1.4711.2", Modality="CT")
+    said, *_ = predict(tmp_path / "s", tmp_path / "t", "--verbose", "--visualize")
+    text = said.out + said.err + "".join(f.read_text() for f in (tmp_path / "out").glob("*.jsonl"))
+    assert not any(secret in text for secret in (NAME, "Geheim", PATIENT, SERIES))
+    assert "series-1, 3 slices together: " in said.out and "series-2: not read" in said.out
+
+
+@pytest.mark.parametrize(("frame", "code"), [(1, 0), (9, 2)])
+def test_one_slice_of_a_series(predict, tmp_path, frame, code):
+    write_series(tmp_path / "s", 3)
+    said, slices, studies = predict(tmp_path / "s", "--frame", frame)
+    assert (said.code, studies, len(slices)) == (code, None, 1)
+    if code == 0:
+        assert (slices[0]["study"], slices[0]["frame"]) == ("series-1", 1) and slices[0]["image"].endswith("IM0002")
+    else:
+        assert "no slice 9 among 3 of its series; choose another" in said.err
+
+
+def test_nothing_but_ct(predict, tmp_path):
+    write_series(tmp_path / "s", 3, Modality="CT")
+    said, slices, studies = predict(tmp_path / "s")
+    assert said.code == 2 and slices == [] and studies[0]["error"]
+    write_dicom(tmp_path / "a.dcm", 0, Modality="CT")
+    said, slices, studies = predict(tmp_path / "a.dcm", out="other")
+    assert said.code == 2 and "not MR" in slices[0]["error"] and studies is None
