@@ -10,7 +10,7 @@ between show its rim, or nothing, and are not asked for. Slices further below th
 their own: face and neck are no business of the model, but come with every volume.
 
 With ``--studies`` each volume is predicted as a whole, as ``detectclf predict`` does, and the table says for how many
-volumes a tumour is called by the rule of ``detectclf/inference/studies.py``, and for how many by their worst slice alone.
+volumes a tumour is called by the rule of ``detectclf/inference/study_rule.py``, and for how many by their worst slice.
 ``--every`` leaves slices out first, as a scan with thicker steps does; 0 takes all. ``scripts/draw_volumes.py`` makes
 volumes to try it on.
 """
@@ -144,10 +144,9 @@ def show_studies(found: dict[str, StudyVerdict]) -> None:
         if own:
             called, worst = sum(each.called for each in own), sum(each.by_worst for each in own)
             boxed, hits = sum(each.findings > 0 for each in own), sum(bool(each.hit) for each in own)
-            print(
-                f"{'with a tumour' if tumor else 'healthy'}: {len(own)} volumes; called a tumour {called}, by the worst "
-                f"slice {worst}; with a finding {boxed}" + (f", at the right place {hits}" if tumor else "")
-            )
+            kind, place = ("with a tumour", f", at the right place {hits}") if tumor else ("healthy", "")
+            told = f"called a tumour {called}, by the worst slice {worst}; with a finding {boxed}{place}"
+            print(f"{kind}: {len(own)} volumes; {told}")
 
 
 def verdict(asked: Asked, prediction: Prediction, negative: str) -> Verdict:

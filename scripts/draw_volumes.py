@@ -3,9 +3,9 @@
     python scripts/draw_volumes.py HEADS OUT [--sequence t1_contrast] [--tumors] [--seed 0]
 
 One healthy head per label map, in one contrast from neck to crown, 1 mm apart; with ``--tumors``, a second one of each
-with an egg-shaped tumour of 6 to 20 mm radius in the brain, and its mask as ``NAME-label.nii.gz``. They are simpler than
-drawn slices: no bending, no ghosts. A pattern within a tissue is the same on all slices, as if it went through the head,
-so that a false alarm does not vanish on the next slice by chance; the noise is new on each.
+with an egg-shaped tumour of 6 to 20 mm radius in the brain, and its mask as ``NAME-label.nii.gz``. They are simpler
+than drawn slices: no bending, no ghosts. A pattern within a tissue is the same on all slices, as if it went through the
+head, so that a false alarm does not vanish on the next slice by chance; the noise is new on each.
 """
 
 from __future__ import annotations

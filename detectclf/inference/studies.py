@@ -1,35 +1,17 @@
-"""The study record: what the slices of a volume say together.
+"""The study record: what is predicted of a volume, and how it is summed up from its slices.
 
-**Why not the maximum.** A model that is wrong about one healthy slice in fifty is wrong about some slice of nearly
-every healthy volume of 150. A tumour, however, is seen on several slices in a row, and chance seldom is. So a volume is
-called a tumour where ``agree`` neighbouring slices *all* are, and its tumour probability is the highest that ``agree``
-neighbouring slices all reach:
-
-    P(tumour) = max over windows of min over the slices of a window of P(tumour on the slice)
-
-``agree`` is the number of slices in :data:`SPAN_MM` millimetres, from :data:`FEWEST` to :data:`MOST` of them, and
-:data:`FEWEST` plus one where the distance of the slices is not known: slices 1 mm apart show nearly the same picture,
-so that two of them are no more evidence than one. One slice between them may be left out that could not be read or
-shows no brain; such slices have no say anywhere else either.
-
-P(tumour) is shared out among the tumour classes as the window does on average. That is a rule and no fit: there are no
-volumes of known diagnosis here to calibrate it on, so it orders volumes, and 0.9 does not promise nine right of ten.
-
-**Findings** are boxes joined across slices (:mod:`detectclf.inference.findings`) on at least ``agree`` slices; shorter
-ones are flickers, which are counted apart and do not make a tumour.
+:mod:`detectclf.inference.study_rule` has the rule, :mod:`detectclf.inference.findings` says how boxes are joined.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from detectclf.errors import DataError
-from detectclf.inference.findings import BRIDGED, Finding, counted_boxes, joined
+from detectclf.inference.findings import Finding, counted_boxes, joined
+from detectclf.inference.study_rule import FEWEST, MOST, slices_that_agree, tumor_probability, verdict, windows_of
 from detectclf.inference.volumes import Volume
 from detectclf.prediction import Prediction
 from detectclf.types import (
@@ -43,10 +25,6 @@ from detectclf.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SPAN_MM = 6.0
-"""Millimetres that neighbouring slices which agree cover."""
-FEWEST, MOST = 2, 6
-"""Least and greatest number of slices that have to agree."""
 UNREADABLE_SLICES = "unreadable_slices"
 """Flag of a study: some of its slices could not be read; the others were."""
 FEW_SLICES = "few_slices"
@@ -59,6 +37,7 @@ class Study:
 
     Attributes:
         name: of the study; says nothing of a patient.
+        slices: number of its slices.
         predictions: one of each slice, in order, without what makes them large (Grad-CAM, outputs of the stages).
         label: its class; ``None`` where nothing could be read.
         probabilities: class -> probability, summing to 1.
@@ -76,6 +55,7 @@ class Study:
     """
 
     name: str
+    slices: int
     predictions: tuple[Prediction, ...] = ()
     label: str | None = None
     probabilities: dict[str, float]
@@ -136,10 +116,10 @@ class Study:
         """
         if self.error is not None:
             keys = ("class", "confidence", "probabilities", "findings", "flags", "records")
-            return {"study": self.name, "slices": len(self.predictions), **dict.fromkeys(keys), "error": self.error}
+            return {"study": self.name, "slices": self.slices, **dict.fromkeys(keys), "error": self.error}
         return {
             "study": self.name,
-            "slices": len(self.predictions),
+            "slices": self.slices,
             "class": self.label,
             "confidence": self.confidence,
             "probabilities": self.probabilities,
@@ -180,7 +160,7 @@ class Study:
         if self.error is not None:
             raise DataError(self.error, remedy="only readable volumes are drawn")
         label = (self.label or "?").replace("_", " ")
-        title = f"{self.name}: {label} {self.confidence or 0:.2f}; {len(self.predictions)} slices"
+        title = f"{self.name}: {label} {self.confidence or 0:.2f}; {self.slices} slices"
         return draw_study(
             self.predictions,
             self.findings,
@@ -192,25 +172,17 @@ class Study:
         )
 
 
-def tumor_probability(prediction: Prediction, negative: str | None) -> float | None:
-    """Of a slice that was read and shows a brain; without a negative class, the probability of its class."""
-    if prediction.error is not None or not prediction.judged:
-        return None
-    if negative is None:
-        return prediction.confidence
-    return 1 - prediction.probabilities[negative]
-
-
-def slices_that_agree(step: float | None, slices: int) -> int:
-    """How many neighbouring slices have to agree, of a volume with ``slices`` that are ``step`` millimetres apart."""
-    wanted = FEWEST + 1 if step is None or step <= 0 else min(max(math.ceil(SPAN_MM / step - 0.01), FEWEST), MOST)
-    return max(1, min(wanted, slices))
-
-
 def refused(volume: Volume, model: str) -> Study:
     """The study of a volume that is not read."""
     reason = volume.error or DataError("has no slices")
-    return Study(name=volume.name, probabilities={}, model=model, error=str(reason), error_exit=reason.exit_code)
+    return Study(
+        name=volume.name,
+        slices=len(volume),
+        probabilities={},
+        model=model,
+        error=str(reason),
+        error_exit=reason.exit_code,
+    )
 
 
 def summed_up(
@@ -229,6 +201,7 @@ def summed_up(
     agree = slices_that_agree(volume.step, len(slices))
     study = Study(
         name=volume.name,
+        slices=len(slices),
         predictions=slices,
         probabilities={},
         agree=agree,
@@ -245,42 +218,12 @@ def summed_up(
     chains.sort(key=lambda each: -each.score(agree))
     findings = tuple(each for each in chains if len(each.boxes) >= agree)
     flickers = tuple(each for each in chains if len(each.boxes) < agree)
-    windows = _windows(slices, agree)
-    label, probabilities = _verdict(windows or [[each for each in slices if each.error is None]], negative)
+    windows = windows_of(slices, agree)
+    label, probabilities = verdict(windows or [[each for each in slices if each.error is None]], negative)
     if not windows and negative is not None:
         label = negative  # as of each of its slices
     study = replace(study, label=label, probabilities=probabilities, findings=findings, flickers=flickers)
     return replace(study, flags=_flags(study, volume, judged=bool(windows), low_confidence=low_confidence))
-
-
-def _windows(slices: Sequence[Prediction], agree: int) -> list[list[Prediction]]:
-    """All ``agree`` neighbouring slices that have a say; one between them may have none."""
-    judged = [number for number, each in enumerate(slices) if each.error is None and each.judged]
-    starts = range(len(judged) - agree + 1)
-    near = [judged[start : start + agree] for start in starts]
-    return [[slices[i] for i in window] for window in near if window[-1] - window[0] < agree + BRIDGED]
-
-
-def _verdict(windows: Sequence[Sequence[Prediction]], negative: str | None) -> tuple[str, dict[str, float]]:
-    """Class and probabilities by the rule of this module."""
-    classes = list(windows[0][0].probabilities)
-    # (windows, slices of each, classes)
-    values = [np.array([[each.probabilities[name] for name in classes] for each in window]) for window in windows]
-    if negative is None:
-        reached = np.max([each.min(axis=0) for each in values], axis=0)
-        shares = reached / max(float(reached.sum()), 1e-12)
-        return classes[int(shares.argmax())], dict(zip(classes, map(float, shares), strict=True))
-    at = classes.index(negative)
-    level = [float((1 - each[:, at]).min()) for each in values]
-    called = [all(each.label != negative for each in window) for window in windows]
-    best = max(range(len(windows)), key=lambda i: (called[i], level[i]))
-    shares = values[best].mean(axis=0)
-    shares[at] = 0
-    shares *= max(level) / max(float(shares.sum()), 1e-12)
-    shares[at] = 1 - float(shares.sum())
-    tumors = [i for i in range(len(classes)) if i != at]
-    label = classes[max(tumors, key=lambda i: shares[i])] if called[best] else negative
-    return label, dict(zip(classes, map(float, shares), strict=True))
 
 
 def _flags(study: Study, volume: Volume, *, judged: bool, low_confidence: float) -> tuple[str, ...]:
@@ -302,11 +245,8 @@ def _flags(study: Study, volume: Volume, *, judged: bool, low_confidence: float)
 
 __all__ = [
     "FEW_SLICES",
-    "SPAN_MM",
     "UNREADABLE_SLICES",
     "Study",
     "refused",
-    "slices_that_agree",
     "summed_up",
-    "tumor_probability",
 ]

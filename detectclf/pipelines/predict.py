@@ -255,4 +255,4 @@ def _describe_study(study: Study) -> str:
     told = f"{study.label} {study.confidence:.3f}; {'; '.join(findings) or 'no finding'}"
     if not study.judged:
         told = "not judged"
-    return one_line(f"{study.name}, {len(study.predictions)} slices together: {told}{flags}")
+    return one_line(f"{study.name}, {study.slices} slices together: {told}{flags}")

@@ -82,7 +82,7 @@ def test_a_mixed_folder_with_faults(predict, tmp_path):
     assert [each["study"] for each in studies] == ["series-1", "series-2", "four"]
     first, ct, four = studies
     assert {"duplicate_positions", "unreadable_slices"} <= set(first["flags"]) and first["unreadable"] == [3]
-    assert "modality CT (computed tomography), not MR" in ct["error"] and ct["class"] is None
+    assert "modality CT (computed tomography), not MR" in ct["error"] and (ct["slices"], ct["class"]) == (3, None)
     assert "first_volume_only" in four["flags"]
     assert "1 localizers (scouts) are not read" in said.err
     assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == [

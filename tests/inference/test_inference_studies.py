@@ -9,8 +9,9 @@ import pytest
 
 from detectclf.inference.findings import SliceBox, joined
 from detectclf.inference.sources import FileSlice
-from detectclf.inference.studies import Study, slices_that_agree, summed_up
+from detectclf.inference.studies import Study, summed_up
 from detectclf.inference.study_picture import best_slices
+from detectclf.inference.study_rule import slices_that_agree
 from detectclf.inference.volumes import Volume
 from detectclf.prediction import Prediction
 

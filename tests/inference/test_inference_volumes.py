@@ -144,7 +144,7 @@ def test_studies_that_cannot_be_predicted(predictor: Predictor, tmp_path: Path) 
         predictor.predict_study(tmp_path / "ct")
     for file in write_series(tmp_path / "cut", 3):
         file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(DataError, match="none of its 3 slices could be read; .*cut short"):
+    with pytest.raises(DataError, match=r"none of its 3 slices could be read; .*cut short"):
         predictor.predict_study(tmp_path / "cut")
     with pytest.raises(DataError, match="none of its 1 slices"):
         predictor.predict_study(tmp_path / "missing.nii")
