@@ -98,7 +98,11 @@ def taken(source: ImageSource) -> ImageSource:
         return copied
     if _is_file_object(source):
         return _read_to_end(source)
-    return source if isinstance(source, str | Path | FileSlice | StudySlice | Sample | Encoded | bytes) else _loaded(source)
+    return (
+        source
+        if isinstance(source, str | Path | FileSlice | StudySlice | Sample | Encoded | bytes)
+        else _loaded(source)
+    )
 
 
 def _read_to_end(file: BinaryIO) -> Encoded:
