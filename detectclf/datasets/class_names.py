@@ -74,9 +74,11 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
 
 def foreign_names(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:
     """A line for each name in ``class_map`` that is none of ``names``."""
-    there = {spelling(name) for name in names}
+    listed = tuple(names)
+    there = {spelling(name) for name in listed}
     return [
-        f"data.{'any_tumor' if value == ANY_TUMOR else 'class_map'}: no source has a class {key!r}"
+        f"data.{'any_tumor' if value == ANY_TUMOR else 'class_map'}: no source has a class {key!r}; "
+        f"there is {', '.join(map(repr, listed)) or 'none'}"
         for key, value in class_map.items()
         if spelling(key) not in there
     ]

@@ -39,7 +39,7 @@ MOST_BOXES = 6
 """Boxes listed."""
 
 FLAG_TEXTS = {
-    CLASS_BOX_CONFLICT: "slice class and box disagree",
+    CLASS_BOX_CONFLICT: "the boxes alone say another class",
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
     NOT_A_BRAIN_MRI: "does not look like a brain MRI",

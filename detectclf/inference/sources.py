@@ -252,9 +252,12 @@ def _from_memory(source: Any) -> Pixels:
     elif isinstance(source, Image.Image):
         picture = source
     else:
+        several = isinstance(source, list | tuple)
         raise DataError(
             f"cannot predict on {type(source).__name__}",
-            remedy="give a path, bytes, a binary file, a uint8 array or tensor, a PIL image, a FileSlice or a Sample",
+            remedy="predict_many takes several pictures"
+            if several
+            else "give a path, bytes, a binary file, a uint8 array or tensor, a PIL image, a FileSlice or a Sample",
         )
     content = io.BytesIO()
     try:

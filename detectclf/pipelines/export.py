@@ -91,9 +91,10 @@ def _copied(source: Path, bundle: Bundle, folder: Path) -> Bundle:
 
 def _as_openvino(bundle: Bundle, folder: Path) -> None:
     """Writes the graphs in OpenVINO's own format, in the place of those in ``folder``, with the statistics."""
-    import openvino
-
+    from detectclf.inference.runtimes.openvino_library import import_openvino
     from detectclf.models.bundle_arrays import array_files
+
+    openvino = import_openvino()
 
     for kind, graph in bundle.graphs.items():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,5 +108,6 @@ def check_classes(dataset: Dataset, predictor: Predictor) -> None:
         raise DataError(
             f"the data has classes that the model does not know: {', '.join(foreign)}",
             file=", ".join(dataset.sources),
-            remedy=f"the model knows {', '.join(predictor.names.classes)}",
+            remedy=f"the model knows {', '.join(predictor.names.classes)}; say which name is a tumour of unknown type "
+            f"with --any-tumor (such as --any-tumor {shlex.quote(foreign[0])}), or map names in data.class_map",
         )

@@ -45,6 +45,13 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def test_openvino_does_not_report(picture: Path, tmp_path: Path) -> None:
+    """Its telemetry, where installed, sends data and writes into the home folder at each import."""
+    (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('reported')", encoding="utf-8")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + LOAD
+    assert imported(program, ("openvino_telemetry",), picture) == "imported:"
+
+
 def imported(program: str, forbidden: tuple[str, ...], *arguments: object) -> str:
     command = [sys.executable, "-c", program, ",".join(forbidden), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from detectclf.errors import DeviceError, ModelError
 from detectclf.inference.runtimes.graph_files import in_one_folder, state_of
+from detectclf.inference.runtimes.openvino_library import import_openvino
 from detectclf.inference.runtimes.processor import cpu_lacks, thread_limit
 from detectclf.types import Pixels
 
@@ -222,11 +223,9 @@ def _core() -> Any:
     Its plugin gives the thread that opens it a stack for signals. Freed by another thread, it takes that one's stack
     away, and the next signal, such as one that stops a training, ends the process.
     """
-    import openvino
-
     with _CORES_LOCK:
         if os.getpid() not in _CORES:
-            _CORES[os.getpid()] = openvino.Core()
+            _CORES[os.getpid()] = import_openvino().Core()
         return _CORES[os.getpid()]
 
 
