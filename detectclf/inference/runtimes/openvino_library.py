@@ -12,8 +12,8 @@ _REPORTS = "openvino_telemetry"
 def import_openvino() -> ModuleType:
     """The module ``openvino``, without its telemetry.
 
-    Where the package ``openvino_telemetry`` is installed, as NNCF and older versions of OpenVINO need it, each import of
-    OpenVINO sends usage data and writes into the user's home. Nothing leaves a machine with patients' slices, so for
+    Where the package ``openvino_telemetry`` is installed, as NNCF and older versions of OpenVINO need it, each import
+    of OpenVINO sends usage data and writes into the user's home. Nothing leaves a machine with patients' slices, so for
     the time of the import it is not there; OpenVINO does without.
     """
     modules: dict[str, Any] = sys.modules  # None means that a module cannot be imported
