@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from detectclf.serving import api, page
+from detectclf.serving import api, page, volumes
 from detectclf.serving.guard import Guard
 from detectclf.serving.problems import ProblemError, answer_problem
 from detectclf.serving.service import Service
@@ -37,6 +37,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     app.include_router(api.router)
+    app.include_router(volumes.router)
     app.include_router(page.router)
     for kind in (ProblemError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_problem)

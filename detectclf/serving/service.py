@@ -31,6 +31,7 @@ class Service:
         intake: what is being received.
         metrics: figures.
         draining: whether the server finishes its work and takes no more.
+        volumes: held by the request whose volumes are worked on.
     """
 
     predictor: Predictor
@@ -39,6 +40,7 @@ class Service:
     draining: bool = False
     batcher: Batcher = field(init=False)
     intake: Intake = field(init=False)
+    volumes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(
@@ -65,7 +67,7 @@ class Service:
             ProblemError: time is up, or the client has gone.
         """
         answers = asyncio.ensure_future(_in_order([asyncio.wrap_future(each) for each in job.answers]))
-        gone = asyncio.ensure_future(_disconnected(request))
+        gone = asyncio.ensure_future(disconnected(request))
         first: set[asyncio.Future[Any]] = {answers, gone}
         try:
             await asyncio.wait(first, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +123,8 @@ async def _in_order(answers: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
                 each.exception()  # looked at, or asyncio logs it, perhaps with the name of a file
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
+    """Ends when the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -134,4 +137,4 @@ def _service_of(request: Request) -> Service:
 TheService = Annotated[Service, Depends(_service_of)]
 """Parameter of a route: the :class:`Service` of its application."""
 
-__all__ = ["Service", "TheService"]
+__all__ = ["Service", "TheService", "disconnected"]

@@ -1,0 +1,99 @@
+"""Volumes over HTTP: study records, names, limits, and nothing left on disk."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from serving_examples import files, png, serving
+from starlette.testclient import TestClient
+from volume_examples import NAME, PATIENT, write_dicom, write_nifti, write_series
+
+from detectclf.inference.predictor import Predictor
+from detectclf.serving import volumes
+from detectclf.serving.batching import Upload
+
+pytest.importorskip("nibabel", reason="the extra medical is not installed")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the server keeps what lies on disk meanwhile."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def sent(paths: list[Path]) -> list[tuple[str, tuple[str, bytes]]]:
+    return files(*((path.name, path.read_bytes()) for path in paths))
+
+
+def test_a_nifti_file_and_a_series_are_studies(predictor: Predictor, tmp_path: Path, temporary: Path) -> None:
+    nifti = write_nifti(tmp_path / "a head.nii.gz", 3)
+    with serving(predictor) as client:
+        answer = client.post("/v1/volumes", files=sent([nifti, *write_series(tmp_path / "series", 4)]))
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    assert [(each["study"], each["slices"], each["error"]) for each in content["studies"]] == [
+        ("a_head", 3, None),
+        ("series-1", 4, None),
+    ]
+    assert content["studies"][0]["class"] == predictor.predict_study(nifti).label
+    assert [(each["image"], each["study"], each["frame"]) for each in content["records"]] == [
+        *(("a head.nii.gz", "a_head", number) for number in range(3)),
+        *((f"IM{4 - number:04}", "series-1", number) for number in range(4)),
+    ]
+    assert NAME not in answer.text and PATIENT not in answer.text
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "words"),
+    [
+        ("picture", 422, "no volume among the files"),
+        ("one slice", 422, "no volume among the files"),
+        ("CT", 200, "CT"),  # a study with the reason, beside those that could be read
+        ("garbage", 422, "no volume among the files"),
+    ],
+)
+def test_what_is_no_mri_volume_is_said(
+    client: TestClient, tmp_path: Path, temporary: Path, case: str, status: int, words: str
+) -> None:
+    uploads = {
+        "picture": lambda: files(("a.png", png())),
+        "one slice": lambda: sent([write_dicom(tmp_path / "one.dcm", 0)]),
+        "CT": lambda: sent(write_series(tmp_path, 3, Modality="CT")),
+        "garbage": lambda: files(("a.nii.gz", b"garbage")),
+    }[case]()
+    answer = client.post("/v1/volumes", files=uploads)
+    assert answer.status_code == status and words in answer.text, answer.text
+    assert str(temporary) not in answer.text
+    assert not list(temporary.iterdir())
+
+
+def test_one_request_at_a_time(client: TestClient, tmp_path: Path) -> None:
+    """A volume keeps the model busy; a second one is told when to come again."""
+    lock = client.app.state.service.volumes
+    client.portal.call(lock.acquire)
+    try:
+        answer = client.post("/v1/volumes", files=sent([write_nifti(tmp_path / "a.nii", 2)]))
+    finally:
+        client.portal.call(_released, lock)
+    assert answer.status_code == 429 and answer.json()["code"] == "volumes_busy"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def _released(lock: object) -> None:
+    lock.release()  # type: ignore[attr-defined]
+
+
+def test_work_stops_with_its_client(predictor: Predictor, tmp_path: Path, temporary: Path) -> None:
+    content = write_nifti(tmp_path / "a.nii", 3).read_bytes()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(volumes._Stopped):
+        volumes._answer(predictor, [Upload("a.nii", len(content), lambda: content)], stop)
+    assert not list(temporary.iterdir())
