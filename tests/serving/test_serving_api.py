@@ -152,7 +152,7 @@ def test_models_health_and_figures(client: TestClient, predictor: Predictor) -> 
 
 def test_the_document_of_the_api_is_whole_and_nothing_comes_from_elsewhere(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert {"/v1/predict", "/v1/models", "/healthz", "/readyz", "/metrics"} == set(document["paths"])
+    assert {"/v1/predict", "/v1/volumes", "/v1/models", "/healthz", "/readyz", "/metrics"} == set(document["paths"])
     schemas = document["components"]["schemas"]
     for reference in {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}:
         assert reference in schemas, reference
