@@ -22,6 +22,8 @@ from detectclf.imaging.intensity import ImageError, check_frame, check_pixels, d
 from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical
 from detectclf.types import Pixels
 
+_MOST_BEFORE_VOXELS = 2**26
+"""Most bytes before the voxels: header and extensions. It bounds what is unpacked, since headers may claim any."""
 # Axes of the canonical (RAS+) volume: 0 to the right, 1 to the front, 2 to the head.
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -192,7 +194,10 @@ def _display_axes(turns: Any, axis: str | None, file: str | Path) -> tuple[int, 
 
 def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:
     """The unpacked file, which must be about as long as its header declares."""
-    needed = int(header.get_data_offset()) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    offset = int(header.get_data_offset())
+    if not 0 <= offset <= _MOST_BEFORE_VOXELS:
+        raise UnsafeError("NIfTI header puts its voxels out of reach", file=file, remedy="replace it")
+    needed = offset + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
     body = content
     if content[:2] == b"\x1f\x8b":
         body = gzip.GzipFile(fileobj=io.BytesIO(content)).read(needed + 2**20 + 1)

@@ -135,6 +135,14 @@ def nifti_gz_bomb(path: Path) -> None:
     path.write_bytes(packer.compress(_nifti_header(64, 64, 10)) + _zeros(packer, 2048))
 
 
+def nifti_far_gz_bomb(path: Path) -> None:
+    """A header that puts the voxels at 3 GB, so that all zeros before them would be unpacked."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    header = bytearray(_nifti_header(64, 64, 10))
+    header[108:112] = struct.pack("<f", 3e9)
+    path.write_bytes(packer.compress(bytes(header)) + _zeros(packer, 2048))
+
+
 def nifti_negative(path: Path) -> None:
     path.write_bytes(_nifti_header(-5, 64, 10) + bytes(100))
 
@@ -198,6 +206,7 @@ HOSTILE: list[tuple[Callable[[Path], None], int]] = [
     (nested_dicom, 2),
     (nifti_72_gb, 3),
     (nifti_gz_bomb, 3),
+    (nifti_far_gz_bomb, 3),
     (nifti_negative, 2),
     (gz_of_nothing, 2),
     (oversize, 3),
