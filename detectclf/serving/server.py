@@ -19,6 +19,11 @@ from detectclf.errors import ConfigError
 from detectclf.serving.app import create_app
 from detectclf.serving.service import Service
 
+_TELLING = (
+    *("uvicorn", "py.warnings", "pydicom", "nibabel.global"),
+    *("detectclf.imaging", "detectclf.inference.volumes"),  # they name files, which are often called after patients
+)
+"""Loggers that are silent in a server."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -55,7 +60,7 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
     """
     # They may cite headers of files, and so patients; uvicorn also tells of every client that breaks off.
     logging.captureWarnings(True)
-    for name in ("uvicorn", "py.warnings", "pydicom", "nibabel.global"):
+    for name in _TELLING:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     config = _Config(
         create_app(service),

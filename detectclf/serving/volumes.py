@@ -22,13 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from detectclf.errors import DetectclfError
-from detectclf.inference.predictor import Predictor
 from detectclf.inference.volumes import Volume, inputs_of
 from detectclf.prediction import Prediction
 from detectclf.serving.api import FILES_BODY, Record, problems
 from detectclf.serving.batching import Upload
 from detectclf.serving.problems import ProblemError, busy
-from detectclf.serving.service import TheService, disconnected
+from detectclf.serving.service import Service, TheService, disconnected
 
 router = APIRouter()
 
@@ -86,7 +85,7 @@ async def volumes(request: Request, service: TheService) -> Any:
         raise busy("volumes_busy", "another volume is being worked on; try again", _RETRY_AFTER)
     async with service.volumes:
         stop = threading.Event()
-        work = asyncio.ensure_future(run_in_threadpool(_answer, service.predictor, uploads, stop))
+        work = asyncio.ensure_future(run_in_threadpool(_answer, service, uploads, stop))
         gone = asyncio.ensure_future(disconnected(request))
         first: set[asyncio.Future[Any]] = {work, gone}
         try:
@@ -101,10 +100,10 @@ async def volumes(request: Request, service: TheService) -> Any:
                 await work  # the next request finds neither its thread nor its folder
 
 
-def _answer(predictor: Predictor, uploads: Sequence[Upload], stop: threading.Event) -> dict[str, Any]:
-    """The content of :class:`Studies`; raises ProblemError where there is no volume."""
+def _answer(service: Service, uploads: Sequence[Upload], stop: threading.Event) -> dict[str, Any]:
+    """The content of :class:`Studies`; raises ProblemError where there is no volume, or too much on disk."""
     with tempfile.TemporaryDirectory(prefix="detectclf-") as folder:
-        files = [_written(Path(folder), number, upload) for number, upload in enumerate(uploads)]
+        files = _all_written(Path(folder), uploads, service.config.max_unpacked_bytes, stop)
         found = [each for each in inputs_of([file for file in files if file is not None]) if isinstance(each, Volume)]
         if not found:
             detail = "no volume among the files; send a NIfTI file or two or more slices of a DICOM series"
@@ -117,8 +116,24 @@ def _answer(predictor: Predictor, uploads: Sequence[Upload], stop: threading.Eve
                 raise _Stopped
             records.append(_named(prediction.to_record(), folder, names))
 
-        studies = [_named(predictor.study_of(volume, each=take).to_record(), folder, names) for volume in found]
+        studies = [_named(service.predictor.study_of(volume, each=take).to_record(), folder, names) for volume in found]
     return {"studies": studies, "records": records}
+
+
+def _all_written(folder: Path, uploads: Sequence[Upload], most_bytes: int, stop: threading.Event) -> list[Path | None]:
+    """:func:`_written` of each; archives have a limit each, so that together they could fill the disk."""
+    files: list[Path | None] = []
+    written = 0
+    for number, upload in enumerate(uploads):
+        if stop.is_set():
+            raise _Stopped
+        file = _written(folder, number, upload)
+        files.append(file)
+        written += 0 if file is None else file.stat().st_size
+        if written > most_bytes:
+            detail = f"the files unpack to more than {most_bytes} bytes together; send fewer in a request"
+            raise ProblemError(413, "too_large_unpacked", detail)
+    return files
 
 
 def _written(folder: Path, number: int, upload: Upload) -> Path | None:

@@ -8,9 +8,11 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from serving_examples import Running, png
+from volume_examples import write_nifti
 
 Start = Callable[..., Running]
 
@@ -70,6 +72,21 @@ def test_it_answers_what_it_has_before_it_ends(running: Start, sent: signal.Sign
     assert "jane" not in out + err and "Traceback" not in err
     with pytest.raises(OSError):
         server.connect()
+
+
+def test_the_log_names_no_volume(running: Start, tmp_path: Path) -> None:
+    """In the command line it says which file is 4-D; on a server that is the name that somebody gave his upload."""
+    pytest.importorskip("nibabel", reason="the extra medical is not installed")
+    content = write_nifti(tmp_path / "jane-doe.nii", 3, times=2).read_bytes()
+    server = running()
+    for route in ("predict", "volumes"):
+        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="jane-doe.nii"\r\n\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        sent = urllib.request.Request(f"{server.url}/v1/{route}", part + content + b"\r\n--x--\r\n", kind)
+        assert b"jane-doe" in urllib.request.urlopen(sent, timeout=60).read()
+    server.process.send_signal(signal.SIGTERM)
+    out, err = server.process.communicate(timeout=60)
+    assert "jane" not in out + err
 
 
 def test_a_client_that_leaves_stops_its_work(running: Start) -> None:

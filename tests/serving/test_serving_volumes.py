@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,17 @@ def test_what_is_no_mri_volume_is_said(
     assert not list(temporary.iterdir())
 
 
+def test_archives_together_do_not_fill_the_disk(client: TestClient, temporary: Path) -> None:
+    """Each unpacks to less than the 2 MiB that an archive may, both together to more."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a.nii", "b.nii"):
+            archive.writestr(name, bytes(range(256)) * 3600)
+    answer = client.post("/v1/volumes", files=files(("1.zip", content.getvalue()), ("2.zip", content.getvalue())))
+    assert answer.status_code == 413 and answer.json()["code"] == "too_large_unpacked", answer.text
+    assert not list(temporary.iterdir())
+
+
 def test_one_request_at_a_time(client: TestClient, tmp_path: Path) -> None:
     """A volume keeps the model busy; a second one is told when to come again."""
     lock = client.app.state.service.volumes
@@ -90,10 +103,10 @@ async def _released(lock: object) -> None:
     lock.release()  # type: ignore[attr-defined]
 
 
-def test_work_stops_with_its_client(predictor: Predictor, tmp_path: Path, temporary: Path) -> None:
+def test_work_stops_with_its_client(client: TestClient, tmp_path: Path, temporary: Path) -> None:
     content = write_nifti(tmp_path / "a.nii", 3).read_bytes()
     stop = threading.Event()
     stop.set()
     with pytest.raises(volumes._Stopped):
-        volumes._answer(predictor, [Upload("a.nii", len(content), lambda: content)], stop)
+        volumes._answer(client.app.state.service, [Upload("a.nii", len(content), lambda: content)], stop)
     assert not list(temporary.iterdir())
