@@ -86,9 +86,8 @@ def predict(
     files = collect_inputs(inputs, sys.stdin.buffer)
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    sources: list[Input | ImageSource] = [*inputs_of(files, axis)]
-    if frame is not None:
-        sources = [one_slice_of(source, frame) for source in inputs_of(files, axis)]
+    found = inputs_of(files, axis)
+    sources: list[Input | ImageSource] = [source if frame is None else one_slice_of(source, frame) for source in found]
     results = _Results(out, format)
     drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
     try:

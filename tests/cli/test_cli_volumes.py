@@ -45,9 +45,10 @@ def test_a_nifti_volume_is_read_as_a_whole(predict, tmp_path):
 
 
 def test_one_slice_of_a_volume_goes_on_as_before(predict, tmp_path):
-    write_nifti(tmp_path / "head.nii.gz", 5)
+    write_nifti(tmp_path / "head.nii.gz", 5, times=2)
     said, slices, studies = predict(tmp_path / "head.nii.gz", "--visualize", "--frame", 2, "--axis", "coronal")
     assert said.code == 0 and "head.nii.gz (coronal 2): " in said.out
+    assert said.err.count("4-D") == 1, "the files are looked at once"
     assert [(each["frame"], each["axis"], "study" in each) for each in slices] == [(2, "coronal", False)]
     assert studies is None
     assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["head.coronal.2.pred.png"]
