@@ -46,6 +46,8 @@ _SAME_PLACE = 0.01
 """Millimetres within which two slices have one position."""
 _PARALLEL = 0.999
 """Least cosine between the rows, and the columns, of slices of one volume: 2.5 degrees."""
+_FARTHEST = 1e6
+"""Millimetres beyond which a header is wrong; numbers near the greatest float would make the step infinite."""
 _WIDE = 1.5
 """A gap this many times as wide as the usual one lacks a slice."""
 
@@ -128,14 +130,14 @@ def _header_of(data: Any, path: Path) -> SliceHeader | None:
     series = str(data.get("SeriesInstanceUID") or "")
     if not series or "Rows" not in data or "Columns" not in data or int(data.get("NumberOfFrames") or 1) > 1:
         return None
-    spacing = _numbers(data.get("PixelSpacing"), 2)
+    spacing = _lengths(data.get("PixelSpacing"), 2)
     return SliceHeader(
         path,
         (str(data.get("StudyInstanceUID") or ""), series),
         str(data.get("Modality") or "").strip().upper(),
         "LOCALIZER" in [str(part).upper() for part in _listed(data.get("ImageType"))],
         (int(data.Columns), int(data.Rows)),
-        _numbers(data.get("ImagePositionPatient"), 3),
+        _lengths(data.get("ImagePositionPatient"), 3),
         _directions(data.get("ImageOrientationPatient")),
         (spacing[1], spacing[0]) if spacing is not None and min(spacing) > 0 else None,
         tuple((_numbers(data.get(tag), 1) or (0.0,))[0] for tag in _ORDER_TAGS),
@@ -155,6 +157,12 @@ def _numbers(value: Any, count: int) -> Vector | None:
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _lengths(value: Any, count: int) -> Vector | None:
+    """As :func:`_numbers`, of millimetres that a scanner may have measured."""
+    numbers = _numbers(value, count)
+    return numbers if numbers is not None and max(map(abs, numbers)) <= _FARTHEST else None
 
 
 def _directions(value: Any) -> Vector | None:

@@ -113,3 +113,10 @@ def test_what_is_surely_no_mri_is_refused(modality: str | None, refused: bool, t
         return
     with pytest.raises(DataError, match=r"DICOM of modality (CT|US) \(.*\), not MR; give MRI"):
         read_image(path)
+
+
+def test_absurd_millimetres_are_not_known(tmp_path: Path) -> None:
+    """Their differences would be infinite, which no JSON holds."""
+    paths = [write_dicom(tmp_path / f"{i}", i, z=z, PixelSpacing=[1e300, 1e300]) for i, z in enumerate((-1e308, 1e308))]
+    (series,) = find_series(header for path in paths if (header := read_slice_header(path)) is not None)
+    assert series.positions is None and series.slices[0].spacing is None
