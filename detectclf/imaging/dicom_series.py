@@ -27,6 +27,7 @@ from detectclf.imaging.medical import import_medical
 _TAGS = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "PatientID",
     "Modality",
     "ImageType",
     "Rows",
@@ -60,7 +61,8 @@ class SliceHeader:
 
     Attributes:
         path: the file.
-        series: numbers of its study and series; identifies an examination, so it stays inside this package.
+        series: numbers of its study and series, and the patient's, since some anonymised exports number all alike;
+            identifies an examination, so it stays inside this package.
         modality: such as ``MR``; empty where it is not named.
         localizer: whether it is a scout, from which other slices are planned.
         size: columns and rows, pixels.
@@ -71,7 +73,7 @@ class SliceHeader:
     """
 
     path: Path
-    series: tuple[str, str]
+    series: tuple[str, str, str]
     modality: str
     localizer: bool
     size: tuple[int, int]
@@ -133,7 +135,7 @@ def _header_of(data: Any, path: Path) -> SliceHeader | None:
     spacing = _lengths(data.get("PixelSpacing"), 2)
     return SliceHeader(
         path,
-        (str(data.get("StudyInstanceUID") or ""), series),
+        (str(data.get("StudyInstanceUID") or ""), series, str(data.get("PatientID") or "")),
         str(data.get("Modality") or "").strip().upper(),
         "LOCALIZER" in [str(part).upper() for part in _listed(data.get("ImageType"))],
         (int(data.Columns), int(data.Rows)),

@@ -120,3 +120,12 @@ def test_absurd_millimetres_are_not_known(tmp_path: Path) -> None:
     paths = [write_dicom(tmp_path / f"{i}", i, z=z, PixelSpacing=[1e300, 1e300]) for i, z in enumerate((-1e308, 1e308))]
     (series,) = find_series(header for path in paths if (header := read_slice_header(path)) is not None)
     assert series.positions is None and series.slices[0].spacing is None
+
+
+def test_patients_are_kept_apart(tmp_path: Path) -> None:
+    """Some anonymised exports give all patients the same numbers of study and series."""
+    files = [*write_series(tmp_path / "a", 3, PatientID="A"), *write_series(tmp_path / "b", 3, PatientID="B")]
+    headers = [header for file in files if (header := read_slice_header(file)) is not None]
+    found = find_series(headers)
+    assert [{header.path.parent.name for header in series.slices} for series in found] == [{"a"}, {"b"}]
+    assert not any(series.duplicates for series in found)
