@@ -83,7 +83,7 @@ def test_the_log_names_no_volume(running: Start, tmp_path: Path) -> None:
         part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="jane-doe.nii"\r\n\r\n'
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         sent = urllib.request.Request(f"{server.url}/v1/{route}", part + content + b"\r\n--x--\r\n", kind)
-        assert b"jane-doe" in urllib.request.urlopen(sent, timeout=60).read()
+        assert b"jane-doe" in DIRECTLY.open(sent, timeout=60).read()
     server.process.send_signal(signal.SIGTERM)
     out, err = server.process.communicate(timeout=60)
     assert "jane" not in out + err
