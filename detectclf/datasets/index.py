@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.cache import Cache, cache_folder
+from detectclf.cores import decoding_threads
 from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
 from detectclf.duplicates.disjoint_sets import join_names
-from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerprint, usable_cores
+from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerprint
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
@@ -141,7 +142,7 @@ class SliceIndex:
                     fill(i, _unpack(found[keys[i][0]]))
                 else:
                     missing.append(i)
-        with Progress("reading slices", len(missing)) as progress, ThreadPoolExecutor(usable_cores()) as pool:
+        with Progress("reading slices", len(missing)) as progress, ThreadPoolExecutor(decoding_threads()) as pool:
             # In blocks: a hundred thousand waiting tasks would hold memory for nothing.
             for block in _blocks(missing, _BLOCK):
                 for i, entry in zip(

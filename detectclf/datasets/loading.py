@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from detectclf.cores import decoding_threads
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
-from detectclf.duplicates.fingerprints import usable_cores
 from detectclf.errors import DataError
 from detectclf.types import ANY_TUMOR, ANY_TUMOR_INDEX, FloatArray, Pixels, Sample, empty_boxes
 
@@ -270,7 +270,7 @@ def default_workers(device: str, *, cached: bool) -> int:
         cached: whether the slices are in memory.
     """
     alone = cached and (device == "cpu" or not _can_fork())
-    return 0 if alone else usable_cores()
+    return 0 if alone else decoding_threads()
 
 
 def _can_fork() -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.cores import decoding_threads
 from detectclf.duplicates.alignment import (
     DOUBTFUL,
     ORIENTATIONS,
@@ -25,7 +26,7 @@ from detectclf.duplicates.alignment import (
     standardise,
 )
 from detectclf.duplicates.disjoint_sets import DisjointSets
-from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows, usable_cores
+from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows
 from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -207,7 +208,7 @@ def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
 
     batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
     # NumPy lets go of Python's lock in its loops.
-    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
+    with ThreadPoolExecutor(max_workers=decoding_threads()) as pool:
         found = list(pool.map(one, batches))
     return np.concatenate([*found, np.zeros(0, np.bool_)])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,9 +212,3 @@ class Fingerprints:
         if any(len(item) != len(rows) for item in (*lists, *([patients] if patients else []))):
             raise DataError("names, splits, sources and patients differ in number", file=path, remedy="make them again")
         return cls(rows, lists[0], lists[1], lists[2], patients, atlas_slices, aliases, keys)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, at most 8: threads beyond that wait for memory."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(count, 8)

@@ -14,7 +14,8 @@ import numpy as np
 from detectclf.evaluation.matching import Boxes, Matches, match_by_class
 from detectclf.evaluation.sections import ClassAP
 from detectclf.evaluation.weighted import Floats, Values, WeightedFigures, divide, known, mean_of_known, published
-from detectclf.types import FloatArray
+from detectclf.prediction import Prediction
+from detectclf.types import ANY_TUMOR, FloatArray, FusedOutputs, Sample
 
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 IOU50, IOU75 = 0, 5
@@ -65,6 +66,26 @@ def mean_average_precision(
         values.get("all.mAP50"),
         values.get("all.mAP75"),
         ap_per_class(matches, classes, values, "all.per_class"),
+    )
+
+
+def mean_average_precision_of(
+    samples: Sequence[Sample], outputs: Sequence[FusedOutputs | Prediction], classes: Sequence[str]
+) -> MeanAveragePrecision:
+    """:func:`mean_average_precision` of what is predicted for ``samples``, in order.
+
+    Slices whose boxes are not known are left out, and those with a tumour of unknown type: no class of a box is right
+    or wrong there.
+    """
+    kept = [i for i, sample in enumerate(samples) if sample.boxed and ANY_TUMOR not in sample.box_labels]
+    truth, found = [samples[i] for i in kept], [outputs[i] for i in kept]
+    return mean_average_precision(
+        [sample.boxes_xyxy for sample in truth],
+        [sample.box_labels for sample in truth],
+        [each.boxes_xyxy for each in found],
+        [each.box_labels for each in found],
+        [each.scores for each in found],
+        classes,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from detectclf.cores import usable_cores
 from detectclf.errors import ConfigError, ModelError
 from detectclf.pipelines import bench_worker
 from detectclf.pipelines.bench_process import Worker
@@ -213,7 +214,7 @@ def machine() -> dict[str, Any]:
     """Name of the processor, cores that this process may use, and the system."""
     return {
         "cpu": _processor(),
-        "cores": bench_worker.usable_cores(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

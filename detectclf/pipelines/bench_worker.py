@@ -6,7 +6,6 @@ It reads a job as JSON from its argument and batch sizes from stdin, one a line,
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -88,14 +87,10 @@ def _threads(runtime: str) -> int:
         import torch
 
         return torch.get_num_threads()
+    from detectclf.cores import usable_cores
     from detectclf.inference.runtimes.processor import thread_limit
 
     return thread_limit() or usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
 from detectclf.prediction import Origin, Prediction
-from detectclf.types import ANY_TUMOR, Dataset, FusedOutputs
+from detectclf.types import Dataset, FusedOutputs
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import IndexedSlices
@@ -208,21 +208,6 @@ def _out_of_fold_predictions(
 
 
 def _map_scorer(dataset: Dataset) -> Callable[[Sequence[FusedOutputs]], float | None]:
-    from detectclf.evaluation.detection import mean_average_precision
+    from detectclf.evaluation.detection import mean_average_precision_of
 
-    # No class of a box is right or wrong on a slice with a tumour of unknown type.
-    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed and ANY_TUMOR not in s.box_labels]
-    truth = [dataset.samples[i] for i in boxed]
-
-    def score(predictions: Sequence[FusedOutputs]) -> float | None:
-        chosen = [predictions[i] for i in boxed]
-        return mean_average_precision(
-            [s.boxes_xyxy for s in truth],
-            [s.box_labels for s in truth],
-            [p.boxes_xyxy for p in chosen],
-            [p.box_labels for p in chosen],
-            [p.scores for p in chosen],
-            dataset.tumor_classes,
-        ).mAP
-
-    return score
+    return lambda found: mean_average_precision_of(dataset.samples, found, dataset.tumor_classes).mAP

@@ -133,7 +133,7 @@ def _moved(ood: OODStatistics, before: FloatArray, after: FloatArray) -> OODStat
 
 def _figures(predictor: Predictor, dataset: Dataset) -> dict[str, float]:
     """``accuracy`` of the slices, and ``mAP`` and ``mAP50`` of those with known boxes, if any has one."""
-    from detectclf.evaluation.detection import mean_average_precision
+    from detectclf.evaluation.detection import mean_average_precision_of
 
     predictions = []
     with Progress("measuring", len(dataset.samples)) as progress:
@@ -143,16 +143,7 @@ def _figures(predictor: Predictor, dataset: Dataset) -> dict[str, float]:
             predictions.append(prediction)
             progress.advance()
     right = [p.label == s.label for p, s in zip(predictions, dataset.samples, strict=True)]
-    boxed = [i for i, s in enumerate(dataset.samples) if s.boxed and ANY_TUMOR not in s.box_labels]
-    truth, found = [dataset.samples[i] for i in boxed], [predictions[i] for i in boxed]
-    figures = mean_average_precision(
-        [s.boxes_xyxy for s in truth],
-        [s.box_labels for s in truth],
-        [p.boxes_xyxy for p in found],
-        [p.box_labels for p in found],
-        [p.scores for p in found],
-        dataset.tumor_classes,
-    )
+    figures = mean_average_precision_of(dataset.samples, predictions, dataset.tumor_classes)
     values = {"accuracy": float(np.mean(right)), "mAP": figures.mAP, "mAP50": figures.mAP50}
     return {name: round(value, 4) for name, value in values.items() if value is not None}
 
