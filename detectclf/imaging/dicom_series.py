@@ -181,13 +181,13 @@ def _directions(value: Any) -> Vector | None:
 def find_series(headers: Iterable[SliceHeader]) -> list[Series]:
     """The volumes that slices make up, each of two slices or more.
 
-    Slices of one volume have the same study, series, size and orientation. A series of several orientations, such as
-    three planes, is several volumes. What is left over is no volume: single slices, and those that all lie at one
-    place.
+    Slices of one volume have the same study, series, modality, size and orientation. A series of several orientations,
+    such as three planes, is several volumes. What is left over is no volume: single slices, and those that all lie at
+    one place.
     """
     groups: dict[tuple[object, ...], list[list[SliceHeader]]] = {}
     for header in headers:
-        stacks = groups.setdefault((header.series, header.size), [])
+        stacks = groups.setdefault((header.series, header.modality, header.size), [])
         stack = next((stack for stack in stacks if _parallel(stack[0].orientation, header.orientation)), None)
         if stack is None:
             stacks.append([header])

@@ -48,7 +48,7 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="One line: file, reason, remedy.")
     code: str = Field(description="The problem, for programs.")
-    records: list[Record] | None = Field(default=None, description="Where no picture could be read: all records.")
+    records: list[Record] | None = Field(default=None, description="Where nothing could be read: all records.")
 
 
 class Model(BaseModel):
@@ -86,20 +86,23 @@ def problems(**statuses: str) -> dict[int | str, dict[str, Any]]:
     return {int(status[1:]): {"description": text, "content": schema} for status, text in statuses.items()}
 
 
+UPLOAD_PROBLEMS = problems(
+    s400="No file, or no multipart.",
+    s401="The token is missing or wrong.",
+    s408="The request came too slowly.",
+    s413="Too many or too large files.",
+    s429="Too much is waiting; see Retry-After.",
+    s503="It took too long, or the server stops.",
+)
+"""What may be wrong with any request that uploads files."""
+
+
 @router.post(
     "/v1/predict",
     response_model=list[Record],
     openapi_extra=FILES_BODY,
     tags=["predict"],
-    responses=problems(
-        s400="No file, or no multipart.",
-        s401="The token is missing or wrong.",
-        s408="The request came too slowly.",
-        s413="Too many or too large files.",
-        s422="No picture could be read; `records` says why, for each.",
-        s429="The queue is full; see Retry-After.",
-        s503="It took too long, or the server stops.",
-    ),
+    responses=UPLOAD_PROBLEMS | problems(s422="No picture could be read; `records` says why, for each."),
 )
 async def predict(request: Request, service: TheService) -> Any:
     """Classifies slices and boxes their tumours: a record for each picture, in order.
@@ -157,4 +160,4 @@ def metrics(service: TheService) -> PlainTextResponse:
     return PlainTextResponse(service.metrics.text(service.batcher.waiting), media_type=CONTENT_TYPE)
 
 
-__all__ = ["FILES_BODY", "Model", "Problem", "Record", "problems", "router"]
+__all__ = ["FILES_BODY", "UPLOAD_PROBLEMS", "Model", "Problem", "Record", "problems", "router"]

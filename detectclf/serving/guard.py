@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from detectclf.config import ServeConfig
 from detectclf.serving.metrics import Metrics
-from detectclf.serving.problems import ProblemError
+from detectclf.serving.problems import ProblemError, internal_error
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Guard:
             self._check(scope)
             await self.app(scope, receive, answer.send)
         except Exception as error:
-            problem = error if isinstance(error, ProblemError) else _internal(error)
+            problem = error if isinstance(error, ProblemError) else internal_error(error)
             if answer.status == 0:
                 await problem.response()(scope, receive, answer.send)
         finally:
@@ -145,13 +145,6 @@ class _Answer:
 def _add_headers(message: MutableMapping[str, Any]) -> None:
     own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
     message["headers"] = [*message.get("headers", ()), *own]
-
-
-def _internal(error: Exception) -> ProblemError:
-    # No message of the error, which may hold the name of a file, and so of a patient.
-    log.error("internal error: %s; --verbose says where", type(error).__name__)
-    log.debug("traceback", exc_info=True)
-    return ProblemError(500, "internal_error", f"internal error: {type(error).__name__}; report it")
 
 
 def _own_origins(host: str) -> set[str]:

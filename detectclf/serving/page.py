@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from detectclf.drawing.palette import color_of
 from detectclf.prediction import Prediction
 from detectclf.serving.batching import Answer, Job
-from detectclf.serving.problems import ProblemError
+from detectclf.serving.problems import ProblemError, internal_error
 from detectclf.serving.service import Service, TheService
 from detectclf.types import Pixels
 from detectclf.version import __version__
@@ -97,7 +97,8 @@ async def _lines(service: Service, job: Job) -> AsyncIterator[str]:
     try:
         async for answer in service.each_answer(job):
             yield json.dumps(answer, allow_nan=False) + "\n"
-    except ProblemError as problem:  # too late for a status of its own
+    except Exception as error:  # too late for a status of its own
+        problem = error if isinstance(error, ProblemError) else internal_error(error)
         yield json.dumps({"problem": problem.document()}) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -9,7 +10,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from detectclf.errors import DetectclfError, UnsafeError, one_line
+from detectclf.errors import one_line
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -50,9 +53,12 @@ def busy(code: str, detail: str, seconds: int) -> ProblemError:
     return ProblemError(429, code, detail, headers={"Retry-After": str(seconds)})
 
 
-def of_error(error: DetectclfError, **members: Any) -> ProblemError:
-    """The problem of a typed error, with its one line."""
-    return ProblemError(422, "unsafe" if isinstance(error, UnsafeError) else "unreadable", str(error), **members)
+def internal_error(error: Exception) -> ProblemError:
+    """500, for a fault of this program."""
+    # No message of the error, which may hold the name of a file, and so of a patient.
+    log.error("internal error: %s; --verbose says where", type(error).__name__)
+    log.debug("traceback", exc_info=True)
+    return ProblemError(500, "internal_error", f"internal error: {type(error).__name__}; report it")
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
@@ -66,4 +72,4 @@ async def answer_problem(request: Request, error: Exception) -> JSONResponse:
     return ProblemError(422, "invalid_request", "a parameter is missing or invalid; see /docs").response()
 
 
-__all__ = ["MEDIA_TYPE", "ProblemError", "answer_problem", "busy", "of_error"]
+__all__ = ["MEDIA_TYPE", "ProblemError", "answer_problem", "busy", "internal_error"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -18,6 +18,8 @@ from detectclf.serving.batching import Answer, Batcher, Job, QueueFullError, Upl
 from detectclf.serving.metrics import Metrics
 from detectclf.serving.problems import ProblemError, busy
 from detectclf.serving.uploads import Intake
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)
@@ -67,17 +69,27 @@ class Service:
             ProblemError: time is up, or the client has gone.
         """
         answers = asyncio.ensure_future(_in_order([asyncio.wrap_future(each) for each in job.answers]))
-        gone = asyncio.ensure_future(disconnected(request))
-        first: set[asyncio.Future[Any]] = {answers, gone}
+        try:
+            return await self.in_time(request, answers)
+        finally:
+            answers.cancel()
+            job.cancel()
+
+    async def in_time(self, request: Request, work: asyncio.Future[Result]) -> Result:
+        """The result of ``work``, unless the client leaves or time is up before; ``work`` goes on then.
+
+        Raises:
+            ProblemError: time is up, or the client has gone.
+        """
+        gone = asyncio.ensure_future(_disconnected(request))
+        first: set[asyncio.Future[Any]] = {work, gone}
         try:
             await asyncio.wait(first, timeout=self.config.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if answers.done():
-                return answers.result()
+            if work.done():
+                return work.result()
             raise self.late() if not gone.done() else ProblemError(400, "gone", "the client has gone")
         finally:
             gone.cancel()
-            answers.cancel()
-            job.cancel()
 
     async def each_answer(self, job: Job) -> AsyncIterator[Answer]:
         """The answers of a job, in order, as they are made; the rest is dropped where nobody takes them any more.
@@ -123,8 +135,7 @@ async def _in_order(answers: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
                 each.exception()  # looked at, or asyncio logs it, perhaps with the name of a file
 
 
-async def disconnected(request: Request) -> None:
-    """Ends when the client has gone."""
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -137,4 +148,4 @@ def _service_of(request: Request) -> Service:
 TheService = Annotated[Service, Depends(_service_of)]
 """Parameter of a route: the :class:`Service` of its application."""
 
-__all__ = ["Service", "TheService", "disconnected"]
+__all__ = ["Service", "TheService"]

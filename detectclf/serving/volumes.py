@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from starlette.concurrency import run_in_threadpool
 from detectclf.errors import DetectclfError
 from detectclf.inference.volumes import Volume, inputs_of
 from detectclf.prediction import Prediction
-from detectclf.serving.api import FILES_BODY, Record, problems
+from detectclf.serving.api import FILES_BODY, UPLOAD_PROBLEMS, Record, problems
 from detectclf.serving.batching import Upload
 from detectclf.serving.problems import ProblemError, busy
-from detectclf.serving.service import Service, TheService, disconnected
+from detectclf.serving.service import Service, TheService
 
 router = APIRouter()
 
@@ -53,7 +54,7 @@ class Studies(BaseModel):
     """What was found in the uploaded volumes."""
 
     studies: list[StudyRecord]
-    records: list[Record] = Field(description="Of all slices, which name their `study` and `frame`.")
+    records: list[Record] = Field(description="Of all slices, which name their `study` and `frame`, and of pictures.")
 
 
 class _Stopped(Exception):  # noqa: N818 - nothing went wrong
@@ -65,20 +66,13 @@ class _Stopped(Exception):  # noqa: N818 - nothing went wrong
     response_model=Studies,
     openapi_extra=FILES_BODY,
     tags=["predict"],
-    responses=problems(
-        s400="No file, or no multipart.",
-        s401="The token is missing or wrong.",
-        s408="The request came too slowly.",
-        s413="Too many or too large files.",
-        s422="There is no volume among the files.",
-        s429="Another volume is being worked on; see Retry-After.",
-        s503="It took too long, or the server stops.",
-    ),
+    responses=UPLOAD_PROBLEMS | problems(s422="There is no volume among the files; `records` says what they are."),
 )
 async def volumes(request: Request, service: TheService) -> Any:
     """Classifies volumes: a study record for each, and the records of their slices.
 
-    Send NIfTI files, the DICOM files of one or several series, or zip archives of such, in fields called `files`.
+    Send NIfTI files, the DICOM files of one or several series, or zip archives of such, in fields called `files`. What
+    is no part of a volume is predicted as a picture, and has its record as well.
     """
     uploads = await service.intake.uploads(request)
     if service.volumes.locked():
@@ -86,77 +80,88 @@ async def volumes(request: Request, service: TheService) -> Any:
     async with service.volumes:
         stop = threading.Event()
         work = asyncio.ensure_future(run_in_threadpool(_answer, service, uploads, stop))
-        gone = asyncio.ensure_future(disconnected(request))
-        first: set[asyncio.Future[Any]] = {work, gone}
         try:
-            await asyncio.wait(first, timeout=service.config.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return JSONResponse(work.result())
-            raise service.late() if not gone.done() else ProblemError(400, "gone", "the client has gone")
+            return JSONResponse(await service.in_time(request, work))
         finally:
             stop.set()
-            gone.cancel()
             with suppress(_Stopped, ProblemError):
                 await work  # the next request finds neither its thread nor its folder
 
 
 def _answer(service: Service, uploads: Sequence[Upload], stop: threading.Event) -> dict[str, Any]:
     """The content of :class:`Studies`; raises ProblemError where there is no volume, or too much on disk."""
+    predictor = service.predictor
     with tempfile.TemporaryDirectory(prefix="detectclf-") as folder:
-        files = _all_written(Path(folder), uploads, service.config.max_unpacked_bytes, stop)
-        found = [each for each in inputs_of([file for file in files if file is not None]) if isinstance(each, Volume)]
-        if not found:
-            detail = "no volume among the files; send a NIfTI file or two or more slices of a DICOM series"
-            raise ProblemError(422, "no_volume", detail)
-        names = {str(file): upload.name for file, upload in zip(files, uploads, strict=True) if file is not None}
-        records: list[dict[str, Any]] = []
+        written = _Written(Path(folder), service.config.max_unpacked_bytes)
+        for upload in uploads:
+            _check(stop)
+            written.add(upload)
+        inputs = inputs_of(list(written.files))
 
         def take(prediction: Prediction) -> None:
-            if stop.is_set():
-                raise _Stopped
-            records.append(_named(prediction.to_record(), folder, names))
+            _check(stop)
+            written.records.append(written.named(prediction.to_record()))
 
-        studies = [_named(service.predictor.study_of(volume, each=take).to_record(), folder, names) for volume in found]
-    return {"studies": studies, "records": records}
+        volumes = [each for each in inputs if isinstance(each, Volume)]
+        studies = [written.named(predictor.study_of(volume, each=take).to_record()) for volume in volumes]
+        for prediction in predictor.predict_many(each for each in inputs if not isinstance(each, Volume)):
+            take(prediction)
+    if not studies:
+        detail = "no volume among the files; send a NIfTI file or two or more slices of a DICOM series"
+        raise ProblemError(422, "no_volume", detail, records=written.records)
+    return {"studies": studies, "records": written.records}
 
 
-def _all_written(folder: Path, uploads: Sequence[Upload], most_bytes: int, stop: threading.Event) -> list[Path | None]:
-    """:func:`_written` of each; archives have a limit each, so that together they could fill the disk."""
-    files: list[Path | None] = []
-    written = 0
-    for number, upload in enumerate(uploads):
-        if stop.is_set():
-            raise _Stopped
-        file = _written(folder, number, upload)
-        files.append(file)
-        written += 0 if file is None else file.stat().st_size
-        if written > most_bytes:
-            detail = f"the files unpack to more than {most_bytes} bytes together; send fewer in a request"
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise _Stopped
+
+
+@dataclass(slots=True, eq=False)
+class _Written:
+    """The uploads of a request as files under plain names.
+
+    Attributes:
+        folder: holds them.
+        most_bytes: that they may take together; archives have a limit each, so that many could fill the disk.
+        files: each file -> the name of its upload.
+        records: of slices and pictures, and of uploads that could not be unpacked.
+        size: bytes that the files take.
+    """
+
+    folder: Path
+    most_bytes: int
+    files: dict[Path, str] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, upload: Upload) -> None:
+        """Writes an upload; raises ProblemError where all of them take too much."""
+        try:
+            content = upload.read()
+        except DetectclfError as error:
+            self.records.append(Prediction(upload.name, error=str(error), error_exit=error.exit_code).to_record())
+            return
+        self.size += len(content)
+        if self.size > self.most_bytes:
+            detail = f"the files unpack to more than {self.most_bytes} bytes together; send fewer in a request"
             raise ProblemError(413, "too_large_unpacked", detail)
-    return files
+        # NIfTI volumes are named after their file, so the name is kept as far as it is plain.
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", upload.name.rpartition("/")[2])[-100:].lstrip(".") or "upload"
+        file = self.folder / f"{len(self.files):05d}" / name
+        file.parent.mkdir()
+        file.write_bytes(content)
+        self.files[file] = upload.name
 
-
-def _written(folder: Path, number: int, upload: Upload) -> Path | None:
-    """The upload as a file under a plain name; ``None`` for one that cannot be unpacked."""
-    try:
-        content = upload.read()
-    except DetectclfError:
-        return None
-    # NIfTI volumes are named after their file, so the name is kept as far as it is plain.
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", upload.name.rpartition("/")[2])[-100:].lstrip(".") or "upload"
-    file = folder / f"{number:05d}" / name
-    file.parent.mkdir()
-    file.write_bytes(content)
-    return file
-
-
-def _named(record: dict[str, Any], folder: str, names: dict[str, str]) -> dict[str, Any]:
-    """``record`` with the names of uploads in place of those of their temporary files."""
-    if "image" in record:
-        record["image"] = names.get(str(record["image"]), record["image"])
-    if record.get("error"):
-        record["error"] = re.sub(re.escape(folder) + r"[/\\]+\d{5}[/\\]", "", record["error"]).replace(folder, "upload")
-    return record
+    def named(self, record: dict[str, Any]) -> dict[str, Any]:
+        """``record`` with the names of uploads in place of those of their files."""
+        if "image" in record:
+            record["image"] = self.files.get(Path(record["image"]), record["image"])
+        if record.get("error"):
+            folder = str(self.folder)
+            error = re.sub(re.escape(folder) + r"[/\\]+\d{5}[/\\]", "", record["error"])
+            record["error"] = error.replace(folder, "upload")
+        return record
 
 
 __all__ = ["Studies", "StudyRecord", "router"]

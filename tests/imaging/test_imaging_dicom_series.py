@@ -129,3 +129,11 @@ def test_patients_are_kept_apart(tmp_path: Path) -> None:
     found = find_series(headers)
     assert [{header.path.parent.name for header in series.slices} for series in found] == [{"a"}, {"b"}]
     assert not any(series.duplicates for series in found)
+
+
+def test_a_file_of_another_modality_stands_alone(tmp_path: Path) -> None:
+    """Or its refusal would be that of the whole series."""
+    files = [write_dicom(tmp_path / "ct", 0, z=-5.0, Modality="CT"), *write_series(tmp_path, 3)]
+    headers = [header for file in files if (header := read_slice_header(file)) is not None]
+    (found,) = find_series(headers)
+    assert {header.modality for header in found.slices} == {"MR"} and len(found.slices) == 3

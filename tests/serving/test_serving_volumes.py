@@ -52,6 +52,18 @@ def test_a_nifti_file_and_a_series_are_studies(predictor: Predictor, tmp_path: P
     assert not list(temporary.iterdir())
 
 
+def test_nothing_beside_a_volume_is_dropped(client: TestClient, tmp_path: Path, temporary: Path) -> None:
+    volume = sent([write_nifti(tmp_path / "a.nii", 2)])
+    beside = files(("b.png", png()), ("cut.nii.gz", b"garbage"), ("refused.zip", b"PK\3\4 no archive"))
+    answer = client.post("/v1/volumes", files=[*volume, *beside])
+    assert answer.status_code == 200, answer.text
+    records = {each["image"]: each["error"] for each in answer.json()["records"] if "study" not in each}
+    assert records.keys() == {"b.png", "cut.nii.gz", "refused.zip"}
+    assert records["b.png"] is None
+    assert records["cut.nii.gz"].startswith("cut.nii.gz: ") and records["refused.zip"].startswith("refused.zip: ")
+    assert str(temporary) not in answer.text and not list(temporary.iterdir())
+
+
 @pytest.mark.parametrize(
     ("case", "status", "words"),
     [
@@ -59,6 +71,7 @@ def test_a_nifti_file_and_a_series_are_studies(predictor: Predictor, tmp_path: P
         ("one slice", 422, "no volume among the files"),
         ("CT", 200, "CT"),  # a study with the reason, beside those that could be read
         ("garbage", 422, "no volume among the files"),
+        ("refused", 422, "refused.zip: "),  # `records` says why
     ],
 )
 def test_what_is_no_mri_volume_is_said(
@@ -69,6 +82,7 @@ def test_what_is_no_mri_volume_is_said(
         "one slice": lambda: sent([write_dicom(tmp_path / "one.dcm", 0)]),
         "CT": lambda: sent(write_series(tmp_path, 3, Modality="CT")),
         "garbage": lambda: files(("a.nii.gz", b"garbage")),
+        "refused": lambda: files(("refused.zip", b"PK\3\4 no archive")),
     }[case]()
     answer = client.post("/v1/volumes", files=uploads)
     assert answer.status_code == status and words in answer.text, answer.text
