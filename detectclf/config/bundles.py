@@ -32,6 +32,9 @@ class BundleConfig(Settings):
     probability of 0.5 on, unless an operating point is set."""
     unusual_temperature: Annotated[float, Field(ge=1)] = 1.25
     """Divides the log-odds of slices that are unlike the training slices, so that they are less sure; 1 leaves them."""
+    unusual_negative_temperature: Annotated[float, Field(ge=1)] = 1.75
+    """The same where the answer is no tumour: on another sequence or scanner a tumour is more often overlooked than
+    imagined."""
     low_confidence: Probability = 0.6
     """Slices whose best probability is lower are flagged for review by a human."""
     keep_fingerprints: Literal["all", "compact", "none"] = "all"

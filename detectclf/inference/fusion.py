@@ -20,8 +20,9 @@ trained on (``fusion_fit.py``):
 6. **Operating point.** With ``tumor_threshold``, the label is the most probable tumour class where ``1 - P(negative)``
    reaches that threshold, else the negative class. Without it, the label is the most probable class.
 7. **Unusual slices.** On a slice that is unlike the training slices (``ood.py``), the log-odds of a tumour and those
-   between the tumour classes are divided by ``unusual_temperature``, the former as seen from ``tumor_threshold``: the
-   model is less sure of the same answer. The slice gets a flag.
+   between the tumour classes are divided by ``unusual_temperature``, the former as seen from ``tumor_threshold`` and,
+   where the answer is no tumour, by ``unusual_negative_temperature``: the model is less sure of the same answer. The
+   slice gets a flag.
 8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
    no box that reaches the threshold, and a flag.
 
@@ -178,7 +179,9 @@ def _less_sure(log_p: Doubles, negative: int | None, parameters: FusionParameter
     # Clipped: a fitted threshold may be 0 or 1.
     share = 0.5 if threshold is None else min(max(threshold, 1e-12), 1 - 1e-12)
     edge = np.log(share / (1 - share))
-    log_odds = edge + (np.logaddexp.reduce(tumors) - log_p[negative] - edge) / temperature
+    beyond = np.logaddexp.reduce(tumors) - log_p[negative] - edge
+    absent = parameters.unusual_negative_temperature
+    log_odds = edge + beyond / (absent if absent is not None and beyond < 0 else temperature)
     between = log_softmax(tumors / temperature) - np.logaddexp(0.0, -log_odds)
     return np.insert(between, negative, -np.logaddexp(0.0, log_odds))
 

@@ -91,6 +91,7 @@ def fit_fusion(
         box_threshold=config.box_threshold,
         low_confidence=config.low_confidence,
         unusual_temperature=config.unusual_temperature,
+        unusual_negative_temperature=config.unusual_negative_temperature,
     )
     parameters = replace(parameters, temperature=fit_temperature(outputs, possible))
     parameters = _fit_weights(outputs, possible, parameters, names)

@@ -54,6 +54,7 @@ class FusionParameters:
         target_sensitivity, target_false_alarm_rate: the rate that ``tumor_threshold`` was chosen for on the bundling
             split; at most one of the two. Evaluation measures the rate on other data.
         unusual_temperature: divides the log-odds of a slice that is unlike the training slices.
+        unusual_negative_temperature: the same where the answer is no tumour; ``None`` for the same number.
         tumor_prior: share of tumour slices that the probabilities are for; ``None`` for that of the bundling split.
     """
 
@@ -68,6 +69,7 @@ class FusionParameters:
     target_sensitivity: float | None = None
     target_false_alarm_rate: float | None = None
     unusual_temperature: float = 1.0
+    unusual_negative_temperature: float | None = None
     tumor_prior: float | None = None
 
 

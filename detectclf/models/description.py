@@ -61,8 +61,9 @@ FORMULAS = {
     ),
     "7 unusual": (
         "where out_of_distribution says unusual, with T = unusual_temperature: the log-odds of a tumour become edge + "
-        "(log-odds - edge) / T, edge = log(t / (1 - t)), t = tumor_threshold or, without one, 0.5; tumour classes "
-        "share that probability as softmax(log P / T) over them; without a negative class, all do so"
+        "(log-odds - edge) / T, edge = log(t / (1 - t)), t = tumor_threshold or, without one, 0.5; below the edge, "
+        "unusual_negative_temperature, unless it is null, is in place of T; tumour classes share that probability as "
+        "softmax(log P / T) over them; without a negative class, all do so"
     ),
 }
 

@@ -65,14 +65,38 @@ def test_unusual_slices_have_a_temperature_of_their_own_and_a_flag() -> None:
     assert fuse(out, parameters, NAMES, novelty="outside").flags == (NOT_A_BRAIN_MRI,)
 
 
+@pytest.mark.parametrize(
+    ("absent", "expected", "reason"),
+    [
+        (None, 0.75, "without a number of its own, no tumour has that of a tumour: odds of 9 become 3"),
+        (4.0, 3**0.5 / (3**0.5 + 1), "odds of 9 to the power of a quarter"),
+        (1.0, 0.9, "1 leaves them"),
+    ],
+)
+def test_no_tumour_on_an_unusual_slice_has_a_temperature_of_its_own(
+    absent: float | None, expected: float, reason: str
+) -> None:
+    parameters = replace(PLAIN, unusual_temperature=2.0, unusual_negative_temperature=absent)
+    healthy, ill = outputs([0.04, 0.03, 0.9, 0.03], []), outputs([0.4, 0.3, 0.1, 0.2], [])
+    assert fuse(healthy, parameters, NAMES, novelty="unusual").probabilities["no_tumor"] == pytest.approx(expected), (
+        reason
+    )
+    assert fuse(ill, parameters, NAMES, novelty="unusual").probabilities["no_tumor"] == pytest.approx(0.25), reason
+
+
 @given(
-    st.lists(st.floats(0.001, 1), min_size=4, max_size=4), st.floats(1, 20), st.one_of(st.none(), st.floats(0.01, 0.99))
+    st.lists(st.floats(0.001, 1), min_size=4, max_size=4),
+    st.floats(1, 20),
+    st.one_of(st.none(), st.floats(1, 20)),
+    st.one_of(st.none(), st.floats(0.01, 0.99)),
 )
 def test_an_unusual_slice_is_less_sure_of_the_same_answer(
-    weights: list[float], temperature: float, threshold: float | None
+    weights: list[float], temperature: float, absent: float | None, threshold: float | None
 ) -> None:
     out = outputs([w / sum(weights) for w in weights], [])
-    parameters = replace(PLAIN, unusual_temperature=temperature, tumor_threshold=threshold)
+    parameters = replace(
+        PLAIN, unusual_temperature=temperature, unusual_negative_temperature=absent, tumor_threshold=threshold
+    )
     edge = 0.5 if threshold is None else threshold
     usual, unusual = fuse(out, parameters, NAMES), fuse(out, parameters, NAMES, novelty="unusual")
     before, after = (1 - said.probabilities["no_tumor"] - edge for said in (usual, unusual))
