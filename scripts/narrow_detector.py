@@ -7,18 +7,17 @@ that matter most, with the layer behind fitted by least squares. What is lost is
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from detectclf.imaging.images import read_image, resize_pad
-from detectclf.models.detectors import Detector
-from detectclf.models.stage_files import load_stage
+from detectclf.models.detectors import Detector, build_detector
+from detectclf.models.stage import new_stage
+from detectclf.models.stage_files import load_stage, save_stage
 
 SLICES = 160
 RIDGE = 1e-4
@@ -104,12 +103,11 @@ def main(run: Path, slices: Path, channels: int, out: Path) -> None:
     """Writes a folder that ``train-detector --weights`` takes, for ``model.pyramid_channels`` of ``channels``."""
     stage = load_stage(run, "detector")
     network: Detector = stage.network.eval()
-    state = narrow(network, slices, channels)
-    out.mkdir(parents=True)
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    shutil.copy(run / "model.json", out / "model.json")
-    meta = (out / "model.json").read_text().replace('"pyramid_channels": null', f'"pyramid_channels": {channels}')
-    (out / "model.json").write_text(meta)
+    config = network.config.model_copy(update={"pyramid_channels": channels, "weights": "none"})
+    narrower = build_detector(config, network.num_classes)
+    narrower.load_state_dict(narrow(network, slices, channels))
+    narrower.set_normalisation(*network.normalisation())
+    save_stage(out, new_stage(narrower, stage.classes, negative=stage.meta.negative))
 
 
 if __name__ == "__main__":
