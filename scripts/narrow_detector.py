@@ -7,6 +7,7 @@ that matter most, with the layer behind fitted by least squares. What is lost is
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
 from detectclf.imaging.images import read_image, resize_pad
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.stage import new_stage
@@ -108,6 +110,8 @@ def main(run: Path, slices: Path, channels: int, out: Path) -> None:
     narrower.load_state_dict(narrow(network, slices, channels))
     narrower.set_normalisation(*network.normalisation())
     save_stage(out, new_stage(narrower, stage.classes, negative=stage.meta.negative))
+    if (run / FINGERPRINTS_FILE).is_file():  # it was trained on the same slices
+        shutil.copyfile(run / FINGERPRINTS_FILE, out / FINGERPRINTS_FILE)
 
 
 if __name__ == "__main__":
