@@ -1,10 +1,10 @@
-"""A narrower pyramid as a start: the same detector where nothing is cut off, a smaller one that loads where much is."""
+"""A narrower proposal network as a start: the same where nothing is cut off, one that loads where much is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import narrow_detector
+import narrow_proposals
 import pytest
 import torch
 
@@ -16,7 +16,7 @@ from detectclf.sample_data.export import write_sample_data
 
 TUMORS = ("glioma", "meningioma", "pituitary")
 WIDTH = 64
-"""Channels of the small detector's pyramid."""
+"""Channels of the small detector's pyramid, and of its proposal network."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def heads(network: Detector, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_nothing_changes_where_no_channel_is_cut_off(run: Path, slices: Path, tmp_path: Path) -> None:
-    narrow_detector.main(run, slices, WIDTH, tmp_path / "same")
+    narrow_proposals.main(run, slices, WIDTH, tmp_path / "same")
     image = torch.rand(1, 128, 128)
     with torch.inference_mode():
         before, after = (heads(load_stage(folder, "detector").network, image) for folder in (run, tmp_path / "same"))
@@ -54,12 +54,13 @@ def test_nothing_changes_where_no_channel_is_cut_off(run: Path, slices: Path, tm
 
 
 def test_a_narrower_one_is_a_start_for_training(run: Path, slices: Path, tmp_path: Path) -> None:
-    narrow_detector.main(run, slices, 24, tmp_path / "narrow")
+    narrow_proposals.main(run, slices, 24, tmp_path / "narrow")
     config = DetectorConfig(
-        arch="fasterrcnn_small_fpn", weights=str(tmp_path / "narrow"), image_size=128, pyramid_channels=24
+        arch="fasterrcnn_small_fpn", weights=str(tmp_path / "narrow"), image_size=128, proposal_channels=24
     )
     network, narrow = build_detector(config, 3), load_stage(tmp_path / "narrow", "detector")
     assert narrow.classes == TUMORS and narrow.meta.negative == "no_tumor"
-    assert network.network.backbone.out_channels == 24
+    assert network.network.rpn.head.cls_logits.in_channels == 24
+    assert network.network.backbone.out_channels == WIDTH
     for name, tensor in narrow.network.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name]), name
