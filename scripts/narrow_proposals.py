@@ -1,4 +1,4 @@
-"""Makes a detector's proposal network narrower, as a start for training: ``narrow_proposals.py RUN SLICES CHANNELS OUT``.
+"""Makes a detector's proposal network narrower, to train on from: ``narrow_proposals.py RUN SLICES CHANNELS OUT``.
 
 The hidden channels that move its outputs most on real slices stay; the layers behind are fitted again, by least
 squares. What is lost is for a training with ``model.proposal_channels`` to make good.
