@@ -55,7 +55,7 @@ class Prediction(FusedOutputs):
         image: the input as given (file name or path); may be passed by position.
         width, height: pixels of the original image.
         model: name and version of the bundle.
-        heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where it was asked for.
+        heatmap: ``(height, width)`` float32 in [0, 1], activation map of the classifier, where it was asked for.
         origin: where the pixels can be read again.
         error: why the input could not be read, one line; no class is predicted then.
         error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.

@@ -73,17 +73,17 @@ class Predictor:
         return self.runtime.device
 
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
-        """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
+        """The prediction of one picture; with ``explain``, also the activation map of its class.
 
         Args:
             image: a path, the bytes of a file, a binary file object, an array, a PIL image or a tensor; in full at
                 :data:`~detectclf.inference.sources.ImageSource`.
-            explain: whether to compute the Grad-CAM.
+            explain: whether to compute the activation map.
 
         Raises:
             DataError: the picture cannot be read.
             UnsafeError: the picture is refused as unsafe.
-            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
+            ModelError: an activation map is asked for, and the classifier has no convolutions.
         """
         prepared = self._prepare(taken(image))
         if isinstance(prepared, UndecodedInput):
@@ -104,12 +104,12 @@ class Predictor:
             inputs: pictures, as :data:`~detectclf.inference.sources.ImageSource` lists them; read lazily, at most two
                 batches ahead.
             batch_size: pictures per forward pass, at least 1; by default as configured.
-            explain: whether to compute the Grad-CAM of each slice's class.
+            explain: whether to compute the activation map of each slice's class.
             read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
 
         Raises:
             ConfigError: no such batch size.
-            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
+            ModelError: an activation map is asked for, and the classifier has no convolutions.
         """
         for batch in self._batches(inputs, batch_size, read):
             yield from self._predict_batch(batch, explain)
@@ -259,8 +259,8 @@ class Predictor:
         return StageOutputs(found.logits, boxes, names, scores, found.features).moved(part.left, part.top)
 
     def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
-        """The Grad-CAM of each slice's class, at the size of the whole picture."""
-        from detectclf.inference.explain import grad_cam, heatmap
+        """The activation map of each slice's class, at the size of the whole picture."""
+        from detectclf.inference.explain import activation_maps, heatmap
 
         if not batch:
             return []
@@ -270,7 +270,9 @@ class Predictor:
             from detectclf.models.device import one_thread_after_fork
 
             one_thread_after_fork()
-        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
+        classes = self.names.classes
+        negative = classes.index(self.names.negative) if self.names.negative in classes else None
+        cams = activation_maps(self.bundle.stages["classifier"].network, images, targets, negative)
         maps = []
         for prepared, cam in zip(batch, cams, strict=True):
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)

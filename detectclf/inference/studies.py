@@ -38,7 +38,7 @@ class Study:
     Attributes:
         name: of the study; says nothing of a patient.
         slices: number of its slices.
-        predictions: one of each slice, in order, without what makes them large (Grad-CAM, outputs of the stages).
+        predictions: one of each slice, in order, without what makes them large (maps, outputs of the stages).
         label: its class; ``None`` where nothing could be read.
         probabilities: class -> probability, summing to 1.
         findings: on ``agree`` slices or more, best first.

@@ -267,7 +267,7 @@ def sha256(file: Path) -> str:
 
 def _no_weights(folder: Path) -> NoReturn:
     raise ModelError(
-        "has graphs in int8 only, which torch cannot run, and Grad-CAM needs torch",
+        "has graphs in int8 only, which torch cannot run, and activation maps need torch",
         file=folder,
         remedy="use --runtime openvino or onnx on the CPU, or the bundle that it was exported from",
     )
