@@ -40,6 +40,9 @@ ANY_TUMOR = "any_tumor"
 ANY_TUMOR_INDEX = -2
 """Class index of ``ANY_TUMOR`` in targets of training."""
 
+MOST_CLASSES = 1000
+"""Most classes of a model, so that a description of a kilobyte cannot ask for gigabytes of weights and tables."""
+
 # Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from detectclf.documents import parse_json, read_json
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import figure_at
@@ -116,8 +116,8 @@ def _name(folder: Path) -> str:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(file)
+    except (DataError, ValueError) as error:
         raise DataError("not readable JSON", file=file, remedy="run `detectclf evaluate` again") from error
 
 
@@ -154,7 +154,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
 def _run(folder: Path) -> Entry:
     """A training run, represented by its best epoch."""
     try:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [parse_json(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         metrics = [dict(line["metrics"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectclf.documents import parse_json
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, last_part
 from detectclf.evaluation.report_types import Report
@@ -97,12 +98,12 @@ class _Row(NamedTuple):
 
 def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None) -> _Row:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         threshold = float(row["box_threshold"])
         if predictions is None:
             prediction = _prediction_of_old_line(row, threshold)
         else:
-            prediction = _prediction(json.loads(predictions[row["line"] - 1]), threshold)
+            prediction = _prediction(parse_json(predictions[row["line"] - 1]), threshold)
             if last_part(prediction.image) != last_part(row["image"]):
                 raise ValueError("the two files are of different evaluations")
         return _Row(_sample(row), prediction, int(row["group"]), row["negative"])

@@ -23,6 +23,7 @@ import yaml
 from pydantic import ValidationError
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
+from detectclf.documents import read_json, read_yaml
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
 from detectclf.errors import ConfigError, DataError, ModelError
 from detectclf.files import atomic_write
@@ -111,13 +112,12 @@ class Run:
 
         Raises:
             ModelError: they cannot be read.
+            UnsafeError: they are too large, or have YAML aliases.
         """
-        try:
-            loaded = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ModelError("damaged config.yaml", file=self.path, remedy="train again") from error
+        file = self.path / "config.yaml"
+        loaded = read_yaml(file, error=ModelError, remedy="train again")
         if not isinstance(loaded, dict):
-            raise ModelError("damaged config.yaml", file=self.path, remedy="train again")
+            raise ModelError("not a mapping of settings", file=file, remedy="train again")
         return loaded
 
     def write_text(self, name: str, text: str) -> None:
@@ -185,9 +185,9 @@ class Run:
             return
         now = {"train": count_slices(train), "valid": count_slices(valid)}
         try:
-            before = json.loads((self.path / "data.json").read_text(encoding="utf-8"))
+            before = read_json(self.path / "data.json")
             changed = [part for part in ("train", "valid") if before[part]["sha256"] != now[part]["sha256"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DataError, ValueError, KeyError, TypeError):
             return  # there is nothing to compare with
         if changed:
             raise DataError(
