@@ -18,7 +18,7 @@ from detectclf.errors import DataError
 from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import by_split, output_names, write_bytes
-from detectclf.formats.table import table_text
+from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset, Sample
 
 _log = logging.getLogger(__name__)
@@ -127,12 +127,26 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
         reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot express"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
+    _warn_of_headers(dataset)
     if not row.holds_patients and any(s.patient is not None for s in dataset.samples):
         _write_patients(dataset, out, row)
         _log.warning(
             "the format %s cannot hold patients: their opaque names are in %s of the new export; give it as --patients",
             format,
             PATIENTS_FILE,
+        )
+
+
+def _warn_of_headers(dataset: Dataset) -> None:
+    """Images are copied byte for byte, and with a DICOM file go its header's names, dates of birth and ids."""
+    from detectclf.imaging.images import is_dicom
+
+    count = sum(sample.span is None and is_dicom(sample.path) for sample in dataset.samples)
+    if count:
+        _log.warning(
+            "%d DICOM files are copied with their headers, which may name patients: anonymise them before you share "
+            "the copy",
+            count,
         )
 
 

@@ -12,7 +12,8 @@ from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import by_split, copy_images, find_image, slice_classes, split_files, write_bytes
 from detectclf.formats.raw import RawSlice
-from detectclf.formats.table import complete_rows, read_table, table_text
+from detectclf.formats.table import complete_rows, read_table
+from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset
 
 MARKER = "_classes.csv"

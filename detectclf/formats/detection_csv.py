@@ -21,8 +21,9 @@ from detectclf.formats.files import (
     write_bytes,
 )
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size
-from detectclf.formats.table import complete_rows, read_table, table_text
+from detectclf.formats.table import complete_rows, read_table
 from detectclf.formats.whole_pixels import whole_pixels
+from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset
 
 MARKER = "_annotations.csv"

@@ -1,15 +1,16 @@
-"""Reads untrusted comma-separated tables, and writes them."""
+"""Reads untrusted comma-separated tables; :mod:`detectclf.spreadsheets` writes them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from detectclf.errors import DataError
 from detectclf.formats.faults import HIDDEN, Faults
 from detectclf.formats.files import read_text
+from detectclf.spreadsheets import from_cell
 
 Rows = list[tuple[int, list[str]]]
 """``(line, cells)`` of each row."""
@@ -30,6 +31,7 @@ def read_table(path: Path, root: Path) -> tuple[list[str], Rows]:
         raise DataError(f"not a table ({error})", file=path, line=reader.line_num, remedy="export it again") from None
     if not rows:
         raise DataError("is empty", file=path, remedy="export the data set again")
+    rows = [(line, [from_cell(cell) for cell in row]) for line, row in rows]
     return [cell.strip() for cell in rows[0][1]], rows[1:]
 
 
@@ -44,13 +46,4 @@ def complete_rows(header: list[str], rows: Rows, path: Path, faults: Faults) -> 
             faults.reject("bad_columns", path, detail, HIDDEN if personal else row, line)
 
 
-def table_text(rows: Sequence[Sequence[object]]) -> str:
-    """The text of a table."""
-    # Readers skip a blank after a comma, so a cell that starts with one needs quotes.
-    blanks = any(isinstance(cell, str) and cell.startswith(" ") for row in rows for cell in row)
-    text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL if blanks else csv.QUOTE_MINIMAL, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-__all__ = ["complete_rows", "read_table", "table_text"]
+__all__ = ["complete_rows", "read_table"]

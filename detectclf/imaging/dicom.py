@@ -165,7 +165,7 @@ def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
         data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
     if "Rows" not in data or "Columns" not in data:
         raise ImageError("unreadable", "DICOM without an image", file=file)
-    check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
+    check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file, deep=True)
     return data
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detectclf.deadlines import within
 from detectclf.errors import ModelError, UnsafeError
 from detectclf.models.pickles import packed_tightly, would_run_code
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 20.0
 """A download fails after this many seconds without a byte."""
+
+DOWNLOAD_DEADLINE = 3600.0
+"""A download fails after this many seconds, however it drips."""
 
 _DEEPEST_NEST = 4
 _NUMBERS = frozenset(
@@ -45,7 +49,8 @@ def default_state(name: str) -> dict[str, Tensor]:
     try:
         # torch.hub announces downloads on stdout, which we keep for results.
         with _with_timeout(), redirect_stdout(StringIO()):
-            return _timm_state(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision_state(name)
+            load = _timm_state if name.startswith("timm:") else _torchvision_state
+            return within(DOWNLOAD_DEADLINE, lambda: load(name.removeprefix("timm:")))
     except ModelError:
         raise
     except Exception as error:  # the clients raise a dozen types of errors, all with this meaning for the user

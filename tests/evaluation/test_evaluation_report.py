@@ -429,7 +429,8 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> Non
 
 
 def test_markdown_cannot_be_broken_by_names() -> None:
-    assert markdown_text("a|b\n<i>`*") == "a\\|b\\\\n\\<i\\>\\`\\*"
+    assert markdown_text("a|b\n<i>`*") == "a\\|b\\\\n&lt;i&gt;\\`\\*"  # not every reader knows \\<
+    assert markdown_text("&lt;b> & [x](y)") == "&amp;lt;b&gt; & \\[x\\](y)"
 
 
 def test_digest_depends_on_content_and_not_on_order_or_place(on_disk: tuple[list[Prediction], Dataset]) -> None:
