@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.files import ByteSpan
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -145,8 +145,18 @@ class Prediction(FusedOutputs):
 
         Class ids count the classes of :attr:`probabilities` in order; ``data["class_name"]`` has their names. Boxes
         below the threshold are left out.
+
+        Raises:
+            ConfigError: supervision is not installed.
         """
-        import supervision
+        try:
+            import supervision
+        except ImportError as error:
+            raise ConfigError(
+                "supervision is not installed, which is an extra",
+                remedy="pip install 'detectclf[supervision]', or without PyAV's GPL libraries: "
+                "pip install --no-deps supervision pydeprecate",
+            ) from error
 
         sure = np.flatnonzero(self.scores >= self.box_threshold)
         names = [self.box_labels[i] for i in sure]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import detectclf
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
 
@@ -72,9 +73,14 @@ def test_only_what_was_predicted_is_drawn() -> None:
 
 @pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.3, 0)])
 def test_sure_boxes_as_detections_of_supervision(score: float, count: int) -> None:
-    import supervision
-
+    supervision = pytest.importorskip("supervision")
     found = replace(predicted(Origin()), scores=np.array([score], np.float32)).to_supervision()
     assert isinstance(found, supervision.Detections) and len(found) == count
     assert found.class_id.tolist() == [0] * count and found["class_name"].tolist() == ["glioma"] * count
     assert found.xyxy.shape == (count, 4)
+
+
+def test_supervision_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"extra; pip install 'detectclf\[supervision\]'"):
+        predicted(Origin()).to_supervision()
