@@ -11,15 +11,15 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from detectclf.errors import DataError, UnsafeError
+from detectclf.leftovers import hold, remove_files, temporary_folder
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -170,9 +170,11 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     path = Path(path)
     content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     partial = path.parent / f".{secrets.token_hex(8)}.partial"
+    remove_files(path.parent)
     try:
         # O_EXCL with the default mode and not tempfile's 0600: others may read what the user's umask allows.
         with partial.open("xb") as file:
+            hold(file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -187,19 +189,20 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
 def atomic_folder(out: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``out`` that becomes ``out`` when the block ends, or is removed when it fails.
 
+    What a killed process left of the same ``out`` is removed first.
+
     Raises:
         DataError: ``out`` is a file or a folder that is not empty, or cannot be made.
     """
-    target = Path(os.path.realpath(out))
-    partial = target.parent / f".{target.name[:60]}.{secrets.token_hex(8)}.partial"
+    target, stack = Path(os.path.realpath(out)), ExitStack()
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise DataError("exists and is not an empty folder", file=out, remedy="choose another --out or remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+        partial = stack.enter_context(temporary_folder(target))
     except OSError as error:
         raise _unwritable(out, error) from error
-    try:
+    with stack:
         try:
             yield partial
         except OSError as error:
@@ -213,9 +216,6 @@ def atomic_folder(out: str | Path) -> Iterator[Path]:
             partial.rename(target)
         except OSError as error:
             raise _unwritable(out, error) from error
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unwritable(path: str | Path, error: OSError) -> DataError:

@@ -17,7 +17,6 @@ import re
 import time
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -77,12 +76,13 @@ def download(
         raise DataError("the address of the server is not http or https", remedy=f"correct {URL_VARIABLE}")
     report = progress or (lambda stage, share: None)
     try:
-        with atomic_folder(target) as folder, TemporaryDirectory(prefix=".download.", dir=target.parent) as packed:
+        with atomic_folder(target) as folder:
             link = _export_link(base, parts, key, limits, report)
-            archive = Path(packed) / "export.zip"
+            archive = folder / ".export.zip"  # hidden: nothing in the archive may have such a name
             Fetch(link, archive, limits, report).run()
             report("unpack", 0.0)
             unpack(archive, folder, limits.archive)
+            archive.unlink()
             report("unpack", 1.0)
     except OSError as error:
         raise DataError(disk_reason(error), file=target, remedy="free some space or choose another folder") from None

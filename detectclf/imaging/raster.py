@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from detectclf.imaging.intensity import ask_for_frame, check_frame, check_pixels, decoding, to_grey
+from detectclf.imaging.libtiff import silence_libtiff
 from detectclf.types import Pixels
 
 # Only these decoders are used: others in Pillow start programs (EPS) or are not made for untrusted files.
@@ -52,6 +53,8 @@ def open_raster(stream: BinaryIO, file: str | Path) -> ImageFile.ImageFile:
     with decoding(file, "image"):
         image = Image.open(stream, formats=[name for name in SUFFIXES_BY_FORMAT if name != "MPO"])
     check_pixels(*image.size, file, deep=_deep(image))
+    if image.format == "TIFF":
+        silence_libtiff()
     return image
 
 

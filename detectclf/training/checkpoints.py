@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from detectclf.documents import read_json
 from detectclf.errors import DataError, ModelError, TrainingError
 from detectclf.files import atomic_write
 
@@ -62,9 +61,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
     if name is None:
         return None
     try:
-        state = read_json(folder / "state.json")
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         flat = load_file(folder / name)
-    except (OSError, ValueError, DataError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError("damaged checkpoint", file=folder, remedy="train again into a new --out") from error
     if state.pop("format", None) != FORMAT or not state.pop("tensors"):
         raise ModelError("checkpoint of another version", file=folder, remedy="train again into a new --out")
@@ -111,11 +110,11 @@ def disk_error(error: Exception, path: Path) -> TrainingError:
 
 
 def _current(folder: Path) -> str | None:
-    if not (folder / "state.json").exists():
-        return None
     try:
-        name = read_json(folder / "state.json")["tensors"]
-    except (DataError, ValueError, KeyError, TypeError) as error:
+        name = json.loads((folder / "state.json").read_text(encoding="utf-8"))["tensors"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError("damaged checkpoint", file=folder, remedy="train again into a new --out") from error
     if name not in ("tensors-a.safetensors", "tensors-b.safetensors"):
         raise ModelError("damaged checkpoint", file=folder, remedy="train again into a new --out")

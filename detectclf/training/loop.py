@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from pydantic import TypeAdapter
 from torch import nn
 
 from detectclf.config import TrainingConfig
@@ -291,9 +290,8 @@ class _Loop:
             self.average.load_state_dict(tensors["average"])
             restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
             best = saved[_STATE]["best"]
-            state = saved[_STATE] | {"best": float("-inf") if best is None else best}
-            self.state = TypeAdapter(TrainState).validate_python(state)  # a file may hold a text for a number
-        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            self.state = TrainState(**(saved[_STATE] | {"best": float("-inf") if best is None else best}))
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = "the checkpoint belongs to another model"
             raise ModelError(reason, file=self.run.last, remedy="give the settings that it was started with") from error
         if self.accelerator.scaler is not None and saved["scaler"]:

@@ -289,6 +289,17 @@ def test_refused_with_its_code_in_time_and_memory(name: str, code: int, refusals
     assert refusals[name].memory < GIB
 
 
+def test_libtiff_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It would write lines of its own to stderr."""
+    stream = io.BytesIO()
+    Image.new("L", (64, 64), 7).save(stream, "tiff", compression="tiff_lzw")
+    content = bytearray(stream.getvalue())
+    content[20:60] = bytes(40)
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    assert [code for code, _ in examine_image(tmp_path / "a.tif").faults] == ["unreadable"]
+    assert capfd.readouterr().err == ""
+
+
 def test_inspection_goes_on_after_an_unsafe_file(tmp_path: Path) -> None:
     png_bomb(tmp_path / "a.png")
     assert [code for code, _ in examine_image(tmp_path / "a.png").faults] == ["unsafe"]
