@@ -47,7 +47,6 @@ def fuzz(name: str, inputs: int, seconds: float, found: Path) -> int:
     target = (TARGETS | NATIVE)[name]
     shortest: dict[str, bytes] = {}
     done = 0
-    deadline = time.monotonic() + seconds
     warnings.simplefilter("error")
     logging.disable()
     signal.signal(signal.SIGALRM, _too_slow)
@@ -56,6 +55,7 @@ def fuzz(name: str, inputs: int, seconds: float, found: Path) -> int:
         strategy = target.inputs(folder)
         for seed in target.seeds(folder):
             target.run(folder, seed)  # imports what it needs, before the limit on memory
+        deadline = time.monotonic() + seconds
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
         current = found / f"{name}.current"

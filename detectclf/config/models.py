@@ -30,9 +30,7 @@ class DetectorConfig(ModelConfig):
     """A row of the DETECTORS table, or fasterrcnn_timm:NAME."""
     image_size: Annotated[int, Field(ge=64, le=2048)] = 320
     """Longer side of the network's input, pixels."""
-    anchor_sizes: (
-        Annotated[tuple[Annotated[tuple[Side, ...], Field(max_length=16)], ...], Field(max_length=8)] | None
-    ) = None
+    anchor_sizes: Anchors | None = None
     """Anchor sides in input pixels, one tuple per feature level; by default those of the architecture."""
     aspect_ratios: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=8)] = (0.5, 1.0, 2.0)
     """Height of an anchor divided by its width."""

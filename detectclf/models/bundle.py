@@ -70,8 +70,8 @@ class FusionParameters:
     low_confidence: Probability
     target_sensitivity: Probability | None = None
     target_false_alarm_rate: Probability | None = None
-    unusual_temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    unusual_negative_temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    unusual_temperature: Annotated[float, Field(ge=0.01, le=1e6)] = 1.0
+    unusual_negative_temperature: Annotated[float, Field(ge=0.01, le=1e6)] | None = None
     tumor_prior: Probability | None = None
 
 

@@ -383,3 +383,12 @@ def test_hostile_arrays_of_a_bundle_are_refused(bundle: Path, tmp_path: Path, co
     (tmp_path / "bundle.json").write_text(json.dumps(genuine))
     with pytest.raises(ModelError, match="novelty"):
         load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("build", [build_classifier, build_detector])
+def test_more_classes_than_a_model_may_have_are_refused_before_training(build: Callable[..., Any]) -> None:
+    from detectclf.errors import ModelError
+
+    config = ClassifierConfig() if build is build_classifier else DetectorConfig()
+    with pytest.raises(ModelError, match="at most 1000 classes, not 1001"):
+        build(config, 1001)
