@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -59,11 +60,11 @@ def changed_json(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
         parent, key = places[draw(st.integers(0, len(places) - 1))]
         kind = draw(st.sampled_from(("replace", "replace", "remove", "double", "rename")))
         if kind == "replace":
-            parent[key] = draw(st.sampled_from(VALUES))
+            parent[key] = deepcopy(draw(st.sampled_from(VALUES)))  # a later change may be inside it
         elif kind == "remove" and parent is not lines:
             del parent[key]
         elif kind == "double" and isinstance(parent, list):
-            parent.insert(key, parent[key])
+            parent.insert(key, deepcopy(parent[key]))
         elif kind == "rename" and isinstance(parent, dict):
             parent[draw(st.sampled_from(("", "x", "id", "__class__")))] = parent.pop(key)
     return "\n".join(json.dumps(line) for line in lines).encode()
