@@ -127,14 +127,16 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
     data, groups = read_slices(evaluation)
     intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
+    if not (isinstance(intervals, dict) and isinstance(speed, dict)):
+        raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
     row = BoardRow(
         run=_name(folder),
         kind="evaluation",
         accuracy=figure_at(record, "combined.accuracy"),
         mAP=figure_at(record, "combined.mAP"),
         mAP50=figure_at(record, "combined.mAP50"),
-        accuracy_interval=intervals.get("combined.accuracy"),
-        mAP_interval=intervals.get("combined.mAP"),
+        accuracy_interval=_interval(intervals.get("combined.accuracy")),
+        mAP_interval=_interval(intervals.get("combined.mAP")),
         joint_accuracy=figure_at(record, "combined.joint_accuracy"),
         images_per_second=figure_at(record, "speed.images_per_second"),
         device=speed.get("device"),
@@ -151,11 +153,17 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
     return Entry(folder, row, data, groups)
 
 
+def _interval(value: Any) -> list[float] | None:
+    """Its two ends; ``None`` where there are none."""
+    whole = isinstance(value, list) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value)
+    return value if whole else None
+
+
 def _run(folder: Path) -> Entry:
     """A training run, represented by its best epoch."""
     try:
         lines = [parse_json(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        metrics = [dict(line["metrics"]) for line in lines]
+        metrics = [{name: figure_at(line["metrics"], name) for name in dict(line["metrics"])} for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error
     chosen = "mAP" if any("mAP" in row for row in metrics) else "accuracy"

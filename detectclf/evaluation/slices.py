@@ -106,26 +106,41 @@ def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None
             prediction = _prediction(parse_json(predictions[row["line"] - 1]), threshold)
             if last_part(prediction.image) != last_part(row["image"]):
                 raise ValueError("the two files are of different evaluations")
-        return _Row(_sample(row), prediction, int(row["group"]), row["negative"])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return _Row(_sample(row), prediction, int(row["group"]), _text_or_none(row["negative"]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise DataError("not a slice of an evaluation", file=path, line=number, remedy=_REMEDY) from error
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _numbers(values: object) -> FloatArray:
+    with np.errstate(over="raise"):  # a number beyond float32 would become infinite
+        return np.array(values, dtype=np.float32)
+
+
 def _boxes(rows: Sequence[Sequence[float]]) -> FloatArray:
-    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+    return _numbers(rows).reshape(-1, 4)
 
 
 def _sample(row: dict[str, Any]) -> Sample:
     truth = row["truth"]
     return Sample(
         path=Path(row["image"]),
-        name=row["image"],
+        name=_text(row["image"]),
         split="",
-        label=truth["class"],
+        label=_text_or_none(truth["class"]),
         boxes_xyxy=_boxes(truth["boxes"]),
-        box_labels=tuple(truth["box_classes"]),
-        boxed=truth["boxed"],
-        source=row["source"],
+        box_labels=tuple(map(_text, truth["box_classes"])),
+        boxed=bool(truth["boxed"]),
+        source=_text(row["source"]),
         patient=None if row.get("patient") is None else str(int(row["patient"])),
     )
 
@@ -133,12 +148,12 @@ def _sample(row: dict[str, Any]) -> Sample:
 def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
     boxes = record["boxes"]
     return Prediction(
-        image=record["image"],
-        label=record["class"],
+        image=_text(record["image"]),
+        label=_text_or_none(record["class"]),
         probabilities=dict(record["probabilities"]),
         boxes_xyxy=_boxes([box["xyxy"] for box in boxes]),
-        box_labels=tuple(box["class"] for box in boxes),
-        scores=np.array([box["score"] for box in boxes], dtype=np.float32),
+        box_labels=tuple(_text(box["class"]) for box in boxes),
+        scores=_numbers([box["score"] for box in boxes]),
         box_threshold=box_threshold,
     )
 
