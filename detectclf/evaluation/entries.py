@@ -159,6 +159,10 @@ def _interval(value: Any) -> list[float] | None:
     return value if whole else None
 
 
+def _or(value: float | None, instead: float) -> float:
+    return instead if value is None else value
+
+
 def _run(folder: Path) -> Entry:
     """A training run, represented by its best epoch."""
     try:
@@ -167,6 +171,6 @@ def _run(folder: Path) -> Entry:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error
     chosen = "mAP" if any("mAP" in row for row in metrics) else "accuracy"
-    best = max(metrics, key=lambda row: -1.0 if row.get(chosen) is None else row[chosen], default={})
+    best: dict[str, float | None] = max(metrics, key=lambda row: _or(row.get(chosen), -1.0), default={})
     row = BoardRow(_name(folder), "run", best.get("accuracy"), best.get("mAP"), best.get("mAP50"))
     return Entry(folder, row, None, ())
