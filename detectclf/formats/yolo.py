@@ -1,13 +1,14 @@
 """YOLO v5 to v11: ``data.yaml``, ``images/`` and, for each image, ``labels/STEM.txt`` with one box per line.
 
-A line is ``class x_centre y_centre width height``, in fractions of the image size, or the polygon ``class x1 y1 x2 y2
-x3 y3 ...``, which becomes its bounding box. An empty label file means that the slice has no tumour. Without a label
+A line is ``class x_centre y_centre width height``, in fractions of the image size, the polygon ``class x1 y1 x2 y2
+x3 y3 ...``, which becomes its bounding box, or a box with keypoints where ``data.yaml`` has ``kpt_shape``
+(:mod:`detectclf.formats.yolo_rows`). An empty label file means that the slice has no tumour. Without a label
 file, nothing is known about the slice, and training leaves it out. ``download:`` in ``data.yaml`` is never executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from detectclf.formats.files import (
 )
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
 from detectclf.formats.yaml_text import read_yaml
+from detectclf.formats.yolo_rows import boxes_of_rows
 from detectclf.types import Dataset, Sample
 
+CLASS_LIST = "classes.txt"
 _MARKERS = ("data.yaml", "data.yml", "dataset.yaml")
 
 
@@ -43,7 +46,9 @@ def read(folder: Path, faults: Faults) -> Dataset:
     content = read_yaml(file, folder)
     names = _class_names(content, file, faults)
     root = _inside(folder, str(content.get("path") or "."))
-    slices: list[RawSlice] = []
+    slices: list[tuple[RawSlice, list[tuple[int, str]] | None]] = []
+    if (folder / CLASS_LIST).is_file():
+        _check_class_list(folder / CLASS_LIST, names, folder, faults)
     for key in ("train", "val", "valid", "test"):
         value = content.get(key) or []
         for stated in value if isinstance(value, list) else [value]:
@@ -53,7 +58,19 @@ def read(folder: Path, faults: Faults) -> Dataset:
                 faults.warning("missing_split", file, f"{key}: the folder {stated} does not exist")
                 continue
             slices += _read_split(split_name(key), check_inside(folder, images), folder, names, faults)
-    return assemble(slices, names, folder, faults)
+    _add_boxes(slices, names, _keypoint_columns(content, file), faults)
+    return assemble([raw for raw, _ in slices], names, folder, faults)
+
+
+def _keypoint_columns(content: dict[str, Any], file: Path) -> int | None:
+    """How many columns keypoints take, by ``kpt_shape: [points, 2 or 3]``; ``None`` where ``data.yaml`` has none."""
+    stated = content.get("kpt_shape")
+    if stated is None:
+        return None
+    points, each = map(parse_number, stated) if isinstance(stated, list) and len(stated) == 2 else (0.0, 0.0)
+    if not points.is_integer() or not 1 <= points <= 10_000 or each not in (2, 3):
+        raise DataError("kpt_shape: is not [number of points, 2 or 3]", file=file, remedy="correct data.yaml")
+    return int(points * each)
 
 
 def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[str]:
@@ -70,6 +87,17 @@ def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[st
     if "nc" in content and content["nc"] != str(len(names)):
         faults.error("class_count", file, f"nc is {str(content['nc'])[:20]}, but names has {len(names)} classes")
     return names
+
+
+def _check_class_list(file: Path, names: list[str], folder: Path, faults: Faults) -> None:
+    """Compares the classes that labelImg and CVAT list beside labels: in another order, every label means another."""
+    listed = [line.strip() for line in read_text(file, folder).splitlines() if line.strip()]
+    if listed != names:
+        stated, meant = (", ".join(part)[:200] for part in (listed, names))
+        detail = (
+            f"lists the classes {stated}, but data.yaml {meant}: which of them the numbers in labels mean is not clear"
+        )
+        faults.error("class_order", file, detail)
 
 
 def _images_folder(root: Path, stated: object, file: Path) -> Path:
@@ -90,47 +118,49 @@ def _labels_folder(images: Path) -> Path:
     return images.parent.parent / "labels" / images.name if images.parent.name == "images" else images
 
 
-def _read_split(split: str, images: Path, folder: Path, names: list[str], faults: Faults) -> list[RawSlice]:
+def _read_split(
+    split: str, images: Path, folder: Path, names: list[str], faults: Faults
+) -> Iterator[tuple[RawSlice, list[tuple[int, str]] | None]]:
+    """Each slice, with the lines of its label file that are not blank."""
     labels = _labels_folder(images)
-    slices = []
     stems = set()
     for path in image_files(images):
         check_inside(folder, path)
         stems.add(path.stem)
         file = labels / f"{path.stem}.txt"
-        boxes = None
+        lines = None
         if file.exists():
-            boxes = _read_boxes(file, folder, names, faults)
+            text = enumerate(read_text(file, folder).splitlines(), 1)
+            lines = [(number, line) for number, line in text if line.strip()]
         else:
             faults.warning(
                 "missing_label_file",
                 path,
                 "has no label file, so its boxes are not known; an empty file would mean none",
             )
-        slices.append(RawSlice(path, path.name, split, file, boxes, relative=True))
+        yield RawSlice(path, path.name, split, file, relative=True), lines
     for file in files_with(labels, ".txt"):
-        if file.stem not in stems and file.name != "classes.txt":
+        if file.name == CLASS_LIST:
+            _check_class_list(file, names, folder, faults)
+        elif file.stem not in stems:
             faults.reject("orphan_annotation", file, "no image has this name", read_text(file, folder))
-    return slices
 
 
-def _read_boxes(file: Path, folder: Path, names: list[str], faults: Faults) -> list[RawBox]:
-    boxes = []
-    for line, text in enumerate(read_text(file, folder).splitlines(), 1):
-        if not text.strip():
-            continue
-        columns = text.split()
-        label = _class_name(columns[0], names, file, line, faults)
-        numbers = [parse_number(column) for column in columns[1:]]
-        corners = _corners(numbers)
-        if corners is None:
-            faults.error(
-                "yolo_columns", file, f"{len(columns)} columns; a box has 5, a polygon has 7, 9, 11, ...", line
-            )
-        if corners is None or label is None:
-            faults.drop("unusable_annotation", file, text, line)
-        boxes.append(RawBox(corners, label, line) if corners else unusable_box(line))
-    return boxes
+def _add_boxes(
+    read: list[tuple[RawSlice, list[tuple[int, str]] | None]], names: list[str], keypoints: int | None, faults: Faults
+) -> None:
+    """Reads the lines of all label files together: what a row means is clear only beside the others."""
+    labelled = [(raw, lines) for raw, lines in read if lines is not None]
+    numbers = [[[parse_number(c) for c in text.split()[1:]] for _, text in lines] for _, lines in labelled]
+    for (raw, lines), found in zip(labelled, boxes_of_rows(numbers, keypoints), strict=True):
+        raw.boxes = []
+        for (line, text), corners in zip(lines, found, strict=True):
+            label = _class_name(text.split()[0], names, raw.stated_in, line, faults)
+            if isinstance(corners, str):
+                faults.error("yolo_columns", raw.stated_in, corners, line)
+            if isinstance(corners, str) or label is None:
+                faults.drop("unusable_annotation", raw.stated_in, text, line)
+            raw.boxes.append(unusable_box(line) if isinstance(corners, str) else RawBox(corners, label, line))
 
 
 def _class_name(text: str, names: list[str], file: Path, line: int, faults: Faults) -> str | None:
@@ -144,18 +174,6 @@ def _class_name(text: str, names: list[str], file: Path, line: int, faults: Faul
         )
         return None
     return names[int(number)]
-
-
-def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float] | None:
-    if len(numbers) == 4:
-        x, y, width, height = numbers
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        xs, ys = numbers[::2], numbers[1::2]
-        # min() and max() may skip a NaN; a sum does not.
-        lost = 0.0 * sum(numbers)
-        return min(xs) + lost, min(ys) + lost, max(xs) + lost, max(ys) + lost
-    return None
 
 
 def write(dataset: Dataset, out: Path) -> None:
