@@ -144,7 +144,6 @@ def check(
     reports = [(Faults(Path(folder)), Path(folder)) for folder in folders]
     parts = [read(folder, faults, format) for faults, folder in reports]
     for (faults, _), part in zip(reports, parts, strict=True):
-        audit_names.check_unlisted(part, faults)
         audit_names.check_prefixes(part, faults)
         audit_splits.check_part(part, faults)
     audit_names.check_classes(parts, [faults for faults, _ in reports], class_map or {})

@@ -15,6 +15,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
+from detectclf.formats.unread import lines_to_say
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, order_classes
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def limited(dataset: Dataset, limit: int) -> Dataset:
 def _read_source(source: Path, config: DataConfig) -> Dataset:
     faults = Faults(source)
     dataset = read(source, faults)
+    for line in lines_to_say(faults):
+        _log.warning("%s: %s", source, line)
     if config.faults == "stop":
         faults.raise_first()
     elif faults.errors:

@@ -31,7 +31,10 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _LIMIT_DEPTH:
                 raise DataError("YAML nested too deeply", file=path, remedy="export the data set again")
-        content = yaml.load(text, Loader=yaml.BaseLoader)
+        loader = yaml.BaseLoader(text)
+        node = loader.get_single_node()
+        _refuse_repeated_keys(node, path)
+        content = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
@@ -41,6 +44,21 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError("is not a YAML mapping", file=path, remedy="export the data set again")
     return content
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, path: Path) -> None:
+    """Of a key that stands twice, YAML keeps the last value: a split or a class would be lost without a word."""
+    pairs = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                reason = f"has the key {key.value[:80]!r} twice"
+                raise DataError(reason, file=path, line=key.start_mark.line + 1, remedy="keep one of them")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        pairs = [value for _, value in pairs]
+    for value in pairs:
+        _refuse_repeated_keys(value, path)
 
 
 def _refuse_unsafe(event: yaml.Event, path: Path) -> None:

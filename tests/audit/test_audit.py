@@ -128,7 +128,7 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("warning", "box_tiny", _coco([box(1, 1, [30, 30, 3, 10])])),
     ("warning", "box_duplicate", _coco([box(1, 1, [3, 3, 9, 9]), box(2, 1, [3, 3, 9, 9])])),
     ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], 17)])),
-    ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], "1")])),
+    ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], "one")])),
     ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], 2)], classes=["Glioma", "Meningoma"])),
     ("warning", "unused_class", _coco([box(1, 1, [3, 3, 9, 9])])),
     ("warning", "class_spelling", _coco([box(1, 1, [3, 3, 9, 9])], classes=["Glioma", "glioma_tumor"])),
