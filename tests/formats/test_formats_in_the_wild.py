@@ -286,3 +286,35 @@ def test_pictures_without_a_row_are_not_healthy_where_a_row_finds_no_picture(tmp
     found, faults = _read(tmp_path)
     assert [p.code for p in faults.errors] == ["missing_image"]
     assert [(s.name, s.boxed, s.label) for s in found.samples] == [("a.png", False, None)]
+
+
+LONG = "a" * 300 + ".png"
+VOC = "<annotation><filename>{}</filename></annotation>"
+LONG_NAMES: dict[str, Make] = {
+    "coco": _named(LONG, "a.png"),
+    "coco in folders": _named("images/" + LONG, "a.png"),
+    "voc": lambda f: [draw(f / "train/a.png"), (f / "train/a.xml").write_text(VOC.format(LONG))],
+    "voc without its picture": lambda f: [draw(f / "train/b.png"), (f / "train/a.xml").write_text(VOC.format(LONG))],
+    "voc with Annotations": lambda f: [
+        draw(f / "JPEGImages/a.png"),
+        (f / "Annotations").mkdir(),
+        (f / "Annotations/a.xml").write_text(VOC.format("x/" * 5000 + "a.png")),
+    ],
+    "csv": _table(f"filename,width,height,class,xmin,ymin,xmax,ymax\n{LONG},64,48,glioma,8,8,28,28\n", "a.png"),
+    "classes-csv": _table(f"filename, glioma\n{LONG}, 1\n", "a.png"),
+    "createml": lambda f: [
+        draw(f / "train/a.png"),
+        (f / "train/_annotations.createml.json").write_text(json.dumps([{"image": LONG}])),
+    ],
+    "path of data.yaml": _yolo(f"path: {LONG}\n{TRAIN}"),
+    "split of data.yaml": _yolo(f"{TRAIN}\nval: {LONG}"),
+    "split of data.yaml on another machine": _yolo(f"{TRAIN}\nval: {'x/' * 5000}"),
+}
+
+
+@pytest.mark.parametrize("make", LONG_NAMES.values(), ids=LONG_NAMES)
+def test_names_too_long_for_a_file_are_faults_like_others(tmp_path: Path, make: Make) -> None:
+    make(tmp_path)
+    found = check([tmp_path])
+    assert found.problems
+    json.dumps(found.to_record())
