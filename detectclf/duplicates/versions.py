@@ -23,7 +23,7 @@ from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
 
-SAME_NAME = 0.75
+SAME_NAME = 0.88
 """Versions of one name lie above."""
 
 _COARSE = 0.4

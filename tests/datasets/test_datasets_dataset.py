@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def test_a_smaller_limit_is_a_part_of_a_larger_one(tmp_path: Path) -> None:
     coco(tmp_path, images, boxes, ("Glioma", "Meningioma"))
     kept = [{s.name for s in open_dataset(DataConfig(sources=(tmp_path,), limit=n)).samples} for n in range(1, 25)]
     assert [len(names) for names in kept] == [*range(1, 24), 23]
-    assert all(small <= large for small, large in zip(kept, kept[1:], strict=False))
+    assert all(small <= large for small, large in itertools.pairwise(kept))
 
 
 def test_classes_of_the_data_are_in_natural_order() -> None:
