@@ -80,13 +80,33 @@ def parse_yaml(
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 raise error("YAML nested too deeply", file=name, remedy=remedy)
-        return yaml.load(text, Loader=yaml.BaseLoader if text_only else yaml.SafeLoader)
+        loader = yaml.BaseLoader(text) if text_only else yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        _refuse_repeated_keys(node, name, error)
+        return None if node is None else loader.construct_document(node)
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         raise error("not YAML", file=name, line=None if mark is None else mark.line + 1, remedy=remedy) from None
     # Of dates that do not exist, numbers of thousands of digits, bytes that are no text, keys that are lists.
     except (RecursionError, UnicodeDecodeError, ValueError, TypeError, OverflowError):
         raise error("not YAML", file=name, remedy=remedy) from None
+
+
+def _refuse_repeated_keys(node: Any, name: str | Path, error: type[DetectclfError]) -> None:
+    """Of a key that stands twice, YAML keeps the last value: a split, a class or a setting would be lost silently."""
+    pairs = node.value if node is not None and isinstance(node.value, list) else []
+    if pairs and isinstance(pairs[0], tuple):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if not isinstance(key.value, str):
+                continue
+            if key.value in seen:
+                reason = f"has the key {key.value[:80]!r} twice"
+                raise error(reason, file=name, line=key.start_mark.line + 1, remedy="keep one of them")
+            seen.add(key.value)
+        pairs = [value for _, value in pairs]
+    for value in pairs:
+        _refuse_repeated_keys(value, name, error)
 
 
 def _refuse_unsafe(event: Any, name: str | Path) -> None:

@@ -139,7 +139,7 @@ class Dataset:
 
     Attributes:
         samples: in a deterministic order (source, split, name).
-        classes: every class name; canonical ones in canonical order first, then the data set's own, sorted.
+        classes: every class name; canonical ones in canonical order first, then the data set's own, in natural order.
         negative: the class that means "no tumour", or ``None`` where the data set has none.
         sources: the folders read.
     """
@@ -291,7 +291,13 @@ class FusedOutputs:
 
 
 def order_classes(names: Sequence[str]) -> tuple[str, ...]:
-    """``names`` without repeats: canonical classes in canonical order, then the others sorted."""
+    """``names`` without repeats: canonical classes in canonical order, then the others, "grade 2" before "grade 10"."""
     present = set(names)
     known = [c for c in CANONICAL_CLASSES if c in present]
-    return (*known, *sorted(present - set(known)))
+    return (*known, *sorted(present - set(known), key=_natural))
+
+
+def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sorts numbers inside a name by their value, and the rest as text."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+", name)
+    return [(part[0] not in "0123456789", int(part) if part[0] in "0123456789" else 0, part) for part in parts], name

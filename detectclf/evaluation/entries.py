@@ -12,13 +12,13 @@ from detectclf.documents import parse_json, read_json
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.slices import read_slices
+from detectclf.evaluation.slices import read_digests, read_slices
 
 Key = tuple[str, str, str, int]
-"""Source, image, truth as text, and a number for slices that agree in all of these.
+"""Source and image, or the digest of the pixels and nothing; truth as text; a number for slices that agree in these.
 
 The truth is part of the key because slices are paired only where both runs were measured against the same truth.
-Folders of one name may hold slices of one name, hence the number.
+Folders of one name may hold slices of one name, and a set may hold a slice twice, hence the number.
 """
 
 
@@ -64,25 +64,33 @@ class Entry:
         row: its line of the board.
         data: its slices with predictions; ``None`` for a training run, which keeps none.
         groups: independent group of each slice: its patient where known, else its source group.
+        digests: of the pixels of each slice; ``None`` where it is not known, as in evaluations before 2026-12.
     """
 
     folder: Path
     row: BoardRow
     data: Aligned | None
     groups: tuple[int, ...]
+    digests: tuple[str | None, ...] = ()
+
+    @property
+    def knows_content(self) -> bool:
+        """Whether the pixels of every slice are known by their digests."""
+        return bool(self.digests) and None not in self.digests
 
     @property
     def name(self) -> str:
         """Its name on the board."""
         return self.row.run
 
-    def table(self) -> dict[Key, int]:
-        """Position of each slice."""
+    def table(self, *, by_content: bool) -> dict[Key, int]:
+        """Position of each slice, by its pixels or by its name and folder."""
         samples = self.data.samples if self.data is not None else ()
         repeats: Counter[tuple[str, str, str]] = Counter()
         rows: dict[Key, int] = {}
         for i, s in enumerate(samples):
-            slice_ = (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
+            named = (self.digests[i] or "", "") if by_content else (s.source, s.name)
+            slice_ = (*named, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
             rows[(*slice_, repeats[slice_])] = i
             repeats[slice_] += 1
         return rows
@@ -150,7 +158,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         new_patient_accuracy=figure_at(record, "new_patients.combined.accuracy"),
         new_patient_mAP=figure_at(record, "new_patients.combined.mAP"),
     )
-    return Entry(folder, row, data, groups)
+    return Entry(folder, row, data, groups, read_digests(evaluation))
 
 
 def _interval(value: Any) -> list[float] | None:

@@ -82,11 +82,14 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     evaluated = [entry for entry in entries if entry.data is not None]
     if len(evaluated) < 2:
         return (), []
-    tables = [entry.table() for entry in evaluated]
+    # Names of files and folders change when data are split or converted anew; pixels do not.
+    by_content = all(entry.knows_content for entry in evaluated)
+    tables = [entry.table(by_content=by_content) for entry in evaluated]
     common = sorted(set.intersection(*(set(table) for table in tables)))
     if not common:
         return (), ["the evaluations share no slice with the same truth: they cannot be compared"]
-    notes = [
+    notes = [] if by_content else ["slices are paired by name and folder: not every evaluation keeps their digests"]
+    notes += [
         f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(evaluated, tables, strict=True)
         if len(table) > len(common)

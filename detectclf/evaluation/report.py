@@ -128,7 +128,9 @@ def build_report(
     )
     mistakes = worst_mistakes(aligned)
     shown = tuple(mistakes[: config.worst])
-    return Report(content, tuple(predictions), aligned, provenance, figures.curves, shown, len(mistakes))
+    prints = indexed.fingerprints
+    pixels = tuple(d.hex() if ok else None for d, ok in zip(prints.digests, prints.readable.tolist(), strict=True))
+    return Report(content, tuple(predictions), aligned, provenance, figures.curves, shown, len(mistakes), pixels)
 
 
 def _data(

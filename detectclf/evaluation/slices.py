@@ -37,6 +37,7 @@ def slice_lines(report: Report) -> str:
             "image": sample.name,
             "line": numbers[id(prediction)],
             "source": Path(sample.source).name,
+            "pixels": report.pixels[row] if report.pixels else None,
             "group": int(provenance.groups[row]),
             "patient": None if sample.patient is None else patients.setdefault(sample.patient, len(patients)),
             "seen": None if provenance.is_copy is None else bool(provenance.is_copy[row]),
@@ -80,6 +81,12 @@ def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
         negative,
     )
     return data, tuple(row.group for row in rows)
+
+
+def read_digests(folder: Path) -> tuple[str | None, ...]:
+    """The digest of the pixels of each slice of an evaluation that :func:`read_slices` reads; ``None`` in old ones."""
+    found = (json.loads(line).get("pixels") for line in _read_lines(folder / SLICES_FILE))
+    return tuple(digest if isinstance(digest, str) else None for digest in found)
 
 
 def _read_lines(path: Path) -> list[str]:

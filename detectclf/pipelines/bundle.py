@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle, FusionParameters
     from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
     from detectclf.models.stage import Stage
+
+log = logging.getLogger(__name__)
 
 
 def bundle(
@@ -57,6 +60,7 @@ def bundle(
         DeviceError: the device is not available.
     """
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.useless import before_fitting, never_trained
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
@@ -81,10 +85,14 @@ def bundle(
     _check_same_classes(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     by_others = folds is not None or development is not None
+    notes = before_fitting(dataset.samples, unseen.names.negative, unseen.names.classes)
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     cross_fitted = len(set(unseen.parts)) > 1
     metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
     metadata |= patients_metadata(list(runs.values()))
+    notes += never_trained(dataset.samples, metadata["training"])
+    for line in notes:
+        log.warning(line)
     predictions = _predictions(unseen, fusion, recipe)
     known = None if folds is not None else training_patient_record(None, list(fitted_runs.values()))
     made: Report = build_report(
@@ -99,6 +107,7 @@ def bundle(
         held_out=folds is not None,
         other_key=known is not None and known.has_other_key,
         metadata=without_patients(metadata),
+        notes=notes,
         index=index,
     )
     joined = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from detectclf.evaluation.mistakes import Mistake
     from detectclf.evaluation.report_types import Report
     from detectclf.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,11 @@ def evaluate(
     """
     from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.useless import never_trained
     from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.metadata import model_metadata, training_of
+    from detectclf.pipelines.metadata import model_metadata, training_metadata, training_of
     from detectclf.pipelines.provenance import model_provenance, training_patient_record, training_patients
 
     index = SliceIndex()
@@ -77,6 +81,11 @@ def evaluate(
     seconds = time.perf_counter() - began
     dataset = with_known_patients(dataset, whole, index)
     known = training_patient_record(model, runs)
+    metadata = model_metadata(predictor)
+    notes = [*_exact_copies(predictor, index.look_up(dataset.samples))]
+    for line in never_trained(dataset.samples, metadata.get("training") or training_metadata(runs)):
+        log.warning(line)
+        notes.append(line)
     report = build_report(
         predictions,
         dataset,
@@ -87,9 +96,9 @@ def evaluate(
         other_key=known is not None and known.has_other_key,
         speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
         map_shares=map_shares,
-        metadata=model_metadata(predictor),
+        metadata=metadata,
         command=command,
-        notes=_exact_copies(predictor, index.look_up(dataset.samples)),
+        notes=notes,
         index=index,
     )
     if explain:

@@ -66,6 +66,11 @@ def _read(file: Path) -> Any:
         raise ModelError("damaged: not JSON", file=file, remedy="train the run again") from error
 
 
+def training_metadata(runs: Sequence[Path]) -> dict[str, Any]:
+    """Name of each run -> what it was trained with, as :func:`bundle_metadata` has it for its stages."""
+    return {run.name: _run_metadata(run) for run in runs}
+
+
 def model_metadata(predictor: Predictor) -> dict[str, Any]:
     """The model's part of the report: its stages, their sizes, the fusion, and the metadata of its bundle."""
     stages = _stages(predictor.bundle)

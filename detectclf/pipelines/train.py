@@ -68,7 +68,7 @@ def train(
 
     _check_symmetry(kind, recipe)
     index = SliceIndex()
-    opened = _open(recipe, index)
+    opened = _open(kind, recipe, index)
     task = TASKS[kind](recipe, opened)
     run = Run.create(out or Path("runs") / _folder_name(recipe.model.arch), recipe, resume=resume)
     run.check_data(task.train.samples, task.valid.samples)
@@ -116,8 +116,9 @@ class _Opened(NamedTuple):
     slice_index: SliceIndex
 
 
-def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
+def _open(kind: str, recipe: Recipe, index: SliceIndex) -> _Opened:
     from detectclf.datasets.dataset import open_dataset, require_split
+    from detectclf.datasets.useless import before_training
     from detectclf.models.device import resolve_device
     from detectclf.pipelines.provenance import inherited_provenance
 
@@ -128,6 +129,8 @@ def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
         reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
         raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
+    for line in before_training(dataset, recipe.data.train_split, recipe.data.valid_split, boxes=kind == "detector"):
+        log.warning(line)
     inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
     return _Opened(dataset, train, valid, inherited, index)
 
