@@ -1,15 +1,24 @@
-"""Stops a training at the end of a step on SIGINT or SIGTERM, so that a checkpoint can be saved."""
+"""Ends a training: on SIGINT or SIGTERM after a step, so that a checkpoint can be saved; at once with its launcher."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+
+Item = TypeVar("Item")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_EVERY_S = 0.5
 
 
 class Interruption:
@@ -19,8 +28,6 @@ class Interruption:
         note: called with a message at the first signal.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
         self._note = note
@@ -29,7 +36,7 @@ class Interruption:
     def __enter__(self) -> Interruption:
         # Only the main thread may set handlers; other threads (as in a notebook) receive no signals.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -50,3 +57,42 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = True
         self._note("stopping after this step, then saving; interrupt again to stop immediately")
+
+
+def uninterrupted(loader: Iterable[Item]) -> Iterator[Item]:
+    """The items of ``loader``, whose processes are started without an ear for SIGINT and SIGTERM.
+
+    A signal to the whole process group is for the training: it ends its loader processes itself, after its last step.
+    """
+    items = iter(loader)
+    with _signals_held():
+        first = list(islice(items, 1))
+    return chain(first, items)
+
+
+def end_with_launcher() -> None:
+    """Ends this process within a second after its parent, the launcher of several processes, is gone.
+
+    The launcher ends its processes when it is asked to stop, but not when it is killed: they would train on unseen,
+    and write into a run that is resumed meanwhile.
+    """
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_LOOK_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

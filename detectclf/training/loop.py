@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,40 +20,26 @@ from detectclf.errors import ModelError, TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
 from detectclf.progress import Progress
-from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from detectclf.training.checkpoints import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    set_aside,
+)
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
-from detectclf.training.interruption import Interruption
+from detectclf.training.interruption import Interruption, end_with_launcher, uninterrupted
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
-from detectclf.training.processes import global_batch, make_accelerator
+from detectclf.training.processes import global_batch, make_accelerator, on_main
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
+from detectclf.training.train_state import TrainState
+
+log = logging.getLogger(__name__)
 
 _STATE = "place"
 """Key of the ``TrainState`` in a checkpoint, its former name."""
-
-
-@dataclass
-class TrainState:
-    """The progress of a training: everything in a checkpoint but the tensors.
-
-    Attributes:
-        epoch, step: finished epochs, and finished steps of the current epoch.
-        sums: sums of the losses over those steps.
-        seconds: time spent on those steps.
-        best, best_epoch: best value of the task's metric so far and its epoch (from 1).
-        stale: epochs since the best value last rose.
-        records: lines of ``metrics.jsonl``.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    best: float = float("-inf")
-    best_epoch: int | None = None
-    stale: int = 0
-    records: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,6 +82,8 @@ def fit(
         KeyboardInterrupt: SIGINT or SIGTERM arrived; the checkpoint is saved.
     """
     accelerator = make_accelerator(config)
+    if accelerator.num_processes > 1:
+        end_with_launcher()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
@@ -109,7 +97,7 @@ def fit(
         with progress, Interruption(progress.note) as interruption:
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
-                loop.end_epoch()
+                loop.end_epoch(interruption)
                 progress.note(epoch_line(loop.state.records[-1], config.epochs))
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
@@ -164,12 +152,14 @@ class _Loop:
 
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
         """Runs the remaining steps of the current epoch."""
-        state, began = self.state, time.monotonic() - self.state.seconds
+        state, began, saved = self.state, time.monotonic() - self.state.seconds, self.state.step
+        if state.step == self.steps:
+            return  # interrupted in its evaluation
         self._freeze(state.epoch < self.config.freeze_epochs)
         self.model.train()
         self.task.train.epoch = state.epoch
         self.batches.begin(state.epoch, state.step)
-        for batch in self.train:
+        for batch in uninterrupted(self.train):
             seed_everything(self.config.seed, state.epoch, state.step, self.accelerator.process_index)
             losses = self._step(batch)
             for name, value in losses.items():
@@ -178,9 +168,17 @@ class _Loop:
             state.seconds = time.monotonic() - began
             progress.advance(detail=f"epoch {state.epoch + 1}/{self.config.epochs}: loss {sum(losses.values()):.4f}")
             # Between optimiser steps only: a checkpoint does not hold accumulated gradients.
-            if self.accelerator.sync_gradients and state.step < self.steps and interruption.agreed(self.accelerator):
+            if not self.accelerator.sync_gradients or state.step == self.steps:
+                continue
+            self._stop_if_asked(interruption)
+            if self.config.save_every_steps and state.step - saved >= self.config.save_every_steps:
                 self.save()
-                raise KeyboardInterrupt
+                saved = state.step
+
+    def _stop_if_asked(self, interruption: Interruption) -> None:
+        if interruption.agreed(self.accelerator):
+            self.save()
+            raise KeyboardInterrupt
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
         set_lr(self.optimizer, lr_factor(self.state.epoch + self.state.step / self.steps, self.config))
@@ -206,13 +204,13 @@ class _Loop:
             remedy = "inspect those slices with `detectclf data check`, or lower training.lr and backbone_lr"
             raise TrainingError(reason, file=self.run.path, remedy=remedy)
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, interruption: Interruption) -> None:
         """Validates if due, saves the best model, writes the record and the checkpoint."""
-        state = self.state
+        state, ended = self.state, self.state.epoch + 1
+        due = ended % self.config.evaluate_every == 0 or ended == self.config.epochs
+        metrics = self.evaluate(interruption) if due else {}
         losses = self._mean_losses()
-        state.epoch += 1
-        due = state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs
-        metrics = self.evaluate() if due else {}
+        state.epoch = ended
         state.records.append(
             {
                 "epoch": state.epoch,
@@ -228,7 +226,7 @@ class _Loop:
         if due:
             self._keep_best(metrics)
         state.step, state.sums, state.seconds = 0, {}, 0.0
-        self.run.write_history(state.records)
+        on_main(self.accelerator, lambda: self.run.write_history(state.records))
         self.save()
 
     def evaluate_last(self) -> None:
@@ -236,7 +234,7 @@ class _Loop:
         metrics = self.evaluate()
         self.state.records[-1]["metrics"] = metrics
         self._keep_best(metrics)
-        self.run.write_history(self.state.records)
+        on_main(self.accelerator, lambda: self.run.write_history(self.state.records))
         self.save()
 
     def _keep_best(self, metrics: dict[str, float | None]) -> None:
@@ -246,11 +244,10 @@ class _Loop:
         state.stale = 0 if value > state.best else state.stale + self.config.evaluate_every
         if value >= state.best:  # of equal epochs the later one, which was trained longer
             state.best, state.best_epoch = value, state.epoch
-            if self.run.writes:
-                metadata = {"epoch": state.epoch, "metrics": metrics, "training_slices": len(self.task.train)}
-                self.task.save(self.run.path, self._averaged(), metadata)
+            metadata = {"epoch": state.epoch, "metrics": metrics, "training_slices": len(self.task.train)}
+            on_main(self.accelerator, lambda: self.run.write_model(self.task, self._averaged(), metadata))
 
-    def evaluate(self) -> dict[str, float | None]:
+    def evaluate(self, interruption: Interruption | None = None) -> dict[str, float | None]:
         """Metrics of the averaged weights; every slice counts once, whatever the number of processes."""
         model = self._averaged().eval()
         if self.accelerator.num_processes > 1:
@@ -259,43 +256,62 @@ class _Loop:
                 broadcast(buffer)
         outputs: dict[int, Any] = {}
         with torch.inference_mode(), self.accelerator.autocast():
-            for batch in self.valid:
+            for batch in uninterrupted(self.valid):
                 outputs |= self.task.outputs(model, batch)
+                if interruption is not None:
+                    self._stop_if_asked(interruption)
         # By index, because Accelerate repeats slices to fill the last batch.
         parts = gather_object([outputs]) if self.accelerator.num_processes > 1 else [outputs]
         return self.task.metrics({index: out for part in parts for index, out in part.items()})
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        if self.accelerator.is_main_process:
+        """Writes a checkpoint."""
+        several = self.accelerator.num_processes > 1
+        sums = gather_object([self.state.sums]) if several else [self.state.sums]
+
+        def write() -> None:
             tensors = {
                 "model": self.task.model.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": optimizer_tensors(self.optimizer.optimizer),
             }
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-            state = dataclasses.asdict(self.state) | {"best": self.state.best if self.state.best_epoch else None}
-            save_checkpoint(self.run.last, tensors, {_STATE: state, "scaler": scaler})
-        self.accelerator.wait_for_everyone()
+            state = {_STATE: self.state.to_record(sums, self.steps), "scaler": scaler}
+            save_checkpoint(self.run.last, tensors, state)
+
+        on_main(self.accelerator, write)
 
     def restore(self) -> None:
-        """Continues from the run's checkpoint, if there is one."""
+        """Continues from the run's newest checkpoint that is whole, if there is one."""
         self.accelerator.wait_for_everyone()
         loaded = load_checkpoint(self.run.last)
-        if loaded is None:
+        if loaded is not None:
+            self._restore(loaded.tensors, loaded.state)
+        state = self.state
+        place = (state.epoch, state.step)
+        if self.accelerator.num_processes > 1 and len(set(gather_object([place]))) > 1:
+            reason, remedy = "processes see different checkpoints", "give an --out that all machines share"
+            raise ModelError(reason, file=self.run.last, remedy=remedy)
+        if loaded is None or not self.run.writes:
             return
-        tensors, saved = loaded
+        for path in loaded.damaged:
+            where = f"the one before, after {state.epoch} epochs and {state.step} steps"
+            log.warning("%s: this checkpoint is damaged; going on from %s", path, where)
+            set_aside(path)
+
+    def _restore(self, tensors: Mapping[str, Mapping[str, Any]], saved: Mapping[str, Any]) -> None:
+        accelerator = self.accelerator
         try:
             self.task.model.load_state_dict(tensors["model"])
             self.average.load_state_dict(tensors["average"])
             restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
-            best = saved[_STATE]["best"]
-            self.state = TrainState(**(saved[_STATE] | {"best": float("-inf") if best is None else best}))
+            place = accelerator.process_index, accelerator.num_processes
+            self.state = TrainState.from_record(saved[_STATE], *place, self.steps)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = "the checkpoint belongs to another model"
             raise ModelError(reason, file=self.run.last, remedy="give the settings that it was started with") from error
-        if self.accelerator.scaler is not None and saved["scaler"]:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        if accelerator.scaler is not None and saved["scaler"]:
+            accelerator.scaler.load_state_dict(saved["scaler"])
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.state.sums)

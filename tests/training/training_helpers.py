@@ -77,11 +77,18 @@ def detection_task(samples: list[Sample], **changes: object) -> DetectionTask:
 
 
 def train(
-    task: Task, config: TrainingConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    workers: int = 0,
 ) -> History:
     """``fit`` in a run directory."""
     recipe = DetectorRecipe(training=config) if task.metric == "mAP" else ClassifierRecipe(training=config)
-    return fit(task, config, Run.create(out, recipe, resume=resume), resume=resume, progress=progress, workers=0)
+    with Run.create(out, recipe, resume=resume) as run:
+        return fit(task, config, run, resume=resume, progress=progress, workers=workers)
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
