@@ -11,20 +11,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from detectclf.errors import DataError, ModelError, TrainingError
-from detectclf.files import sync_folder
+from detectclf.files import atomic_write
 
 FORMAT = 2
 KEPT = 2
@@ -34,7 +32,6 @@ DAMAGED = "damaged.safetensors"
 """The last checkpoint that was damaged; there is never more than one."""
 
 _NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.safetensors")
-_PARTIAL = ".checkpoint.partial"
 # Of earlier versions: state.json named one of the two others.
 _OLD_STATE, _OLD_TENSORS = "state.json", ("tensors-a.safetensors", "tensors-b.safetensors")
 _REMEDY = "train again into a new --out"
@@ -67,24 +64,15 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     Raises:
         TrainingError: it cannot be written (disk full, no permission); the previous checkpoints stay usable.
     """
-    # clone(): safetensors refuses tensors that share memory and channels_last tensors.
-    flat = {
-        f"{part}/{name}": t.detach().cpu().contiguous().clone() for part, d in tensors.items() for name, t in d.items()
-    }
-    partial = folder / _PARTIAL
+    content = _serialised(tensors, state)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         before = _checkpoints(folder)
         number = 1 + (_number(before[0]) if before else 0)
-        save_file(flat, partial, metadata={"state": json.dumps({"format": FORMAT, **state})})
-        _sync(partial)
-        partial.replace(folder / f"{number:06}-{_checksum(partial)}.safetensors")
-        sync_folder(folder)
+        atomic_write(folder / f"{number:06}-{_checksum(content)}.safetensors", content)
         for path in _superseded(folder):
             path.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    except (OSError, DataError) as error:
         raise disk_error(error, folder) from error
 
 
@@ -142,14 +130,13 @@ def disk_error(error: Exception, path: Path) -> TrainingError:
     """The error to raise if a file of a run cannot be written.
 
     Args:
-        error: an ``OSError``, or the error of safetensors or of :func:`~detectclf.files.atomic_write` that wraps one.
+        error: an ``OSError``, or the error of :func:`~detectclf.files.atomic_write` that wraps one.
         path: the run or the checkpoint.
     """
     if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
         error = error.__cause__
     number = getattr(error, "errno", None)
-    full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error) or "os error 28" in str(error)
-    reason = "disk full while writing" if full else f"cannot be written ({error})"
+    reason = "disk full while writing" if number in (errno.ENOSPC, errno.EDQUOT) else f"cannot be written ({error})"
     return TrainingError(reason, file=path, remedy="free some space or correct permissions, then use --resume")
 
 
@@ -170,13 +157,14 @@ def _superseded(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    if _checksum(path) != path.stem.partition("-")[2]:
+    content = path.read_bytes()
+    if _checksum(content) != path.stem.partition("-")[2]:
         raise ValueError("another checksum")
     with safe_open(path, framework="pt") as file:
         state = json.loads(file.metadata()["state"])
     if state.pop("format") != FORMAT:
         raise ModelError("checkpoint of another version", file=path, remedy=_REMEDY)
-    return _by_part(load_file(path)), state
+    return _by_part(load(content)), state
 
 
 def _read_old(folder: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -199,14 +187,13 @@ def _by_part(flat: Mapping[str, Tensor]) -> Tensors:
     return tensors
 
 
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+def _serialised(tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> bytes:
+    # clone(): safetensors refuses tensors that share memory and channels_last tensors.
+    flat = {
+        f"{part}/{name}": t.detach().cpu().contiguous().clone() for part, d in tensors.items() for name, t in d.items()
+    }
+    return save(flat, metadata={"state": json.dumps({"format": FORMAT, **state})})
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -153,8 +153,9 @@ class _Loop:
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
         """Runs the remaining steps of the current epoch."""
         state, began, saved = self.state, time.monotonic() - self.state.seconds, self.state.step
-        if state.step == self.steps:
-            return  # interrupted in its evaluation
+        if state.step == self.steps:  # it was interrupted in its evaluation
+            self._set_lr(state.step - 1)  # for the record
+            return
         self._freeze(state.epoch < self.config.freeze_epochs)
         self.model.train()
         self.task.train.epoch = state.epoch
@@ -181,7 +182,7 @@ class _Loop:
             raise KeyboardInterrupt
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
-        set_lr(self.optimizer, lr_factor(self.state.epoch + self.state.step / self.steps, self.config))
+        self._set_lr(self.state.step)
         with self.accelerator.accumulate(self.model):
             losses = self.model(batch["images"], batch["targets"])
             total = torch.stack([v.float() for v in losses.values()]).sum()
@@ -195,6 +196,9 @@ class _Loop:
         if self.accelerator.sync_gradients:
             self.average.update_parameters(self.task.model)
         return values
+
+    def _set_lr(self, step: int) -> None:
+        set_lr(self.optimizer, lr_factor(self.state.epoch + step / self.steps, self.config))
 
     def _check_finite(self, losses: dict[str, float], batch: dict[str, Any]) -> None:
         bad = [name for name, value in losses.items() if not abs(value) < float("inf")]

@@ -14,6 +14,8 @@ LOCK_WAIT_S = 6.0
 within five seconds, and processes of torchrun within one."""
 
 _LOCK = ".lock"
+# Checkpoints of earlier versions were written by safetensors, by way of such a file.
+_OLD_LEFTOVERS = ".tmp??????"
 
 
 def check_folder(path: Path) -> None:
@@ -55,5 +57,5 @@ def remove_leftovers(path: Path) -> None:
     """
     for folder in (path, path / "last"):
         for inside in list(folder.iterdir()) if folder.is_dir() else []:
-            if is_leftover(inside):
+            if is_leftover(inside) or (folder.name == "last" and inside.match(_OLD_LEFTOVERS)):
                 inside.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_helpers import classification_task, detection_task, read_history, train, training, write_samples
+from training_helpers import Watch, classification_task, detection_task, read_history, train, training, write_samples
 
 from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
@@ -27,24 +26,6 @@ from detectclf.types import Sample
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """Ten slices."""
     return write_samples(tmp_path_factory.mktemp("slices"), 10)
-
-
-class Watch(Progress):
-    """Calls ``act(number of the step)`` after each step."""
-
-    def __init__(self, act: Callable[[int], None]) -> None:
-        super().__init__("training", show=False)
-        self._act, self.steps = act, 0
-        self.notes: list[str] = []
-
-    def advance(self, steps: int = 1, detail: str = "") -> None:
-        """Counts."""
-        self.steps += 1
-        self._act(self.steps)
-
-    def note(self, text: str) -> None:
-        """Keeps the line."""
-        self.notes.append(text)
 
 
 def tensors(run: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
@@ -129,6 +110,7 @@ def test_interrupted_training_goes_on_exactly(samples: list[Sample], whole: Path
     uninterrupted = read_history(whole)
     assert [r["losses"] for r in parts.records] == [r["losses"] for r in uninterrupted]
     assert [r["metrics"] for r in parts.records] == [r["metrics"] for r in uninterrupted]
+    assert [r["lr"] for r in parts.records] == [r["lr"] for r in uninterrupted]
     assert_equal(tensors(whole), tensors(tmp_path / "parts"))
     assert_equal(tensors(whole, "last"), tensors(tmp_path / "parts", "last"))
 

@@ -65,8 +65,8 @@ def test_a_run_that_never_began_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_a_run_started_again_forgets_the_slices_of_the_failed_start(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", ClassifierRecipe())
-    (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
+    with Run.create(tmp_path / "run", ClassifierRecipe()) as run:
+        (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
     Run.create(tmp_path / "run", ClassifierRecipe())
     assert not (run.path / "fingerprints.safetensors").exists()
     (begun(tmp_path / "run", ClassifierRecipe()).path / "fingerprints.safetensors").write_bytes(b"of these slices")
@@ -154,6 +154,7 @@ def test_a_second_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
     run = begun(tmp_path / "run", ClassifierRecipe())
     leftovers = [folder / f".{'0' * 16}.partial" for folder in (run.path, run.last)]
+    leftovers.append(run.last / ".tmpQBP84n")  # of earlier versions
     (run.path / "notes.partial").write_text("mine")
     for path in leftovers:
         path.write_bytes(b"half")
@@ -249,13 +250,12 @@ def test_data_json_tells_counts_and_changes_with_a_label(tmp_path: Path) -> None
     document = json.loads((run.path / "data.json").read_text())
     assert document["train"]["classes"] == {"glioma": 1, "no_tumor": 1} and document["train"]["boxed"] == 1
     assert document["train"]["patients"] == document["train"]["slices_with_patient"] == 0
-    of_one = described(*[replace(first, patient="anon-x"), replace(second, patient="anon-x"), second])
+    known = replace(first, patient="anon-x")
+    of_one = described(known, replace(second, patient="anon-x"), second)
     assert (of_one["patients"], of_one["slices_with_patient"], of_one["samples"]) == (1, 2, 3)
-    assert (
-        described(*[replace(first, patient="anon-x"), second])["content_sha256"] == document["train"]["content_sha256"]
-    ), "no id"
+    assert described(known, second)["content_sha256"] == document["train"]["content_sha256"], "no id"
     relabelled = Sample(tmp_path / "b", "b.jpg", "train", "glioma")
-    assert described(*[first, relabelled])["content_sha256"] != document["train"]["content_sha256"]
+    assert described(first, relabelled)["content_sha256"] != document["train"]["content_sha256"]
 
 
 def test_environment_names_no_machine_and_no_user() -> None:
