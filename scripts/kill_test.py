@@ -1,18 +1,19 @@
 """Kills and stops small trainings at random moments: each must go on as if nothing had happened.
 
-python scripts/kill_test.py [--kills 200] [--stops 20] [--seed 0] [--out DIR]
+python scripts/kill_test.py [--kills 200] [--stops 20] [--only STAGE-WORKERS] [--seed 0] [--out DIR]
 
-Both stages, without and with two loader processes. SIGKILL comes at any moment from the start of the process on, and a
-quarter of them while a file is being written (known by the unfinished file that it leaves); SIGTERM and SIGINT go to the
-whole process group. After each, the newest checkpoint has to be whole and no older than before, and the folder no larger
-than a finished run with one file more. A training that reaches its end must have the same weights and losses, to the
-bit, as one that was left alone. Exit code 1 where something of this does not hold.
+Both stages, without and with two loader processes. SIGKILL comes at any moment from the start of the process on, and
+a quarter of them while a file is being written (known by the unfinished file that it leaves); SIGTERM and SIGINT go to
+the whole process group. After each, the newest checkpoint has to be whole and no older than before, and the folder no
+larger than a finished run with one file more. A training that reaches its end must have the same weights and losses, to
+the bit, as one that was left alone. Exit code 1 where something of this does not hold.
 
-The trainings are forks of this process, which has imported everything already: a life then takes about a second.
+The trainings are forks of this process, which has imported everything already: a life takes about a second of one core.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +38,7 @@ from detectclf.sample_data.export import write_sample_data
 from detectclf.training.checkpoints import load_checkpoint
 
 INTERRUPTED = 130
+ROUNDS = 5
 SETTINGS = {
     "classifier": ["--arch", "cnn", "--epochs", "6", "--set", "model.image_size=32"],
     "detector": ["--config", "demo-detector", "--epochs", "3", "--set", "model.image_size=64"],
@@ -77,6 +80,10 @@ class Training:
         status = os.waitpid(self.start(self.folder / "whole", 0), 0)[1]
         assert os.waitstatus_to_exitcode(status) == 0, (self.folder / "log").read_text()
         self.seconds = time.monotonic() - began
+        # Imported once for all further lives, which then begin to train at once.
+        for name in (self.folder / "modules").read_text().split():
+            with suppress(ImportError):
+                importlib.import_module(name)
 
     def check_run(self) -> None:
         """What has to hold whenever a training has ended, in whatever manner."""
@@ -197,6 +204,7 @@ def _train(training: Training, out: Path, save_every: int) -> None:
         detectclf_main()
     except SystemExit as done:
         code = int(done.code or 0)
+        (training.folder / "modules").write_text("\n".join(sys.modules))
     finally:
         # Loader processes must not outlive a training that has ended by itself: that would be a fault.
         os._exit(code)
@@ -236,17 +244,19 @@ def _unfinished(run: Path) -> set[tuple[str, int]]:
     return found
 
 
-def _trainings(out: Path) -> Iterator[Training]:
+def _trainings(out: Path, only: str | None) -> Iterator[Training]:
     for stage in SETTINGS:
         for workers in (0, 2):
             folder = out / f"{stage}-{workers}"
-            folder.mkdir(parents=True)
-            yield Training(stage, workers, folder)
+            if only in (None, folder.name):
+                folder.mkdir(parents=True)
+                yield Training(stage, workers, folder)
 
 
 def main(
     kills: Annotated[int, typer.Option(min=0, help="SIGKILLs in all.")] = 200,
-    stops: Annotated[int, typer.Option(min=0, help="SIGTERMs and SIGINTs of each of the four trainings.")] = 20,
+    stops: Annotated[int, typer.Option(min=0, help="SIGTERMs and SIGINTs of each training.")] = 20,
+    only: Annotated[str | None, typer.Option(help="One training, such as classifier-2 [default: all four].")] = None,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Empty folder [default: a temporary one].")] = None,
 ) -> None:
@@ -255,15 +265,17 @@ def main(
     out = Path(tempfile.mkdtemp(prefix="kill_test-")) if out is None else out
     os.environ["DETECTCLF_CACHE"] = str(out / "cache")
     write_sample_data(out / "data", n=24, seed=0)
-    rng, tally, trainings, began = random.Random(seed), Tally(), list(_trainings(out)), time.monotonic()
+    rng, tally, trainings, began = random.Random(seed), Tally(), list(_trainings(out, only)), time.monotonic()
     try:
-        for number, training in enumerate(trainings):
+        for training in trainings:
             training.left_alone()
-            while tally.counts[f"stops of a {training.stage} with {training.workers} workers"] < stops:
+        for number, training in enumerate(trainings * ROUNDS, start=1):
+            name = f"stops of a {training.stage} with {training.workers} workers"
+            while tally.counts[name] < stops * number // (ROUNDS * len(trainings)):
                 stop(training, rng, tally)
             finish(training, tally)
-            while tally.counts["kills"] < kills * (number + 1) // len(trainings):
-                wanted = tally.counts["kills"] / 4
+            while tally.counts["kills"] < kills * number // (ROUNDS * len(trainings)):
+                wanted = kills * number // (4 * ROUNDS * len(trainings))
                 kill(training, rng, tally, while_saving=tally.counts["kills inside a save"] < wanted)
             finish(training, tally)
             print(f"{tally}; {time.monotonic() - began:.0f} s", flush=True)

@@ -91,10 +91,11 @@ def fit(
         progress = Progress("training", show=False)
     if resume:
         loop.restore()
-    run.write_json("env.json", describe_environment(accelerator.device, loop.precision, accelerator.num_processes))
     progress.total, progress.done = config.epochs * loop.steps, loop.state.epoch * loop.steps + loop.state.step
     try:
         with progress, Interruption(progress.note) as interruption:
+            environment = describe_environment(accelerator.device, loop.precision, accelerator.num_processes)
+            run.write_json("env.json", environment)
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch(interruption)
