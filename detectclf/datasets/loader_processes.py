@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from functools import cache
+from multiprocessing.context import BaseContext
 
 from detectclf.cores import decoding_threads
 
@@ -31,6 +33,24 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
+@cache
+def fork_unheard() -> BaseContext:
+    """Forks processes that from their first moment on do not hear SIGINT and SIGTERM; see also begin_loader_process."""
+    from multiprocessing.context import ForkContext, ForkProcess
+
+    class Process(ForkProcess):
+        def start(self) -> None:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    context = ForkContext()
+    context.Process = Process  # type: ignore[misc]
+    return context
+
+
 def begin_loader_process(_worker: int) -> None:
     """Leaves the cores to the training, and SIGINT and SIGTERM too, unless they come from it."""
     # With a thread per core in each, loader processes slow down one another and the training.
@@ -54,4 +74,4 @@ def _end_for_parent(parent: int) -> None:
     os._exit(0)
 
 
-__all__ = ["begin_loader_process", "can_fork", "default_workers"]
+__all__ = ["begin_loader_process", "can_fork", "default_workers", "fork_unheard"]

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
-from detectclf.datasets.loader_processes import begin_loader_process, can_fork, default_workers
+from detectclf.datasets.loader_processes import begin_loader_process, can_fork, default_workers, fork_unheard
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
 from detectclf.errors import DataError
@@ -254,7 +254,7 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=begin_loader_process if workers else None,
         # Forked processes share the cache; others would be sent a copy of it in each epoch.
-        multiprocessing_context="fork" if workers and can_fork() else None,
+        multiprocessing_context=fork_unheard() if workers and can_fork() else None,
     )
 
 

@@ -6,23 +6,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain, islice
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-Item = TypeVar("Item")
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_EVERY_S = 0.5
+_ONE_S = 3.0
+"""Signals within this time are one: a signal to a process group comes again from torchrun, which passes its own on."""
 
 
 class Interruption:
-    """Inside the context, the first SIGINT or SIGTERM only sets a flag; a second one stops immediately.
+    """Inside the context, the first SIGINT or SIGTERM only sets a flag; another one, seconds later, stops immediately.
 
     Args:
         note: called with a message at the first signal.
@@ -31,6 +29,7 @@ class Interruption:
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
         self._note = note
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -54,20 +53,11 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            if time.monotonic() - self._since > _ONE_S:
+                raise KeyboardInterrupt
+            return
+        self.requested, self._since = True, time.monotonic()
         self._note("stopping after this step, then saving; interrupt again to stop immediately")
-
-
-def uninterrupted(loader: Iterable[Item]) -> Iterator[Item]:
-    """The items of ``loader``, whose processes are started without an ear for SIGINT and SIGTERM.
-
-    A signal to the whole process group is for the training: it ends its loader processes itself, after its last step.
-    """
-    items = iter(loader)
-    with _signals_held():
-        first = list(islice(items, 1))
-    return chain(first, items)
 
 
 def end_with_launcher() -> None:
@@ -84,15 +74,3 @@ def end_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

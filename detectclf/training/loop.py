@@ -29,7 +29,7 @@ from detectclf.training.checkpoints import (
 )
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
-from detectclf.training.interruption import Interruption, end_with_launcher, uninterrupted
+from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
 from detectclf.training.processes import global_batch, make_accelerator, on_main
 from detectclf.training.runs import Run
@@ -161,7 +161,7 @@ class _Loop:
         self.model.train()
         self.task.train.epoch = state.epoch
         self.batches.begin(state.epoch, state.step)
-        for batch in uninterrupted(self.train):
+        for batch in self.train:
             seed_everything(self.config.seed, state.epoch, state.step, self.accelerator.process_index)
             losses = self._step(batch)
             for name, value in losses.items():
@@ -261,7 +261,7 @@ class _Loop:
                 broadcast(buffer)
         outputs: dict[int, Any] = {}
         with torch.inference_mode(), self.accelerator.autocast():
-            for batch in uninterrupted(self.valid):
+            for batch in self.valid:
                 outputs |= self.task.outputs(model, batch)
                 if interruption is not None:
                     self._stop_if_asked(interruption)
