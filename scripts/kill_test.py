@@ -273,7 +273,6 @@ def main(
             name, turn = f"stops of a {training.stage} with {training.workers} workers", -(-number // len(trainings))
             while tally.counts[name] < stops * turn // ROUNDS:
                 stop(training, rng, tally)
-            finish(training, tally)
             wanted = kills * number // (ROUNDS * len(trainings))
             while tally.counts["kills"] < wanted:
                 kill(training, rng, tally, while_saving=4 * tally.counts["kills inside a save"] < wanted)

@@ -57,7 +57,7 @@ class Interruption:
                 raise KeyboardInterrupt
             return
         self.requested, self._since = True, time.monotonic()
-        self._note("stopping after this step, then saving; interrupt again to stop immediately")
+        self._note(f"stopping after this step, then saving; interrupt again after {_ONE_S:.0f} s to stop immediately")
 
 
 def end_with_launcher() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,30 +15,19 @@ from torch import nn
 from detectclf.config import TrainingConfig
 from detectclf.datasets.batches import Batches
 from detectclf.datasets.loading import make_loader
-from detectclf.errors import ModelError, TrainingError
+from detectclf.errors import TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
 from detectclf.progress import Progress
-from detectclf.training.checkpoints import (
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-    set_aside,
-)
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
 from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
 from detectclf.training.processes import global_batch, make_accelerator, on_main
+from detectclf.training.resuming import Resumable
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
 from detectclf.training.train_state import TrainState
-
-log = logging.getLogger(__name__)
-
-_STATE = "place"
-"""Key of the ``TrainState`` in a checkpoint, its former name."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +138,7 @@ class _Loop:
         self.model: nn.Module = accelerator.prepare_model(task.losses)
         # After wrapping, which copies the main process's weights to the others: the average must start from those.
         self.average = moving_average(task.model, config.ema_decay)
+        self.resumable = Resumable(accelerator, run, task.model, self.average, self.optimizer.optimizer)
 
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
         """Runs the remaining steps of the current epoch."""
@@ -271,52 +260,11 @@ class _Loop:
 
     def save(self) -> None:
         """Writes a checkpoint."""
-        several = self.accelerator.num_processes > 1
-        sums = gather_object([self.state.sums]) if several else [self.state.sums]
-
-        def write() -> None:
-            tensors = {
-                "model": self.task.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer.optimizer),
-            }
-            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-            state = {_STATE: self.state.to_record(sums, self.steps), "scaler": scaler}
-            save_checkpoint(self.run.last, tensors, state)
-
-        on_main(self.accelerator, write)
+        self.resumable.save(self.state, self.steps)
 
     def restore(self) -> None:
         """Continues from the run's newest checkpoint that is whole, if there is one."""
-        self.accelerator.wait_for_everyone()
-        loaded = load_checkpoint(self.run.last)
-        if loaded is not None:
-            self._restore(loaded.tensors, loaded.state)
-        state = self.state
-        place = (state.epoch, state.step)
-        if self.accelerator.num_processes > 1 and len(set(gather_object([place]))) > 1:
-            reason, remedy = "processes see different checkpoints", "give an --out that all machines share"
-            raise ModelError(reason, file=self.run.last, remedy=remedy)
-        if loaded is None or not self.run.writes:
-            return
-        for path in loaded.damaged:
-            where = f"the one before, after {state.epoch} epochs and {state.step} steps"
-            log.warning("%s: this checkpoint is damaged; going on from %s", path, where)
-            set_aside(path)
-
-    def _restore(self, tensors: Mapping[str, Mapping[str, Any]], saved: Mapping[str, Any]) -> None:
-        accelerator = self.accelerator
-        try:
-            self.task.model.load_state_dict(tensors["model"])
-            self.average.load_state_dict(tensors["average"])
-            restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
-            place = accelerator.process_index, accelerator.num_processes
-            self.state = TrainState.from_record(saved[_STATE], *place, self.steps)
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = "the checkpoint belongs to another model"
-            raise ModelError(reason, file=self.run.last, remedy="give the settings that it was started with") from error
-        if accelerator.scaler is not None and saved["scaler"]:
-            accelerator.scaler.load_state_dict(saved["scaler"])
+        self.state = self.resumable.restore(self.steps) or self.state
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.state.sums)

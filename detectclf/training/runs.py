@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock
-from pydantic import ValidationError
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
+from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
-from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_write
 from detectclf.training.checkpoints import disk_error, has_checkpoint
 from detectclf.training.data_record import changed_parts, with_changes
 from detectclf.training.run_folder import check_folder, lock_folder, remove_leftovers
+from detectclf.training.run_settings import check_same_settings
 
 if TYPE_CHECKING:
     from detectclf.duplicates.fingerprints import Fingerprints
@@ -39,22 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Recipe = DetectorRecipe | ClassifierRecipe
-
-# May differ when a run is resumed: they change how long or where it runs, not what a step learns. Slices are known
-# again by their content, and a table of patients by the splits that it makes.
-_FREE = (
-    "training.epochs",
-    "training.patience",
-    "training.device",
-    "training.precision",
-    "training.save_every_steps",
-    "data.cache",
-    "data.workers",
-    "data.sources",
-    "data.patients",
-)
-# What else of the data is named by a path; `--allow-changed-data` frees it.
-_PATHS = ("data.lesion_masks", "data.head_maps")
 
 
 class Run:
@@ -103,7 +87,7 @@ class Run:
         if self.begun and not resume:
             raise DataError("already holds a run", file=self.path, remedy="choose another --out, or give --resume")
         if self.begun:
-            _check_same_settings(self, recipe, _FREE + _PATHS if allow_changed_data else _FREE)
+            check_same_settings(self.path, self.settings(), recipe, allow_changed_data=allow_changed_data)
         with self._writing():
             if not self.begun:  # an earlier start that failed may have been on other slices
                 (self.path / FINGERPRINTS_FILE).unlink(missing_ok=True)
@@ -281,31 +265,6 @@ class Run:
             yield
         except (OSError, DataError) as error:
             raise disk_error(error, self.path) from error
-
-
-def _check_same_settings(run: Run, recipe: Settings, free: Sequence[str]) -> None:
-    before, now = dict(_flat(_with_defaults(run, recipe))), dict(_flat(recipe.model_dump(mode="json")))
-    for key in sorted(before.keys() | now.keys()):
-        if key not in free and before.get(key) != now.get(key):
-            reason = f"was started with {key} = {before.get(key)}, not {now.get(key)}"
-            raise ConfigError(reason, file=run.path, remedy="give the same settings, or another --out")
-
-
-def _with_defaults(run: Run, recipe: Settings) -> dict[str, Any]:
-    """The settings of ``run``, with defaults for settings that were added after it; these keep the old behaviour."""
-    settings = run.settings()
-    try:
-        return type(recipe).model_validate(settings).model_dump(mode="json")
-    except ValidationError:
-        return settings  # written by a version that accepted more
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _to_tensorboard(folder: Path, record: Mapping[str, Any]) -> None:
