@@ -29,6 +29,8 @@ _KINDS = (
 )
 # C:x and C:\x name another drive on Windows; \\server\share and \x leave the folder there.
 _WINDOWS_ROOT = re.compile(r"^(?:[A-Za-z]:|\\)")
+_TOKEN_BYTES = 8
+_LEFTOVER = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def read_bytes(
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
-    """Writes ``path`` in one step: after a crash it has the old content or the new, never half of it.
+    """Writes ``path`` in one step: after a crash or a power cut it has the old content or the new, never half of it.
 
     The folder must exist. Text is written as UTF-8 without translating line ends.
 
@@ -169,7 +171,7 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    partial = path.parent / f".{secrets.token_hex(8)}.partial"
+    partial = path.parent / f".{secrets.token_hex(_TOKEN_BYTES)}.partial"
     remove_files(path.parent)
     try:
         # O_EXCL with the default mode and not tempfile's 0600: others may read what the user's umask allows.
@@ -179,10 +181,36 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes sure that what was renamed in ``folder`` outlives a power cut.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    if os.name == "nt":
+        return  # Windows opens no folders
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Some network file systems have no such call, and a folder may be writable but not readable.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether ``path`` has a name as :func:`atomic_write` gives to a file that it has not finished."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager
@@ -222,4 +250,14 @@ def _unwritable(path: str | Path, error: OSError) -> DataError:
     return DataError(f"cannot be written ({error.strerror})", file=path, remedy="check space and permission")
 
 
-__all__ = ["ByteSpan", "atomic_folder", "atomic_write", "check_inside", "open_regular", "read_bytes", "resolve_inside"]
+__all__ = [
+    "ByteSpan",
+    "atomic_folder",
+    "atomic_write",
+    "check_inside",
+    "is_leftover",
+    "open_regular",
+    "read_bytes",
+    "resolve_inside",
+    "sync_folder",
+]

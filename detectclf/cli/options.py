@@ -87,6 +87,14 @@ RunOut = Annotated[
     typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH].", metavar="DIR"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
+ChangedData = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changed-data",
+        help="With --resume: continue also with other slices or labels than the run was started with; its data.json "
+        "says so.",
+    ),
+]
 Model = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Bundle to use [default: the packaged one].", metavar="BUNDLE"),

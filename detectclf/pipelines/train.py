@@ -16,28 +16,44 @@ from detectclf.types import ANY_TUMOR, Dataset
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.duplicates.fingerprints import Fingerprints
-    from detectclf.training.runs import Recipe
+    from detectclf.training.runs import Recipe, Run
     from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 
 log = logging.getLogger(__name__)
 
 
 def train_detector(
-    recipe: DetectorRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    recipe: DetectorRecipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a detector; see :func:`train`."""
-    return train("detector", recipe, out, resume=resume, quiet=quiet)
+    return train("detector", recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
 
 
 def train_classifier(
-    recipe: ClassifierRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    recipe: ClassifierRecipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a classifier; see :func:`train`."""
-    return train("classifier", recipe, out, resume=resume, quiet=quiet)
+    return train("classifier", recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
 
 
 def train(
-    kind: str, recipe: Recipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    kind: str,
+    recipe: Recipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a stage and writes a run directory.
 
@@ -46,6 +62,7 @@ def train(
         recipe: all settings.
         out: the run directory; by default ``runs/`` and the architecture.
         resume: continue the run in ``out``.
+        allow_changed_data: continue it also with other slices or labels than it was started with.
         quiet: show no progress.
 
     Returns:
@@ -61,8 +78,6 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
-    from detectclf.pipelines.provenance import fingerprints_of
-    from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
@@ -70,23 +85,19 @@ def train(
     index = SliceIndex()
     opened = _open(kind, recipe, index)
     task = TASKS[kind](recipe, opened)
-    run = Run.create(out or Path("runs") / _folder_name(recipe.model.arch), recipe, resume=resume)
-    run.check_data(task.train.samples, task.valid.samples)
-    for slices in (task.train, task.valid):
-        if not index.knows(slices.samples):
-            slices.pixels.fill(index.read)  # both from one decoding
-    if run.writes:
-        parts = known_patients(task.train.samples, task.valid.samples, index)
-        run.describe_data(opened.dataset, *parts)
-        note_shared_patients(*parts, recipe.data)
-    if opened.inherited is not None and run.lacks_fingerprints:
-        run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
-    settings = recipe.training
-    if settings.freeze_epochs and not task.pretrained:
-        log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
-        settings = settings.model_copy(update={"freeze_epochs": 0})
-    progress = Progress("training", show=not quiet)
-    history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
+    folder = out or Path("runs") / _folder_name(recipe.model.arch)
+    with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
+        for slices in (task.train, task.valid):
+            if not index.knows(slices.samples):
+                slices.pixels.fill(index.read)  # both from one decoding
+        if run.writes:
+            _record_data(run, task, opened, recipe, allow_changed_data)
+        settings = recipe.training
+        if settings.freeze_epochs and not task.pretrained:
+            log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
+            settings = settings.model_copy(update={"freeze_epochs": 0})
+        progress = Progress("training", show=not quiet)
+        history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
     if not run.writes:
         return {}
     return {
@@ -96,6 +107,24 @@ def train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
+
+
+def _record_data(run: Run, task: Task, opened: _Opened, recipe: Recipe, allow_changed: bool) -> None:
+    """Writes which slices the run uses, once it is certain that it may."""
+    from detectclf.pipelines.provenance import fingerprints_of
+    from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
+    from detectclf.training.data_record import data_record, describe_slices
+
+    index = opened.slice_index
+    train, valid = known_patients(task.train.samples, task.valid.samples, index)
+    described = (describe_slices(part, index.look_up(part).sha256) for part in (train, valid))
+    record = data_record(opened.dataset, *described)
+    changed = run.check_data(record, allow_changed=allow_changed)
+    # Fingerprints first: a training that is killed between the two writes them again.
+    if opened.inherited is not None and (changed or run.lacks_fingerprints):
+        run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
+    run.write_data(record)
+    note_shared_patients(train, valid, recipe.data)
 
 
 class _Opened(NamedTuple):
