@@ -245,7 +245,9 @@ LOW_CONFIDENCE = "low_confidence"
 TUMOR_WITHOUT_BOX = "tumor_without_box"
 """Flag: the slice's class is a tumour, and no tumour box reaches ``box_threshold``."""
 NOT_A_BRAIN_MRI = "not_a_brain_mri"
-"""Flag: the picture is out of distribution, so its class and boxes mean nothing."""
+"""Flag: the picture is out of distribution, so it is refused: it has no class, no probabilities and no boxes."""
+CROP_ADVICE = "crop to the slice"
+"""What to do with a picture that shows more than a slice."""
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 
@@ -258,8 +260,8 @@ class FusedOutputs:
     """Class and boxes of one slice, by all stages together.
 
     Attributes:
-        label: the slice's class; ``None`` where nothing was predicted.
-        probabilities: class -> calibrated probability, summing to 1.
+        label: the slice's class; ``None`` where nothing was predicted, or the picture is refused.
+        probabilities: class -> calibrated probability, summing to 1; empty where there is no class.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
         box_labels, scores: class name and float32 score in [0, 1] of each box.
         box_threshold: least score of a box that is drawn and counts as a detected tumour.
@@ -278,7 +280,7 @@ class FusedOutputs:
 
     @property
     def judged(self) -> bool:
-        """Whether class and boxes mean anything: ``False`` for a picture that is not a brain MRI."""
+        """Whether the picture was answered: ``False`` for one that is refused, as it is not a brain MRI."""
         return NOT_A_BRAIN_MRI not in self.flags
 
     @property

@@ -12,6 +12,7 @@ from detectclf.drawing.palette import Rgb, color_of, text_color_on
 from detectclf.errors import one_line
 from detectclf.types import (
     CLASS_BOX_CONFLICT,
+    CROP_ADVICE,
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
     TUMOR_WITHOUT_BOX,
@@ -42,7 +43,7 @@ FLAG_TEXTS = {
     CLASS_BOX_CONFLICT: "the boxes alone say another class",
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
-    NOT_A_BRAIN_MRI: "does not look like a brain MRI",
+    NOT_A_BRAIN_MRI: f"no brain MRI; a screen? {CROP_ADVICE}",
 }
 """Flag -> text on the panel; a flag that is not listed is its own text."""
 
@@ -108,7 +109,7 @@ def panel(
         _box_lines(pen, fused, shown)
     else:
         pen.heading("Slice class")
-        pen.line("not judged", INK, bold=True, scale=1.5)
+        pen.line("refused", INK, bold=True, scale=1.5)
     if fused.flags:
         pen.heading("For review")
         for flag in fused.flags:

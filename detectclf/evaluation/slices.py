@@ -134,7 +134,7 @@ def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
     return Prediction(
         image=record["image"],
         label=record["class"],
-        probabilities=dict(record["probabilities"]),
+        probabilities=dict(record["probabilities"] or {}),
         boxes_xyxy=_boxes([box["xyxy"] for box in boxes]),
         box_labels=tuple(box["class"] for box in boxes),
         scores=np.array([box["score"] for box in boxes], dtype=np.float32),

@@ -258,21 +258,25 @@ class Predictor:
         names = tuple(self.names.detector_classes[i] for i in labels)
         return StageOutputs(found.logits, boxes, names, scores, found.features).moved(part.left, part.top)
 
-    def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
-        """The Grad-CAM of each slice's class, at the size of the whole picture."""
+    def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray | None]:
+        """The Grad-CAM of each slice's class, at the size of the whole picture; ``None`` where there is no class."""
         from detectclf.inference.explain import grad_cam, heatmap
 
         if not batch:
             return []
-        targets = [self.names.classes.index(each.label or "") for each in fused]
+        # What is refused has no class; its map is that of the first one, and dropped.
+        targets = [0 if each.label is None else self.names.classes.index(each.label) for each in fused]
         images = _stacked(prepared.resized.classifier for prepared in batch)
         if self._process != os.getpid():
             from detectclf.models.device import one_thread_after_fork
 
             one_thread_after_fork()
         cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
-        maps = []
-        for prepared, cam in zip(batch, cams, strict=True):
+        maps: list[FloatArray | None] = []
+        for prepared, cam, each in zip(batch, cams, fused, strict=True):
+            if each.label is None:
+                maps.append(None)
+                continue
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
             size, inside = images.shape[-1], prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
