@@ -13,8 +13,11 @@ from detectclf.errors import one_line
 from detectclf.types import (
     CLASS_BOX_CONFLICT,
     CROP_ADVICE,
+    CROPPED,
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
+    ORIENTATION,
+    SEVERAL_SLICES,
     TUMOR_WITHOUT_BOX,
     FusedOutputs,
     Sample,
@@ -44,6 +47,9 @@ FLAG_TEXTS = {
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
     NOT_A_BRAIN_MRI: f"no brain MRI; a screen? {CROP_ADVICE}",
+    SEVERAL_SLICES: f"one of several heads: {CROP_ADVICE}",
+    CROPPED: f"the head in a larger picture: {CROP_ADVICE}",
+    ORIENTATION: "seems turned: set it upright",
 }
 """Flag -> text on the panel; a flag that is not listed is its own text."""
 

@@ -19,6 +19,7 @@ from detectclf.errors import ConfigError, DataError, ModelError, UnsafeError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty
+from detectclf.inference.orientation import is_turned
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.choice import open_runtime
@@ -26,7 +27,7 @@ from detectclf.inference.sources import ImageSource, taken
 from detectclf.inference.studies import Study, refused, summed_up
 from detectclf.inference.volumes import Volume, volume_in
 from detectclf.prediction import Prediction
-from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
+from detectclf.types import ORIENTATION, FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle
@@ -219,7 +220,7 @@ class Predictor:
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
-        fused = [self._fuse(outputs) for outputs in self._run_stages(decoded)]
+        fused = [self._fuse(*each) for each in zip(decoded, self._run_stages(decoded), strict=True)]
         heatmaps = self._heatmaps(decoded, fused) if explain else [None] * len(decoded)
         predictions = iter(
             [
@@ -237,9 +238,13 @@ class Predictor:
         )
         return [next(predictions) if isinstance(each, DecodedInput) else each.prediction() for each in batch]
 
-    def _fuse(self, outputs: StageOutputs) -> FusedOutputs:
-        seen = novelty(self.bundle.ood, outputs.features)
-        return fuse(outputs, self.bundle.fusion, self.names, novelty=seen)
+    def _fuse(self, prepared: DecodedInput, outputs: StageOutputs) -> FusedOutputs:
+        ood = self.bundle.ood
+        fused = fuse(outputs, self.bundle.fusion, self.names, novelty=novelty(ood, outputs.features))
+        if not fused.judged:
+            return fused
+        turned = ood is not None and is_turned(ood.orientation, prepared.upright)
+        return replace(fused, flags=(*fused.flags, *prepared.flags, *([ORIENTATION] if turned else [])))
 
     def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
         """The outputs of all networks for a batch, boxes in pixels of the whole pictures."""

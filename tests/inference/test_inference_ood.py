@@ -48,6 +48,21 @@ def test_slices_of_another_kind_are_unusual_and_those_of_the_fit_are_not() -> No
     assert novelty(None, features[0]) == novelty(fitted, None) == "usual", "nothing is said where nothing is known"
 
 
+def test_slices_with_a_known_kind_of_noise_are_unusual_not_outside() -> None:
+    rng = np.random.default_rng(0)
+    shift = np.zeros(30, np.float32)
+    shift[3] = 20  # noise moves the features far, as far as other pictures are
+    features = slices(rng)
+    alone, both = fit_ood(features, range(600)), fit_ood(features, range(600), [slices(rng) + shift])
+    assert alone is not None and both is not None and len(both.noisy) == 1
+    assert (both.threshold, both.unusual) == (alone.threshold, alone.unusual), "what is usual stays so"
+    new = slices(rng, 100) + shift
+    assert all(novelty(alone, row) == "outside" for row in new)
+    assert sum(novelty(both, row) == "unusual" for row in new) > 80
+    between = slices(rng, 100) + 3 * shift
+    assert all(novelty(both, row) == "outside" for row in between), "only that kind of noise is known"
+
+
 def test_too_few_source_slices_give_no_fit() -> None:
     features = slices(np.random.default_rng(0), 100)
     assert fit_ood(features, [0] * 100) is None
