@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,7 +56,7 @@ def _wave(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.fl
     return np.asarray(np.cos(phase + rng.uniform(0.0, 2 * np.pi)))
 
 
-def _levels(values: npt.NDArray[np.float64]) -> Pixels:
+def _levels(values: npt.NDArray[np.floating[Any]]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 

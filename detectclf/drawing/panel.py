@@ -12,7 +12,6 @@ from detectclf.drawing.palette import Rgb, color_of, text_color_on
 from detectclf.errors import one_line
 from detectclf.types import (
     CLASS_BOX_CONFLICT,
-    CROP_ADVICE,
     CROPPED,
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
@@ -41,6 +40,9 @@ MOST_CLASSES = 8
 """Classes shown; of more classes, the most probable ones are."""
 MOST_BOXES = 6
 """Boxes listed."""
+
+CROP_ADVICE = "crop to the slice"
+"""What to do with a picture that shows more than a slice."""
 
 FLAG_TEXTS = {
     CLASS_BOX_CONFLICT: "the boxes alone say another class",

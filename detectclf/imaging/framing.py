@@ -2,8 +2,9 @@
 
 The networks are trained on slices whose head fills most of the frame. So a slice is shown to them whole where its head
 is large. A smaller head is cropped to; and where the head is large in a panel of the picture, such as the slice on a
-page, that panel is taken. A bright background and words beside the head are made black, as air is. Air that is dark stays as it is: the networks know its noise from their training, and say other
-things where it is gone (docs/log.md). Boxes are mapped back by :attr:`Framed.part`.
+page, that panel is taken. A bright background and words beside the head are made black, as air is. Air that is dark
+stays as it is: the networks know its noise from their training, and say other things where it is gone (docs/log.md).
+Boxes are mapped back by :attr:`Framed.part`.
 """
 
 from __future__ import annotations
@@ -177,12 +178,13 @@ def _without_background(pixels: Pixels, head: Head) -> Pixels:
         return pixels
     if far.mean() > _BRIGHT_SHARE:
         return _cut_out(pixels, outline, near)
-    # What is joined to the head is neck or shoulder.
-    _, labels = cv2.connectedComponents((bright | around).astype(np.uint8))
+    # What is joined to the head, or nearly, is neck or shoulder.
+    square = np.ones((3, 3), np.uint8)
+    _, labels = cv2.connectedComponents(cv2.dilate((bright | around).astype(np.uint8), square))
     strange = bright & ~np.isin(labels, np.unique(labels[around]))
     if not strange.any():
         return pixels
-    grown = cv2.dilate(strange.astype(np.uint8), np.ones((3, 3), np.uint8))
+    grown = cv2.dilate(strange.astype(np.uint8), square)
     cut = cv2.resize(grown, pixels.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return np.where((cut > 0) & (near == 0), np.uint8(0), pixels)
 

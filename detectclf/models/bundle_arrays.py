@@ -134,7 +134,9 @@ def _noisy(file: Path, arrays: dict[str, Any], size: int) -> tuple[OODStatistics
         return ()
     means, whitenings, thresholds = (arrays.get(name, np.zeros(0)) for name in names)
     count = len(thresholds)
-    _check_shapes(file, (means.shape, whitenings.shape) == ((count, size), (count, size, size)) and thresholds.ndim == 1)
+    _check_shapes(
+        file, (means.shape, whitenings.shape) == ((count, size), (count, size, size)) and thresholds.ndim == 1
+    )
     rows = zip(means.astype(np.float32), whitenings.astype(np.float32), thresholds.tolist(), strict=True)
     return tuple(OODStatistics(*row) for row in rows)
 

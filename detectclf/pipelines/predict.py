@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import PredictConfig
+from detectclf.drawing.panel import CROP_ADVICE
 from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
-from detectclf.types import CROP_ADVICE
 
 if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor

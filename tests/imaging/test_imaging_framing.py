@@ -22,7 +22,7 @@ def drawn(kind: str = "glioma", plane: str = "axial", seed: int = 1) -> DrawnSli
 
 
 def pasted(slice_: DrawnSlice, share: float, *, level: int = 0, words: bool = False) -> tuple[Pixels, FloatArray]:
-    """The slice on ``share`` of a larger picture of one grey level, perhaps with words, and the box of its head there."""
+    """The slice on ``share`` of a larger picture of one grey level, perhaps with words, and the box of its head."""
     side = 640
     canvas, small = np.full((side, side), level, dtype=np.uint8), round(side * share)
     left, top = (side - small) // 3, (side - small) // 2
@@ -130,9 +130,7 @@ def test_a_slice_that_its_head_fills_is_shown_as_it_is(plane: str) -> None:
     ],
 )
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
-def test_a_small_head_is_cropped_to(
-    plane: str, share: float, level: int, words: bool, more: bool, reason: str
-) -> None:
+def test_a_small_head_is_cropped_to(plane: str, share: float, level: int, words: bool, more: bool, reason: str) -> None:
     picture, head = pasted(drawn(plane=plane), share, level=level, words=words)
     shown = framed(picture)
     left, top, right, bottom = head

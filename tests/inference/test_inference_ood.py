@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from detectclf.imaging.upright import TURNS, UPRIGHT_SIZE
 from detectclf.inference.ood import USUAL_SHARE, distances, fit_ood, novelty
 from detectclf.inference.runtimes.map_statistics import MapStatistics
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
+from detectclf.models.bundle_arrays import Orientation
 
 
 def slices(rng: np.random.Generator, count: int = 600) -> np.ndarray:
@@ -100,14 +102,22 @@ def test_a_channel_that_never_changes_does_no_harm() -> None:
 
 def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
     features = slices(np.random.default_rng(0))
-    fitted = fit_ood(features, range(600))
-    save_bundle(tmp_path, replace(bundle, ood=fitted))
+    fitted = fit_ood(features, range(600), [features + 9, features - 9])
+    assert fitted is not None
+    turns = Orientation(np.random.default_rng(1).normal(size=(TURNS, UPRIGHT_SIZE + 1)).astype(np.float32), 2.5)
+    save_bundle(tmp_path, replace(bundle, ood=replace(fitted, orientation=turns)))
     again = load_bundle(tmp_path).ood
-    assert fitted is not None and again is not None
+    assert again is not None and again.orientation is not None
     assert again.threshold == fitted.threshold and again.unusual == fitted.unusual
+    assert [each.threshold for each in again.noisy] == [each.threshold for each in fitted.noisy]
+    assert all(novelty(again, row) == novelty(fitted, row) == "unusual" for row in features[:5] + 9)
+    assert again.orientation.threshold == 2.5 and np.array_equal(again.orientation.weights, turns.weights)
     save_bundle(tmp_path / "old", replace(bundle, ood=replace(fitted, unusual=np.inf)))
     old = load_bundle(tmp_path / "old").ood
     assert old is not None and old.unusual == np.inf, "bundles of before call no slice unusual"
+    save_bundle(tmp_path / "older", replace(bundle, ood=replace(fitted, noisy=())))
+    old = load_bundle(tmp_path / "older").ood
+    assert old is not None and (old.noisy, old.orientation) == ((), None), "nor do they know noise or turns"
     assert np.array_equal(distances(again, features), distances(fitted, features))
 
 
