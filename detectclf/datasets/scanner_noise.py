@@ -57,7 +57,7 @@ def _wave(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.fl
 
 
 def _levels(values: npt.NDArray[np.floating[Any]]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
 
 
 __all__ = ["KINDS", "with_scanner_noise"]
