@@ -36,8 +36,8 @@ NOISY_MARGIN = 0.85
 """The same for slices with noise: it is drawn at its strongest in the fit, and other pictures are nearer to them."""
 FOLDS = 5
 """Cross-validation folds for the threshold."""
-FEWEST_SLICES = 40
-"""Slices that a fit needs."""
+FEWEST_SLICES, FEWEST_NOISY = 40, 200
+"""Slices that a fit needs, and slices that a fit of noisy slices and turned heads needs: there are as many features."""
 
 
 def distances(ood: OODStatistics, features: FloatArray) -> Doubles:

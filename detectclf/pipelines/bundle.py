@@ -188,15 +188,17 @@ def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: boo
     from detectclf.imaging.framing import framed
     from detectclf.imaging.images import read_pixels
     from detectclf.imaging.upright import turned_features
-    from detectclf.inference.ood import FEWEST_SLICES, fit_ood
+    from detectclf.inference.ood import FEWEST_NOISY, fit_ood
     from detectclf.inference.orientation import fit_orientation
 
     samples = unseen.dataset.samples
     known = [o.features for o in unseen.outputs if o.features is not None]
-    if len(samples) < FEWEST_SLICES or (not by_others and len(known) < len(samples)):
+    if not by_others and len(known) < len(samples):
         return None
     # The detectors that the fusion was fitted with may be other networks, with other features.
     features = predictor.statistics_many(samples) if by_others else np.stack(known)
+    if len(samples) < FEWEST_NOISY:
+        return fit_ood(features, groups)
     noisy = []
     with Progress("out-of-distribution statistics", KINDS) as progress:
         for kind in range(KINDS):
@@ -206,7 +208,7 @@ def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: boo
     ood = fit_ood(features, groups, noisy)
     if ood is None:
         return None
-    shown = [framed(read_pixels(sample)) for sample in samples]
+    shown = (framed(read_pixels(sample)) for sample in samples)
     turned = np.stack([turned_features(each, mirrored=mirrored) for each in shown for mirrored in (False, True)])
     return replace(ood, orientation=fit_orientation(turned))
 
