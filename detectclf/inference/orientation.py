@@ -47,7 +47,8 @@ def fit_orientation(features: FloatArray) -> Orientation | None:
     held_out = np.zeros(len(kept))
     for k in range(FOLDS):
         held_out[fold == k] = _margin(_discriminant(kept[fold != k]), kept[fold == k, 0])
-    return Orientation(_discriminant(kept), float(np.quantile(held_out, UPRIGHT_SHARE)))
+    # Where all are clearly upright, a turn must still be likelier than none.
+    return Orientation(_discriminant(kept), max(0.0, float(np.quantile(held_out, UPRIGHT_SHARE))))
 
 
 def _margin(weights: FloatArray, features: FloatArray) -> Doubles:
