@@ -114,6 +114,8 @@ class Prediction(FusedOutputs):
     def to_record(self) -> dict[str, Any]:
         """The JSON object of the public contract; with ``error`` set, every other field but ``image`` is ``None``.
 
+        Where the picture is refused, ``class``, ``confidence`` and ``probabilities`` are ``None``, and there are no
+        boxes.
         Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
         that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where
         it could not be read.
@@ -126,7 +128,7 @@ class Prediction(FusedOutputs):
             "image": self.image,
             "class": self.label,
             "confidence": self.confidence,
-            "probabilities": self.probabilities,
+            "probabilities": self.probabilities or None,
             "boxes": [
                 {"xyxy": [round(float(v), 2) for v in box], "class": label, "score": float(score)}
                 for box, label, score in zip(self.boxes_xyxy, self.box_labels, self.scores, strict=True)
@@ -179,7 +181,7 @@ class Prediction(FusedOutputs):
         """
         from detectclf.drawing.predictions import draw_prediction
 
-        if self.error is not None or self.label is None:
+        if self.error is not None or (self.label is None and self.judged):
             reason = self.error or "nothing was predicted"
             raise DataError(reason, file=self.image, remedy="only readable slices are drawn")
         title = f"{PurePath(self.image).name} ({self.part})" if self.part else PurePath(self.image).name

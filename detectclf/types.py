@@ -248,7 +248,13 @@ LOW_CONFIDENCE = "low_confidence"
 TUMOR_WITHOUT_BOX = "tumor_without_box"
 """Flag: the slice's class is a tumour, and no tumour box reaches ``box_threshold``."""
 NOT_A_BRAIN_MRI = "not_a_brain_mri"
-"""Flag: the picture is out of distribution, so its class and boxes mean nothing."""
+"""Flag: the picture is out of distribution, so it is refused: it has no class, no probabilities and no boxes."""
+SEVERAL_SLICES = "several_slices"
+"""Flag: the picture shows several heads; the largest and clearest one was judged."""
+CROPPED = "cropped"
+"""Flag: the picture shows more than a slice, such as a page; the head that was found in it was judged."""
+ORIENTATION = "orientation"
+"""Flag: the head seems to be turned by 90 degrees or upside down."""
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 
@@ -261,8 +267,8 @@ class FusedOutputs:
     """Class and boxes of one slice, by all stages together.
 
     Attributes:
-        label: the slice's class; ``None`` where nothing was predicted.
-        probabilities: class -> calibrated probability, summing to 1.
+        label: the slice's class; ``None`` where nothing was predicted, or the picture is refused.
+        probabilities: class -> calibrated probability, summing to 1; empty where there is no class.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
         box_labels, scores: class name and float32 score in [0, 1] of each box.
         box_threshold: least score of a box that is drawn and counts as a detected tumour.
@@ -281,7 +287,7 @@ class FusedOutputs:
 
     @property
     def judged(self) -> bool:
-        """Whether class and boxes mean anything: ``False`` for a picture that is not a brain MRI."""
+        """Whether the picture was answered: ``False`` for one that is refused, as it is not a brain MRI."""
         return NOT_A_BRAIN_MRI not in self.flags
 
     @property

@@ -101,8 +101,9 @@ def build_report(
     known_notes = (*figures.notes, *no_interval)
     unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
     recorded = dict(metadata or {})
+    refused = sum(p.error is None and not p.judged for p in predictions)
     content = ReportRecord(
-        data=_data(dataset, indexed, aligned, here, recorded),
+        data=_data(dataset, indexed, aligned, here, recorded, refused),
         detection=figures.detection,
         classification=figures.classification,
         combined=figures.combined,
@@ -134,7 +135,12 @@ def build_report(
 
 
 def _data(
-    dataset: Dataset, indexed: IndexedSlices, aligned: Aligned, here: Provenance, metadata: Mapping[str, Any]
+    dataset: Dataset,
+    indexed: IndexedSlices,
+    aligned: Aligned,
+    here: Provenance,
+    metadata: Mapping[str, Any],
+    refused: int,
 ) -> Data:
     labels = [s.label for s in dataset.samples]
     return Data(
@@ -142,6 +148,7 @@ def _data(
         samples=len(dataset.samples),
         boxed=sum(s.boxed for s in dataset.samples),
         evaluated=len(aligned),
+        refused=refused,
         source_groups=len(np.unique(here.sources)),
         patients=patients_of(aligned),
         slices_with_patient=int(here.has_patient.sum()),

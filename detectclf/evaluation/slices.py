@@ -157,7 +157,7 @@ def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
     return Prediction(
         image=_text(record["image"]),
         label=_text_or_none(record["class"]),
-        probabilities=dict(record["probabilities"]),
+        probabilities=dict(record["probabilities"] or {}),
         boxes_xyxy=_boxes([box["xyxy"] for box in boxes]),
         box_labels=tuple(_text(box["class"]) for box in boxes),
         scores=_numbers([box["score"] for box in boxes]),

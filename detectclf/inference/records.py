@@ -62,9 +62,11 @@ def _as_csv(records: Sequence[Record]) -> str:
 def _as_coco(records: Sequence[Record]) -> str:
     """A COCO document: ``images`` with class and flags of the slice, ``annotations`` with ``score``; ids start at 1.
 
-    Inputs that could not be read are listed under ``errors`` and not in ``images``.
+    Inputs that could not be read are listed under ``errors``, pictures that were refused under ``refused``, with the
+    flags that say why; neither are in ``images``.
     """
-    read = [record for record in records if record["error"] is None]
+    read = [record for record in records if record["error"] is None and record["class"] is not None]
+    refused = [record for record in records if record["error"] is None and record["class"] is None]
     of_boxes = [box["class"] for record in read for box in record["boxes"]]
     names = order_classes([name for record in read for name in record["probabilities"]] + of_boxes)
     ids = {name: i for i, name in enumerate(names, 1)}
@@ -93,6 +95,7 @@ def _as_coco(records: Sequence[Record]) -> str:
         "images": images,
         "annotations": annotations,
         "categories": [{"id": i, "name": name, "supercategory": "none"} for name, i in ids.items()],
+        "refused": [{"file_name": r["image"], "flags": r["flags"]} for r in refused],
         "errors": [{"file_name": r["image"], "error": r["error"]} for r in records if r["error"] is not None],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

@@ -137,7 +137,7 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex
 
 def _of_prediction(prediction: Prediction, negative: str | None) -> Opinion | None:
     """The opinion of a prediction; not ``unseen``, since the slice may be a re-encoded or mirrored training slice."""
-    if prediction.error is not None:
+    if prediction.error is not None or not prediction.judged:
         return None
     tumors = np.flatnonzero([name != negative for name in prediction.box_labels])
     if not len(tumors):

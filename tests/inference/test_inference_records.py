@@ -78,6 +78,22 @@ def test_csv_holds_no_formulas(tmp_path: Path, text: str) -> None:
     assert [cell for cell in cells if cell.startswith("-")] == ["-0.5"]
 
 
+def test_a_refused_picture_is_no_result(tmp_path: Path) -> None:
+    """It has neither class nor box; read as no tumour, it would pass for healthy."""
+    record = Prediction("x.jpg", flags=("not_a_brain_mri",), width=8, height=6, model="tiny 1").to_record()
+    assert record == {
+        "image": "x.jpg", "class": None, "confidence": None, "probabilities": None, "boxes": [],
+        "flags": ["not_a_brain_mri"], "width": 8, "height": 6, "model": "tiny 1", "error": None,
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(write_records([*RECORDS, record], tmp_path, "csv").read_text())))
+    assert {key: value for key, value in rows[-1].items() if value} == {
+        "image": "x.jpg", "flags": "not_a_brain_mri", "width": "8", "height": "6", "model": "tiny 1"
+    }  # fmt: skip
+    coco = json.loads(write_records([record, *RECORDS], tmp_path, "coco").read_text())
+    assert coco["refused"] == [{"file_name": "x.jpg", "flags": ["not_a_brain_mri"]}]
+    assert "x.jpg" not in [image["file_name"] for image in coco["images"]] and len(coco["errors"]) == 1
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) -> None:
     slices = [replace(prediction("a.nii", boxes), origin=Origin(frame=7, axis="coronal")) for boxes in (0, 1)]
