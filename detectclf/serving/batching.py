@@ -38,12 +38,14 @@ class Upload:
     Attributes:
         name: what its record calls it.
         size: bytes that it holds in memory while it waits.
+        folder: where the client, or an archive, had it: with ``/``, empty for none. Tells series apart, and is not shown.
         read: gives its content; raises a typed error where it has none.
     """
 
     name: str
     size: int
     read: Callable[[], bytes]
+    folder: str = ""
 
 
 class QueueFullError(Exception):
@@ -121,6 +123,11 @@ class Batcher:
     def alive(self) -> bool:
         """Whether pictures are being worked on."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until about half of what waits is done."""
+        return self._load.retry_after()
 
     def submit(self, uploads: Sequence[Upload], finish: Callable[[Prediction], Answer]) -> Job:
         """Puts the pictures of a request in the queue, all or none.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -33,7 +34,8 @@ class Service:
         intake: what is being received.
         metrics: figures.
         draining: whether the server finishes its work and takes no more.
-        volumes: held by the request whose volumes are worked on.
+        volumes: held by the request whose volumes are received or worked on.
+        in_hand: requests with files that are received or worked on.
     """
 
     predictor: Predictor
@@ -43,6 +45,7 @@ class Service:
     batcher: Batcher = field(init=False)
     intake: Intake = field(init=False)
     volumes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_hand: int = 0
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(
@@ -53,6 +56,25 @@ class Service:
             metrics=self.metrics,
         )
         self.intake = Intake(self.config)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the requests with files, from the head of one to the end of its answer.
+
+        They are few, so that whoever has one is answered soon, and whoever has none hears so before the body is read:
+        a queue of a thousand answers each of them, after minutes, when the clients have given up.
+
+        Raises:
+            ProblemError: there is none (429, with Retry-After).
+        """
+        if self.in_hand >= self.config.max_uploads:
+            seconds = self.batcher.retry_after
+            raise busy("too_many_uploads", f"many requests are worked on; try again in {seconds} s", seconds)
+        self.in_hand += 1
+        try:
+            yield
+        finally:
+            self.in_hand -= 1
 
     def submit(self, uploads: Sequence[Upload], finish: Callable[[Prediction], Answer]) -> Job:
         """Puts pictures in the queue; raises ProblemError (429, with Retry-After) where it is full."""
@@ -140,7 +162,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _service_of(request: Request) -> Service:
+async def _service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
