@@ -75,6 +75,7 @@ def predict(
         DeviceError: the device is not available.
         KeyboardInterrupt: from the user; the records made so far are written first.
     """
+    from detectclf.imaging.images import is_nifti
     from detectclf.inference.input_files import collect_inputs
     from detectclf.inference.records import FORMATS, make_folder
     from detectclf.inference.volumes import inputs_of, one_slice_of
@@ -84,6 +85,8 @@ def predict(
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     files = collect_inputs(inputs, sys.stdin.buffer)
+    if axis is not None and not any(is_nifti(file) for file in files):
+        log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     found = inputs_of(files, axis)
