@@ -33,6 +33,8 @@ _FOREIGN = {
     "NM": "nuclear medicine",
     "PT": "positron emission tomography",
     "RF": "fluoroscopy",
+    "RTDOSE": "dose of radiotherapy",
+    "SEG": "segmentation",
     "US": "ultrasound",
     "XA": "angiogram",
     "ES": "endoscopy",

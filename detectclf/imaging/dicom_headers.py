@@ -118,7 +118,8 @@ def _headers_of(data: Any, path: Path) -> list[SliceHeader]:
         return []
     shared = list(data.get("SharedFunctionalGroupsSequence") or [])[:1]
     headers = [_frame_header(data, path, number, [group, *shared]) for number, group in enumerate(groups)]
-    return headers if frames == 1 or all(each.position and each.orientation for each in headers) else []
+    placed = all(each.position and each.orientation for each in headers)
+    return headers if frames == 1 or placed else []
 
 
 def _frame_header(data: Any, path: Path, number: int, groups: Sequence[Any]) -> SliceHeader:

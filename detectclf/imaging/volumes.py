@@ -90,6 +90,11 @@ class DicomFrames:
             self._data = None
 
 
+def open_slices(path: Path, axis: str | None = None) -> NiftiVolume | DicomFrames:
+    """What several slices of one file are read from, without unpacking it for each: a NIfTI file, or a DICOM file."""
+    return open_nifti(path, axis) or DicomFrames(path)
+
+
 def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
     """The volume in ``path``; ``None`` for other files, and for a broken header, which reading it reports."""
     if not is_nifti(path):
@@ -102,4 +107,4 @@ def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
         return None
 
 
-__all__ = ["DicomFrames", "NiftiVolume", "open_nifti"]
+__all__ = ["DicomFrames", "NiftiVolume", "open_nifti", "open_slices"]

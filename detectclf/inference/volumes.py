@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from detectclf.errors import DataError, DetectclfError, one_line
 from detectclf.imaging.dicom import check_modality
-from detectclf.imaging.dicom_headers import SliceHeader, read_slice_headers
+from detectclf.imaging.dicom_headers import read_slice_headers
 from detectclf.imaging.dicom_series import Series, find_series
 from detectclf.imaging.images import image_suffix, is_dicom
 from detectclf.imaging.volumes import DicomFrames, NiftiVolume, open_nifti

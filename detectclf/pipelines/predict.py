@@ -90,7 +90,10 @@ def predict(
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     found = inputs_of(files, axis)
-    sources: list[Input | ImageSource] = [source if frame is None else one_slice_of(source, frame) for source in found]
+    # Each once, since frames of one file that are no volume are sources of their own.
+    sources: list[Input | ImageSource] = list(
+        found if frame is None else dict.fromkeys(one_slice_of(source, frame) for source in found)
+    )
     results = _Results(out, format)
     drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
     try:

@@ -38,8 +38,8 @@ class Upload:
     Attributes:
         name: what its record calls it.
         size: bytes that it holds in memory while it waits.
-        folder: where the client, or an archive, had it: with ``/``, empty for none. Tells series apart, and is not shown.
         read: gives its content; raises a typed error where it has none.
+        folder: where the client, or an archive, had it, which tells series apart and is not shown; empty for none.
     """
 
     name: str

@@ -43,8 +43,8 @@ class ProblemError(Exception):
 
     def response(self) -> JSONResponse:
         """The answer."""
-        # Else the rest of the body is read and dropped: of a connection that is closed meanwhile, clients that are still
-        # sending see a broken pipe and not why.
+        # Else the rest of the body is read and dropped: of a closed connection, clients that are still sending would
+        # not hear why.
         headers = {**self.headers, **({"Connection": "close"} if self.status == 408 else {})}
         return JSONResponse(self.document(), self.status, headers=headers, media_type=MEDIA_TYPE)
 

@@ -103,6 +103,21 @@ def test_a_mixed_folder_with_faults(predict, tmp_path):
     ]  # fmt: skip
 
 
+def test_missing_slices_one_slice_and_an_archive(predict, tmp_path):
+    series = write_series(tmp_path / "a", 6)
+    series[4].unlink()
+    write_nifti(tmp_path / "one.nii", 1)
+    (tmp_path / "locked.zip").write_bytes(b"PK\3\4 with a password or without")
+    said, slices, (study,) = predict(tmp_path / "a", tmp_path / "one.nii", tmp_path / "locked.zip")
+    assert said.code == 4 and (study["slices"], study["flags"].count("missing_slices")) == (5, 1)
+    assert [("study" in each, each["error"] is None) for each in slices] == [
+        *[(True, True)] * 5,
+        (False, True),
+        (False, False),
+    ]
+    assert "locked.zip: " in slices[-1]["error"] and said.err.count("locked.zip") == 1
+
+
 def test_a_thick_sagittal_volume_says_how_it_is_sliced(predict, tmp_path):
     levels = np.random.default_rng(0).integers(0, 200, (4, 40, 40)).astype(np.int16)
     nibabel.Nifti1Image(levels, np.diag([5.0, 1.0, 1.0, 1.0])).to_filename(tmp_path / "a.nii")

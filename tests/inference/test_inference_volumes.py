@@ -103,7 +103,9 @@ THICK = [
 
 
 @pytest.mark.parametrize(("sizes", "axis", "why"), THICK, ids=[row[2] for row in THICK])
-def test_a_nifti_is_sliced_as_it_was_taken(sizes: tuple[float, ...], axis: str | None, why: str, tmp_path: Path) -> None:
+def test_a_nifti_is_sliced_as_it_was_taken(
+    sizes: tuple[float, ...], axis: str | None, why: str, tmp_path: Path
+) -> None:
     shape = tuple(round(60 / size) for size in sizes)
     levels = np.random.default_rng(0).integers(0, 200, shape).astype(np.int16)
     nibabel.Nifti1Image(levels, np.diag([*sizes, 1.0])).to_filename(tmp_path / "a.nii")
