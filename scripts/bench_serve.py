@@ -5,7 +5,7 @@
 
 Starts the real server on this machine. Each client sends one drawn slice after the other over a connection of its own,
 and, told 429 or 503, waits as long as Retry-After says. The clients share the cores with the server, as does whatever
-else runs; so compare answers a second by the ratio, for which the predictor runs before the server and after it.
+else runs. So the predictor runs before the server and after it, and on a busy machine only the processor's time counts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -46,6 +47,13 @@ class Answered(NamedTuple):
     wait: float
 
 
+class Alone(NamedTuple):
+    """The plain predictor: slices a second, and seconds of the processor for one."""
+
+    rate: float
+    cpu: float
+
+
 @dataclass(slots=True)
 class Tally:
     """What all clients have got: answers, and failures by their kind."""
@@ -68,25 +76,25 @@ def main(
     """Prints answers a second, quantiles, statuses and memory; exit code 1 where anything but 429 and 503 failed."""
     pictures = [drawn(seed, kind) for seed in range(2) for kind in KINDS]
     predictor = load(model) if plain else None
-    alone = [] if predictor is None else [slices_a_second(predictor, pictures, plain)]
+    alone = [] if predictor is None else [by_itself(predictor, pictures, plain)]
     with running(model) as (process, port):
         requests = [multipart(picture, port) for picture in pictures]
         asyncio.run(crowd(port, requests[:1], clients=1, seconds=1.0, wait=wait))  # what is made at the first request
-        before, started = resident(process.pid), time.monotonic()
+        before, started, used = resident(process.pid), time.monotonic(), processor(process.pid)
         tally, during = asyncio.run(watched(process.pid, port, requests, clients, seconds, wait))
-        passed = time.monotonic() - started
+        passed, used = time.monotonic() - started, processor(process.pid) - used
         after = asyncio.run(crowd(port, requests[:1], clients=1, seconds=1.0, wait=wait))
         memory = (before, during, resident(process.pid))
-    alone += [] if predictor is None else [slices_a_second(predictor, pictures, plain)]
-    show(tally, passed, memory, alone)
+    alone += [] if predictor is None else [by_itself(predictor, pictures, plain)]
+    show(tally, passed, used, memory, alone)
     alive = bool(after.seconds_of(200)) and not after.failures
     print(f"afterwards: {'answers' if alive else 'DOES NOT ANSWER'}")
     if not alive or tally.failures or {each.status for each in tally.answers} - {200, 429, 503}:
         raise typer.Exit(1)
 
 
-def show(tally: Tally, seconds: float, memory: tuple[int, int, int], alone: list[float]) -> None:
-    """Prints the figures of a run."""
+def show(tally: Tally, seconds: float, used: float, memory: tuple[int, int, int], alone: list[Alone]) -> None:
+    """Prints the figures of a run, in which the server has ``used`` so many seconds of the processor."""
     good, refused = tally.seconds_of(200), tally.seconds_of(429, 503)
     rate = len(good) / seconds
     statuses = dict(sorted(Counter(each.status for each in tally.answers).items()))
@@ -98,9 +106,13 @@ def show(tally: Tally, seconds: float, memory: tuple[int, int, int], alone: list
             print(f"{name}: p50 {p50:.3f} s, p99 {p99:.3f} s, longest {taken[-1]:.3f} s")
     print("resident memory: before {} MiB, half-way {} MiB, at the end {} MiB".format(*memory))
     if alone:
-        mean = statistics.mean(alone)
-        told = ", ".join(f"{each:.2f}" for each in alone)
+        mean, cpu = statistics.mean(each.rate for each in alone), statistics.mean(each.cpu for each in alone)
+        told = ", ".join(f"{each.rate:.2f}" for each in alone)
         print(f"plain Predictor, batches of 8: {told} slices a second; the server's {rate / mean:.2f} of their mean")
+        own = used / max(1, len(good))
+        print(
+            f"processor: server {1000 * own:.0f} ms an answer, plain {1000 * cpu:.0f} ms a slice: {own / cpu:.2f} times"
+        )
 
 
 def drawn(seed: int, kind: str) -> bytes:
@@ -110,13 +122,13 @@ def drawn(seed: int, kind: str) -> bytes:
     return content.getvalue()
 
 
-def slices_a_second(predictor: Predictor, pictures: list[bytes], seconds: float) -> float:
-    """Of ``predict_many`` in batches of 8, for about ``seconds``."""
+def by_itself(predictor: Predictor, pictures: list[bytes], seconds: float) -> Alone:
+    """``predict_many`` in batches of 8, for about ``seconds``."""
     list(predictor.predict_many(pictures, batch_size=8))
-    started, done = time.monotonic(), 0
+    started, used, done = time.monotonic(), time.process_time(), 0
     while (passed := time.monotonic() - started) < seconds:
         done += len(list(predictor.predict_many(islice(cycle(pictures), 32), batch_size=8)))
-    return done / passed
+    return Alone(done / passed, (time.process_time() - used) / done)
 
 
 @contextmanager
@@ -141,6 +153,15 @@ def resident(pid: int) -> int:
     status = Path(f"/proc/{pid}/status")
     found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) // 1024 if found else 0
+
+
+def processor(pid: int) -> float:
+    """Seconds of the processor that a process has used, over all threads; 0 where the system does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def multipart(picture: bytes, port: int) -> bytes:

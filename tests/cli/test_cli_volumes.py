@@ -141,6 +141,12 @@ def test_enhanced_mr_of_one_file(predict, tmp_path):
     assert [(each["study"], each["frame"]) for each in slices] == [("series-1", number) for number in range(3)]
     said, slices, studies = predict(tmp_path / "e.dcm", "--frame", 0)
     assert said.code == 0 and len(slices) == 1 and studies is None
+    planes = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]
+    write_enhanced(tmp_path / "e.dcm", [{"orientation": plane} for plane in planes])
+    said, slices, studies = predict(tmp_path / "e.dcm", out="planes")
+    assert (said.code, [each["frame"] for each in slices], studies) == (0, [0, 1, 2], None)
+    said, slices, _ = predict(tmp_path / "e.dcm", "--frame", 1, out="planes")
+    assert (said.code, [each["frame"] for each in slices]) == (0, [1])
 
 
 def test_nothing_of_a_patient_is_said(predict, tmp_path):

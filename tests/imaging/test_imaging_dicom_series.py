@@ -144,7 +144,16 @@ def test_headers_in_other_encodings(syntax: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("modality", "refused"),
-    [("MR", False), ("OT", False), ("SC", False), (None, False), ("CT", True), ("ct ", True), ("US", True)],
+    [
+        ("MR", False),
+        ("OT", False),
+        ("SC", False),
+        (None, False),
+        ("CT", True),
+        ("ct ", True),
+        ("US", True),
+        ("SEG", True),
+    ],
 )
 def test_what_is_surely_no_mri_is_refused(modality: str | None, refused: bool, tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", 0)
@@ -156,7 +165,7 @@ def test_what_is_surely_no_mri_is_refused(modality: str | None, refused: bool, t
     if not refused:
         assert read_image(path)[0, 0] == 0
         return
-    with pytest.raises(DataError, match=r"DICOM of modality (CT|US) \(.*\), not MR; give MRI"):
+    with pytest.raises(DataError, match=r"DICOM of modality (CT|US|SEG) \(.*\), not MR; give MRI"):
         read_image(path)
 
 
