@@ -110,9 +110,8 @@ def show(tally: Tally, seconds: float, used: float, memory: tuple[int, int, int]
         told = ", ".join(f"{each.rate:.2f}" for each in alone)
         print(f"plain Predictor, batches of 8: {told} slices a second; the server's {rate / mean:.2f} of their mean")
         own = used / max(1, len(good))
-        print(
-            f"processor: server {1000 * own:.0f} ms an answer, plain {1000 * cpu:.0f} ms a slice: {own / cpu:.2f} times"
-        )
+        told = f"server {1000 * own:.0f} ms an answer, plain {1000 * cpu:.0f} ms a slice"
+        print(f"processor: {told}, {own / cpu:.2f} times as much")
 
 
 def drawn(seed: int, kind: str) -> bytes:

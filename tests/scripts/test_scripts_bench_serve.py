@@ -17,7 +17,7 @@ def test_figures_of_a_short_run():
         "answers: p50",
         "MiB, half-way",
         "of their mean",
-        "ms a slice: ",
+        "ms a slice",
     ):
         assert words in done.output
     assert done.output.splitlines()[-1] == "afterwards: answers"
