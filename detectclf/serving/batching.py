@@ -125,6 +125,11 @@ class Batcher:
         return self._thread.is_alive() and not self._closed
 
     @property
+    def seconds_per_picture(self) -> float:
+        """How long a picture takes of late."""
+        return self._load.seconds_per_picture
+
+    @property
     def retry_after(self) -> int:
         """Seconds until about half of what waits is done."""
         return self._load.retry_after()

@@ -22,6 +22,9 @@ from detectclf.serving.uploads import Intake
 
 Result = TypeVar("Result")
 
+_PROMPT = 0.1
+"""Share of the time for an answer in which the first picture of a request has its turn."""
+
 
 @dataclass(slots=True, eq=False)
 class Service:
@@ -61,13 +64,16 @@ class Service:
     def place(self) -> Iterator[None]:
         """A place among the requests with files, from the head of one to the end of its answer.
 
-        They are few, so that whoever has one is answered soon, and whoever has none hears so before the body is read:
-        a queue of a thousand answers each of them, after minutes, when the clients have given up.
+        They are few, and fewer on a slow machine, so that whoever has one is answered soon, and whoever has none hears
+        so before the body is read: a queue of a thousand answers each of them, after minutes, when the clients have
+        given up.
 
         Raises:
             ProblemError: there is none (429, with Retry-After).
         """
-        if self.in_hand >= self.config.max_uploads:
+        # Pictures are taken from one request after the other, so the first one waits for a picture of each.
+        prompt = int(_PROMPT * self.config.timeout / self.batcher.seconds_per_picture)
+        if self.in_hand >= min(self.config.max_uploads, max(1, prompt)):
             seconds = self.batcher.retry_after
             raise busy("too_many_uploads", f"many requests are worked on; try again in {seconds} s", seconds)
         self.in_hand += 1

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import bench_serve
 import pytest
 from serving_examples import Running, serve_in_a_process
 from test_serving_server import DIRECTLY, figure, post, reaches
+
+from detectclf.config import ServeConfig
+from detectclf.inference.predictor import Predictor
+from detectclf.serving.problems import ProblemError
+from detectclf.serving.service import Service
 
 UPLOAD = b"POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 
@@ -85,3 +91,18 @@ def test_a_client_that_sends_too_much_hears_why(server: Running, length: bytes) 
         assert answer(connection)[0] == 413
         connection.sendall(post(1))
         assert answer(connection)[0] == 200, "what was too much has been dropped"
+
+
+def test_a_slow_machine_has_fewer_places(predictor: Predictor) -> None:
+    service = Service(predictor, ServeConfig(max_uploads=8, timeout=100))
+    try:
+        for seconds, places in ((0.1, 8), (2.5, 4), (1000.0, 1)):
+            service.batcher._load.seconds_per_picture = seconds
+            with ExitStack() as stack:
+                for _ in range(places):
+                    stack.enter_context(service.place())
+                with pytest.raises(ProblemError, match="too_many_uploads"):
+                    stack.enter_context(service.place())
+            assert service.in_hand == 0
+    finally:
+        service.batcher.close()

@@ -58,7 +58,7 @@ def reaches(server: Running, name: str, least: float) -> bool:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl+C"])
 def test_it_answers_what_it_has_before_it_ends(running: Start, sent: signal.Signals) -> None:
-    server = running("--batch-size", "2")
+    server = running("--batch-size", "2", "--set", "timeout=3000")  # or a busy machine has no place for all
     many, one = post(24), post(1)
     crowd = [server.connect() for _ in range(16)]
     with server.connect() as connection:
