@@ -190,26 +190,27 @@ async def crowd(port: int, requests: list[bytes], *, clients: int, seconds: floa
 
 
 async def client(port: int, request: bytes, end: float, tally: Tally, wait: bool) -> None:
-    """Sends a request again and again until ``end``; a connection that the server ended is made anew."""
-    while time.monotonic() < end:
+    """Sends a request once, and again until ``end``; a connection that the server ended is made anew."""
+    told = 0.0
+    while True:
+        writer = None
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), PATIENCE)
-        except (OSError, asyncio.TimeoutError) as error:
-            tally.failures[f"connecting: {type(error).__name__}"] += 1
-            continue
-        try:
-            while time.monotonic() < end:
+            told = 0.0
+            while not told:  # else the server may end the connection meanwhile
                 answered = await asyncio.wait_for(ask(reader, writer, request), PATIENCE)
                 tally.answers.append(answered)
-                if wait and answered.wait:
-                    break  # the server may end a connection over which nothing comes
+                told = answered.wait if wait else 0.0
+                if time.monotonic() >= end:
+                    return
         except (OSError, EOFError, asyncio.TimeoutError) as error:
-            tally.failures[type(error).__name__] += 1
-            answered = None
+            tally.failures[f"{'connecting: ' if writer is None else ''}{type(error).__name__}"] += 1
         finally:
-            writer.close()
-        if answered is not None and answered.wait:
-            await asyncio.sleep(min(answered.wait, max(0.0, end - time.monotonic())))
+            if writer is not None:
+                writer.close()
+        await asyncio.sleep(min(told, max(0.0, end - time.monotonic())))
+        if time.monotonic() >= end:
+            return
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answered:

@@ -39,8 +39,8 @@ class ServeConfig(Settings):
     max_waiting: Count = 512
     """Most pictures that wait for the model, of all requests together."""
     max_uploads: Count = 64
-    """Most requests with files that are received or worked on at once, from head to answer; others get 429 at once. Fewer
-    on a machine that takes longer than a tenth of ``timeout`` for a picture of each."""
+    """Most requests with files that are received or worked on at once, from head to answer; others get 429 at once.
+    Fewer on a machine that takes longer than a tenth of ``timeout`` for a picture of each."""
     max_memory_bytes: Count = 2**30
     """Most bytes of uploads that are being received, and again of those that wait."""
     timeout: Positive = 300.0
