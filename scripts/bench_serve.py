@@ -126,7 +126,7 @@ def by_itself(predictor: Predictor, pictures: list[bytes], seconds: float) -> Al
     list(predictor.predict_many(pictures, batch_size=8))
     started, used, done = time.monotonic(), time.process_time(), 0
     while (passed := time.monotonic() - started) < seconds:
-        done += len(list(predictor.predict_many(islice(cycle(pictures), 32), batch_size=8)))
+        done += len(list(predictor.predict_many(islice(cycle(pictures), 16), batch_size=8)))
     return Alone(done / passed, (time.process_time() - used) / done)
 
 
@@ -135,16 +135,15 @@ def running(model: Path | None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The server in a process of its own, and its port."""
     flags = [] if model is None else ["--model", str(model)]
     command = [sys.executable, "-m", "detectclf", "serve", "--port", "0", "--json", "--quiet", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit("the server did not start")
-        yield process, int(json.loads(line)["url"].rstrip("/").rpartition(":")[2])
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("the server did not start")
+            yield process, int(json.loads(line)["url"].rstrip("/").rpartition(":")[2])
+        finally:
+            process.terminate()
 
 
 def resident(pid: int) -> int:
