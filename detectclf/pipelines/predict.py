@@ -76,6 +76,7 @@ def predict(
         DeviceError: the device is not available.
         KeyboardInterrupt: from the user; the records made so far are written first.
     """
+    from detectclf.imaging.images import is_nifti
     from detectclf.inference.input_files import collect_inputs
     from detectclf.inference.records import FORMATS, make_folder
     from detectclf.inference.volumes import inputs_of, one_slice_of
@@ -85,10 +86,15 @@ def predict(
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     files = collect_inputs(inputs, sys.stdin.buffer)
+    if axis is not None and not any(is_nifti(file) for file in files):
+        log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     found = inputs_of(files, axis)
-    sources: list[Input | ImageSource] = [source if frame is None else one_slice_of(source, frame) for source in found]
+    # Each once, since frames of one file that are no volume are sources of their own.
+    sources: list[Input | ImageSource] = list(
+        found if frame is None else dict.fromkeys(one_slice_of(source, frame) for source in found)
+    )
     results = _Results(out, format)
     drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
     try:

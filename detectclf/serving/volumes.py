@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from detectclf.serving.service import Service, TheService
 router = APIRouter()
 
 _RETRY_AFTER = 10
+_ROOT = "files"
+_DEEPEST = 16
 
 
 class StudyRecord(BaseModel):
@@ -74,10 +77,10 @@ async def volumes(request: Request, service: TheService) -> Any:
     Send NIfTI files, the DICOM files of one or several series, or zip archives of such, in fields called `files`. What
     is no part of a volume is predicted as a picture, and has its record as well.
     """
-    uploads = await service.intake.uploads(request)
-    if service.volumes.locked():
+    if service.volumes.locked():  # before the body, which may be large, is read
         raise busy("volumes_busy", "another volume is being worked on; try again", _RETRY_AFTER)
     async with service.volumes:
+        uploads = await service.intake.uploads(request, service.config.max_volume_files)
         stop = threading.Event()
         work = asyncio.ensure_future(run_in_threadpool(_answer, service, uploads, stop))
         try:
@@ -127,6 +130,8 @@ class _Written:
         files: each file -> the name of its upload.
         records: of slices and pictures, and of uploads that could not be unpacked.
         size: bytes that the files take.
+        numbers: names of folders -> number.
+        taken: folder and name -> how many files have had them.
     """
 
     folder: Path
@@ -134,6 +139,8 @@ class _Written:
     files: dict[Path, str] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)
+    taken: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
     def add(self, upload: Upload) -> None:
         """Writes an upload; raises ProblemError where all of them take too much."""
@@ -146,21 +153,35 @@ class _Written:
         if self.size > self.most_bytes:
             detail = f"the files unpack to more than {self.most_bytes} bytes together; send fewer in a request"
             raise ProblemError(413, "too_large_unpacked", detail)
-        # NIfTI volumes are named after their file, so the name is kept as far as it is plain.
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", upload.name.rpartition("/")[2])[-100:].lstrip(".") or "upload"
-        file = self.folder / f"{len(self.files):05d}" / name
-        file.parent.mkdir()
+        file = self._place(upload)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         self.files[file] = upload.name
+
+    def _place(self, upload: Upload) -> Path:
+        """A path for an upload, in a folder that it shares with those that were in one folder where they come from.
+
+        Of several files of one name, such as those of two patients, the second goes to another folder, and so on.
+        """
+        # NIfTI volumes are named after their file, so the name is kept as far as it is plain.
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", upload.name.rpartition("/")[2])[-100:].lstrip(".") or "upload"
+        parts = [part for part in upload.folder.split("/") if part][:_DEEPEST]
+        # Numbers in place of names, which may be any.
+        numbers = [f"{self.numbers.setdefault(part, len(self.numbers)):05d}" for part in parts]
+        folder = self.folder.joinpath(_ROOT, *numbers)
+        before = self.taken[folder, name.lower()]  # not every disk tells capitals apart
+        self.taken[folder, name.lower()] += 1
+        return (folder.with_name(f"{folder.name}.{before}") if before else folder) / name
 
     def named(self, record: dict[str, Any]) -> dict[str, Any]:
         """``record`` with the names of uploads in place of those of their files."""
         if "image" in record:
             record["image"] = self.files.get(Path(record["image"]), record["image"])
+        if record.get("left_out"):
+            record["left_out"] = [self.files.get(Path(file), "upload") for file in record["left_out"]]
         if record.get("error"):
-            folder = str(self.folder)
-            error = re.sub(re.escape(folder) + r"[/\\]+\d{5}[/\\]", "", record["error"])
-            record["error"] = error.replace(folder, "upload")
+            folder = re.escape(str(self.folder)) + rf"[/\\]+{_ROOT}(\.\d+)?([/\\]+\d{{5}}(\.\d+)?)*"
+            record["error"] = re.sub(folder, "upload", re.sub(folder + r"[/\\]+", "", record["error"]))
         return record
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
-from serving_examples import Running, serving
+from serving_examples import Running, serve_in_a_process, serving
 from starlette.testclient import TestClient
 
 from detectclf.inference.loading import load
@@ -30,20 +31,8 @@ def client(predictor: Predictor) -> Iterator[TestClient]:
 @pytest.fixture
 def running() -> Iterator[Callable[..., Running]]:
     """``running("--set", ...)`` starts ``detectclf serve`` on a free port and waits until it answers."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*flags: str) -> Running:
-        command = [sys.executable, "-m", "detectclf", "serve", "--port", "0", *flags]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        line = process.stdout.readline()
-        assert line.startswith("page: http://127.0.0.1:"), process.stderr.read()
-        return Running(process, int(line.split("/")[2].rpartition(":")[2]))
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    with ExitStack() as stack:
+        yield lambda *flags: stack.enter_context(serve_in_a_process(*flags))
 
 
 @pytest.fixture

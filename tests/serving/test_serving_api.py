@@ -144,7 +144,7 @@ def test_models_health_and_figures(client: TestClient, predictor: Predictor) -> 
     assert client.get("/readyz").json() == {"status": "ready"}
     client.get("/patient-jane-doe")
     text = client.get("/metrics").text
-    assert 'detectclf_requests_total{route="/v1/models",method="GET",status="200"} 1' in text
+    assert 'detectclf_requests_total{method="GET",route="/v1/models",status="200"} 1.0' in text
     assert "jane" not in text and "scan.png" not in text, "only patterns of paths"
     for line in text.splitlines():
         assert line.startswith("# ") or float(line.rpartition(" ")[2]) >= 0
