@@ -34,6 +34,7 @@ class Service:
         metrics: figures.
         draining: whether the server finishes its work and takes no more.
         volumes: held by the request whose volumes are worked on.
+        explaining: held by the request whose picture is explained.
     """
 
     predictor: Predictor
@@ -43,6 +44,7 @@ class Service:
     batcher: Batcher = field(init=False)
     intake: Intake = field(init=False)
     volumes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(

@@ -40,19 +40,23 @@ class Intake:
     requests: int = 0
     held_bytes: int = 0
 
-    async def uploads(self, request: Request) -> list[Upload]:
+    async def uploads(self, request: Request, most_files: int | None = None) -> list[Upload]:
         """The files of a multipart request, archives unpacked.
+
+        Args:
+            request: whose body is read.
+            most_files: more are refused; by default as configured for pictures.
 
         Raises:
             ProblemError: it is no such request, or it is over a limit of size, number, time or memory.
         """
         if self.requests >= self.config.max_uploads:
             raise busy("too_many_uploads", "many requests are being received; try again", 1)
-        body = _Body(request, self)
+        body, most = _Body(request, self), most_files or self.config.max_files
         self.requests += 1
         try:
-            files = await asyncio.wait_for(self._files(request, body), self.config.upload_timeout)
-            return await run_in_threadpool(_unpacked, files, self.config)
+            files = await asyncio.wait_for(self._files(request, body, most), self.config.upload_timeout)
+            return await run_in_threadpool(_unpacked, files, self.config, most)
         except asyncio.TimeoutError:
             limit = self.config.upload_timeout
             raise ProblemError(408, "upload_too_slow", f"not received within {limit:g} s; send fewer files") from None
@@ -60,10 +64,10 @@ class Intake:
             self.requests -= 1
             self.held_bytes -= body.received
 
-    async def _files(self, request: Request, body: _Body) -> list[tuple[str, bytes]]:
+    async def _files(self, request: Request, body: _Body, most: int) -> list[tuple[str, bytes]]:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise ProblemError(415, "not_multipart", "send the files as multipart/form-data, in fields called files")
-        parser = _InMemory(request.headers, body.chunks(), max_files=self.config.max_files, max_fields=0)
+        parser = _InMemory(request.headers, body.chunks(), max_files=most, max_fields=0)
         try:
             form = await parser.parse()
         except MultiPartException as error:
@@ -138,14 +142,13 @@ def file_name(given: str) -> str:
     return one_line(last)[:_LONGEST_NAME] or "upload"
 
 
-def _unpacked(files: list[tuple[str, bytes]], config: ServeConfig) -> list[Upload]:
+def _unpacked(files: list[tuple[str, bytes]], config: ServeConfig, most: int) -> list[Upload]:
     """The pictures of all files; raises ProblemError where they are too many."""
     uploads: list[Upload] = []
     for name, content in files:
         uploads += _pictures(name, content, config) if content.startswith(_ZIP) else [_plain(name, content)]
-        if len(uploads) > config.max_files:
-            limit = config.max_files
-            raise ProblemError(413, "too_many_files", f"more than {limit} pictures; send fewer in a request")
+        if len(uploads) > most:
+            raise ProblemError(413, "too_many_files", f"more than {most} pictures; send fewer in a request")
     return uploads
 
 
