@@ -28,8 +28,8 @@ class ServeConfig(Settings):
     """Further names by which the server may be called, such as that of a proxy before it."""
     max_files: Count = 256
     """Most pictures of one request; those in a zip archive count."""
-    max_slices: Count = 2048
-    """Most files of one request for volumes, as `max_files`; of a DICOM series each slice is one."""
+    max_volume_files: Count = 4096
+    """The same where volumes are asked for: a series has a file for each slice."""
     max_file_bytes: Count = 128 * 2**20
     """Most bytes of one uploaded file."""
     max_request_bytes: Count = 256 * 2**20

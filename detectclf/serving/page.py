@@ -21,13 +21,13 @@ from detectclf.drawing.palette import color_of
 from detectclf.drawing.predictions import heat_layer
 from detectclf.errors import DetectclfError
 from detectclf.inference.predictor import Predictor
-from detectclf.inference.sources import Encoded
+from detectclf.inference.sources import Encoded, pixels_of
 from detectclf.inference.study_rule import tumor_probability
 from detectclf.prediction import Prediction
 from detectclf.serving.batching import Answer, Job, Upload
 from detectclf.serving.problems import ProblemError, busy, internal_error
 from detectclf.serving.service import Service, TheService
-from detectclf.serving.volume_work import Ended, Predicted, Started, Step, worked_on
+from detectclf.serving.volumes import Ended, Started, Step, steps_of
 from detectclf.types import Pixels
 from detectclf.version import __version__
 
@@ -70,7 +70,7 @@ def page(service: TheService) -> HTMLResponse:
         "negative": service.predictor.names.negative,
         "mostBytes": config.max_file_bytes,
         "mostRequestBytes": config.max_request_bytes,
-        "mostSlices": config.max_slices,
+        "mostVolumeFiles": config.max_volume_files,
     }
     template = _templates().get_template("page.html.j2")
     shown = {"model": service.predictor.name, "version": __version__, "classes": classes}
@@ -117,33 +117,36 @@ async def _lines(service: Service, job: Job) -> AsyncIterator[str]:
     try:
         async for answer in service.each_answer(job):
             yield json.dumps(answer, allow_nan=False) + "\n"
-    except Exception as error:  # too late for a status of its own
-        problem = error if isinstance(error, ProblemError) else internal_error(error)
-        yield json.dumps({"problem": problem.document()}) + "\n"
+    except Exception as error:
+        yield _problem_line(error)
+
+
+def _problem_line(error: Exception) -> str:
+    """A line about what went wrong after the first ones, which is too late for a status of its own."""
+    problem = error if isinstance(error, ProblemError) else internal_error(error)
+    return json.dumps({"problem": problem.document()}) + "\n"
 
 
 @router.post("/page/volumes")
 async def volumes_for_page(request: Request, service: TheService) -> StreamingResponse:
     """As ``/v1/volumes``, but JSON Lines, each as it is made, with the slices as PNG."""
-    uploads = await service.intake.uploads(request, service.config.max_slices)
+    uploads = await service.intake.uploads(request, service.config.max_volume_files)
     if service.volumes.locked():
         raise busy("volumes_busy", "another volume is being worked on; it will be tried again", 2)
     return StreamingResponse(_volume_lines(service, uploads), media_type="application/x-ndjson")
 
 
 async def _volume_lines(service: Service, uploads: Sequence[Upload]) -> AsyncIterator[str]:
-    end = asyncio.get_running_loop().time() + service.config.timeout
     async with service.volumes:
-        steps = worked_on(service.predictor, uploads, service.config.max_unpacked_bytes)
-        negative = service.predictor.names.negative
+        end = asyncio.get_running_loop().time() + service.config.timeout
+        steps, negative = steps_of(service, uploads), service.predictor.names.negative
         try:
             async for answer in iterate_in_threadpool(_step_shown(step, negative) for step in steps):
                 yield json.dumps(answer, allow_nan=False) + "\n"
                 if asyncio.get_running_loop().time() > end:
                     raise service.late()
         except Exception as error:
-            problem = error if isinstance(error, ProblemError) else internal_error(error)
-            yield json.dumps({"problem": problem.document()}) + "\n"
+            yield _problem_line(error)
         finally:
             steps.close()
 
@@ -155,8 +158,10 @@ def _step_shown(step: Step, negative: str | None) -> Answer:
     if isinstance(step, Ended):
         return {"study": step.record, "judged": step.judged}
     prediction = step.prediction
-    png = None if prediction.error is not None else step.pixels()
-    return _answer(prediction, step.record, png) | {"tumor": tumor_probability(prediction, negative)}
+    if prediction is None or step.source is None or prediction.error is not None:
+        return {"record": step.record, "judged": False}
+    answer = _answer(prediction, step.record, pixels_of(step.source))
+    return answer | {"tumor": tumor_probability(prediction, negative)}
 
 
 @router.post("/page/explain")

@@ -40,19 +40,20 @@ class Intake:
     requests: int = 0
     held_bytes: int = 0
 
-    async def uploads(self, request: Request, most_files: int | None = None) -> list[Upload]:
+    async def uploads(self, request: Request, most: int | None = None) -> list[Upload]:
         """The files of a multipart request, archives unpacked.
 
         Args:
             request: whose body is read.
-            most_files: more are refused; by default as configured for pictures.
+            most: files; by default as configured.
 
         Raises:
             ProblemError: it is no such request, or it is over a limit of size, number, time or memory.
         """
         if self.requests >= self.config.max_uploads:
             raise busy("too_many_uploads", "many requests are being received; try again", 1)
-        body, most = _Body(request, self), most_files or self.config.max_files
+        most = most or self.config.max_files
+        body = _Body(request, self)
         self.requests += 1
         try:
             files = await asyncio.wait_for(self._files(request, body, most), self.config.upload_timeout)

@@ -1,5 +1,6 @@
-"""The route for volumes: NIfTI files and DICOM series, each with its study record.
+"""The route for volumes: NIfTI files and DICOM series, each with its study record; and the steps that make them.
 
+Volumes are read slice by slice from files, so what was uploaded lies in a temporary folder until the answer is made.
 One request is worked on at a time: a volume keeps the model busy for seconds, and pictures of other requests go on
 beside it.
 """
@@ -7,22 +8,31 @@ beside it.
 from __future__ import annotations
 
 import asyncio
+import re
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from detectclf.errors import DetectclfError
+from detectclf.inference.predictor import Predictor
+from detectclf.inference.sources import ImageSource
+from detectclf.inference.studies import Study
+from detectclf.inference.volumes import Volume, inputs_of
+from detectclf.prediction import Prediction
 from detectclf.serving.api import FILES_BODY, UPLOAD_PROBLEMS, Record, problems
 from detectclf.serving.batching import Upload
 from detectclf.serving.problems import ProblemError, busy
 from detectclf.serving.service import Service, TheService
-from detectclf.serving.volume_work import Ended, Predicted, worked_on
 
 router = APIRouter()
 
@@ -68,7 +78,7 @@ async def volumes(request: Request, service: TheService) -> Any:
     Send NIfTI files, the DICOM files of one or several series, or zip archives of such, in fields called `files`. What
     is no part of a volume is predicted as a picture, and has its record as well.
     """
-    uploads = await service.intake.uploads(request, service.config.max_slices)
+    uploads = await service.intake.uploads(request, service.config.max_volume_files)
     if service.volumes.locked():
         raise busy("volumes_busy", "another volume is being worked on; try again", _RETRY_AFTER)
     async with service.volumes:
@@ -86,8 +96,7 @@ def _answer(service: Service, uploads: Sequence[Upload], stop: threading.Event) 
     """The content of :class:`Studies`; raises ProblemError where there is no volume, or too much on disk."""
     studies: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
-    steps = worked_on(service.predictor, uploads, service.config.max_unpacked_bytes, partial(_check, stop))
-    for step in steps:
+    for step in steps_of(service, uploads, partial(_check, stop)):
         _check(stop)
         if isinstance(step, Predicted):
             records.append(step.record)
@@ -104,4 +113,126 @@ def _check(stop: threading.Event) -> None:
         raise _Stopped
 
 
-__all__ = ["Studies", "StudyRecord", "router"]
+class Started(NamedTuple):
+    """A volume is begun: its name, how many slices it has, and the name of the upload with its first slice."""
+
+    study: str
+    slices: int
+    file: str
+
+
+class Predicted(NamedTuple):
+    """A slice or a picture is done.
+
+    Attributes:
+        record: with the name of the upload.
+        prediction: ``None`` where the upload could not be unpacked.
+        source: gives its pixels again until the next step.
+    """
+
+    record: dict[str, Any]
+    prediction: Prediction | None = None
+    source: ImageSource | None = None
+
+
+class Ended(NamedTuple):
+    """A volume is done: the record of its study, and whether class and findings mean anything."""
+
+    record: dict[str, Any]
+    judged: bool
+
+
+Step: TypeAlias = "Started | Predicted | Ended"
+
+
+def steps_of(
+    service: Service, uploads: Sequence[Upload], check: Callable[[], None] = lambda: None
+) -> Generator[Step, None, None]:
+    """Predicts all volumes, then what is no part of one; where it is closed, nothing is left on disk either.
+
+    Args:
+        service: the model, and how much may lie on disk.
+        uploads: the files.
+        check: called before each file is written; raises where nobody waits any more.
+
+    Raises:
+        ProblemError: too much for the disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="detectclf-") as folder:
+        written = _Written(Path(folder), service.config.max_unpacked_bytes)
+        for upload in uploads:
+            check()
+            written.add(upload)
+        yield from map(Predicted, written.records)
+        inputs = inputs_of(list(written.files))
+        for volume in inputs:
+            if isinstance(volume, Volume):
+                yield from _steps_of_volume(service.predictor, volume, written)
+        pictures = [each for each in inputs if not isinstance(each, Volume)]
+        for source, prediction in zip(pictures, service.predictor.predict_many(pictures), strict=True):
+            yield Predicted(written.named(prediction.to_record()), prediction, source)
+
+
+def _steps_of_volume(predictor: Predictor, volume: Volume, written: _Written) -> Iterator[Step]:
+    yield Started(volume.name, len(volume), written.files.get(Path(volume.files[0].path), volume.name))
+    sources, steps = list(volume), predictor.study_in_steps(volume)
+    try:
+        while True:
+            prediction = next(steps)
+            source = sources[prediction.origin.number or 0]
+            yield Predicted(written.named(prediction.to_record()), prediction, source)
+    except StopIteration as end:
+        study: Study = end.value
+        yield Ended(written.named(study.to_record()), study.judged)
+    finally:
+        steps.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Written:
+    """The uploads of a request as files under plain names.
+
+    Attributes:
+        folder: holds them.
+        most_bytes: that they may take together; archives have a limit each, so that many could fill the disk.
+        files: each file -> the name of its upload.
+        records: of uploads that could not be unpacked.
+        size: bytes that the files take.
+    """
+
+    folder: Path
+    most_bytes: int
+    files: dict[Path, str] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, upload: Upload) -> None:
+        """Writes an upload; raises ProblemError where all of them take too much."""
+        try:
+            content = upload.read()
+        except DetectclfError as error:
+            self.records.append(Prediction(upload.name, error=str(error), error_exit=error.exit_code).to_record())
+            return
+        self.size += len(content)
+        if self.size > self.most_bytes:
+            detail = f"the files unpack to more than {self.most_bytes} bytes together; send fewer in a request"
+            raise ProblemError(413, "too_large_unpacked", detail)
+        # NIfTI volumes are named after their file, so the name is kept as far as it is plain.
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", upload.name.rpartition("/")[2])[-100:].lstrip(".") or "upload"
+        file = self.folder / f"{len(self.files):05d}" / name
+        file.parent.mkdir()
+        file.write_bytes(content)
+        self.files[file] = upload.name
+
+    def named(self, record: dict[str, Any]) -> dict[str, Any]:
+        """``record`` with the names of uploads in place of those of their files."""
+        if "image" in record:
+            record["image"] = self.files.get(Path(record["image"]), record["image"])
+        if record.get("error"):
+            folder = str(self.folder)
+            error = re.sub(re.escape(folder) + r"[/\\]+\d{5}[/\\]", "", record["error"])
+            record["error"] = error.replace(folder, "upload")
+        return record
+
+
+__all__ = ["Ended", "Predicted", "Started", "Step", "Studies", "StudyRecord", "router", "steps_of"]

@@ -43,7 +43,7 @@ export function showCurve(entry) {
   const slider = $("slice");
   slider.max = String(volume.slices - 1);
   slider.value = String(at);
-  const text = `slice ${at} of 0 to ${volume.slices - 1}: ${sayingOf(slices[at])}`;
+  const text = `slice ${at} (0 to ${volume.slices - 1}): ${sayingOf(slices[at])}`;
   slider.setAttribute("aria-valuetext", text);
   $("slice-at").textContent = text;
 }

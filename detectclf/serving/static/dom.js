@@ -11,7 +11,7 @@ export function make(tag, text, properties = {}) {
   return element;
 }
 
-export const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(1)} %`);
+export const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(1)}\u00a0%`);
 export const words = (name) => name.replaceAll("_", " ");
 export const counted = (number, what) => `${number} ${what}${number === 1 ? "" : what.endsWith("x") ? "es" : "s"}`;
 export const styleOf = (name) => Math.max(0, classes.indexOf(name)) % DASHES.length;

@@ -37,7 +37,7 @@ export function sliceOf(line) {
 
 export const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 export const shownSlice = (entry) => entry.slices[entry.at];
-export const sure = (slice) => (slice?.judged ? slice.record.boxes.filter((box) => box.score >= slice.threshold) : []);
+export const sure = (slice) => (slice?.judged ? slice.record.boxes || [] : []).filter((box) => box.score >= slice.threshold);
 export const done = (entry) => entry.slices.reduce((sum, slice) => sum + (slice ? 1 : 0), 0);
 
 /** The record that an entry as a whole is listed by: of its study, or of its picture; null while there is none. */
@@ -68,8 +68,10 @@ export function sayingOf(slice) {
   if (!slice) return "not done yet";
   if (slice.record.error) return "not read";
   if (!slice.judged) return "no brain";
-  const tumor = settings.negative === null || slice.tumor === undefined ? "" : `, tumour ${percent(slice.tumor)}`;
-  return `${words(slice.record.class)} ${percent(slice.record.confidence)}${tumor}`;
+  const called = `${words(slice.record.class)} ${percent(slice.record.confidence)}`;
+  if (settings.negative === null || typeof slice.tumor !== "number") return called;
+  const none = slice.record.class === settings.negative;
+  return `tumour probability ${percent(slice.tumor)}${none ? "" : `, ${called}`}`;
 }
 
 /** The slice that stands for an entry in the list. */

@@ -79,7 +79,7 @@ function asSeries(job) {
 function tooMuch({ files }) {
   const size = files.reduce((sum, { file }) => sum + file.size, 0);
   if (files.some(({ file }) => file.size > settings.mostBytes)) return `larger than ${settings.mostBytes} bytes; give a smaller file`;
-  if (files.length > settings.mostSlices) return `more than ${settings.mostSlices} files of a series; choose fewer`;
+  if (files.length > settings.mostVolumeFiles) return `more than ${settings.mostVolumeFiles} files of a series; choose fewer`;
   if (size > settings.mostRequestBytes) return `a series of more than ${settings.mostRequestBytes} bytes; choose fewer files`;
   return null;
 }

@@ -39,10 +39,11 @@ export function list() {
   const inside = document.activeElement?.closest("#thumbnails, #rows")?.id;
   view.shown = entries.filter(matches).sort(before);
   $("results").hidden = !entries.length;
+  $("drop").classList.toggle("small", entries.length > 0);
   $("thumbnails").replaceChildren(...view.shown.map(thumbnail));
   $("rows").replaceChildren(...view.shown.map(row));
-  $("list-title").textContent = view.shown.length === entries.length ? `All ${entries.length === 1 ? "(1)" : entries.length}`
-    : `${view.shown.length} of ${entries.length}`;
+  const few = view.shown.length < entries.length ? `${view.shown.length} of ` : "";
+  $("list-title").textContent = `Results: ${few}${entries.length}`;
   mark();
   if (inside) document.querySelector(`#${inside} [data-number="${Number(focused)}"]`)?.focus();
 }

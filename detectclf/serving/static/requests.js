@@ -70,7 +70,7 @@ function pump() {
 async function predict(job, signal) {
   if (job.error) return failed(job, job.error);
   const body = new FormData();
-  for (const { file } of job.files) body.append("files", file, file.name);
+  for (const { file, path } of job.files) body.append("files", file, path);
   const answer = await fetched(`/page/${job.route}`, { method: "POST", body, signal });
   if (!answer) {
     work.queue.unshift(job);
@@ -103,7 +103,14 @@ export function pause(seconds, signal) {
   });
 }
 
+let waiting = 0;
+/** Hundreds of answers a minute need not be told each by itself. */
+function soon() {
+  if (!waiting) waiting = setTimeout(() => { waiting = 0; progress(); }, 120);
+}
+
 function received(job, line) {
+  soon();
   if (line.problem) return failed(job, line.problem.detail);
   if (line.started) return started(job, line.started);
   const open = job.open;
@@ -167,9 +174,9 @@ export function progress() {
   if (!total) return;
   const seconds = (performance.now() - work.begun) / 1000;
   const left = Math.ceil((seconds / Math.max(1, done)) * (total - done));
-  const soon = !busy() ? "" : done > 2 ? `, about ${left} s left` : ", working";
+  const time = !busy() ? "" : done > 2 ? `, about ${left} s left` : ", working";
   const flagged = entries.filter((entry) => flagsOf(entry).length).length;
-  say(`${done} of ${counted(total, "slice")} done${soon}; ${flagged} of ${entries.length} flagged.`, !busy());
+  say(`${done} of ${counted(total, "slice")} done${time}; ${flagged} of ${entries.length} flagged.`, !busy());
 }
 
 /** The activation map of a slice: its picture is sent again, and explained by the model. */

@@ -14,11 +14,12 @@ export function choose(entry) {
   return show(entry);
 }
 
-/** From entry to entry of the list. */
+/** From entry to entry of the list: from the one that has the focus, else from the one that is shown. */
 export function step(by) {
-  const at = view.shown.indexOf(view.current);
+  const focused = Number(document.activeElement?.dataset.number);
+  const at = view.shown.indexOf(view.shown.find((entry) => entry.number === focused) || view.current);
   const next = view.shown[Math.min(Math.max(at + by, 0), view.shown.length - 1)];
-  if (!next || next === view.current) return;
+  if (!next || (next === view.current && !focused)) return;
   choose(next);
   hear(`${next.name}: ${saying(next)}`);
 }
@@ -47,7 +48,7 @@ async function show(entry) {
   if (!boxes.length) $("view-boxes").append(wholeRow(slice && !slice.record.error ? "no box" : "not read"));
   const described = entry.volume ? `Slice ${entry.at}: ${sayingOf(slice)}` : verdict(entry);
   $("picture").setAttribute("aria-label", `${entry.name}. ${described}`);
-  await load(slice);
+  await load(entry, slice);
 }
 
 function verdict(entry) {
@@ -74,14 +75,13 @@ function showVolume(entry, slice) {
 function findingRow(finding) {
   const cells = make("tr");
   const [first, last] = finding.slices;
-  const go = make("button", `best: ${finding.best_slice}`, { type: "button", className: "small" });
+  const go = make("button", `Show slice ${finding.best_slice}`, { type: "button", className: "small" });
   go.setAttribute("aria-label", `Show slice ${finding.best_slice}, the best of this ${words(finding.class)}`);
   go.addEventListener("click", () => turn(finding.best_slice));
-  const button = make("td");
-  button.append(go);
-  const extent = finding.extent_mm ? `${finding.extent_mm.map((v) => v.toFixed(0)).join(" × ")} mm` : "";
-  cells.append(labelled(finding.class), make("td", percent(finding.score), { className: "number" }),
-    make("td", `slices ${first} to ${last}`), make("td", extent, { className: "number" }), button);
+  const extent = finding.extent_mm ? `, ${finding.extent_mm.map((v) => v.toFixed(0)).join(" × ")} mm` : "";
+  const where = make("td", `slices ${first} to ${last}${extent} `);
+  where.append(go);
+  cells.append(labelled(finding.class), make("td", percent(finding.score), { className: "number" }), where);
   return cells;
 }
 
@@ -107,12 +107,12 @@ function wholeRow(text) {
   return cells;
 }
 
-async function load(slice) {
+async function load(entry, slice) {
   if (slice && shade.slice === slice) return undefined;
   Object.assign(shade, { slice, pixels: null });
   $("picture").hidden = !slice?.blob;
   $("no-picture").hidden = Boolean(slice?.blob);
-  $("no-picture").textContent = slice?.record.error || "This slice is not done yet.";
+  $("no-picture").textContent = slice?.record.error || (recordOf(entry) || entry.detail ? "Not read." : "This slice is not done yet.");
   map.stop?.abort();
   $("map-said").textContent = "";
   if (!slice?.blob) return undefined;
@@ -151,7 +151,7 @@ export function askForMap(delay = 0) {
 
 async function compute(slice) {
   const stop = map.stop = new AbortController();
-  const usual = map.seconds === null ? "the first one takes some seconds" : `about ${Math.max(1, Math.round(map.seconds))} s`;
+  const usual = map.seconds === null ? "the first one may take ten seconds, while the network is loaded" : `about ${Math.max(1, Math.round(map.seconds))} s`;
   $("map-said").textContent = `Computing the activation map (${usual}) …`;
   const begun = performance.now();
   try {
