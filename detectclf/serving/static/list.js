@@ -12,10 +12,16 @@ const KEYS = {
   flags: (entry) => flagsOf(entry).length,
 };
 
-let waiting = 0;
-/** Hundreds of answers a minute need not draw the list each by itself. */
-export function later() {
-  if (!waiting) waiting = setTimeout(() => { waiting = 0; list(); }, 120);
+const redraw = { waiting: 0, took: 0 };
+/** Hundreds of answers a minute need not draw the list each by itself; a long list is drawn more seldom. */
+function later() {
+  if (redraw.waiting) return;
+  redraw.waiting = setTimeout(() => {
+    const begun = performance.now();
+    redraw.waiting = 0;
+    list();
+    redraw.took = performance.now() - begun;
+  }, 120 + 5 * redraw.took);
 }
 
 function matches(entry) {

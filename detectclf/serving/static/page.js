@@ -5,7 +5,7 @@ import { sliceAt } from "./curve.js";
 import { asCsv, asJson, save, savePicture, savePictures } from "./downloads.js";
 import { chosen, dropped, jobsOf } from "./intake.js";
 import { list, sortBy } from "./list.js";
-import { enqueue, fetched, stop, unlock } from "./requests.js";
+import { busy, enqueue, fetched, stop, unlock } from "./requests.js";
 import { askForMap, how, redraw, step, turn } from "./view.js";
 
 const EXAMPLES = ["meningioma", "glioma", "pituitary", "no_tumor"];
@@ -78,6 +78,7 @@ document.addEventListener("keydown", (event) => {
   if (sideways && view.current?.volume) turn(view.current.at + by);
   else step(by);
 });
+addEventListener("beforeunload", (event) => { if (busy()) event.preventDefault(); });
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
 document.addEventListener("drop", (event) => {

@@ -76,7 +76,9 @@ async function predict(job, signal) {
     work.queue.unshift(job);
     return undefined;
   }
-  if (answer.status === 429) {
+  job.waits = answer.status === 429;
+  if (job.waits) {
+    soon();
     await pause(Number(answer.headers.get("Retry-After")) || 1, signal);
     return predict(job, signal);
   }
@@ -174,7 +176,8 @@ export function progress() {
   if (!total) return;
   const seconds = (performance.now() - work.begun) / 1000;
   const left = Math.ceil((seconds / Math.max(1, done)) * (total - done));
-  const time = !busy() ? "" : done > 2 ? `, about ${left} s left` : ", working";
+  const waits = [...work.running].some((job) => job.waits);
+  const time = !busy() ? "" : waits ? ", waiting for the work of others" : done > 2 ? `, about ${left} s left` : ", working";
   const flagged = entries.filter((entry) => flagsOf(entry).length).length;
   say(`${done} of ${counted(total, "slice")} done${time}; ${flagged} of ${entries.length} flagged.`, !busy());
 }
