@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
+from anyio import CancelScope
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -148,7 +149,9 @@ async def _volume_lines(service: Service, uploads: Sequence[Upload]) -> AsyncIte
         except Exception as error:
             yield _problem_line(error)
         finally:
-            steps.close()
+            # In a thread, as thousands of files may have to be deleted; shielded, as it may be after a cancellation.
+            with CancelScope(shield=True):
+                await run_in_threadpool(steps.close)
 
 
 def _step_shown(step: Step, negative: str | None) -> Answer:

@@ -56,10 +56,12 @@ def opened(browser: Any, url: str, expected: str = "nothing", **screen: Any) -> 
     """
     faults: list[str] = []
     context = browser.new_context(**screen)
+    context.set_default_timeout(90_000)  # milliseconds; many other tests may run beside
     page = context.new_page()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("request", lambda asked: None if asked.url.startswith((url, "blob:", "data:")) else faults.append(asked.url))
+    own = (url, "blob:", "data:")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(asked.url))
     page.goto(url)
     yield page
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

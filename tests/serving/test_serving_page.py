@@ -58,6 +58,8 @@ def test_view_sort_and_filter(page_url: str, open_page: Opened, screen: dict[str
     page.locator("#filter").select_option("error")
     assert page.locator("#rows tr").count() == 1
     page.locator("#filter").select_option("all")
+    page.locator("#rows button").last.click()
+    assert page.locator("#view-title").bounding_box()["y"] > 0, "it is seen, also where the list is below it"
     page.get_by_label("name", exact=True).fill("A.PNG")
     assert page.locator("#rows tr").all_inner_texts()[0].startswith("a.png")
 
@@ -108,7 +110,7 @@ def test_window_boxes_and_activation_map(page_url: str, open_page: Opened) -> No
 
     page.get_by_label("activation map").check()
     page.locator("#map-said", has_text="Computing").wait_for()
-    page.locator("#map-said", has_text="What in this slice speaks for “meningioma”").wait_for(timeout=120_000)
+    page.locator("#map-said", has_text="What in this slice speaks for “meningioma”").wait_for()
     over = shown(page)
     page.get_by_label("opacity").fill("10")
     faint = shown(page)

@@ -16,14 +16,12 @@ pytest.importorskip("nibabel", reason="the extra medical is not installed")
 
 
 def wait_for_study(page: Any) -> None:
-    page.locator("#said", has_text="Volume: ").wait_for(timeout=120_000)
+    page.locator("#said", has_text="Volume: ").wait_for()
     page.locator("#stop:disabled").wait_for()
 
 
 @pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
-def test_slide_through_a_volume(
-    page_url: str, open_page: Opened, screen: dict[str, Any], tmp_path: Path
-) -> None:
+def test_slide_through_a_volume(page_url: str, open_page: Opened, screen: dict[str, Any], tmp_path: Path) -> None:
     """One entry with slider and curve, by keyboard and for screen readers; axe finds no serious fault in any look."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     page = open_page(page_url, **screen)
@@ -57,6 +55,8 @@ def test_slide_through_a_volume(
     page.locator("#thumbnails button").nth(2).wait_for()
     page.locator("#stop:disabled").wait_for()
     assert faults_of(axe, page) == []
+    page.goto(f"{page_url}/docs")
+    assert faults_of(axe, page) == [], "of the description of the API"
 
 
 def faults_of(axe: Any, page: Any) -> list[str]:
@@ -66,9 +66,7 @@ def faults_of(axe: Any, page: Any) -> list[str]:
     return [f"{each['id']}: {node['html']}" for each in serious for node in each["nodes"]]
 
 
-def test_folders_files_and_archives_of_series_are_volumes(
-    page_url: str, open_page: Opened, tmp_path: Path
-) -> None:
+def test_folders_files_and_archives_of_series_are_volumes(page_url: str, open_page: Opened, tmp_path: Path) -> None:
     """Two series whose files lie in one folder, one in an archive, and a picture beside them."""
     folder = write_head_series(tmp_path / "dicom")
     for path in write_head_series(tmp_path / "second", SeriesInstanceUID="1.2.826.0.1.4711.2").iterdir():
@@ -76,15 +74,15 @@ def test_folders_files_and_archives_of_series_are_volumes(
     (folder / "a.png").write_bytes(png())
     page = open_page(page_url)
     drop(page, folder)
-    page.locator("#thumbnails button").nth(2).wait_for(timeout=120_000)
+    page.locator("#thumbnails button").nth(2).wait_for()
     wait_for_study(page)
     names = set(page.locator("#thumbnails .name").all_inner_texts())
     assert names == {"dicom", "dicom (2)", "dicom/a.png"}
 
     (tmp_path / "s.zip").write_bytes(zipped(write_head_series(tmp_path / "third")))
     drop(page, tmp_path / "s.zip")
-    page.locator("#thumbnails button").nth(3).wait_for(timeout=120_000)
-    page.locator("#stop:disabled").wait_for(timeout=120_000)
+    page.locator("#thumbnails button").nth(3).wait_for()
+    page.locator("#stop:disabled").wait_for()
     page.locator("#filter").select_option("volumes")
     assert page.locator("#rows tr", has_text="meningioma").count() == 3
 

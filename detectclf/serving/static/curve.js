@@ -1,5 +1,5 @@
 // The probability curve of a volume, and the slider below it.
-import { $, colorOf, percent, styleOf } from "./dom.js";
+import { $, colorOf, counted, percent, settings, styleOf } from "./dom.js";
 import { sayingOf } from "./entries.js";
 
 const HIGH = 100;
@@ -10,6 +10,9 @@ function shape(tag, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
+
+/** What the curve shows: without a class that means no tumour, it is the probability of each slice's own class. */
+const WHAT = settings.negative === null ? "Probability of its class" : "Tumour probability";
 
 /** Tumour probability of a slice that is done, read and shows a brain; else null. */
 const valueOf = (slice) => slice?.tumor ?? null;
@@ -71,6 +74,7 @@ export function curveInWords(entry) {
   const values = entry.slices.map(valueOf);
   const best = values.reduce((top, value, number) => (value !== null && (top < 0 || value > values[top]) ? number : top), -1);
   const unjudged = entry.slices.filter((slice) => slice && valueOf(slice) === null).length;
-  const highest = best < 0 ? "No slice of a brain yet." : `Highest tumour probability ${percent(values[best])}, on slice ${best}.`;
-  return unjudged ? `${highest} ${unjudged} slices show no brain or were not read (grey).` : highest;
+  const highest = best < 0 ? "No slice of a brain yet." : `Highest on slice ${best}: ${percent(values[best])}.`;
+  const grey = unjudged ? ` Grey: ${counted(unjudged, "slice")} of no brain or not read.` : "";
+  return `${WHAT} of each slice, 0 to 100 %. ${highest}${grey}`;
 }

@@ -13,7 +13,7 @@ export function make(tag, text, properties = {}) {
 
 export const percent = (share) => (share === null || share === undefined ? "" : `${(100 * share).toFixed(1)}\u00a0%`);
 export const words = (name) => name.replaceAll("_", " ");
-export const counted = (number, what) => `${number} ${what}${number === 1 ? "" : what.endsWith("x") ? "es" : "s"}`;
+export const counted = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
 export const styleOf = (name) => Math.max(0, classes.indexOf(name)) % DASHES.length;
 export const colorOf = (name) => `rgb(${(settings.colors[name] || [187, 187, 187]).join(",")})`;
 export const listed = (flags) => flags.map(words).join(", ");

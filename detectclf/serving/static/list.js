@@ -57,7 +57,11 @@ export function list() {
 function opener(entry, text) {
   const button = make("button", text, { type: "button" });
   button.dataset.number = entry.number;
-  button.addEventListener("click", () => choose(entry));
+  button.addEventListener("click", () => {
+    choose(entry);
+    // On a phone the view is above the list, out of sight.
+    if ($("picture").getBoundingClientRect().bottom < innerHeight / 4) $("view-title").scrollIntoView();
+  });
   return button;
 }
 

@@ -65,6 +65,7 @@ export async function pictureOf(slice, how, text) {
   const unit = drawn.width / 400;
   const canvas = make("canvas", undefined, { width: drawn.width, height: drawn.height + Math.round(30 * unit) });
   const context = canvas.getContext("2d");
+  context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(drawn, 0, 0);
   context.fillStyle = "#fff";
   context.font = `${10 * unit}px system-ui, sans-serif`;

@@ -1,6 +1,6 @@
 // The large view: a picture or a volume, its answer, boxes and activation map.
 import { $, hear, labelled, listed, make, percent, words } from "./dom.js";
-import { changes, entries, flagsOf, judged, problem, recordOf, saying, sayingOf, shownSlice, sure, tell, view } from "./entries.js";
+import { changes, done, entries, flagsOf, judged, problem, recordOf, saying, sayingOf, shownSlice, sure, tell, view } from "./entries.js";
 import { curveInWords, showCurve } from "./curve.js";
 import { draw, pixelsOf } from "./picture.js";
 import { explained } from "./requests.js";
@@ -36,10 +36,12 @@ export function turn(to) {
 async function show(entry) {
   const slice = shownSlice(entry);
   $("view-title").textContent = entry.name;
-  $("volume").hidden = $("findings").hidden = !entry.volume;
+  // A volume that was refused as a whole has no slices to go through.
+  const sliced = entry.volume && (done(entry) > 0 || !problem(entry));
+  $("volume").hidden = $("findings").hidden = !sliced;
   $("said").textContent = verdict(entry);
   $("view-flags").replaceChildren(...flagsOf(entry).map((flag) => make("li", words(flag))));
-  if (entry.volume) showVolume(entry, slice);
+  if (sliced) showVolume(entry, slice);
   $("slice-flags").textContent = entry.volume && slice?.record.flags?.length ? `This slice: ${listed(slice.record.flags)}` : "";
   const shares = (slice?.judged && slice.record.probabilities) || {};
   $("view-probabilities").replaceChildren(...Object.entries(shares).map(probability));
