@@ -131,9 +131,9 @@ def _problem_line(error: Exception) -> str:
 @router.post("/page/volumes")
 async def volumes_for_page(request: Request, service: TheService) -> StreamingResponse:
     """As ``/v1/volumes``, but JSON Lines, each as it is made, with the slices as PNG."""
+    if service.volumes.locked():  # before the body, which may be large, is read
+        raise busy("volumes_busy", "another volume is being worked on; try again", 2)
     uploads = await service.intake.uploads(request, service.config.max_volume_files)
-    if service.volumes.locked():
-        raise busy("volumes_busy", "another volume is being worked on; it will be tried again", 2)
     return StreamingResponse(_volume_lines(service, uploads), media_type="application/x-ndjson")
 
 
@@ -174,7 +174,7 @@ async def explain_for_page(request: Request, service: TheService) -> dict[str, A
     if others:
         raise ProblemError(413, "too_many_files", "one picture at a time is explained; send one")
     if service.explaining.locked():
-        raise busy("explaining", "another picture is being explained; it will be tried again", 1)
+        raise busy("explaining", "another picture is being explained; try again", 1)
     async with service.explaining:
         return await run_in_threadpool(_explained, service.predictor, upload)
 
@@ -186,7 +186,8 @@ def _explained(predictor: Predictor, upload: Upload) -> dict[str, Any]:
     except DetectclfError as error:
         raise ProblemError(422, "not_explained", str(error)) from error
     heat = prediction.heatmap
-    assert heat is not None  # as it was asked for
+    if heat is None:
+        raise ProblemError(422, "not_explained", f"{upload.name}: has no class to explain; give a brain MRI")
     layer, seconds = heat_layer(heat), time.perf_counter() - started
     return {"class": prediction.label, "evidence": bool(heat.max() > 0), "png": _encoded(layer), "seconds": seconds}
 

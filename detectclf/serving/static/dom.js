@@ -18,7 +18,7 @@ export const styleOf = (name) => Math.max(0, classes.indexOf(name)) % DASHES.len
 export const colorOf = (name) => `rgb(${(settings.colors[name] || [187, 187, 187]).join(",")})`;
 export const listed = (flags) => flags.map(words).join(", ");
 
-export function swatch(name) {
+function swatch(name) {
   const element = make("span", undefined, { className: `swatch style${styleOf(name)}` });
   element.style.borderColor = colorOf(name);
   element.setAttribute("aria-hidden", "true");

@@ -1,6 +1,6 @@
 // What can be taken away: records as JSON or CSV, pictures as PNG or all of them in a zip archive.
-import { classes, make, percent, say, words } from "./dom.js";
-import { recordOf, saying, shownSlice, view } from "./entries.js";
+import { classes, make, say } from "./dom.js";
+import { recordOf, saying, sayingOf, shownSlice, view } from "./entries.js";
 import { pictureOf, PLAIN } from "./picture.js";
 
 export function save(content, type, name) {
@@ -46,8 +46,7 @@ export function asCsv() {
 
 function caption(entry, at) {
   if (!entry.volume) return `${entry.name}: ${saying(entry)}`;
-  const { record } = entry.slices[at];
-  return `${entry.name}, slice ${at}: ${words(record.class)} ${percent(record.confidence)}; volume: ${saying(entry)}`;
+  return `${entry.name}, slice ${at}: ${sayingOf(entry.slices[at])}; volume: ${saying(entry)}`;
 }
 
 const plainName = (entry, at) => {

@@ -10,6 +10,7 @@ const HEADER_BYTES = 65536;
 // other series, which come before, have no study there. What is not found so is told apart by its folder; the server
 // looks at all of it again.
 const SERIES = / \0\r\0(?:UI..|....)([\d.]+)[\0 ]? \0\x0e\0(?:UI..|....)([\d.]+)/s;
+const FRAMES = /\x28\0\x08\0(?:IS..|....) *(\d+)/s; // (0028,0008), of a file that may be a volume by itself
 
 /** The files of a drop, folders opened. */
 export async function dropped(transfer) {
@@ -59,13 +60,14 @@ export async function jobsOf(found) {
   return { jobs, left: found.length - wanted.length };
 }
 
-/** `file` for what may hold a whole volume, the name of its series for a DICOM file, null for a picture. */
+/** `file` for what may be a whole volume, the name of its series for a DICOM file, null for a picture. */
 async function groupOf({ file, path }) {
   if (NIFTI.test(path)) return "file";
   if (PICTURE.test(path)) return null;
   const text = new TextDecoder("latin1").decode(await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0)));
   if (text.startsWith("PK\x03\x04")) return "file";
   if (text.slice(128, 132) !== "DICM" && !DICOM.test(path)) return null;
+  if (Number(FRAMES.exec(text)?.[1]) > 1) return "file";
   const [, study, name] = SERIES.exec(text) || [null, "", path.slice(0, path.lastIndexOf("/") + 1)];
   return `series ${study} ${name}`;
 }

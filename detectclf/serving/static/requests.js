@@ -98,7 +98,7 @@ async function predict(job, signal) {
   return undefined;
 }
 
-export function pause(seconds, signal) {
+function pause(seconds, signal) {
   return new Promise((over, broken) => {
     const timer = setTimeout(over, 1000 * seconds);
     signal.addEventListener("abort", () => { clearTimeout(timer); broken(signal.reason); }, { once: true });
@@ -168,7 +168,7 @@ function failed(job, detail) {
   return tell("answered", entry);
 }
 
-export function progress() {
+function progress() {
   $("stop").disabled = !busy();
   const total = work.jobs.reduce((sum, job) => sum + job.total, 0);
   const done = work.jobs.reduce((sum, job) => sum + job.done, 0);

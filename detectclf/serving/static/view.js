@@ -1,5 +1,5 @@
 // The large view: a picture or a volume, its answer, boxes and activation map.
-import { $, hear, labelled, listed, make, percent, words } from "./dom.js";
+import { $, counted, hear, labelled, listed, make, percent, words } from "./dom.js";
 import { changes, done, entries, flagsOf, judged, problem, recordOf, saying, sayingOf, shownSlice, sure, tell, view } from "./entries.js";
 import { curveInWords, showCurve } from "./curve.js";
 import { draw, pixelsOf } from "./picture.js";
@@ -70,7 +70,10 @@ function showVolume(entry, slice) {
   if (!record) $("view-findings").append(wholeRow(entry.volume.unfinished ? "not finished" : "when all slices are read"));
   const flickers = record?.flickers?.length || 0;
   const agree = record?.agree ? `A tumour is called where ${record.agree} neighbouring slices agree.` : "";
-  $("findings-said").textContent = flickers ? `${agree} Boxes on fewer slices, which do not count: ${flickers}.` : agree;
+  const short = flickers ? ` Boxes on fewer slices, which do not count: ${flickers}.` : "";
+  const copies = record?.left_out?.length || 0;
+  const left = copies ? ` Not read, as other files show the same positions: ${counted(copies, "file")}.` : "";
+  $("findings-said").textContent = `${agree}${short}${left}`;
   if (!slice) $("slice-flags").textContent = "";
 }
 
@@ -147,7 +150,8 @@ export function askForMap(delay = 0) {
   redraw();
   const { slice } = shade;
   if (!$("map").checked || !slice?.blob) return;
-  if (slice.heat) mapSaid(slice);
+  if (!slice.judged) $("map-said").textContent = "No activation map: a slice that is not judged has no class to explain.";
+  else if (slice.heat) mapSaid(slice);
   else map.wait = setTimeout(() => compute(slice), delay);
 }
 
