@@ -24,8 +24,8 @@ from detectclf.serving.service import Service
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/docs", "/openapi.json", "/healthz", "/readyz"})
-"""What needs no token: nothing of it tells anything of a picture."""
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+"""What needs no token, beside style and scripts under ``/static/``: nothing of it tells anything of a picture."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -116,7 +116,8 @@ class Guard:
         origin = headers.get("origin")
         if foreign or (origin is not None and origin.lower() not in _own_origins(hosts[0])):
             raise ProblemError(403, "foreign_origin", "pages from elsewhere may not use this server; open its own page")
-        if self._token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
+        open_path = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
+        if self._token is not None and not open_path and not self._has_token(headers):
             detail = "the token is missing or wrong; send Authorization: Bearer TOKEN"
             raise ProblemError(401, "wrong_token", detail, headers={"WWW-Authenticate": "Bearer"})
 

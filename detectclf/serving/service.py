@@ -38,6 +38,7 @@ class Service:
         metrics: figures.
         draining: whether the server finishes its work and takes no more.
         volumes: held by the request whose volumes are received or worked on.
+        explaining: held by the request whose picture is explained.
         in_hand: requests with files that are received or worked on.
     """
 
@@ -48,6 +49,7 @@ class Service:
     batcher: Batcher = field(init=False)
     intake: Intake = field(init=False)
     volumes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
     in_hand: int = 0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The route for volumes: NIfTI files and DICOM series, each with its study record.
+"""The route for volumes: NIfTI files and DICOM series, each with its study record; and the steps that make them.
 
 Volumes are read slice by slice from files, so what was uploaded lies in a temporary folder until the answer is made.
 One request is worked on at a time: a volume keeps the model busy for seconds, and pictures of other requests go on
@@ -11,11 +11,12 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -23,6 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from detectclf.errors import DetectclfError
+from detectclf.inference.predictor import Predictor
+from detectclf.inference.sources import ImageSource
+from detectclf.inference.studies import Study
 from detectclf.inference.volumes import Volume, inputs_of
 from detectclf.leftovers import scratch_folder
 from detectclf.prediction import Prediction
@@ -93,31 +97,98 @@ async def volumes(request: Request, service: TheService) -> Any:
 
 def _answer(service: Service, uploads: Sequence[Upload], stop: threading.Event) -> dict[str, Any]:
     """The content of :class:`Studies`; raises ProblemError where there is no volume, or too much on disk."""
-    predictor = service.predictor
-    with scratch_folder() as folder:
-        written = _Written(folder, service.config.max_unpacked_bytes)
-        for upload in uploads:
-            _check(stop)
-            written.add(upload)
-        inputs = inputs_of(list(written.files))
-
-        def take(prediction: Prediction) -> None:
-            _check(stop)
-            written.records.append(written.named(prediction.to_record()))
-
-        volumes = [each for each in inputs if isinstance(each, Volume)]
-        studies = [written.named(predictor.study_of(volume, each=take).to_record()) for volume in volumes]
-        for prediction in predictor.predict_many(each for each in inputs if not isinstance(each, Volume)):
-            take(prediction)
+    studies: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    for step in steps_of(service, uploads, partial(_check, stop)):
+        _check(stop)
+        if isinstance(step, Predicted):
+            records.append(step.record)
+        elif isinstance(step, Ended):
+            studies.append(step.record)
     if not studies:
         detail = "no volume among the files; send a NIfTI file or two or more slices of a DICOM series"
-        raise ProblemError(422, "no_volume", detail, records=written.records)
-    return {"studies": studies, "records": written.records}
+        raise ProblemError(422, "no_volume", detail, records=records)
+    return {"studies": studies, "records": records}
 
 
 def _check(stop: threading.Event) -> None:
     if stop.is_set():
         raise _Stopped
+
+
+class Started(NamedTuple):
+    """A volume is begun: its name, how many slices it has, and the name of the upload with its first slice."""
+
+    study: str
+    slices: int
+    file: str
+
+
+class Predicted(NamedTuple):
+    """A slice or a picture is done.
+
+    Attributes:
+        record: with the name of the upload.
+        prediction: ``None`` where the upload could not be unpacked.
+        source: gives its pixels again until the next step.
+    """
+
+    record: dict[str, Any]
+    prediction: Prediction | None = None
+    source: ImageSource | None = None
+
+
+class Ended(NamedTuple):
+    """A volume is done: the record of its study, and whether class and findings mean anything."""
+
+    record: dict[str, Any]
+    judged: bool
+
+
+Step: TypeAlias = "Started | Predicted | Ended"
+
+
+def steps_of(
+    service: Service, uploads: Sequence[Upload], check: Callable[[], None] = lambda: None
+) -> Generator[Step, None, None]:
+    """Predicts all volumes, then what is no part of one; where it is closed, nothing is left on disk either.
+
+    Args:
+        service: the model, and how much may lie on disk.
+        uploads: the files.
+        check: called before each file is written; raises where nobody waits any more.
+
+    Raises:
+        ProblemError: too much for the disk.
+    """
+    with scratch_folder() as folder:
+        written = _Written(folder, service.config.max_unpacked_bytes)
+        for upload in uploads:
+            check()
+            written.add(upload)
+        yield from map(Predicted, written.records)
+        inputs = inputs_of(list(written.files))
+        for volume in inputs:
+            if isinstance(volume, Volume):
+                yield from _steps_of_volume(service.predictor, volume, written)
+        pictures = [each for each in inputs if not isinstance(each, Volume)]
+        for source, prediction in zip(pictures, service.predictor.predict_many(pictures), strict=True):
+            yield Predicted(written.named(prediction.to_record()), prediction, source)
+
+
+def _steps_of_volume(predictor: Predictor, volume: Volume, written: _Written) -> Iterator[Step]:
+    yield Started(volume.name, len(volume), written.files.get(Path(volume.files[0].path), volume.name))
+    sources, steps = list(volume), predictor.study_in_steps(volume)
+    try:
+        while True:
+            prediction = next(steps)
+            source = sources[prediction.origin.number or 0]
+            yield Predicted(written.named(prediction.to_record()), prediction, source)
+    except StopIteration as end:
+        study: Study = end.value
+        yield Ended(written.named(study.to_record()), study.judged)
+    finally:
+        steps.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +199,7 @@ class _Written:
         folder: holds them.
         most_bytes: that they may take together; archives have a limit each, so that many could fill the disk.
         files: each file -> the name of its upload.
-        records: of slices and pictures, and of uploads that could not be unpacked.
+        records: of uploads that could not be unpacked.
         size: bytes that the files take.
         numbers: names of folders -> number.
         taken: folder and name -> how many files have had them.
@@ -185,4 +256,4 @@ class _Written:
         return record
 
 
-__all__ = ["Studies", "StudyRecord", "router"]
+__all__ = ["Ended", "Predicted", "Started", "Step", "Studies", "StudyRecord", "router", "steps_of"]

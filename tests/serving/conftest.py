@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from browser_examples import Opened, chromium, opened
 from serving_examples import Running, serve_in_a_process, serving
 from starlette.testclient import TestClient
 
@@ -33,6 +35,27 @@ def running() -> Iterator[Callable[..., Running]]:
     """``running("--set", ...)`` starts ``detectclf serve`` on a free port and waits until it answers."""
     with ExitStack() as stack:
         yield lambda *flags: stack.enter_context(serve_in_a_process(*flags))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for each module; not for the session, since Playwright's event loop would stand in others' way."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page_url(browser: Any) -> Iterator[str]:
+    """The page of one server for each module."""
+    with serve_in_a_process() as running:
+        yield running.url
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Opened]:
+    """``open_page(url, color_scheme="dark")`` -> the page; at the end of the test what must hold of it is checked."""
+    with ExitStack() as stack:
+        yield lambda url, **screen: stack.enter_context(opened(browser, url, **screen))
 
 
 @pytest.fixture
