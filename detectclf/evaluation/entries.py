@@ -30,6 +30,7 @@ class BoardRow:
         run: name on the board.
         kind: ``evaluation``, or ``run`` for a training run.
         explained: whether the speed includes class-activation maps.
+        warnings: what takes the figures back, as the report has it.
         copies: slices that are copies of training slices; ``clean_...`` are the figures without them.
         new_patient_slices: slices of patients that the model has not seen; ``new_patient_...`` are the figures on them.
     """
@@ -47,6 +48,7 @@ class BoardRow:
     explained: bool = False
     parameters: float | None = None
     slices: int | None = None
+    warnings: tuple[str, ...] = ()
     copies: float | None = None
     clean_accuracy: float | None = None
     clean_mAP: float | None = None  # noqa: N815
@@ -64,12 +66,14 @@ class Entry:
         row: its line of the board.
         data: its slices with predictions; ``None`` for a training run, which keeps none.
         groups: independent group of each slice: its patient where known, else its source group.
+        seen: whether each slice is a copy of a training slice of the model.
     """
 
     folder: Path
     row: BoardRow
     data: Aligned | None
     groups: tuple[int, ...]
+    seen: tuple[bool, ...] = ()
 
     @property
     def name(self) -> str:
@@ -125,7 +129,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
     record = _read(evaluation / "report.json")
     if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
         raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
-    data, groups = read_slices(evaluation)
+    data, groups, seen = read_slices(evaluation)
     intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
     row = BoardRow(
         run=_name(folder),
@@ -141,6 +145,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         explained=bool(speed.get("explained")),
         parameters=figure_at(record, "facts.model.parameters"),
         slices=len(data),
+        warnings=tuple(map(str, record.get("warnings") or ())),
         copies=figure_at(record, "leaks.samples"),
         clean_accuracy=figure_at(record, "clean.combined.accuracy"),
         clean_mAP=figure_at(record, "clean.combined.mAP"),
@@ -148,7 +153,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         new_patient_accuracy=figure_at(record, "new_patients.combined.accuracy"),
         new_patient_mAP=figure_at(record, "new_patients.combined.mAP"),
     )
-    return Entry(folder, row, data, groups)
+    return Entry(folder, row, data, groups, seen)
 
 
 def _run(folder: Path) -> Entry:

@@ -83,14 +83,22 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     if len(evaluated) < 2:
         return (), []
     tables = [entry.table() for entry in evaluated]
-    common = sorted(set.intersection(*(set(table) for table in tables)))
-    if not common:
+    shared = sorted(set.intersection(*(set(table) for table in tables)))
+    if not shared:
         return (), ["the evaluations share no slice with the same truth: they cannot be compared"]
+    common = [key for key in shared if not _seen_by_any(key, evaluated, tables)]
+    if not common:
+        return (), [
+            f"no winner: each of the {len(shared)} slices in every evaluation is one that a run was trained on; "
+            "evaluate on other slices"
+        ]
     notes = [
-        f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
+        f"{entry.name}: {len(table) - len(shared)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(evaluated, tables, strict=True)
-        if len(table) > len(common)
+        if len(table) > len(shared)
     ]
+    if len(common) < len(shared):
+        notes.append(f"tests leave out {len(shared) - len(common)} of {len(shared)} slices that a run was trained on")
     groups = _groups(evaluated, tables, common)
     notes.append(_unit_note(evaluated, tables, common, groups))
     runs = [
@@ -105,6 +113,10 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
         for (first, second), a, m in zip(couples, accuracy, mean_ap, strict=True)
     ]
     return tuple(pairs), notes
+
+
+def _seen_by_any(key: Key, entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]]) -> bool:
+    return any(entry.seen[table[key]] for entry, table in zip(entries, tables, strict=True))
 
 
 def _groups(entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]], common: Sequence[Key]) -> Ints:

@@ -17,7 +17,7 @@ from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
 from detectclf.evaluation.by_source import source_rows
-from detectclf.evaluation.caveats import bootstrap_unit, fitted_here, fitted_note, split_unit, training_note
+from detectclf.evaluation.caveats import bootstrap_unit, fitted_here, fitted_note, split_unit, training_note, warnings_of
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
@@ -58,6 +58,7 @@ def build_report(
     groups: Sequence[int] | None = None,
     held_out: bool = False,
     other_key: bool = False,
+    exact_copies: int = 0,
     map_shares: Sequence[float] | None = None,
     speed: Speed | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -79,6 +80,7 @@ def build_report(
             case.
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
         other_key: patients among ``train_patients`` were hashed under another key than those of the slices.
+        exact_copies: slices known to be training slices of the model, pixel for pixel, whatever the fingerprints say.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
         speed: how fast the predictions were made.
@@ -101,7 +103,9 @@ def build_report(
     known_notes = (*figures.notes, *no_interval)
     unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
     recorded = dict(metadata or {})
+    fitted = fitted_note(recorded, dataset)
     content = ReportRecord(
+        warnings=warnings_of(here, exact_copies, fitted),
         data=_data(dataset, indexed, aligned, here, recorded),
         detection=figures.detection,
         classification=figures.classification,
@@ -122,7 +126,7 @@ def build_report(
         command=command,
         versions=versions(),
         notes=(
-            *(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *training_note(training)),
+            *(*notes, *left_out, *fitted, *provenance.notes, *training_note(training)),
             *(*known_notes, *unseen_notes),
         ),
     )

@@ -28,7 +28,8 @@ def report_table(report: Report) -> str:
     notes = "".join(f"note: {note}\n" for note in record["notes"])
     point = operating_point_text(record)
     asked = f"operating point: {point}\n" if point else ""
-    return _headlines(record) + _figures(record) + _sources(record) + asked + notes + str(record["use"])
+    warnings = "".join(f"{warning}\n" for warning in record["warnings"])
+    return warnings + _headlines(record) + _figures(record) + _sources(record) + asked + notes + str(record["use"])
 
 
 def _headlines(record: Mapping[str, Any]) -> str:

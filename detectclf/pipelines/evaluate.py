@@ -89,7 +89,7 @@ def evaluate(
         map_shares=map_shares,
         metadata=model_metadata(predictor),
         command=command,
-        notes=_exact_copies(predictor, index.look_up(dataset.samples)),
+        exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
         index=index,
     )
     if explain:
@@ -98,17 +98,13 @@ def evaluate(
     return Evaluated(report, report_table(report), files.get("report.html"))
 
 
-def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> list[str]:
-    """A note on slices that the bundle was trained on, found by the digests of their pixels."""
+def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> int:
+    """How many slices the bundle was trained on, found by the digests of their pixels."""
     training = predictor.bundle.out_of_fold
     if training is None:
-        return []
+        return 0
     known = {row.tobytes() for row in training.digests}
-    copies = sum(digest in known for digest in indexed.fingerprints.digests)
-    if not copies:
-        return []
-    what = f"{copies} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
-    return [f"{what}: its predictions there do not show how it performs on new slices"]
+    return sum(digest in known for digest in indexed.fingerprints.digests)
 
 
 def _predicted(

@@ -265,24 +265,32 @@ if way == "process":
     process.join(60)
     assert process.exitcode == 0, process.exitcode
 else:
-    number = os.fork()
-    if number == 0:
-        child()
-        sys.exit(0)
-    assert os.waitpid(number, 0)[1] == 0
+    # Workers of OpenVINO and OpenCV that are on their way to sleep at a fork have kept one exit in thirty from ending.
+    for number in range(20 if way == "exits" else 1):
+        model.predict(pixels[number % 2])
+        forked = os.fork()
+        if forked == 0:
+            if way != "exits":
+                child()
+            sys.exit(0)
+        assert os.waitpid(forked, 0)[1] == 0
 child()
 print("same")
 """
 
 
+FORKS = ["openvino process", "openvino exit", "openvino exits", "openvino explain", "onnx process", "torch exit"]
+
+
 # In a plain exit of a forked process ONNX Runtime waits for its own threads, which Python cannot prevent.
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("way", ["openvino process", "openvino exit", "openvino explain", "onnx process", "torch exit"])
+@pytest.mark.parametrize("way", FORKS)
 def test_a_forked_process_predicts_the_same(way: str) -> None:
     # With more threads than one, which is what does not survive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, *way.split()]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    # The limit is for one that hangs: on a busy machine threads wait minutes for each other.
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.stdout == "same\n", done.stderr[-2000:]
 
 
