@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from detectclf.cli import data, export, models, serving, speed, training
+from detectclf.cli import config, data, export, models, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
@@ -34,11 +34,12 @@ speed.add_commands(app)
 serving.add_commands(app)
 export.add_commands(app)
 app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and stop.")
+    context: typer.Context, version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop.")
 ) -> None:
     if version:
         from detectclf.version import __version__

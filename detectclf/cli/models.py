@@ -95,8 +95,15 @@ def evaluate(
     detector: options.DetectorRun = None,
     classifier: options.ClassifierRun = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the report and its figures.", metavar="DIR")
-    ] = Path("evaluation"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the report and its figures, without an earlier one [default: evaluation, or evaluation-2 "
+            "and so on where that is taken].",
+            metavar="DIR",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -137,7 +144,7 @@ def evaluate(
         model=model,
         detector=detector,
         classifier=classifier,
-        out=out,
+        out=pipeline.report_folder(out),
         explain=explain,
         command=output.command_line(),
     )

@@ -18,6 +18,15 @@ Data = Annotated[
     list[Path],
     typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
 ]
+RecipeData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Folder with an export; repeat it to merge several sources [default: those that --config names].",
+        metavar="DIR",
+    ),
+]
 Patients = Annotated[
     Path | None,
     typer.Option(
@@ -84,7 +93,7 @@ Limit = Annotated[
 ]
 RunOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH].", metavar="DIR"),
+    typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH, or runs/ARCH-2 and so on where that is taken].", metavar="DIR"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
 Model = Annotated[

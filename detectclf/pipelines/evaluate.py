@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
+from detectclf.errors import DataError
+from detectclf.files import free_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
@@ -28,6 +30,19 @@ class Evaluated:
     report: Report
     table: str
     html: Path | None
+
+
+def report_folder(out: Path | None) -> Path:
+    """The folder for a report: ``out``, or by default ``evaluation``, with a number where that is taken.
+
+    Raises:
+        DataError: ``out`` holds the report of an earlier evaluation.
+    """
+    if out is None:
+        return free_folder(Path("evaluation"))
+    if (out / "report.json").is_file():
+        raise DataError("already holds a report", file=out, remedy="choose another --out, or remove it")
+    return out
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.errors import ConfigError, DataError
+from detectclf.files import free_folder
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
 from detectclf.types import ANY_TUMOR, Dataset
@@ -44,7 +45,7 @@ def train(
     Args:
         kind: kind of stage, a key of :data:`TASKS`.
         recipe: all settings.
-        out: the run directory; by default ``runs/`` and the architecture.
+        out: the run directory; by default ``runs/`` and the architecture, with a number where that is taken.
         resume: continue the run in ``out``.
         quiet: show no progress.
 
@@ -70,7 +71,8 @@ def train(
     index = SliceIndex()
     opened = _open(recipe, index)
     task = TASKS[kind](recipe, opened)
-    run = Run.create(out or Path("runs") / _folder_name(recipe.model.arch), recipe, resume=resume)
+    usual = Path("runs") / _folder_name(recipe.model.arch)
+    run = Run.create(out or (usual if resume else free_folder(usual)), recipe, resume=resume)
     run.check_data(task.train.samples, task.valid.samples)
     for slices in (task.train, task.valid):
         if not index.knows(slices.samples):
