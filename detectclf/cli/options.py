@@ -96,9 +96,22 @@ RunOut = Annotated[
     typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH, or runs/ARCH-2 and so on where that is taken].", metavar="DIR"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
+
+
+def _packaged(model: Path | None) -> Path | None:
+    """``None``, the packaged bundle, for the word ``default`` where there is no folder of that name."""
+    return None if str(model) == "default" and model is not None and not model.exists() else model
+
+
 Model = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Bundle to use [default: the packaged one].", metavar="BUNDLE"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Bundle to use; default is the packaged one [default: default].",
+        metavar="BUNDLE",
+        callback=_packaged,
+    ),
 ]
 DetectorRun = Annotated[
     Path | None,

@@ -94,10 +94,10 @@ def check(
 def load_judge(model: Path) -> Predictor:
     """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is not a bundle."""
     from detectclf.config import PredictConfig
+    from detectclf.inference.loading import is_default
     from detectclf.pipelines.opening import predictor_of
 
-    named_default = str(model) == "default" and not model.exists()
-    return predictor_of(None if named_default else model, {}, PredictConfig())
+    return predictor_of(None if is_default(model) else model, {}, PredictConfig())
 
 
 def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectLabels:

@@ -62,6 +62,41 @@ def test_pictures_in_memory_give_what_their_file_gives(predictor: Predictor, sli
         assert not file.closed
 
 
+def deep_file(values: np.ndarray, folder: Path) -> Path:
+    file = folder / "deep.png"
+    Image.fromarray(values).save(file)
+    return file
+
+
+def test_deeper_values_become_grey_levels_by_the_rule_of_files(
+    predictor: Predictor, slices: list[Path], tmp_path: Path
+) -> None:
+    """Whether a slice comes as a file or from memory, and in which type, must not change what is found on it."""
+    with Image.open(slices[1]) as opened:
+        pixels = np.array(opened.convert("L"))
+    expected = predictor.predict(pixels)
+    for values in (
+        pixels / 255,
+        (pixels / 255).astype(np.float32),
+        pixels.astype(np.float16),
+        pixels.astype(np.int64),
+        pixels.astype(">u2") * 257,
+        (pixels / 255)[..., None],
+        np.stack([pixels / 255] * 3, axis=-1),
+        tensor(pixels / 255),
+        tensor(pixels).bfloat16(),
+        tensor(pixels / 255)[None],
+    ):
+        found = predictor.predict(values)
+        same(found, expected)
+        assert found.draw().size == expected.draw().size
+    odd = (pixels.astype(np.uint16) * 199 + 77).astype(np.uint16)  # more levels than 8 bits hold
+    same(predictor.predict(odd), predictor.predict(deep_file(odd, tmp_path)))
+    hole = pixels / 255
+    hole[:3] = np.nan
+    assert predictor.predict(hole).error is None
+
+
 def test_the_bytes_of_a_dicom_file_are_a_picture(predictor: Predictor, tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     from pydicom.data import get_testdata_file
@@ -192,7 +227,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a closed image": (closed_image, DataError, "closed image"),
     "an image whose file is cut short": (cut_image, DataError, "truncated"),
     "a bomb": (lambda: b"P5 200000 200000 255\n" + bytes(64), UnsafeError, "bomb"),
-    "a tensor of floats": (lambda: tensor(np.zeros((5, 5), np.float32)), DataError, "float32"),
+    "a tensor of complex numbers": (lambda: tensor(np.zeros((5, 5), np.complex64)), DataError, "complex64"),
+    "an array of texts": (lambda: np.array([["a"]]), DataError, "not a slice"),
+    "deep colour with transparency": (lambda: np.zeros((5, 5, 4), np.uint16), DataError, "uint16"),
     "a batch": (lambda: tensor(np.zeros((1, 1, 5, 5), np.uint8)), DataError, "shape"),
     "channels last": (lambda: tensor(np.zeros((5, 5, 3), np.uint8)), DataError, r"\(3, H, W\)"),
     "an empty tensor": (lambda: tensor(np.zeros((0, 5), np.uint8)), DataError, "no pixels"),
