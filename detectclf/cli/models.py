@@ -259,6 +259,7 @@ def models(json: options.Json = False, quiet: options.Quiet = False, verbose: op
         output.print_json(rows)
     else:
         output.say(pipeline.models_table(rows))
+        output.say(pipeline.packaged_model())
 
 
 def doctor(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectclf.version import installed_version
+from detectclf.version import __version__, installed_version, torch_mismatch
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
@@ -47,7 +47,12 @@ class Findings:
 
 def examine() -> Findings:
     """Versions, and checks of box operations, the device, the weights cache, images and the packaged model."""
-    versions = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
+    versions = {
+        "detectclf": __version__,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: installed_version(name) for name in PACKAGES},
+    }
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
     missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
     checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all installed"))
@@ -63,6 +68,8 @@ def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _nms() -> str:
+    if reason := torch_mismatch():
+        raise RuntimeError(reason)
     import torch
     from torchvision.ops import nms
 
@@ -118,7 +125,8 @@ def _packaged_model() -> str:
     found = model.predict(sample_slice(1, drawn, "axial").pixels)
     if found.label != drawn or not found.boxes_xyxy.size:
         raise RuntimeError(f"{model.runtime.name} gives {found.label} for a drawn {drawn}, {len(found.scores)} boxes")
-    return f"{model.name} finds a drawn {drawn}, computed by {model.runtime.name}"
+    stages = " and ".join(stage.arch for stage in model.bundle.stages.values())
+    return f"{model.name} ({stages}) finds a drawn {drawn}, computed by {model.runtime.name}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
