@@ -215,6 +215,8 @@ def predict(
     )
     if not json:
         output.say(f"predictions: {done.file}", quiet)
+        if visualize:
+            output.say(f"pictures: {out} (*.pred.png)", quiet)
         if done.studies is not None:
             output.say(f"studies: {done.studies}", quiet)
     if done.exit_code:

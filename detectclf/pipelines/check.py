@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
+from detectclf.progress import working
 from detectclf.types import order_classes
 
 if TYPE_CHECKING:
@@ -64,13 +65,14 @@ def check(
 
     config = data_settings(patients, pattern, any_tumor)
     index = SliceIndex()
-    found = audit.check(
-        folders,
-        class_map=config.spellings,
-        patients=config.patients,
-        patient_pattern=config.patient_pattern,
-        index=index,
-    )
+    with working("checking the data"):
+        found = audit.check(
+            folders,
+            class_map=config.spellings,
+            patients=config.patients,
+            patient_pattern=config.patient_pattern,
+            index=index,
+        )
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))

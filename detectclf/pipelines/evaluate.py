@@ -13,7 +13,7 @@ from detectclf.errors import DataError
 from detectclf.files import free_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
-from detectclf.progress import Progress
+from detectclf.progress import Progress, working
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -82,34 +82,38 @@ def evaluate(
     from detectclf.pipelines.provenance import model_provenance, training_patient_record, training_patients
 
     index = SliceIndex()
-    whole = open_dataset(recipe.data, index)
+    with working("opening the data"):
+        whole = open_dataset(recipe.data, index)
     dataset = require_split(whole, split)
-    predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
+    with working("loading the model"):
+        predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
     check_classes(dataset, predictor)
     runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
     predictions, map_shares = _predicted(predictor, dataset, explain, index)
     seconds = time.perf_counter() - began
-    dataset = with_known_patients(dataset, whole, index)
-    known = training_patient_record(model, runs)
-    report = build_report(
-        predictions,
-        dataset,
-        config=recipe.evaluate,
-        train_fingerprints=model_provenance(model, runs),
-        train_patients=training_patients(model, runs),
-        training=training_of(model, runs),
-        other_key=known is not None and known.has_other_key,
-        speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
-        map_shares=map_shares,
-        metadata=model_metadata(predictor),
-        command=command,
-        exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
-        index=index,
-    )
+    with working("comparing with the training slices and measuring"):
+        dataset = with_known_patients(dataset, whole, index)
+        known = training_patient_record(model, runs)
+        report = build_report(
+            predictions,
+            dataset,
+            config=recipe.evaluate,
+            train_fingerprints=model_provenance(model, runs),
+            train_patients=training_patients(model, runs),
+            training=training_of(model, runs),
+            other_key=known is not None and known.has_other_key,
+            speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
+            map_shares=map_shares,
+            metadata=model_metadata(predictor),
+            command=command,
+            exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
+            index=index,
+        )
     if explain:
         report = replace(report, mistakes=_with_maps(report.mistakes, predictor))
-    files = write_report(report, out) if out is not None else {}
+    with working("writing the report"):
+        files = write_report(report, out) if out is not None else {}
     return Evaluated(report, report_table(report), files.get("report.html"))
 
 

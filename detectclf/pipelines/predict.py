@@ -234,11 +234,20 @@ def _describe_prediction(prediction: Prediction) -> str:
         if score >= prediction.box_threshold
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    result = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}"
+    result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
     if not prediction.judged:
         result = "not judged"
     part = f" ({prediction.part})" if prediction.part else ""
     return one_line(f"{prediction.image}{part}: {result}{flags}")
+
+
+def _why(prediction: Prediction) -> str:
+    """Why the class is not the likeliest of all: a tumour is called by the probability of all its kinds together."""
+    likeliest = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
+    if likeliest == prediction.label:
+        return ""
+    share = prediction.probabilities[likeliest]
+    return f" (called a tumour: {1 - share:.3f} for all kinds together, {likeliest} {share:.3f})"
 
 
 def _describe_study(study: Study) -> str:
