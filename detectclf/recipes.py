@@ -136,7 +136,7 @@ def _find_recipe(recipe: str) -> Path:
     raise ConfigError(
         f"no such recipe{close_to(recipe, shipped)}",
         file=recipe,
-        remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}"
+        remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}",
     )
 
 

@@ -93,7 +93,12 @@ Limit = Annotated[
 ]
 RunOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH, or runs/ARCH-2 and so on where that is taken].", metavar="DIR"),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Run directory to write [default: runs/ARCH, or runs/ARCH-2 and so on where that is taken].",
+        metavar="DIR",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
 

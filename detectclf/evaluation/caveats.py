@@ -94,19 +94,25 @@ def _trained_on(here: Provenance, exact_copies: int) -> list[str]:
     if copies:
         rest = "" if copies >= count else "; the rows below give those on the other slices"
         return [
-            f"TRAINED ON THESE SLICES: {_share(copies, count)} a training slice of this model or a copy of one. "
-            f"Figures on such slices show what it has learned by heart, not how it does on new ones{rest}"
+            (
+                f"TRAINED ON THESE SLICES: {_share(copies, count)} a training slice of this model or a copy of one. "
+                f"Figures on such slices show what it has learned by heart, not how it does on new ones{rest}"
+            )
         ]
     if here.is_trained_on is not None and (seen := int((here.has_patient & here.is_trained_on).sum())):
         rest = "" if seen >= count else "; the rows below give those on new patients"
         return [
-            f"TRAINED ON THESE PATIENTS: {_share(seen, count)} of a patient whom this model was trained on. "
-            f"Figures on such slices look better than on new patients{rest}"
+            (
+                f"TRAINED ON THESE PATIENTS: {_share(seen, count)} of a patient whom this model was trained on. "
+                f"Figures on such slices look better than on new patients{rest}"
+            )
         ]
     if here.is_copy is None and count:
         return [
-            "PERHAPS TRAINED ON THESE SLICES: the model keeps no record of its training slices, so whether it has "
-            "seen these is not known"
+            (
+                "PERHAPS TRAINED ON THESE SLICES: the model keeps no record of its training slices, so whether it has "
+                "seen these is not known"
+            )
         ]
     return []
 

@@ -89,8 +89,10 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     common = [key for key in shared if not _seen_by_any(key, evaluated, tables)]
     if not common:
         return (), [
-            f"no winner: each of the {len(shared)} slices in every evaluation is one that a run was trained on; "
-            "evaluate on other slices"
+            (
+                f"no winner: each of the {len(shared)} slices in every evaluation is one that a run was trained on; "
+                "evaluate on other slices"
+            )
         ]
     notes = [
         f"{entry.name}: {len(table) - len(shared)} of its slices are not in every evaluation; tests leave them out"

@@ -17,7 +17,14 @@ from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
 from detectclf.evaluation.by_source import source_rows
-from detectclf.evaluation.caveats import bootstrap_unit, fitted_here, fitted_note, split_unit, training_note, warnings_of
+from detectclf.evaluation.caveats import (
+    bootstrap_unit,
+    fitted_here,
+    fitted_note,
+    split_unit,
+    training_note,
+    warnings_of,
+)
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes

@@ -57,7 +57,8 @@ def _figures(record: Mapping[str, Any]) -> str:
         ]
         for headline in shown
     ]
-    title = f"all {record['data']['evaluated']} slices; intervals by {record['bootstrap']['unit']}"
+    count = record["data"]["evaluated"]
+    title = f"{'the only slice' if count == 1 else f'all {count} slices'}; intervals by {record['bootstrap']['unit']}"
     return text_table(title, ["figure", "value", "95 % interval", *(head for head, _ in columns)], rows)
 
 

@@ -1,7 +1,7 @@
 """Ends OpenCV's worker threads before this process is forked, so that the new process can exit.
 
-When a process exits, OpenCV waits for its workers. A forked process has no copy of them: where one of them held its lock
-at the time of the fork, the exit would wait for ever. OpenCV starts workers again when it next needs them.
+When a process exits, OpenCV waits for its workers. A forked process has no copy of them: where one of them held its
+lock at the time of the fork, the exit would wait for ever. OpenCV starts workers again when it next needs them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
 
 from detectclf.config import (
@@ -62,7 +63,9 @@ def show_settings(stage: str, text: str = "") -> list[Setting]:
 
 def settings_table(stage: str, settings: Sequence[Setting]) -> str:
     """The settings as text: name and default in a line, below it the values and the meaning."""
-    lines = [f"settings of `detectclf {RECIPES[stage][1]}`; change one with --set KEY=VALUE, or in a YAML file (--config)"]
+    lines = [
+        f"settings of `detectclf {RECIPES[stage][1]}`; change one with --set KEY=VALUE, or in a YAML file (--config)"
+    ]
     for setting in settings:
         lines += ["", f"{setting.key} = {_as_yaml(setting.default)}    [{setting.values}]"]
         lines += textwrap.wrap(setting.meaning, 110, initial_indent="    ", subsequent_indent="    ")
@@ -88,10 +91,9 @@ def _docstrings(kind: type[Settings]) -> dict[str, str]:
             continue
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
         lines = body.body if isinstance(body, ast.ClassDef) else []
-        for line, text in zip(lines, lines[1:], strict=False):
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(text, ast.Expr):
-                if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-                    found[line.target.id] = " ".join(text.value.value.replace("``", "").split())
+        for line, text in pairwise(lines):
+            if isinstance(line, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(line.target)] = " ".join(str(text.value.value).replace("``", "").split())
     return found
 
 
@@ -100,8 +102,9 @@ def _values(annotation: Any, metadata: Sequence[Any]) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(map(str, get_args(annotation)))
     parts = get_args(annotation)
-    if hasattr(annotation, "__metadata__"):
-        return _values(annotation.__origin__, [m for each in annotation.__metadata__ for m in getattr(each, "metadata", [each])])
+    if hasattr(annotation, "__metadata__"):  # Annotated[int, Field(ge=1)] as a part of another type
+        inner = [limit for each in annotation.__metadata__ for limit in getattr(each, "metadata", [each])]
+        return _values(annotation.__origin__, inner)
     if type(None) in parts:
         rest = [_values(part, metadata) for part in parts if part is not type(None)]
         return f"{' or '.join(rest)}, or null"

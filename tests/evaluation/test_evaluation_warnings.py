@@ -50,7 +50,9 @@ def test_what_is_said_of_slices_that_were_trained_on(
     copies: Sequence[int] | None, patients: Sequence[int] | None, exact: int, expected: str | None
 ) -> None:
     found = warnings_of(provenance(copies, patients), exact, ())
-    assert len(found) == (expected is not None) and all(expected is not None and line.startswith(expected) for line in found)
+    assert len(found) == (expected is not None) and all(
+        expected is not None and line.startswith(expected) for line in found
+    )
 
 
 def test_one_slice_is_not_all_slices() -> None:
