@@ -77,12 +77,18 @@ def main() -> NoReturn:
         remedy = "free some space; what was finished is kept" if full else "check the path and its permissions"
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
-        from detectclf.version import torch_mismatch
-
-        if reason := torch_mismatch():
+        if reason := _install_fault(error):
             _stop(reason, 2, verbose)
         _stop(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", 1, verbose)
     sys.exit(code)
+
+
+def _install_fault(error: Exception) -> str | None:
+    """What is wrong with the installation, where ``error`` comes from torch and torchvision that do not match."""
+    from detectclf.version import torch_mismatch
+
+    theirs = any(text in str(error) for text in ("torchvision", "undefined symbol"))
+    return torch_mismatch() if theirs else None
 
 
 def _run() -> int:

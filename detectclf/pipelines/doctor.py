@@ -68,11 +68,12 @@ def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _nms() -> str:
-    if reason := torch_mismatch():
-        raise RuntimeError(reason)
     import torch
-    from torchvision.ops import nms
 
+    try:
+        from torchvision.ops import nms
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        raise RuntimeError(torch_mismatch() or str(error)) from error
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
     kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:

@@ -14,6 +14,7 @@ from detectclf.files import free_folder
 from detectclf.pipelines.evaluate import report_folder
 from detectclf.pipelines.settings import RECIPES, settings_table, show_settings
 from detectclf.recipes import load_recipe, setting_names
+from detectclf.training.runs import Run
 
 
 @pytest.mark.parametrize("stage", RECIPES)
@@ -55,6 +56,17 @@ def test_a_slip_in_a_name_gets_the_name_that_was_meant(typed: str, meant: str | 
     assert ("did you mean" in str(caught.value)) is (meant is not None)
     assert meant is None or f"did you mean {meant}?" in str(caught.value)
     assert "config show" in str(caught.value)
+
+
+def test_the_settings_that_a_run_keeps_repeat_it(tmp_path: Path) -> None:
+    recipe = load_recipe(ClassifierRecipe, "classifier-transfer", ["training.seed=7"], {"data.sources": ["export"]})
+    run = Run.create(tmp_path / "run", recipe)
+    assert load_recipe(ClassifierRecipe, str(run.path / "config.yaml")) == recipe
+
+
+def test_a_training_without_data_names_the_flag(cli: Callable[..., Any]) -> None:
+    done = cli("train-classifier", "--epochs", "1")
+    assert done.code == 2 and "name a folder with --data" in done.err
 
 
 def test_a_slip_in_the_name_of_a_recipe_gets_it_too() -> None:
