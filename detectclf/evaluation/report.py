@@ -14,6 +14,7 @@ import numpy as np
 
 from detectclf.config import EvaluateConfig
 from detectclf.datasets.index import IndexedSlices, SliceIndex
+from detectclf.datasets.splits import kept_together
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
 from detectclf.evaluation.by_source import source_rows
@@ -159,7 +160,7 @@ def _data(
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(indexed),
-        split_unit=split_unit(here),
+        split_unit="; ".join(filter(None, (split_unit(here), kept_together(dataset.sources)))),
         fitted_here=fitted_here(metadata, dataset),
     )
 

@@ -16,8 +16,10 @@ _threads: list[int] = []
 def _end_workers() -> None:
     # Not imported here: a program that never decoded a picture has no workers.
     cv2 = sys.modules.get("cv2")
-    allowed = cv2.getNumThreads() if hasattr(cv2, "setNumThreads") else 1
-    if cv2 is not None and allowed > 1:
+    if cv2 is None or not hasattr(cv2, "setNumThreads"):  # not there, or half imported by another thread
+        return
+    allowed = cv2.getNumThreads()
+    if allowed > 1:
         _threads.append(allowed)
         cv2.setNumThreads(1)
 
