@@ -28,7 +28,7 @@ SPLIT_FILE = "detectclf-split.json"
 
 
 def kept_together(sources: Sequence[str]) -> str | None:
-    """What the splits of all ``sources`` keep together, as text; ``None`` where ``data split`` did not make them all."""
+    """What the splits of all ``sources`` keep together, as text; ``None`` if ``data split`` did not make them all."""
     patients = 0
     for source in sources:
         try:
