@@ -6,15 +6,25 @@ so in one line; a damaged file is made again. ``DETECTCLF_CACHE`` names another 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from detectclf.leftovers import scratch_folder
+
 log = logging.getLogger(__name__)
+
+_LIBRARIES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_CACHE_DIR": "triton",
+}
 
 FILE = "slices.sqlite"
 LIMIT = 250_000
@@ -35,6 +45,25 @@ def cache_folder() -> Path | None:
     from platformdirs import user_cache_path
 
     return user_cache_path("detectclf", appauthor=False)
+
+
+def keep_library_folders() -> None:
+    """Lets matplotlib and torch keep their own caches in ours, where a command would make folders in other places.
+
+    Without a cache, or where it cannot be written, they use a temporary folder that goes with the process.
+    """
+    folder = cache_folder()
+    if folder is None or not _writable(folder):
+        stack = ExitStack()
+        folder = stack.enter_context(scratch_folder())
+        atexit.register(stack.close)
+    for variable, name in _LIBRARIES.items():
+        os.environ.setdefault(variable, str(folder / name))
+
+
+def _writable(folder: Path) -> bool:
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 class Cache:
@@ -159,4 +188,4 @@ def _check(value: bytes) -> bytes:
     return hashlib.blake2b(value[_CHECK_BYTES:], digest_size=_CHECK_BYTES).digest()
 
 
-__all__ = ["Cache", "cache_folder"]
+__all__ = ["Cache", "cache_folder", "keep_library_folders"]

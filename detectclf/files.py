@@ -11,15 +11,15 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from detectclf.errors import DataError, UnsafeError
+from detectclf.leftovers import hold, remove_files, temporary_folder
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -29,6 +29,8 @@ _KINDS = (
 )
 # C:x and C:\x name another drive on Windows; \\server\share and \x leave the folder there.
 _WINDOWS_ROOT = re.compile(r"^(?:[A-Za-z]:|\\)")
+_TOKEN_BYTES = 8
+_LEFTOVER = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def free_folder(folder: Path) -> Path:
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
-    """Writes ``path`` in one step: after a crash it has the old content or the new, never half of it.
+    """Writes ``path`` in one step: after a crash or a power cut it has the old content or the new, never half of it.
 
     The folder must exist. Text is written as UTF-8 without translating line ends.
 
@@ -181,37 +183,66 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    partial = path.parent / f".{secrets.token_hex(8)}.partial"
+    partial = path.parent / f".{secrets.token_hex(_TOKEN_BYTES)}.partial"
+    remove_files(path.parent)
     try:
         # O_EXCL with the default mode and not tempfile's 0600: others may read what the user's umask allows.
         with partial.open("xb") as file:
+            hold(file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes sure that what was renamed in ``folder`` outlives a power cut.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    if os.name == "nt":
+        return  # Windows opens no folders
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Some network file systems have no such call, and a folder may be writable but not readable.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether ``path`` has a name as :func:`atomic_write` gives to a file that it has not finished."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
 @contextmanager
 def atomic_folder(out: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``out`` that becomes ``out`` when the block ends, or is removed when it fails.
 
+    What a killed process left of the same ``out`` is removed first.
+
     Raises:
         DataError: ``out`` is a file or a folder that is not empty, or cannot be made.
     """
-    target = Path(os.path.realpath(out))
-    partial = target.parent / f".{target.name[:60]}.{secrets.token_hex(8)}.partial"
+    target, stack = Path(os.path.realpath(out)), ExitStack()
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise DataError("exists and is not an empty folder", file=out, remedy="choose another --out or remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+        partial = stack.enter_context(temporary_folder(target))
     except OSError as error:
         raise _unwritable(out, error) from error
-    try:
+    with stack:
         try:
             yield partial
         except OSError as error:
@@ -225,13 +256,20 @@ def atomic_folder(out: str | Path) -> Iterator[Path]:
             partial.rename(target)
         except OSError as error:
             raise _unwritable(out, error) from error
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unwritable(path: str | Path, error: OSError) -> DataError:
     return DataError(f"cannot be written ({error.strerror})", file=path, remedy="check space and permission")
 
 
-__all__ = ["ByteSpan", "atomic_folder", "atomic_write", "check_inside", "open_regular", "read_bytes", "resolve_inside"]
+__all__ = [
+    "ByteSpan",
+    "atomic_folder",
+    "atomic_write",
+    "check_inside",
+    "is_leftover",
+    "open_regular",
+    "read_bytes",
+    "resolve_inside",
+    "sync_folder",
+]

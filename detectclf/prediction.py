@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.errors import DataError, DetectclfError
+from detectclf.errors import ConfigError, DataError, DetectclfError
 from detectclf.files import ByteSpan
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -56,7 +56,7 @@ class Prediction(FusedOutputs):
         image: the input as given (file name or path); may be passed by position.
         width, height: pixels of the original image.
         model: name and version of the bundle.
-        heatmap: ``(height, width)`` float32 in [0, 1], Grad-CAM of the classifier, where it was asked for.
+        heatmap: ``(height, width)`` float32 in [0, 1], activation map of the classifier, where it was asked for.
         origin: where the pixels can be read again.
         error: why the input could not be read, one line; no class is predicted then.
         error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.
@@ -115,6 +115,8 @@ class Prediction(FusedOutputs):
     def to_record(self) -> dict[str, Any]:
         """The JSON object of the public contract; with ``error`` set, every other field but ``image`` is ``None``.
 
+        Where the picture is refused, ``class``, ``confidence`` and ``probabilities`` are ``None``, and there are no
+        boxes.
         Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
         that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where
         it could not be read.
@@ -127,7 +129,7 @@ class Prediction(FusedOutputs):
             "image": self.image,
             "class": self.label,
             "confidence": self.confidence,
-            "probabilities": self.probabilities,
+            "probabilities": self.probabilities or None,
             "boxes": [
                 {"xyxy": [round(float(v), 2) for v in box], "class": label, "score": float(score)}
                 for box, label, score in zip(self.boxes_xyxy, self.box_labels, self.scores, strict=True)
@@ -146,7 +148,8 @@ class Prediction(FusedOutputs):
         if self.error is not None:
             return f"Prediction({name!r}: not read, {self.error})"
         if self.label is None or self.confidence is None:
-            return f"Prediction({name!r}: no class)"
+            why = f"refused, {', '.join(self.flags)}" if self.flags else "no class"
+            return f"Prediction({name!r}: {why})"
         count = int((self.scores >= self.box_threshold).sum())
         boxes = f"{count or 'no'} box{'' if count == 1 else 'es'}"
         flags = f", {', '.join(self.flags)}" if self.flags else ""
@@ -171,8 +174,18 @@ class Prediction(FusedOutputs):
 
         Class ids count the classes of :attr:`probabilities` in order; ``data["class_name"]`` has their names. Boxes
         below the threshold are left out.
+
+        Raises:
+            ConfigError: supervision is not installed.
         """
-        import supervision
+        try:
+            import supervision
+        except ImportError as error:
+            raise ConfigError(
+                "supervision is not installed, which is an extra",
+                remedy="pip install 'detectclf[supervision]', or without PyAV's GPL libraries: "
+                "pip install --no-deps supervision pydeprecate",
+            ) from error
 
         sure = np.flatnonzero(self.scores >= self.box_threshold)
         names = [self.box_labels[i] for i in sure]
@@ -195,7 +208,7 @@ class Prediction(FusedOutputs):
         """
         from detectclf.drawing.predictions import draw_prediction
 
-        if self.error is not None or self.label is None:
+        if self.error is not None or (self.label is None and self.judged):
             reason = self.error or "nothing was predicted"
             raise DataError(reason, file=self.image, remedy="only readable slices are drawn")
         title = f"{PurePath(self.image).name} ({self.part})" if self.part else PurePath(self.image).name

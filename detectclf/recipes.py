@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from detectclf.config import Settings, present_name
+from detectclf.documents import parse_yaml, read_yaml
 from detectclf.errors import ConfigError
 
 Recipe = TypeVar("Recipe", bound=Settings)
@@ -105,15 +106,10 @@ def _with_present_names(content: Mapping[str, Any], file: Path, group: str = "")
 
 
 def _assign_text(base: dict[str, Any], text: str) -> None:
-    import yaml
-
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"--set {text!r} is not key=value", remedy="write it like --set training.epochs=20")
-    try:
-        _assign(base, present_name(key.strip()), yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML", remedy="quote it") from error
+    _assign(base, present_name(key.strip()), parse_yaml(value, f"--set {text}", error=ConfigError, remedy="quote it"))
 
 
 def _assign(base: dict[str, Any], dotted: str, value: Any) -> None:
@@ -141,14 +137,7 @@ def _find_recipe(recipe: str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        raise ConfigError("not a readable YAML file", file=path, line=line, remedy="correct or replace it") from error
+    content = read_yaml(path, error=ConfigError, remedy="correct or replace it")
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -40,6 +40,9 @@ ANY_TUMOR = "any_tumor"
 ANY_TUMOR_INDEX = -2
 """Class index of ``ANY_TUMOR`` in targets of training."""
 
+MOST_CLASSES = 1000
+"""Most classes of a model, so that a description of a kilobyte cannot ask for gigabytes of weights and tables."""
+
 # Keys are spellings in lower case, letters and digits only. The table is explicit, so that no spelling is guessed.
 CLASS_ALIASES: dict[str, str] = {
     "glioma": "glioma",
@@ -136,7 +139,7 @@ class Dataset:
 
     Attributes:
         samples: in a deterministic order (source, split, name).
-        classes: every class name; canonical ones in canonical order first, then the data set's own, sorted.
+        classes: every class name; canonical ones in canonical order first, then the data set's own, in natural order.
         negative: the class that means "no tumour", or ``None`` where the data set has none.
         sources: the folders read.
     """
@@ -245,7 +248,13 @@ LOW_CONFIDENCE = "low_confidence"
 TUMOR_WITHOUT_BOX = "tumor_without_box"
 """Flag: the slice's class is a tumour, and no tumour box reaches ``box_threshold``."""
 NOT_A_BRAIN_MRI = "not_a_brain_mri"
-"""Flag: the picture is out of distribution, so its class and boxes mean nothing."""
+"""Flag: the picture is out of distribution, so it is refused: it has no class, no probabilities and no boxes."""
+SEVERAL_SLICES = "several_slices"
+"""Flag: the picture shows several heads; the largest and clearest one was judged."""
+CROPPED = "cropped"
+"""Flag: the picture shows more than a slice, such as a page; the head that was found in it was judged."""
+ORIENTATION = "orientation"
+"""Flag: the head seems to be turned by 90 degrees or upside down."""
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 
@@ -258,8 +267,8 @@ class FusedOutputs:
     """Class and boxes of one slice, by all stages together.
 
     Attributes:
-        label: the slice's class; ``None`` where nothing was predicted.
-        probabilities: class -> calibrated probability, summing to 1.
+        label: the slice's class; ``None`` where nothing was predicted, or the picture is refused.
+        probabilities: class -> calibrated probability, summing to 1; empty where there is no class.
         boxes_xyxy: ``(N, 4)`` float32 pixels of the original image, inside it, best score first.
         box_labels, scores: class name and float32 score in [0, 1] of each box.
         box_threshold: least score of a box that is drawn and counts as a detected tumour.
@@ -278,7 +287,7 @@ class FusedOutputs:
 
     @property
     def judged(self) -> bool:
-        """Whether class and boxes mean anything: ``False`` for a picture that is not a brain MRI."""
+        """Whether the picture was answered: ``False`` for one that is refused, as it is not a brain MRI."""
         return NOT_A_BRAIN_MRI not in self.flags
 
     @property
@@ -288,7 +297,13 @@ class FusedOutputs:
 
 
 def order_classes(names: Sequence[str]) -> tuple[str, ...]:
-    """``names`` without repeats: canonical classes in canonical order, then the others sorted."""
+    """``names`` without repeats: canonical classes in canonical order, then the others, "grade 2" before "grade 10"."""
     present = set(names)
     known = [c for c in CANONICAL_CLASSES if c in present]
-    return (*known, *sorted(present - set(known)))
+    return (*known, *sorted(present - set(known), key=_natural))
+
+
+def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sorts numbers inside a name by their value, and the rest as text."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+", name)
+    return [(part[0] not in "0123456789", int(part) if part[0] in "0123456789" else 0, part) for part in parts], name

@@ -88,7 +88,7 @@ class Detectclf:
 
     def profile(self, files: Sequence[str]) -> dict[str, float]:
         """Median milliseconds of each step of one slice, done one after the other; runtimes with graphs only."""
-        from detectclf.imaging.framing import shown_part
+        from detectclf.imaging.framing import framed
         from detectclf.imaging.images import resize_pad
         from detectclf.inference.sources import pixels_of
 
@@ -104,8 +104,7 @@ class Detectclf:
 
         for file in files:
             pixels = step("decode", lambda file=file: pixels_of(file))
-            part = step("shown part", lambda pixels=pixels: shown_part(pixels))
-            shown = part.of(pixels)
+            shown = step("framing", lambda pixels=pixels: framed(pixels).pixels)
             small = step("resize", lambda shown=shown: [resize_pad(shown, sizes[kind])[0] for kind in sizes])
             for kind, engine, image in zip(sizes, (engines._detector, engines._classifier), small, strict=True):
                 step(f"{kind} graph", lambda engine=engine, image=image: engine(image[None, None]))

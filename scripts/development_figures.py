@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from development_predictions import View
+from development_predictions import REFUSED, View
 
 from detectclf.boxes import pairwise_iou
 from detectclf.evaluation.classification import CALIBRATION_BINS
@@ -97,7 +97,8 @@ def figures_of(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, Fi
     """The figures of one set. Accuracy and AP are of slices whose tumour type is known.
 
     - ``accuracy``: of tumour slices with the right class; ``accuracy NAME`` by class; ``accuracy with healthy``.
-    - ``called``: tumour slices called a tumour of any class; ``specificity``: healthy slices called healthy.
+    - ``called``: tumour slices called a tumour of any class; ``specificity``: healthy slices called healthy;
+      ``refused``: slices without an answer, which are neither.
     - ``boxed``: tumour slices with a box that reaches :data:`LEAST_SCORE` and :data:`LEAST_IOU`; ``missed``: tumours
       without one, ``missed at any score``: without a box that reaches the IoU.
     - ``mAP``, ``AP50``, ``mAP NAME``, ``AP50 NAME``: COCO, over the tumour classes.
@@ -107,10 +108,12 @@ def figures_of(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, Fi
     """
     tumor = np.array([s.label != NEGATIVE_CLASS for s in samples])
     typed = np.array([s.label in TUMOR_CLASSES for s in samples])
-    called = np.array([v.label != NEGATIVE_CLASS for v in views])
+    refused = np.array([v.label == REFUSED for v in views])
+    called = np.array([v.label not in (NEGATIVE_CLASS, REFUSED) for v in views])
     right = np.array([v.label == s.label for s, v in zip(samples, views, strict=True)])
     absent = np.array([v.probabilities.get(NEGATIVE_CLASS, 0.0) for v in views])
-    figures = {"called": share(called, tumor), "specificity": share(~called, ~tumor)}
+    figures = {"called": share(called, tumor), "specificity": share(~called & ~refused, ~tumor)}
+    figures["refused"] = share(refused, np.ones(len(views), dtype=np.bool_))
     if typed.any():
         figures |= {"accuracy": share(right, typed), "accuracy with healthy": share(right, typed | ~tumor)}
         for name in TUMOR_CLASSES:
@@ -118,7 +121,7 @@ def figures_of(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, Fi
         figures |= _precisions(samples, views)
     figures |= _found(samples, views, tumor)
     figures["sure no tumour"] = share(absent > SURE, tumor)
-    known = right if typed.any() else called == tumor
+    known = right if typed.any() else (called == tumor) & ~refused
     figures["ece"] = Figure(_calibration_error(views, known, typed=bool(typed.any())), len(views))
     for name, flags in (("mistakes flagged", LOW_TRUST), ("mistakes with any flag", None)):
         flagged = np.array([bool(v.flags) if flags is None else not set(v.flags).isdisjoint(flags) for v in views])
@@ -175,7 +178,8 @@ def _calibration_error(views: Sequence[View], right: Bools, *, typed: bool) -> f
     for view in views:
         absent = view.probabilities.get(NEGATIVE_CLASS, 0.0)
         binary = absent if view.label == NEGATIVE_CLASS else 1 - absent
-        sure.append(view.probabilities[view.label] if typed else binary)
+        # What is refused says nothing, so it is sure of nothing.
+        sure.append(0.0 if view.label == REFUSED else view.probabilities[view.label] if typed else binary)
     confidence = np.array(sure)
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=right - confidence, minlength=CALIBRATION_BINS)

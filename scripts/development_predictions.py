@@ -20,7 +20,7 @@ import numpy as np
 import detectclf
 from detectclf.config import PredictConfig
 from detectclf.files import atomic_write
-from detectclf.imaging.framing import shown_part
+from detectclf.imaging.framing import framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.inference.loading import default_bundle
 from detectclf.models.stage_files import load_stage
@@ -29,6 +29,8 @@ from detectclf.prediction import Prediction
 from detectclf.progress import Progress
 from detectclf.types import FloatArray, Sample, empty_boxes
 
+REFUSED = "refused"
+"""Label of a slice that the model refuses to answer."""
 COMBINED, CLASSIFIER, DETECTOR = "combined", "classifier", "detector"
 TUMOR_SCORE = 0.5
 """Score of the best box from which a detector alone calls a slice a tumour."""
@@ -41,8 +43,8 @@ class View:
     """What a model, or one of its stages, says about one slice.
 
     Attributes:
-        label: class of the slice.
-        probabilities: class -> probability, summing to 1.
+        label: class of the slice, or :data:`REFUSED`.
+        probabilities: class -> probability, summing to 1; empty where it is refused.
         boxes_xyxy: ``(N, 4)`` float32 pixels, best score first.
         box_labels: class of each box.
         scores: ``(N,)`` float32.
@@ -175,10 +177,10 @@ def predictor(model: Model, config: PredictConfig) -> Callable[[Sequence[Sample]
 
 def _views(prediction: Prediction, negative: str) -> Views:
     stages = prediction.stages
-    if prediction.label is None or stages is None:
+    if prediction.error is not None or stages is None:
         raise SystemExit(prediction.error or f"{prediction.image}: nothing was predicted")
     boxes = (prediction.boxes_xyxy, prediction.box_labels, prediction.scores)
-    views = {COMBINED: View(prediction.label, prediction.probabilities, *boxes, prediction.flags)}
+    views = {COMBINED: View(prediction.label or REFUSED, prediction.probabilities, *boxes, prediction.flags)}
     views[CLASSIFIER] = classifier_view(prediction.classifier_probabilities)
     views[DETECTOR] = detector_view(stages.boxes_xyxy, stages.box_labels, stages.scores, negative)
     return views
@@ -212,7 +214,7 @@ def _classifier_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sa
 
     def predict(samples: Sequence[Sample]) -> Iterator[Views]:
         for batch in _batches(samples, config.batch_size):
-            parts = [shown_part(pixels).of(pixels) for pixels in map(read_pixels, batch)]
+            parts = [framed(pixels).pixels for pixels in map(read_pixels, batch)]
             squares = np.stack([resize_pad(part, network.input_size)[0] for part in parts])
             images = torch.from_numpy(squares).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():
@@ -236,9 +238,11 @@ def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Samp
 
     def predict(samples: Sequence[Sample]) -> Iterator[Views]:
         for batch in _batches(samples, config.batch_size):
-            pictures = [read_pixels(sample) for sample in batch]
-            parts = [shown_part(pixels) for pixels in pictures]
-            resized = [resize_pad(part.of(p), network.input_size) for part, p in zip(parts, pictures, strict=True)]
+            shown = [framed(read_pixels(sample)) for sample in batch]
+            parts, resized = (
+                [each.part for each in shown],
+                [resize_pad(each.pixels, network.input_size) for each in shown],
+            )
             images = torch.from_numpy(np.stack([each[0] for each in resized])).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():
                 found = second_look(RoIFeatures(network, images))

@@ -31,5 +31,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   # `if !`, not `|| exit`: a pip that is missing (venv without ensurepip) gets a line of its own.
   if ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; then "$VENV_PYTHON" -m ensurepip --upgrade >/dev/null; fi
   "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check -e "$ROOT$1" >&2
+  # Without what it needs: PyAV's wheel holds libraries under the GPL, and only supervision's videos use it.
+  case "$1" in *dev*) "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps 'supervision<1' pydeprecate >&2 ;; esac
   printf '%s\n' "$wanted" > "$stamp"
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import detectclf
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import FusedOutputs, StageOutputs, StagePredictions
 
@@ -73,8 +74,7 @@ def test_only_what_was_predicted_is_drawn() -> None:
 
 @pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.3, 0)])
 def test_sure_boxes_as_detections_of_supervision(score: float, count: int) -> None:
-    import supervision
-
+    supervision = pytest.importorskip("supervision")
     found = replace(predicted(Origin()), scores=np.array([score], np.float32)).to_detections()
     assert isinstance(found, supervision.Detections) and len(found) == count
     assert found.class_id.tolist() == [0] * count and found["class_name"].tolist() == ["glioma"] * count
@@ -86,7 +86,8 @@ SHORT = [
     (Origin(frame=7, axis="axial"), {"flags": ()}, "Prediction('a.nii (axial 7)': glioma 75%, 1 box)"),
     (Origin(), {"scores": np.array([0.1], np.float32), "flags": ()}, "Prediction('a.nii': glioma 75%, no boxes)"),
     (Origin(), {"error": "truncated"}, "Prediction('a.nii': not read, truncated)"),
-    (Origin(), {"label": None}, "Prediction('a.nii': no class)"),
+    (Origin(), {"label": None, "flags": ()}, "Prediction('a.nii': no class)"),
+    (Origin(), {"label": None, "flags": ("not_a_brain_mri",)}, "Prediction('a.nii': refused, not_a_brain_mri)"),
 ]
 
 
@@ -99,3 +100,9 @@ def test_a_notebook_shows_the_picture_where_there_is_one() -> None:
     shown = predicted(Origin(pixels=np.zeros((48, 64), np.uint8)))._repr_png_()
     assert shown is not None and shown.startswith(b"\x89PNG")
     assert predicted(Origin())._repr_png_() is None
+
+
+def test_supervision_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"extra; pip install 'detectclf\[supervision\]'"):
+        predicted(Origin()).to_supervision()

@@ -19,8 +19,10 @@ from detectclf.audit.patients import KnownPatients
 from detectclf.datasets.class_names import known_names
 from detectclf.datasets.index import IndexedSlices, SliceIndex
 from detectclf.datasets.patients import identify, stated_patients
+from detectclf.datasets.splits import large_groups
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.duplicates.fingerprints import Fingerprints
+from detectclf.duplicates.versions import names_apart
 from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.faults import Faults
@@ -144,7 +146,6 @@ def check(
     reports = [(Faults(Path(folder)), Path(folder)) for folder in folders]
     parts = [read(folder, faults, format) for faults, folder in reports]
     for (faults, _), part in zip(reports, parts, strict=True):
-        audit_names.check_unlisted(part, faults)
         audit_names.check_prefixes(part, faults)
         audit_splits.check_part(part, faults)
     audit_names.check_classes(parts, [faults for faults, _ in reports], class_map or {})
@@ -163,7 +164,9 @@ def check(
     members = audit_patients.patient_members(identified)
     audit_patients.note_leaks(members, slices, owners)
     known = known_names(merged.classes, class_map or {})
-    groups = _groups(index.find_copies(prints), slices, owners, names, known) if copies else ()
+    found_copies = index.find_copies(prints) if copies else []
+    groups = _groups(found_copies, slices, owners, names, known)
+    _note_odd_groups(found_copies, prints.names, slices, owners)
     classes = Counter(known.get(s.label) or s.label for s in slices if s.label is not None)
     return Audit(
         _problems(reports),
@@ -209,6 +212,18 @@ def _groups(
             detail = f"is a copy of {second}, but the copies are called {' and '.join(sorted(labels))}"
             owners[group.members[0]].warning("copies_disagree", members[0].path, detail)
     return tuple(groups)
+
+
+def _note_odd_groups(
+    copies: Sequence[CopyGroup], names: Sequence[str], slices: Sequence[Sample], owners: Sequence[Faults]
+) -> None:
+    """Notes ``large_copy_group``, and ``name_contradicts_pixels`` for names before ``.rf.`` that look different."""
+    for detail, first in large_groups([group.members for group in copies], len(slices)):
+        owners[first].warning("large_copy_group", slices[first].path, detail)
+    if copies:
+        for one, other in names_apart(names, [group.members for group in copies]):
+            detail = f"has the name of {slices[other].name} before .rf., but looks different: not taken for its version"
+            owners[one].warning("name_contradicts_pixels", slices[one].path, detail)
 
 
 def _group(members: Sequence[int], kind: str, slices: Sequence[Sample], names: Sequence[str]) -> AuditGroup:

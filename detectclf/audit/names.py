@@ -1,4 +1,4 @@
-"""Checks of names: class names, file names that contradict the label, images that no annotation names."""
+"""Checks of names: class names, file names that contradict the label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from detectclf.datasets.class_names import (
     uses_canonical_classes,
 )
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import image_files
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, canonical_class
 
 # File names of the public set that the Roboflow set was made from: Tr-gl_0010.jpg, Te-noTr_0003.jpg.
@@ -84,14 +83,4 @@ def check_prefixes(part: Dataset, faults: Faults) -> None:
             faults.warning("name_contradicts_label", sample.path, detail)
 
 
-def check_unlisted(part: Dataset, faults: Faults) -> None:
-    """Notes ``unlisted_image``: an image beside the others that no annotation names."""
-    listed = {sample.path for sample in part.samples}
-    noted = {problem.file for problem in faults.problems}
-    for folder in sorted({sample.path.parent for sample in part.samples if sample.span is None}):
-        for path in image_files(folder):
-            if path not in listed and faults.relative(path) not in noted:
-                faults.warning("unlisted_image", path, "no annotation names this image; it is not used")
-
-
-__all__ = ["check_classes", "check_prefixes", "check_unlisted"]
+__all__ = ["check_classes", "check_prefixes"]

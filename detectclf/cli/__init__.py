@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from detectclf.cache import keep_library_folders
 from detectclf.cli import config, data, export, models, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 
@@ -58,6 +59,7 @@ def main() -> NoReturn:
     # Verbosity belongs to each command, but an error may come before or after it is parsed.
     verbose = "--verbose" in sys.argv or "-v" in sys.argv
     _open_missing_streams()
+    keep_library_folders()
     try:
         code = _run()
     except USAGE_ERROR as error:

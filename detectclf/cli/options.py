@@ -101,6 +101,14 @@ RunOut = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
+ChangedData = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changed-data",
+        help="With --resume: continue also with other slices or labels than the run was started with; its data.json "
+        "says so.",
+    ),
+]
 
 
 def _packaged(model: Path | None) -> Path | None:

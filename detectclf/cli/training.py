@@ -50,6 +50,7 @@ def train_detector(
     any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
+    allow_changed_data: options.ChangedData = False,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -72,7 +73,8 @@ def train_detector(
         assign or (),
         _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
-    _report_run(train.train_detector(recipe, out, resume=resume, quiet=quiet), json, quiet)
+    summary = train.train_detector(recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
+    _report_run(summary, json, quiet)
 
 
 def train_classifier(
@@ -90,6 +92,7 @@ def train_classifier(
     any_tumor: options.AnyTumor = None,
     out: options.RunOut = None,
     resume: options.Resume = False,
+    allow_changed_data: options.ChangedData = False,
     assign: options.Assign = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -112,7 +115,8 @@ def train_classifier(
         assign or (),
         _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit),
     )
-    _report_run(train.train_classifier(recipe, out, resume=resume, quiet=quiet), json, quiet)
+    summary = train.train_classifier(recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
+    _report_run(summary, json, quiet)
 
 
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:

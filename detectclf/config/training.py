@@ -43,6 +43,9 @@ class TrainingConfig(Settings):
     """Mixed precision; auto is bf16 if the device is fast in it (also recent CPUs), fp16 on older GPUs, else fp32."""
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between evaluations. The last epoch is always evaluated; the best epoch is one of the evaluated ones."""
+    save_every_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps between checkpoints within an epoch, to lose less when the training is killed; 0 saves at the end of each
+    epoch only. SIGINT and SIGTERM save anyway."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop early after this many epochs without improvement; 0 turns early stopping off."""
     device: str = "auto"

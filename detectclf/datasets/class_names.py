@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 _TUMOR_WORDS = frozenset(
     {"tumor", "tumors", "tumour", "tumours", "lesion", "lesions", "mass", "positive", "yes", "abnormal", "cancer"}
 )
-_VAGUE_WORDS = frozenset({"brain", "type", "unknown", "unspecified", "other", "any", "all", "of", "class", "label"})
+_NOT = frozenset({"no", "non", "not", "without", "free"})
+_PLAIN_NEGATIVES = frozenset({"none", "healthy", "normal", "negative", "neg"})
 
 
 def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str]:
@@ -90,19 +91,44 @@ def uses_canonical_classes(known: Mapping[str, str | None]) -> bool:
 
 
 def nearest_class(name: str) -> str | None:
-    """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar."""
+    """The canonical class whose name is most similar to ``name``, or ``None`` where none is similar.
+
+    A name that says no, none, healthy, normal or negative is never taken for a tumour, and no other name for the
+    negative class: a hint that is followed without a thought must not make tumours healthy.
+    """
     whole = spelling(name).strip("_")
-    # First without the word for a tumour, which would make every name of a tumour look like "no tumor".
-    for text in (re.sub(r"_?tumou?rs?$", "", whole), whole):
-        if likely := difflib.get_close_matches(text, CANONICAL_CLASSES, n=1, cutoff=0.6):
-            return likely[0]
-    return None
+    rest = re.sub(r"_?tumou?rs?$", "", whole)
+    tumors = [c for c in CANONICAL_CLASSES if c != NEGATIVE_CLASS]
+    # First without the word for a tumour, which would make names of tumours alike.
+    likely = next((found for text in (rest, whole) if (found := _close(text, tumors))), None)
+    if not says_none(name):
+        return canonical_class(rest) or likely
+    plain = set(_words(name)) & _PLAIN_NEGATIVES
+    # "no glioma" may still be a meningioma.
+    return NEGATIVE_CLASS if likely is None and (plain or _close("_".join(_words(name)), [NEGATIVE_CLASS])) else None
+
+
+def _close(text: str, names: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(text, names, n=1, cutoff=0.6)), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.casefold().replace("n0", "no"))  # a zero for an o
+
+
+def says_none(name: str) -> bool:
+    """Whether ``name`` says that there is no tumour, or that something is missing: "not healthy" does not."""
+    words = _words(name)
+    if set(words) & _NOT and set(words) & _PLAIN_NEGATIVES:
+        return False
+    return bool(set(words) & (_NOT | _PLAIN_NEGATIVES)) or any(re.match(r"non?_?tu", word) for word in words)
 
 
 def means_any_tumor(name: str) -> bool:
     """Whether ``name`` looks like that of tumours of unknown type. Nothing is mapped for that: it is a hint only."""
-    words = set(re.findall(r"[a-z]+", name.casefold()))
-    return bool(words & _TUMOR_WORDS) and words <= _TUMOR_WORDS | _VAGUE_WORDS
+    words = _words(name)
+    speaks_of_tumor = bool(set(words) & _TUMOR_WORDS) or any(re.match(r"tumou?r|tumeur|tumo$", word) for word in words)
+    return speaks_of_tumor and not says_none(name) and nearest_class(name) is None
 
 
 def _unknown(name: str, source: str) -> DataError:
@@ -138,6 +164,7 @@ __all__ = [
     "map_names",
     "means_any_tumor",
     "nearest_class",
+    "says_none",
     "uses_canonical_classes",
     "with_canonical_names",
 ]

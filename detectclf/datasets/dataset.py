@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
+from detectclf.formats.unread import lines_to_say
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, order_classes
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def require_split(dataset: Dataset, name: str) -> Dataset:
 def limited(dataset: Dataset, limit: int) -> Dataset:
     """At most ``limit`` slices of each split, as even over the classes as they allow, and the same every time.
 
-    Slices are taken evenly from the list of each class, because neighbours in it are often slices of one head.
+    A smaller limit gives a part of what a larger one gives. Slices of a class are taken far from each other, because
+    neighbours in its list are often slices of one head; classes take turns, each until it has no more.
     """
     kept: set[int] = set()
     for split in dataset.splits:
@@ -89,18 +92,23 @@ def limited(dataset: Dataset, limit: int) -> Dataset:
         for index, sample in enumerate(dataset.samples):
             if sample.split == split:
                 members.setdefault(sample.label or "", []).append(index)
-        left = limit
-        # The rarest class first, so that what it cannot use goes to the others.
-        for position, (_, indices) in enumerate(sorted(members.items(), key=lambda item: (len(item[1]), item[0]))):
-            share = min(len(indices), left // (len(members) - position))
-            kept.update(indices[i * len(indices) // share] for i in range(share))
-            left -= share
+        spread = [[indices[i] for i in _far_apart(len(indices))] for _, indices in sorted(members.items())]
+        turns = (index for turn in zip_longest(*spread) for index in turn if index is not None)
+        kept.update(islice(turns, limit))
     return replace(dataset, samples=tuple(s for i, s in enumerate(dataset.samples) if i in kept))
+
+
+def _far_apart(count: int) -> list[int]:
+    """``0`` to ``count - 1`` so that those in front are spread evenly: ordered by their bits in reverse."""
+    bits = max(count - 1, 1).bit_length()
+    return [place for i in range(2**bits) if (place := int(f"{i:0{bits}b}"[::-1], 2)) < count]
 
 
 def _read_source(source: Path, config: DataConfig) -> Dataset:
     faults = Faults(source)
     dataset = read(source, faults)
+    for line in lines_to_say(faults):
+        _log.warning("%s: %s", source, line)
     if config.faults == "stop":
         faults.raise_first()
     elif faults.errors:

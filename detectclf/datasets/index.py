@@ -29,6 +29,7 @@ from detectclf.duplicates.atlas import load_atlas
 from detectclf.duplicates.copies import CopyGroup, copies_between, find_copies
 from detectclf.duplicates.disjoint_sets import join_names
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerprint
+from detectclf.duplicates.versions import names_key
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
 from detectclf.types import Pixels, Sample
@@ -160,7 +161,7 @@ class SliceIndex:
 
     def find_copies(self, fingerprints: Fingerprints) -> list[CopyGroup]:
         """As :func:`detectclf.duplicates.copies.find_copies`, from the cache where it was asked before."""
-        key = _key_of_rows(b"copies", fingerprints)
+        key = _key_of_rows(b"copies and versions" + names_key(fingerprints.names), fingerprints)
         known = self._find([key])
         if known:
             groups = json.loads(known[key])

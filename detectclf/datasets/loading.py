@@ -6,7 +6,6 @@ on the number of loader processes or training processes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from detectclf.cores import decoding_threads
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
+from detectclf.datasets.loader_processes import begin_loader_process, can_fork, default_workers, fork_unheard
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
 from detectclf.errors import DataError
@@ -253,37 +252,11 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=begin_loader_process if workers else None,
         # Forked processes share the cache; others would be sent a copy of it in each epoch.
-        multiprocessing_context="fork" if workers and _can_fork() else None,
+        multiprocessing_context=fork_unheard() if workers and can_fork() else None,
     )
-
-
-def default_workers(device: str, *, cached: bool) -> int:
-    """Loader processes of a training whose settings name no number: one per core up to 8, or none.
-
-    A CPU computes the network for far longer than the milliseconds that augmentation takes, so that none are needed for
-    slices in memory. A GPU would wait for a single process most of the time.
-
-    Args:
-        device: type of the device that is trained on.
-        cached: whether the slices are in memory.
-    """
-    alone = cached and (device == "cpu" or not _can_fork())
-    return 0 if alone else decoding_threads()
-
-
-def _can_fork() -> bool:
-    return sys.platform == "linux"
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255))[None]
-
-
-def _one_thread(_worker: int) -> None:
-    # With a thread per core in each, loader processes slow down one another and the training.
-    import cv2
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

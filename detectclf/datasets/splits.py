@@ -20,6 +20,9 @@ from detectclf.types import Dataset, Sample
 DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.7, "valid": 0.2, "test": 0.1}
 """Share of the slices that each split gets."""
 
+_LARGE = 8
+"""Smaller groups of copies are usual also in small data sets."""
+
 _Stratum = tuple[str, bool]
 
 
@@ -114,6 +117,19 @@ def check_groups(splits: Sequence[str], groups: Sequence[Sequence[int]], names: 
                     f"leak: {one} and {other} in {splits[member]}",
                     remedy="split by patients and groups of copies",
                 )
+
+
+def large_groups(groups: Sequence[Sequence[int]], count: int) -> list[tuple[str, int]]:
+    """``(what to say, first member)`` of each group of copies that holds a tenth or more of ``count`` slices.
+
+    Different pictures that look alike, such as drawn or nearly empty ones, may be joined to one group; a split cannot
+    take it apart.
+    """
+    large = [group for group in groups if len(group) >= _LARGE and len(group) * 10 >= count]
+    return [
+        (f"{len(group)} of {count} slices are taken for copies of one slice: look at some of them", group[0])
+        for group in large
+    ]
 
 
 def _shares(ratios: Mapping[str, float]) -> dict[str, float]:

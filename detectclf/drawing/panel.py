@@ -12,8 +12,11 @@ from detectclf.drawing.palette import Rgb, color_of, text_color_on
 from detectclf.errors import one_line
 from detectclf.types import (
     CLASS_BOX_CONFLICT,
+    CROPPED,
     LOW_CONFIDENCE,
     NOT_A_BRAIN_MRI,
+    ORIENTATION,
+    SEVERAL_SLICES,
     TUMOR_WITHOUT_BOX,
     FusedOutputs,
     Sample,
@@ -38,11 +41,17 @@ MOST_CLASSES = 8
 MOST_BOXES = 6
 """Boxes listed."""
 
+CROP_ADVICE = "crop to the slice"
+"""What to do with a picture that shows more than a slice."""
+
 FLAG_TEXTS = {
     CLASS_BOX_CONFLICT: "the boxes alone say another class",
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
-    NOT_A_BRAIN_MRI: "does not look like a brain MRI",
+    NOT_A_BRAIN_MRI: f"no brain MRI; a screen? {CROP_ADVICE}",
+    SEVERAL_SLICES: f"one of several heads: {CROP_ADVICE}",
+    CROPPED: f"the head in a larger picture: {CROP_ADVICE}",
+    ORIENTATION: "seems turned: set it upright",
 }
 """Flag -> text on the panel; a flag that is not listed is its own text."""
 
@@ -108,7 +117,7 @@ def panel(
         _box_lines(pen, fused, shown)
     else:
         pen.heading("Slice class")
-        pen.line("not judged", INK, bold=True, scale=1.5)
+        pen.line("refused", INK, bold=True, scale=1.5)
     if fused.flags:
         pen.heading("For review")
         for flag in fused.flags:

@@ -44,7 +44,7 @@ def draw_prediction(
         fused: class, boxes and flags of the slice.
         title: name of the slice.
         model: name and version of the model.
-        heatmap: ``(H, W)`` float32 in [0, 1], Grad-CAM of the class.
+        heatmap: ``(H, W)`` float32 in [0, 1], activation map of the class.
         truth: the labelled sample.
 
     Returns:
@@ -60,7 +60,7 @@ def draw_prediction(
     if heatmap is not None:
         # A map of zeros looks like the bare slice, so the caption says that it is one.
         what = "Evidence" if heatmap.max() > 0 else "No evidence"
-        caption = f"{what} for {(fused.label or '?').replace('_', ' ')} (Grad-CAM)"
+        caption = f"{what} for {(fused.label or '?').replace('_', ' ')} (LayerCAM)"
         tiles.append((caption, _with_heat(slice_picture, heatmap)))
     side = panel(fused, truth, shown, unit, slice_picture.height, model)
     gap, head = unit // 2, 4 * unit

@@ -27,6 +27,7 @@ from detectclf.duplicates.alignment import (
 )
 from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows
+from detectclf.duplicates.versions import join_named
 from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -93,6 +94,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
         # were cropped or padded.
         for head in (False, True):
             _join_alike(rows, distinct, joined, head)
+        join_named(rows["thumb"], fingerprints.names, distinct, joined)
     return [_describe(rows, group) for group in joined.sets() if len(group) > 1]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.documents import parse_json
 from detectclf.duplicates.disjoint_sets import join_names
 from detectclf.errors import DataError
 from detectclf.files import atomic_write
@@ -195,12 +196,12 @@ class Fingerprints:
                         file=path,
                         remedy="make them again",
                     )
-                lists = [tuple(str(item) for item in json.loads(meta[key])) for key in ("names", "splits", "sources")]
+                lists = [tuple(str(item) for item in parse_json(meta[key])) for key in ("names", "splits", "sources")]
                 # Files before 2026-12 have no patients.
-                patients = tuple(None if p is None else str(p) for p in json.loads(meta.get("patients", "[]")))
-                atlas_slices = tuple(int(number) for number in json.loads(meta.get("atlas_slices", "[]")))
-                aliases = join_names(map(str, names) for names in json.loads(meta.get("aliases", "[]")))
-                keys = frozenset(map(str, json.loads(meta.get("keys", "[]"))))
+                patients = tuple(None if p is None else str(p) for p in parse_json(meta.get("patients", "[]")))
+                atlas_slices = tuple(int(number) for number in parse_json(meta.get("atlas_slices", "[]")))
+                aliases = join_names(map(str, names) for names in parse_json(meta.get("aliases", "[]")))
+                keys = frozenset(map(str, parse_json(meta.get("keys", "[]"))))
                 rows = np.zeros(len(lists[0]), dtype=ROW)
                 for name in ROW.names or ():
                     tensor = file.get_tensor(name)

@@ -72,7 +72,7 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
 
     Returns:
         The matched slices, and a note on each kind of omission: slices without prediction, predictions of other images,
-        second predictions of one image, unreadable inputs, values that are not finite.
+        second predictions of one image, unreadable inputs, refused ones, values that are not finite.
     """
     table = _Table(dataset.samples)
     found: dict[int, Prediction] = {}
@@ -89,7 +89,8 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
     unreadable = [p.image for p in found.values() if p.error is not None]
     broken = [p.image for p in found.values() if p.error is None and not _is_finite(p)]
     missing = [s.name for i, s in enumerate(dataset.samples) if i not in found]
-    rows = sorted(i for i, p in found.items() if p.error is None and _is_finite(p))
+    refused = [p.image for p in found.values() if p.error is None and not p.judged]
+    rows = sorted(i for i, p in found.items() if p.error is None and _is_finite(p) and p.judged)
     names = [c for i in rows for c in (*found[i].probabilities, *found[i].classifier_probabilities)]
     classes = order_classes([*dataset.classes, *names])
     aligned = Aligned(
@@ -105,6 +106,7 @@ def align(predictions: Sequence[Prediction], dataset: Dataset) -> tuple[Aligned,
         *_note(foreign, "predictions are of images that are not in this split and are left out"),
         *_note(repeated, "predictions repeat an image; only the first of each counts"),
         *_note(unreadable, "images could not be read and are left out"),
+        *_note(refused, "slices were refused as no brain MRI: they are counted as refused, not in the figures"),
         *_note(broken, "predictions hold a value that is not finite and are left out"),
     ]
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from detectclf.documents import parse_json, read_json
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import figure_at
-from detectclf.evaluation.slices import read_slices
+from detectclf.evaluation.slices import read_digests, read_slices
 
 Key = tuple[str, str, str, int]
-"""Source, image, truth as text, and a number for slices that agree in all of these.
+"""Source and image, or the digest of the pixels and nothing; truth as text; a number for slices that agree in these.
 
 The truth is part of the key because slices are paired only where both runs were measured against the same truth.
-Folders of one name may hold slices of one name, hence the number.
+Folders of one name may hold slices of one name, and a set may hold a slice twice, hence the number.
 """
 
 
@@ -67,6 +67,7 @@ class Entry:
         data: its slices with predictions; ``None`` for a training run, which keeps none.
         groups: independent group of each slice: its patient where known, else its source group.
         seen: whether each slice is a copy of a training slice of the model.
+        digests: of the pixels of each slice; ``None`` where it is not known, as in evaluations before 2026-12.
     """
 
     folder: Path
@@ -74,19 +75,26 @@ class Entry:
     data: Aligned | None
     groups: tuple[int, ...]
     seen: tuple[bool, ...] = ()
+    digests: tuple[str | None, ...] = ()
+
+    @property
+    def knows_content(self) -> bool:
+        """Whether the pixels of every slice are known by their digests."""
+        return bool(self.digests) and None not in self.digests
 
     @property
     def name(self) -> str:
         """Its name on the board."""
         return self.row.run
 
-    def table(self) -> dict[Key, int]:
-        """Position of each slice."""
+    def table(self, *, by_content: bool) -> dict[Key, int]:
+        """Position of each slice, by its pixels or by its name and folder."""
         samples = self.data.samples if self.data is not None else ()
         repeats: Counter[tuple[str, str, str]] = Counter()
         rows: dict[Key, int] = {}
         for i, s in enumerate(samples):
-            slice_ = (s.source, s.name, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
+            named = (self.digests[i] or "", "") if by_content else (s.source, s.name)
+            slice_ = (*named, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
             rows[(*slice_, repeats[slice_])] = i
             repeats[slice_] += 1
         return rows
@@ -120,8 +128,8 @@ def _name(folder: Path) -> str:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(file)
+    except (DataError, ValueError) as error:
         raise DataError("not readable JSON", file=file, remedy="run `detectclf evaluate` again") from error
 
 
@@ -131,14 +139,16 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
     data, groups, seen = read_slices(evaluation)
     intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
+    if not (isinstance(intervals, dict) and isinstance(speed, dict)):
+        raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
     row = BoardRow(
         run=_name(folder),
         kind="evaluation",
         accuracy=figure_at(record, "combined.accuracy"),
         mAP=figure_at(record, "combined.mAP"),
         mAP50=figure_at(record, "combined.mAP50"),
-        accuracy_interval=intervals.get("combined.accuracy"),
-        mAP_interval=intervals.get("combined.mAP"),
+        accuracy_interval=_interval(intervals.get("combined.accuracy")),
+        mAP_interval=_interval(intervals.get("combined.mAP")),
         joint_accuracy=figure_at(record, "combined.joint_accuracy"),
         images_per_second=figure_at(record, "speed.images_per_second"),
         device=speed.get("device"),
@@ -153,17 +163,27 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         new_patient_accuracy=figure_at(record, "new_patients.combined.accuracy"),
         new_patient_mAP=figure_at(record, "new_patients.combined.mAP"),
     )
-    return Entry(folder, row, data, groups, seen)
+    return Entry(folder, row, data, groups, seen, read_digests(evaluation))
+
+
+def _interval(value: Any) -> list[float] | None:
+    """Its two ends; ``None`` where there are none."""
+    whole = isinstance(value, list) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value)
+    return value if whole else None
+
+
+def _or(value: float | None, instead: float) -> float:
+    return instead if value is None else value
 
 
 def _run(folder: Path) -> Entry:
     """A training run, represented by its best epoch."""
     try:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        metrics = [dict(line["metrics"]) for line in lines]
+        lines = [parse_json(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        metrics = [{name: figure_at(line["metrics"], name) for name in dict(line["metrics"])} for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("damaged metrics.jsonl", file=folder, remedy="train again") from error
     chosen = "mAP" if any("mAP" in row for row in metrics) else "accuracy"
-    best = max(metrics, key=lambda row: -1.0 if row.get(chosen) is None else row[chosen], default={})
+    best: dict[str, float | None] = max(metrics, key=lambda row: _or(row.get(chosen), -1.0), default={})
     row = BoardRow(_name(folder), "run", best.get("accuracy"), best.get("mAP"), best.get("mAP50"))
     return Entry(folder, row, None, ())

@@ -82,7 +82,9 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     evaluated = [entry for entry in entries if entry.data is not None]
     if len(evaluated) < 2:
         return (), []
-    tables = [entry.table() for entry in evaluated]
+    # Names of files and folders change when data are split or converted anew; pixels do not.
+    by_content = all(entry.knows_content for entry in evaluated)
+    tables = [entry.table(by_content=by_content) for entry in evaluated]
     shared = sorted(set.intersection(*(set(table) for table in tables)))
     if not shared:
         return (), ["the evaluations share no slice with the same truth: they cannot be compared"]
@@ -94,7 +96,8 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
                 "evaluate on other slices"
             )
         ]
-    notes = [
+    notes = [] if by_content else ["slices are paired by name and folder: not every evaluation keeps their digests"]
+    notes += [
         f"{entry.name}: {len(table) - len(shared)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(evaluated, tables, strict=True)
         if len(table) > len(shared)

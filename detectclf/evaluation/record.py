@@ -32,6 +32,7 @@ class Data:
     Attributes:
         split: name of the split.
         samples, boxed, evaluated: slices of the split, those with known boxes, those with a usable prediction.
+        refused: slices that the model refused as no brain MRI; they are in no figure.
         source_groups: groups of evaluated slices that stem from one source slice.
         patients, slices_with_patient: known patients of the evaluated slices, and slices whose patient is known.
         classes: slices of each class.
@@ -47,6 +48,7 @@ class Data:
     samples: int
     boxed: int
     evaluated: int
+    refused: int
     source_groups: int
     patients: int
     slices_with_patient: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from detectclf.evaluation.headlines import show, show_interval
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+_ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def environment() -> Environment:
@@ -30,9 +34,12 @@ def environment() -> Environment:
 
 
 def markdown_text(value: object) -> str:
-    """``value`` on one line, with the characters that Markdown or HTML reads as markup escaped."""
-    text = one_line(value)
-    return "".join("\\" + ch if ch in "\\`*_[]<>|#~" else ch for ch in text)
+    """``value`` on one line, with the characters that Markdown or HTML reads as markup escaped.
+
+    Angle brackets become entities: not every reader of Markdown knows a backslash before them.
+    """
+    text = _ENTITY.sub("&amp;", one_line(value)).replace("<", "&lt;").replace(">", "&gt;")
+    return "".join("\\" + ch if ch in "\\`*_[]|#~" else ch for ch in text)
 
 
 def flat(metadata: object, prefix: str = "") -> Iterator[tuple[str, str]]:

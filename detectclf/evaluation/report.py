@@ -111,10 +111,11 @@ def build_report(
     known_notes = (*figures.notes, *no_interval)
     unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
     recorded = dict(metadata or {})
+    refused = sum(p.error is None and not p.judged for p in predictions)
     fitted = fitted_note(recorded, dataset)
     content = ReportRecord(
         warnings=warnings_of(here, exact_copies, fitted),
-        data=_data(dataset, indexed, aligned, here, recorded),
+        data=_data(dataset, indexed, aligned, here, recorded, refused),
         detection=figures.detection,
         classification=figures.classification,
         combined=figures.combined,
@@ -140,11 +141,18 @@ def build_report(
     )
     mistakes = worst_mistakes(aligned)
     shown = tuple(mistakes[: config.worst])
-    return Report(content, tuple(predictions), aligned, provenance, figures.curves, shown, len(mistakes))
+    prints = indexed.fingerprints
+    pixels = tuple(d.hex() if ok else None for d, ok in zip(prints.digests, prints.readable.tolist(), strict=True))
+    return Report(content, tuple(predictions), aligned, provenance, figures.curves, shown, len(mistakes), pixels)
 
 
 def _data(
-    dataset: Dataset, indexed: IndexedSlices, aligned: Aligned, here: Provenance, metadata: Mapping[str, Any]
+    dataset: Dataset,
+    indexed: IndexedSlices,
+    aligned: Aligned,
+    here: Provenance,
+    metadata: Mapping[str, Any],
+    refused: int,
 ) -> Data:
     labels = [s.label for s in dataset.samples]
     return Data(
@@ -152,6 +160,7 @@ def _data(
         samples=len(dataset.samples),
         boxed=sum(s.boxed for s in dataset.samples),
         evaluated=len(aligned),
+        refused=refused,
         source_groups=len(np.unique(here.sources)),
         patients=patients_of(aligned),
         slices_with_patient=int(here.has_patient.sum()),

@@ -27,6 +27,8 @@ class Report:
         curves: name -> (x, y) for the plots.
         mistakes: the worst ones, the most costly first.
         mistake_count: how many mistakes there are in all.
+        pixels: digest of the pixels of each slice of the data set, by which other evaluations find it again; ``None``
+            where it could not be read.
     """
 
     content: ReportRecord
@@ -36,6 +38,7 @@ class Report:
     curves: Mapping[str, tuple[Floats, Floats]]
     mistakes: tuple[Mistake, ...]
     mistake_count: int
+    pixels: tuple[str | None, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectclf.documents import parse_json
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, last_part
 from detectclf.evaluation.report_types import Report
@@ -36,6 +37,7 @@ def slice_lines(report: Report) -> str:
             "image": sample.name,
             "line": numbers[id(prediction)],
             "source": Path(sample.source).name,
+            "pixels": report.pixels[row] if report.pixels else None,
             "group": int(provenance.groups[row]),
             "patient": None if sample.patient is None else patients.setdefault(sample.patient, len(patients)),
             "seen": None if provenance.is_copy is None else bool(provenance.is_copy[row]),
@@ -95,6 +97,12 @@ def read_slices(folder: Path) -> EvaluatedSlices:
     return EvaluatedSlices(data, tuple(row.group for row in rows), tuple(row.seen for row in rows))
 
 
+def read_digests(folder: Path) -> tuple[str | None, ...]:
+    """The digest of the pixels of each slice of an evaluation that :func:`read_slices` reads; ``None`` in old ones."""
+    found = (json.loads(line).get("pixels") for line in _read_lines(folder / SLICES_FILE))
+    return tuple(digest if isinstance(digest, str) else None for digest in found)
+
+
 def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
@@ -112,34 +120,49 @@ class _Row(NamedTuple):
 
 def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None) -> _Row:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         threshold = float(row["box_threshold"])
         if predictions is None:
             prediction = _prediction_of_old_line(row, threshold)
         else:
-            prediction = _prediction(json.loads(predictions[row["line"] - 1]), threshold)
+            prediction = _prediction(parse_json(predictions[row["line"] - 1]), threshold)
             if last_part(prediction.image) != last_part(row["image"]):
                 raise ValueError("the two files are of different evaluations")
-        return _Row(_sample(row), prediction, int(row["group"]), bool(row.get("seen")), row["negative"])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return _Row(_sample(row), prediction, int(row["group"]), bool(row.get("seen")), _text_or_none(row["negative"]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise DataError("not a slice of an evaluation", file=path, line=number, remedy=_REMEDY) from error
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _numbers(values: object) -> FloatArray:
+    with np.errstate(over="raise"):  # a number beyond float32 would become infinite
+        return np.array(values, dtype=np.float32)
+
+
 def _boxes(rows: Sequence[Sequence[float]]) -> FloatArray:
-    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+    return _numbers(rows).reshape(-1, 4)
 
 
 def _sample(row: dict[str, Any]) -> Sample:
     truth = row["truth"]
     return Sample(
         path=Path(row["image"]),
-        name=row["image"],
+        name=_text(row["image"]),
         split="",
-        label=truth["class"],
+        label=_text_or_none(truth["class"]),
         boxes_xyxy=_boxes(truth["boxes"]),
-        box_labels=tuple(truth["box_classes"]),
-        boxed=truth["boxed"],
-        source=row["source"],
+        box_labels=tuple(map(_text, truth["box_classes"])),
+        boxed=bool(truth["boxed"]),
+        source=_text(row["source"]),
         patient=None if row.get("patient") is None else str(int(row["patient"])),
     )
 
@@ -147,12 +170,12 @@ def _sample(row: dict[str, Any]) -> Sample:
 def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:
     boxes = record["boxes"]
     return Prediction(
-        image=record["image"],
-        label=record["class"],
-        probabilities=dict(record["probabilities"]),
+        image=_text(record["image"]),
+        label=_text_or_none(record["class"]),
+        probabilities=dict(record["probabilities"] or {}),
         boxes_xyxy=_boxes([box["xyxy"] for box in boxes]),
-        box_labels=tuple(box["class"] for box in boxes),
-        scores=np.array([box["score"] for box in boxes], dtype=np.float32),
+        box_labels=tuple(_text(box["class"]) for box in boxes),
+        scores=_numbers([box["score"] for box in boxes]),
         box_threshold=box_threshold,
     )
 

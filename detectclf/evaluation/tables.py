@@ -41,6 +41,7 @@ def _headlines(record: Mapping[str, Any]) -> str:
     data = record["data"]
     title = f"{data['split'] or 'no split'}: {data['evaluated']} slices of {data['source_groups']} sources"
     title += f"; {data['slices_with_patient']} of them of {data['patients']} known patients"
+    title += f"; {data['refused']} refused" if data.get("refused") else ""
     return text_table(title, ("", "slices", "patients", *(h.name for h in COLUMNS)), rows) + notes + "\n"
 
 

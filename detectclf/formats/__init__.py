@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from detectclf.errors import DataError
+from detectclf.files import check_inside
 from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, output_names, write_bytes
-from detectclf.formats.table import table_text
+from detectclf.formats.files import by_split, image_files, output_names, subfolders, write_bytes
+from detectclf.formats.unread import note_unread
+from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset, Sample
 
 _log = logging.getLogger(__name__)
+
+_LIMIT_NESTING = 4
+"""Most folders in folders in which an export is looked for."""
 
 PATIENTS_FILE = "patients.csv"
 """Table of file and patient in an export of a format that cannot hold patients."""
@@ -57,8 +63,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def detect_format(source: Path) -> tuple[str, str | None]:
-    """The format of a folder, and a message for the user if it looks like several.
+def locate(source: Path) -> tuple[Path, str, str | None]:
+    """Where the export in a folder lies, its format, and a message for the user where either has to be said.
+
+    Archives unpack into a folder in a folder; where that is all there is, the inner one is read.
 
     Raises:
         DataError: the folder does not exist, or has no annotations in a known format.
@@ -67,19 +75,48 @@ def detect_format(source: Path) -> tuple[str, str | None]:
         reason = "no such folder" if not source.exists() else "is a file, not a folder"
         raise DataError(reason, file=source, remedy="name the folder of an unpacked export")
     try:
-        fitting = [name for name, row in FORMATS.items() if row.looks_like(source)]
+        return _located(source)
     except PermissionError as error:
         raise DataError("cannot be read (permission)", file=source, remedy="check its permissions") from error
-    if not fitting:
-        remedy = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
-        raise DataError("no annotations found", file=source, remedy=remedy)
+
+
+def _located(source: Path) -> tuple[Path, str, str | None]:
+    folder = source
+    for _ in range(_LIMIT_NESTING):
+        fitting = _fitting(folder)
+        if fitting:
+            note = None if folder == source else f"{source}: the export in {folder.relative_to(source)} is read"
+            if len(fitting) > 1:
+                what = f"looks like {' and '.join(fitting)}; read as {fitting[0]} (choose with `data convert --from`)"
+                note = f"{folder}: {what}"
+            return folder, fitting[0], note
+        inner = [sub for sub in subfolders(folder) if sub.name != "__MACOSX"]
+        if len(inner) != 1 or image_files(folder):
+            break
+        folder = check_inside(source, inner[0])
+    exports = [sub.relative_to(source).as_posix() for sub in subfolders(folder) if _fitting(sub)]
+    if exports:
+        named = " and ".join([", ".join(exports[:5]), *([f"{len(exports) - 5} more"] if len(exports) > 5 else [])])
+        raise DataError("holds several exports", file=source, remedy=f"name one of its folders: {named}")
+    remedy = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
+    raise DataError("no annotations found", file=source, remedy=remedy)
+
+
+def _fitting(folder: Path) -> list[str]:
+    """The formats that a folder looks like, the first the one to read."""
+    fitting = [name for name, row in FORMATS.items() if row.looks_like(folder)]
     if len(fitting) > 1 and fitting[-1] == "folder":
         # Most formats have folders with images, so an annotation file counts more.
         fitting.pop()
-    note = None
-    if len(fitting) > 1:
-        note = f"{source}: looks like {' and '.join(fitting)}; read as {fitting[0]} (choose with `data convert --from`)"
-    return fitting[0], note
+    if fitting in ([], ["folder"]) and coco.looks_like_loosely(folder):
+        return ["coco"]
+    return fitting
+
+
+def detect_format(source: Path) -> tuple[str, str | None]:
+    """The format of a folder, and a message for the user if it looks like several; see :func:`locate`."""
+    _, format, note = locate(source)
+    return format, note
 
 
 def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
@@ -95,12 +132,27 @@ def read(source: Path, faults: Faults, format: str | None = None) -> Dataset:
         UnsafeError: a name leads out of the folder, or a file is too large.
     """
     if format is None:
-        format, note = detect_format(source)
+        folder, format, note = locate(source)
         if note is not None:
             _log.warning(note)
-    elif not (source.is_dir() and _row(format).looks_like(source)):
-        raise DataError(f"no {format} annotations found", file=source, remedy="leave out --from to detect the format")
-    return _row(format).read(source, faults)
+    else:
+        folder = _located_as(source, format)
+    dataset = _row(format).read(folder, faults)
+    note_unread(dataset, folder, format, faults)
+    return dataset
+
+
+def _located_as(source: Path, format: str) -> Path:
+    """Where the export of a given format lies."""
+    row = _row(format)
+    if source.is_dir():
+        if row.looks_like(source) or (format == "coco" and coco.looks_like_loosely(source)):
+            return source
+        with suppress(DataError):
+            folder, found, _ = locate(source)
+            if found == format:
+                return folder
+    raise DataError(f"no {format} annotations found", file=source, remedy="leave out --from to detect the format")
 
 
 def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False) -> None:
@@ -127,12 +179,26 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
         reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot express"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
+    _warn_of_headers(dataset)
     if not row.holds_patients and any(s.patient is not None for s in dataset.samples):
         _write_patients(dataset, out, row)
         _log.warning(
             "the format %s cannot hold patients: their opaque names are in %s of the new export; give it as --patients",
             format,
             PATIENTS_FILE,
+        )
+
+
+def _warn_of_headers(dataset: Dataset) -> None:
+    """Images are copied byte for byte, and with a DICOM file go its header's names, dates of birth and ids."""
+    from detectclf.imaging.images import is_dicom
+
+    count = sum(sample.span is None and is_dicom(sample.path) for sample in dataset.samples)
+    if count:
+        _log.warning(
+            "%d DICOM files are copied with their headers, which may name patients: anonymise them before you share "
+            "the copy",
+            count,
         )
 
 
@@ -150,4 +216,4 @@ def _row(format: str) -> Format:
     return FORMATS[format]
 
 
-__all__ = ["FORMATS", "PATIENTS_FILE", "Format", "detect_format", "read", "write"]
+__all__ = ["FORMATS", "PATIENTS_FILE", "Format", "detect_format", "locate", "read", "write"]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import DataError, UnsafeError, one_line
 from detectclf.files import resolve_inside
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _ENCRYPTED = 0x1
@@ -44,6 +49,9 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
     Declared sizes are checked before anything is written, and real sizes while writing, because a hostile archive may
     declare wrong ones.
 
+    Hidden entries, such as ``.git/hooks/post-checkout`` and ``__MACOSX/._a.jpg``, are left out with a warning: no
+    export needs them, and other programs may act on them.
+
     Returns:
         The number of files written.
 
@@ -57,6 +65,7 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits | None = None) -> int:
         with zipfile.ZipFile(archive) as pack:
             entries = pack.infolist()
             _check(entries, archive.name, limits)
+            entries = _shown(entries, archive.name)
             targets = [resolve_inside(folder, entry.filename.rstrip("/") or "..") for entry in entries]
             for entry, target in zip(entries, targets, strict=True):
                 if entry.is_dir():
@@ -164,6 +173,22 @@ def _check(entries: list[zipfile.ZipInfo], archive: str, limits: ZipLimits) -> N
             raise _unsafe(
                 archive, f"{entry.filename[:120]!r} unpacks to more than {limits.ratio:g} times its size: a zip bomb"
             )
+
+
+def _shown(entries: list[zipfile.ZipInfo], archive: str) -> list[zipfile.ZipInfo]:
+    """The entries that are not hidden."""
+    hidden = [entry for entry in entries if _is_hidden(entry.filename)]
+    if hidden:
+        _log.warning(
+            "%s: %d hidden entries are left out, such as %r", archive, len(hidden), one_line(hidden[0].filename[:120])
+        )
+    return [entry for entry in entries if not _is_hidden(entry.filename)]
+
+
+def _is_hidden(name: str) -> bool:
+    # Some file systems drop characters of format, such as joiners, from names. `..` is refused elsewhere.
+    plain = "".join(ch for ch in name if unicodedata.category(ch) != "Cf")
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in re.split(r"[/\\]", plain))
 
 
 def _write(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, archive: Path) -> None:

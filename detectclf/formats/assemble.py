@@ -79,6 +79,7 @@ def assemble(slices: Sequence[RawSlice], classes: Iterable[str], folder: Path, f
         folder: the export, which becomes the source of the samples.
         faults: receives faults and changes.
     """
+    faults.used.update(raw.stated_in for raw in slices)
     boxes = [box for raw in slices for box in raw.boxes or ()]
     declared = [*classes, *{box.label for box in boxes if box.label is not None}]
     negative = negative_of(declared)

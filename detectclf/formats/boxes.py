@@ -8,6 +8,8 @@ code                   severity  fault                                      fix
 ``box_not_finite``     error     a side is NaN, infinite or no number       drop the box
 ``box_inverted``       error     corners swapped, negative width or height  swap the corners
 ``box_zero_area``      error     no width or no height                      drop the box
+``box_in_shares``      error     within one pixel of the corner: shares of  drop the box
+                                 the image where pixels are wanted
 ``box_outside_image``  error     outside the image by more than 1 px        clip; drop if nothing is left
 ``box_over_edge``      warning   outside by at most 1 px: rounding          clip
 ``box_tiny``           warning   a side under 4 px                          none
@@ -89,6 +91,11 @@ def _check_box(box: RawBox, size: tuple[int, int], raw: RawSlice, faults: Faults
         faults.error("box_zero_area", file, f"{what} has no area", line)
         return None, "box_zero_area"
     width, height = size
+    near = min(x1, y1) >= -ROUNDING_PX and max(x2, y2) <= ROUNDING_PX < min(width, height)
+    if near and not raw.relative:
+        detail = f"{what} lies within one pixel: it seems to be in shares of the image, but pixels are wanted"
+        faults.error("box_in_shares", file, detail, line)
+        return None, "box_in_shares"
     over = max(-x1, -y1, x2 - width, y2 - height)
     if over > ROUNDING_PX + _NOISE_PX:
         code = "box_outside_image"

@@ -10,9 +10,11 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_images, find_image, slice_classes, split_files, write_bytes
+from detectclf.formats.files import by_split, copy_images, slice_classes, split_files, write_bytes
+from detectclf.formats.image_names import ImageFinder
 from detectclf.formats.raw import RawSlice
-from detectclf.formats.table import complete_rows, read_table, table_text
+from detectclf.formats.table import complete_rows, read_table
+from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset
 
 MARKER = "_classes.csv"
@@ -34,9 +36,11 @@ def read(folder: Path, faults: Faults) -> Dataset:
             remedy = "its first line must be: filename, CLASS, CLASS, ..."
             raise DataError("not a table of classes", file=file, line=1, remedy=remedy)
         classes.update(dict.fromkeys(names))
+        finder = ImageFinder([file.parent], file, faults, split)
         for line, row in complete_rows(header, rows, file, faults):
             label = _label(row, names, file, line, faults)
-            slices.append(RawSlice(find_image(row[0], [file.parent]), row[0], split, file, label=label, line=line))
+            slices.append(RawSlice(finder.find(row[0]), row[0], split, file, label=label, line=line))
+        finder.note()
     return assemble(slices, classes, folder, faults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from detectclf.files import atomic_folder
 from detectclf.formats import read, write
 from detectclf.formats.assemble import check_any_tumor, slice_label, spelling
 from detectclf.formats.faults import Faults
+from detectclf.formats.unread import lines_to_say
 from detectclf.types import ANY_TUMOR, Dataset
+
+_log = logging.getLogger(__name__)
 
 
 def convert(
@@ -48,6 +52,8 @@ def convert(
     source = Path(folder)
     faults = Faults(source)
     dataset = read(source, faults, from_)
+    for line in lines_to_say(faults):
+        _log.warning("%s: %s", source, line)
     faults.raise_first(f"write a fixed copy first: detectclf data check {source} --fix --out DIR")
     if not dataset.samples:
         raise DataError("has no usable slice", file=source, remedy=f"see `detectclf data check {source}`")

@@ -8,7 +8,8 @@ from pathlib import Path
 from detectclf.errors import DataError
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import by_split, copy_images, find_image, split_files, write_bytes
+from detectclf.formats.files import by_split, copy_images, split_files, write_bytes
+from detectclf.formats.image_names import ImageFinder
 from detectclf.formats.json_text import Record, objects_in, read_json
 from detectclf.formats.raw import RawBox, RawSlice, as_number, text_of, unusable_box
 from detectclf.types import Dataset
@@ -28,6 +29,7 @@ def read(folder: Path, faults: Faults) -> Dataset:
         content = read_json(file, faults, folder)
         if not isinstance(content, list):
             raise DataError("is not a list of images", file=file, remedy="export the data set again")
+        finder = ImageFinder([file.parent], file, faults, split)
         for record in objects_in(content, "images", file, faults):
             name = text_of(record, "image") or text_of(record, "imagefilename")
             if name is None:
@@ -36,7 +38,8 @@ def read(folder: Path, faults: Faults) -> Dataset:
             annotations = record.get("annotations", [])
             values = annotations if isinstance(annotations, list) else [annotations]
             boxes = [_box(a, name, file, faults) for a in objects_in(values, f"{name}: annotations", file, faults)]
-            slices.append(RawSlice(find_image(name, [file.parent]), name, split, file, boxes, line=record.line))
+            slices.append(RawSlice(finder.find(name), name, split, file, boxes, line=record.line))
+        finder.note()
     return assemble(slices, [], folder, faults)
 
 

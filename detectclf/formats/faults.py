@@ -50,12 +50,17 @@ class Faults:
 
     Args:
         root: folder of the data set; the files in it are named relative to it.
+
+    Attributes:
+        problems, changes: in the order in which they were found.
+        used: annotation files that describe slices.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[Problem] = []
         self.changes: list[Change] = []
+        self.used: set[Path] = set()
 
     def add(
         self, severity: Literal["error", "warning"], code: str, file: Path | str, line: int | None, detail: str

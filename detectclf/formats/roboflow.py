@@ -10,59 +10,30 @@ printed, logged or put into an error. ``DETECTCLF_ROBOFLOW_URL`` sets another se
 
 from __future__ import annotations
 
-import base64
-import binascii
-import errno
-import hashlib
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
+from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.request import Request, build_opener
 
+from detectclf.deadlines import within
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import atomic_folder
-from detectclf.formats.archive import ZipLimits, unpack
+from detectclf.formats.archive import unpack
+from detectclf.formats.fetch import DownloadLimits, Fetch, Progress, SameKindRedirects, disk_reason
 
 API_BASE = "https://api.roboflow.com"
 KEY_VARIABLE = "ROBOFLOW_API_KEY"
 URL_VARIABLE = "DETECTCLF_ROBOFLOW_URL"
 
-Progress = Callable[[str, float], Any]
-"""Called with the stage (``export``, ``download`` or ``unpack``) and its progress, 0 to 1."""
-
 _BLOCK = 1 << 18
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadLimits:
-    """Limits of a download.
-
-    Attributes:
-        archive_bytes: most bytes of the zip.
-        archive: limits of its content.
-        tries: failed attempts in a row, without any new bytes, before giving up.
-        timeout: seconds to wait for an answer.
-        export_wait: seconds to wait until Roboflow has prepared the export.
-        pause: seconds between two requests for the export, and before another attempt.
-    """
-
-    archive_bytes: int = 32 * 2**30
-    archive: ZipLimits = field(default_factory=ZipLimits)
-    tries: int = 4
-    timeout: float = 30.0
-    export_wait: float = 900.0
-    pause: float = 2.0
 
 
 def download(
@@ -105,22 +76,17 @@ def download(
         raise DataError("the address of the server is not http or https", remedy=f"correct {URL_VARIABLE}")
     report = progress or (lambda stage, share: None)
     try:
-        with atomic_folder(target) as folder, TemporaryDirectory(prefix=".download.", dir=target.parent) as packed:
+        with atomic_folder(target) as folder:
             link = _export_link(base, parts, key, limits, report)
-            archive = Path(packed) / "export.zip"
-            _Fetch(link, archive, limits, report).run()
+            archive = folder / ".export.zip"  # hidden: nothing in the archive may have such a name
+            Fetch(link, archive, limits, report).run()
             report("unpack", 0.0)
             unpack(archive, folder, limits.archive)
+            archive.unlink()
             report("unpack", 1.0)
     except OSError as error:
-        raise DataError(_disk_reason(error), file=target, remedy="free some space or choose another folder") from None
+        raise DataError(disk_reason(error), file=target, remedy="free some space or choose another folder") from None
     return target
-
-
-def _disk_reason(error: OSError) -> str:
-    return (
-        "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be written ({error.strerror})"
-    )
 
 
 def _export_link(base: str, parts: list[str], key: str, limits: DownloadLimits, report: Progress) -> str:
@@ -138,6 +104,8 @@ def _export_link(base: str, parts: list[str], key: str, limits: DownloadLimits, 
                 raise UnsafeError(
                     f"{name}: the link to the export is not a safe web address", remedy="check the network"
                 )
+            if key in unquote(link):
+                raise UnsafeError(f"{name}: the link to the export repeats the key", remedy="check the network")
             return link
         if status == 200 and answer.get("progress") is None:
             raise DataError(f"{name}: the server sent no link to the export", remedy="try again later")
@@ -154,9 +122,9 @@ def _ask(url: str, name: str, limits: DownloadLimits) -> tuple[int, dict[str, An
         if attempt:
             time.sleep(limits.pause)
         try:
-            with _opener().open(Request(url), timeout=limits.timeout) as response:
-                answer = json.loads(response.read(_BLOCK))
-                return int(response.status), answer if isinstance(answer, dict) else {}
+            status, content = within(2 * limits.timeout, lambda: _answer(url, limits.timeout))
+            answer = json.loads(content)
+            return status, answer if isinstance(answer, dict) else {}
         # Causes are not chained, because their text or URL may contain the key.
         except HTTPError as error:
             error.close()
@@ -178,120 +146,17 @@ def _ask(url: str, name: str, limits: DownloadLimits) -> tuple[int, dict[str, An
     raise DataError(f"{name}: {reason} after {limits.tries} attempts", remedy="check the network, or try again later")
 
 
-class _SameKindRedirects(HTTPRedirectHandler):
-    """Follows redirects, except to files, to FTP, and from https to http."""
+def _answer(url: str, timeout: float) -> tuple[int, bytes]:
+    with build_opener(_SameHostRedirects).open(Request(url), timeout=timeout) as response:
+        return int(response.status), response.read(_BLOCK)
+
+
+class _SameHostRedirects(SameKindRedirects):
+    """Follows no redirect to another host or port either: the address has the key in it."""
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
-            raise UnsafeError("the server redirects to an unsafe address", remedy="check the network")
+        if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            raise UnsafeError("the server redirects a request with the key to another host", remedy="check the network")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> OpenerDirector:
-    return build_opener(_SameKindRedirects)
-
-
-class _Fetch:
-    """Downloads one file over HTTP, with resume, size limit and checksum."""
-
-    def __init__(self, url: str, file: Path, limits: DownloadLimits, report: Progress) -> None:
-        self.url, self.file, self.limits, self.report = url, file, limits, report
-        self.total: int | None = None
-        self.md5: str | None = None
-        self.tag: str | None = None
-
-    def run(self) -> None:
-        failures = 0
-        while failures < self.limits.tries:
-            before = self._size()
-            if failures:
-                time.sleep(self.limits.pause)
-            try:
-                self._attempt(before)
-                if self.total is None or self._size() == self.total:
-                    self._check()
-                    return
-            except HTTPError as error:
-                error.close()
-                if error.code == 416:  # the server has no bytes after these: start again
-                    self.file.unlink(missing_ok=True)
-                elif error.code < 500 and error.code != 429:
-                    reason = f"the storage of the export answers {error.code}"
-                    raise DataError(reason, remedy="start the download again") from None
-            except (OSError, HTTPException):
-                pass  # only the network: a failure of the disk is a DataError already
-            failures = 0 if self._size() > before else failures + 1
-        raise DataError("connection lost", remedy="start the download again")
-
-    def _size(self) -> int:
-        return self.file.stat().st_size if self.file.exists() else 0
-
-    def _attempt(self, have: int) -> None:
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        if have and self.tag:
-            headers["If-Range"] = self.tag  # a file that has changed since is sent from its start
-        with _opener().open(Request(self.url, headers=headers), timeout=self.limits.timeout) as response:
-            resumed = response.status == 206 and _range_start(response.headers.get("Content-Range")) == have
-            if response.status == 206 and not resumed:
-                self.file.unlink(missing_ok=True)
-                raise ConnectionError("the server sent a part that was not requested")
-            self._note(response.headers, have if resumed else 0)
-            size = have if resumed else 0
-            self._store(b"", "ab" if resumed else "wb")
-            while block := response.read(_BLOCK):
-                size += len(block)
-                self._limit(size)
-                self._store(block, "ab")
-                self.report("download", size / self.total if self.total else 0.0)
-
-    def _store(self, block: bytes, mode: str) -> None:
-        try:
-            with self.file.open(mode) as sink:
-                sink.write(block)
-        except OSError as error:
-            raise DataError(
-                _disk_reason(error), file=self.file.parent.parent, remedy="free some space or choose another folder"
-            ) from None
-
-    def _note(self, headers: HTTPMessage, start: int) -> None:
-        length = headers.get("Content-Length", "")
-        self.total = start + int(length) if length.isdigit() else None
-        self._limit(self.total or 0)
-        tag = headers.get("ETag", "")
-        # Weak tags do not guarantee equal bytes, so they cannot be used to resume.
-        self.tag = tag if tag and not tag.startswith("W/") else None
-        self.md5 = _md5(headers)
-
-    def _limit(self, size: int) -> None:
-        if size > self.limits.archive_bytes:
-            most = self.limits.archive_bytes
-            raise UnsafeError(f"the export is larger than the limit of {most} bytes", remedy="raise the limit")
-
-    def _check(self) -> None:
-        if self.md5 is None:
-            return
-        digest = hashlib.md5(usedforsecurity=False)
-        with self.file.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != self.md5:
-            raise DataError("the export has a wrong checksum", remedy="start the download again")
-
-
-def _range_start(value: str | None) -> int | None:
-    found = re.match(r"bytes (\d+)-", value or "")
-    return int(found[1]) if found else None
-
-
-def _md5(headers: HTTPMessage) -> str | None:
-    """The MD5 in the header of Google's storage (``x-goog-hash``) or in ``Content-MD5``, in hex."""
-    stated = re.search(r"md5=([A-Za-z0-9+/=]{24})", ",".join(headers.get_all("x-goog-hash") or []))
-    value = stated[1] if stated else headers.get("Content-MD5", "")
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return raw.hex() if len(raw) == 16 else None

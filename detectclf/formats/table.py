@@ -1,15 +1,18 @@
-"""Reads untrusted comma-separated tables, and writes them."""
+"""Reads untrusted comma-separated tables; :mod:`detectclf.spreadsheets` writes them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from detectclf.errors import DataError
 from detectclf.formats.faults import HIDDEN, Faults
 from detectclf.formats.files import read_text
+from detectclf.spreadsheets import from_cell
+
+_CLOSE = "close the quote or remove it, or export the table again"
 
 Rows = list[tuple[int, list[str]]]
 """``(line, cells)`` of each row."""
@@ -22,15 +25,29 @@ def read_table(path: Path, root: Path) -> tuple[list[str], Rows]:
         DataError: the file is empty or not a table.
         UnsafeError: it is too large, or leads out of ``root``.
     """
-    reader = csv.reader(io.StringIO(read_text(path, root), newline=""), skipinitialspace=True)
+    # Strict: a quote that is never closed would swallow the rest of the table without a word.
+    reader = csv.reader(io.StringIO(read_text(path, root), newline=""), skipinitialspace=True, strict=True)
     rows: Rows = []
+    line = 1
     try:
-        rows.extend((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+        for row in reader:
+            if any("\n" in cell and "," in cell for cell in row) or (not rows and any("\n" in cell for cell in row)):
+                raise DataError("a quote is not closed", file=path, line=line, remedy=_CLOSE)
+            if any(cell.strip() for cell in row):
+                rows.append((reader.line_num, row))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"not a table ({error})", file=path, line=reader.line_num, remedy="export it again") from None
+        reason = "a quote is not closed" if "unexpected end" in str(error) else f"not a table ({error})"
+        raise DataError(reason, file=path, line=line, remedy=_CLOSE) from None
     if not rows:
         raise DataError("is empty", file=path, remedy="export the data set again")
+    rows = [(line, [from_cell(cell) for cell in row]) for line, row in rows]
     return [cell.strip() for cell in rows[0][1]], rows[1:]
+
+
+def bad_rows(header: list[str], rows: Rows) -> bool:
+    """Whether a row has not as many cells as the header."""
+    return any(len(row) != len(header) for _, row in rows)
 
 
 def complete_rows(header: list[str], rows: Rows, path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
@@ -44,13 +61,4 @@ def complete_rows(header: list[str], rows: Rows, path: Path, faults: Faults) -> 
             faults.reject("bad_columns", path, detail, HIDDEN if personal else row, line)
 
 
-def table_text(rows: Sequence[Sequence[object]]) -> str:
-    """The text of a table."""
-    # Readers skip a blank after a comma, so a cell that starts with one needs quotes.
-    blanks = any(isinstance(cell, str) and cell.startswith(" ") for row in rows for cell in row)
-    text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL if blanks else csv.QUOTE_MINIMAL, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-__all__ = ["complete_rows", "read_table", "table_text"]
+__all__ = ["bad_rows", "complete_rows", "read_table"]

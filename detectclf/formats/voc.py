@@ -20,13 +20,14 @@ from detectclf.formats.files import (
     by_split,
     copy_images,
     files_with,
-    find_image,
     image_files,
+    is_there,
     read_text,
     split_folders,
     split_name,
     write_bytes,
 )
+from detectclf.formats.image_names import ImageFinder, alike
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, stated_size, unusable_box
 from detectclf.formats.whole_pixels import whole_pixels
 from detectclf.types import Dataset, Sample
@@ -108,20 +109,23 @@ def _read_folder(
     annotations: Path, images: Path, splits: dict[str, str], split: str, folder: Path, faults: Faults
 ) -> list[RawSlice]:
     pictures = {path.stem: path for path in image_files(images)}
+    folded = {alike(stem): path for stem, path in pictures.items()}
+    finder = ImageFinder([images], annotations, faults)
     left = set(pictures.values())
     slices = []
     for file in files_with(annotations, ".xml"):
         root = _parse(file, folder, faults)
-        picture = pictures.get(file.stem, images / f"{file.stem}.jpg")
+        picture = pictures.get(file.stem) or folded.get(alike(file.stem)) or images / f"{file.stem}.jpg"
         if root is not None:
             name = (root.findtext("filename") or "").strip()
-            stated = find_image(name, [images]) if name else picture
-            picture = stated if stated.exists() else picture
+            stated = finder.find(name) if name else picture
+            picture = stated if is_there(stated) else picture
             boxes = [_box(item, file, faults) for item in root.iter("object")]
             where = splits.get(file.stem, split)
             check_inside(folder, picture)
             slices.append(RawSlice(picture, picture.name, where, file, boxes, stated_size=_size(root)))
         left.discard(picture)
+    finder.note()
     for picture in sorted(left):
         faults.warning("missing_label_file", picture, "has no XML file, so its boxes are not known")
         check_inside(folder, picture)

@@ -1,17 +1,14 @@
-"""Reads untrusted YAML: every scalar stays text, and no tag or alias in it is executed or expanded."""
+"""Reads untrusted YAML of exports: every scalar stays text, and no tag or alias in it is executed or expanded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import yaml
+from detectclf import documents
+from detectclf.errors import DataError
 
-from detectclf.errors import DataError, UnsafeError
-from detectclf.files import read_bytes
-
-_LIMIT_BYTES = 4 * 2**20
-_LIMIT_DEPTH = 20
+_REMEDY = "export the data set again"
 
 
 def read_yaml(path: Path, root: Path) -> dict[str, Any]:
@@ -21,34 +18,10 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any]:
         DataError: the file is not YAML, or not a mapping.
         UnsafeError: it is too large, or has an alias (which can expand into a bomb) or a Python object.
     """
-    data = read_bytes(path, limit_bytes=_LIMIT_BYTES, root=root)
-    try:
-        text = data.decode("utf-8-sig")
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.BaseLoader):
-            _refuse_unsafe(event, path)
-            # Checked while parsing, because the parser's time grows with the square of the depth.
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _LIMIT_DEPTH:
-                raise DataError("YAML nested too deeply", file=path, remedy="export the data set again")
-        content = yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = None if mark is None else mark.line + 1
-        raise DataError("not YAML", file=path, line=line, remedy="export the data set again") from None
-    except (RecursionError, UnicodeDecodeError, ValueError, TypeError):
-        raise DataError("not YAML", file=path, remedy="export the data set again") from None
+    content = documents.read_yaml(path, error=DataError, remedy=_REMEDY, root=root, text_only=True)
     if not isinstance(content, dict):
-        raise DataError("is not a YAML mapping", file=path, remedy="export the data set again")
+        raise DataError("is not a YAML mapping", file=path, remedy=_REMEDY)
     return content
-
-
-def _refuse_unsafe(event: yaml.Event, path: Path) -> None:
-    line = event.start_mark.line + 1 if event.start_mark else None
-    if isinstance(event, yaml.AliasEvent):
-        raise UnsafeError("YAML alias", file=path, line=line, remedy="write the value out")
-    if "python" in (getattr(event, "tag", None) or ""):
-        raise UnsafeError("YAML tag of a Python object", file=path, line=line, remedy="remove the tag")
 
 
 __all__ = ["read_yaml"]

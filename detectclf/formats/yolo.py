@@ -1,18 +1,18 @@
 """YOLO v5 to v11: ``data.yaml``, ``images/`` and, for each image, ``labels/STEM.txt`` with one box per line.
 
-A line is ``class x_centre y_centre width height``, in fractions of the image size, or the polygon ``class x1 y1 x2 y2
-x3 y3 ...``, which becomes its bounding box. An empty label file means that the slice has no tumour. Without a label
+A line is ``class x_centre y_centre width height``, in fractions of the image size, the polygon ``class x1 y1 x2 y2
+x3 y3 ...``, which becomes its bounding box, or a box with keypoints where ``data.yaml`` has ``kpt_shape``
+(:mod:`detectclf.formats.yolo_rows`). An empty label file means that the slice has no tumour. Without a label
 file, nothing is known about the slice, and training leaves it out. ``download:`` in ``data.yaml`` is never executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectclf.errors import DataError
-from detectclf.files import check_inside, resolve_inside
+from detectclf.files import check_inside
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import (
@@ -22,115 +22,96 @@ from detectclf.formats.files import (
     files_with,
     image_files,
     read_text,
-    split_name,
     write_bytes,
 )
+from detectclf.formats.image_names import alike
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
-from detectclf.formats.yaml_text import read_yaml
+from detectclf.formats.yolo_layout import MARKERS, folder_alike, read_layout
+from detectclf.formats.yolo_rows import boxes_of_rows
 from detectclf.types import Dataset, Sample
 
-_MARKERS = ("data.yaml", "data.yml", "dataset.yaml")
+_CLASS_LIST = "classes.txt"
+
+_Lines = list[tuple[int, str]]
+"""``(line, text)`` of each line of a label file that is not blank."""
 
 
 def looks_like(folder: Path) -> bool:
     """Whether the folder is a YOLO export."""
-    return any((folder / name).is_file() for name in _MARKERS)
+    return any((folder / name).is_file() for name in MARKERS)
 
 
 def read(folder: Path, faults: Faults) -> Dataset:
     """Reads a YOLO export; see :mod:`detectclf.formats`."""
-    file = next(folder / name for name in _MARKERS if (folder / name).is_file())
-    content = read_yaml(file, folder)
-    names = _class_names(content, file, faults)
-    root = _inside(folder, str(content.get("path") or "."))
-    slices: list[RawSlice] = []
-    for key in ("train", "val", "valid", "test"):
-        value = content.get(key) or []
-        for stated in value if isinstance(value, list) else [value]:
-            images = _images_folder(root, stated, file)
-            if not images.is_dir():
-                # Roboflow names a test folder even where the export has none.
-                faults.warning("missing_split", file, f"{key}: the folder {stated} does not exist")
-                continue
-            slices += _read_split(split_name(key), check_inside(folder, images), folder, names, faults)
-    return assemble(slices, names, folder, faults)
-
-
-def _class_names(content: dict[str, Any], file: Path, faults: Faults) -> list[str]:
-    names = content.get("names")
-    if isinstance(names, dict):
-        numbers = {parse_number(key): value for key, value in names.items()}
-        if set(numbers) != set(range(len(names))):
-            raise DataError("names: its keys are not 0, 1, 2, ...", file=file, remedy="correct data.yaml")
-        names = [numbers[i] for i in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
-        raise DataError("names: is not a list of class names", file=file, remedy="correct data.yaml")
-    if len(set(names)) < len(names):
-        faults.error("duplicate_class", file, f"names: has a class twice: {', '.join(names)}")
-    if "nc" in content and content["nc"] != str(len(names)):
-        faults.error("class_count", file, f"nc is {str(content['nc'])[:20]}, but names has {len(names)} classes")
-    return names
-
-
-def _images_folder(root: Path, stated: object, file: Path) -> Path:
-    if not isinstance(stated, str) or stated.endswith(".txt"):
-        raise DataError("a list of image files is not supported", file=file, remedy="name folders in data.yaml")
-    # Roboflow writes ../train/images and means the folder of data.yaml itself.
-    return _inside(root, stated.removeprefix("../"))
-
-
-def _inside(root: Path, stated: str) -> Path:
-    return resolve_inside(root, stated.rstrip("/") or ".")
-
-
-def _labels_folder(images: Path) -> Path:
-    if images.name == "images":
-        return images.parent / "labels"
-    # Ultralytics: images/train beside labels/train.
-    return images.parent.parent / "labels" / images.name if images.parent.name == "images" else images
-
-
-def _read_split(split: str, images: Path, folder: Path, names: list[str], faults: Faults) -> list[RawSlice]:
-    labels = _labels_folder(images)
-    slices = []
-    stems = set()
-    for path in image_files(images):
-        check_inside(folder, path)
-        stems.add(path.stem)
-        file = labels / f"{path.stem}.txt"
-        boxes = None
-        if file.exists():
-            boxes = _read_boxes(file, folder, names, faults)
-        else:
-            faults.warning(
-                "missing_label_file",
-                path,
-                "has no label file, so its boxes are not known; an empty file would mean none",
-            )
-        slices.append(RawSlice(path, path.name, split, file, boxes, relative=True))
-    for file in files_with(labels, ".txt"):
-        if file.stem not in stems and file.name != "classes.txt":
+    layout = read_layout(folder, faults)
+    read = [found for split, images in layout.images for found in _read_split(split, images, folder, faults)]
+    _add_boxes(read, layout.names, layout.keypoints, faults)
+    used = {raw.stated_in for raw, _ in read}
+    folders = [labels for _, images in layout.images if (labels := _labels_folder(images)) is not None]
+    for file in (f for labels in dict.fromkeys([folder, *folders]) for f in files_with(labels, ".txt")):
+        if file.name == _CLASS_LIST:
+            _check_class_list(file, layout.names, folder, faults)
+        elif file not in used and file.parent != folder:
             faults.reject("orphan_annotation", file, "no image has this name", read_text(file, folder))
-    return slices
+    return assemble([raw for raw, _ in read], layout.names, folder, faults)
 
 
-def _read_boxes(file: Path, folder: Path, names: list[str], faults: Faults) -> list[RawBox]:
-    boxes = []
-    for line, text in enumerate(read_text(file, folder).splitlines(), 1):
-        if not text.strip():
-            continue
-        columns = text.split()
-        label = _class_name(columns[0], names, file, line, faults)
-        numbers = [parse_number(column) for column in columns[1:]]
-        corners = _corners(numbers)
-        if corners is None:
-            faults.error(
-                "yolo_columns", file, f"{len(columns)} columns; a box has 5, a polygon has 7, 9, 11, ...", line
-            )
-        if corners is None or label is None:
-            faults.drop("unusable_annotation", file, text, line)
-        boxes.append(RawBox(corners, label, line) if corners else unusable_box(line))
-    return boxes
+def _check_class_list(file: Path, names: list[str], folder: Path, faults: Faults) -> None:
+    """Compares the classes that labelImg and CVAT list beside labels: in another order, every label means another."""
+    listed = [line.strip() for line in read_text(file, folder).splitlines() if line.strip()]
+    if listed != names:
+        stated, meant = (", ".join(part)[:200] for part in (listed, names))
+        detail = f"lists the classes {stated}, but data.yaml {meant}: what the numbers in labels mean is not clear"
+        faults.error("class_order", file, detail)
+
+
+def _labels_folder(images: Path) -> Path | None:
+    """The folder of the labels, in any case of its letters; ``None`` where there is none."""
+    if alike(images.name) == "images":
+        return folder_alike(images.parent, ["labels"])
+    if alike(images.parent.name) == "images":
+        # Ultralytics: images/train beside labels/train.
+        return folder_alike(images.parent.parent, ["labels", images.name])
+    return images
+
+
+def _read_split(split: str, images: Path, folder: Path, faults: Faults) -> list[tuple[RawSlice, _Lines | None]]:
+    """Each slice, with the lines of its label file where it has one."""
+    labels, pictures = _labels_folder(images), image_files(images)
+    exact = {} if labels is None else {file.stem: file for file in files_with(labels, ".txt")}
+    # A label file may differ from its image in case, unless it is that of another image.
+    stems = {path.stem for path in pictures}
+    others = {alike(stem): file for stem, file in exact.items() if stem not in stems}
+    read: list[tuple[RawSlice, _Lines | None]] = []
+    for path in pictures:
+        check_inside(folder, path)
+        file = exact.get(path.stem) or others.pop(alike(path.stem), None)
+        lines = None
+        if file is None:
+            detail = "has no label file, so its boxes are not known; an empty file would mean none"
+            faults.warning("missing_label_file", path, detail)
+        else:
+            text = enumerate(read_text(file, folder).splitlines(), 1)
+            lines = [(number, line) for number, line in text if line.strip()]
+        read.append((RawSlice(path, path.name, split, file or path, relative=True), lines))
+    return read
+
+
+def _add_boxes(
+    read: list[tuple[RawSlice, _Lines | None]], names: list[str], keypoints: int | None, faults: Faults
+) -> None:
+    """Reads the lines of all label files together: what a row means is clear only beside the others."""
+    labelled = [(raw, lines) for raw, lines in read if lines is not None]
+    numbers = [[[parse_number(c) for c in text.split()[1:]] for _, text in lines] for _, lines in labelled]
+    for (raw, lines), found in zip(labelled, boxes_of_rows(numbers, keypoints), strict=True):
+        raw.boxes = []
+        for (line, text), corners in zip(lines, found, strict=True):
+            label = _class_name(text.split()[0], names, raw.stated_in, line, faults)
+            if isinstance(corners, str):
+                faults.error("yolo_columns", raw.stated_in, corners, line)
+            if isinstance(corners, str) or label is None:
+                faults.drop("unusable_annotation", raw.stated_in, text, line)
+            raw.boxes.append(unusable_box(line) if isinstance(corners, str) else RawBox(corners, label, line))
 
 
 def _class_name(text: str, names: list[str], file: Path, line: int, faults: Faults) -> str | None:
@@ -144,18 +125,6 @@ def _class_name(text: str, names: list[str], file: Path, line: int, faults: Faul
         )
         return None
     return names[int(number)]
-
-
-def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float] | None:
-    if len(numbers) == 4:
-        x, y, width, height = numbers
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        xs, ys = numbers[::2], numbers[1::2]
-        # min() and max() may skip a NaN; a sum does not.
-        lost = 0.0 * sum(numbers)
-        return min(xs) + lost, min(ys) + lost, max(xs) + lost, max(ys) + lost
-    return None
 
 
 def write(dataset: Dataset, out: Path) -> None:

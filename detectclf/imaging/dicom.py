@@ -7,7 +7,6 @@ Only the tags that the image needs are parsed, and the patient's id for its pseu
 from __future__ import annotations
 
 import io
-import math
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from detectclf.errors import UnsafeError
+from detectclf.imaging.dicom_blanks import fill_blanks, number
 from detectclf.imaging.intensity import ImageError, Values, ask_for_frame, check_frame, check_pixels, decoding, to_grey
 from detectclf.imaging.medical import MAX_UNPACKED_BYTES, import_medical, unpacks_too_far
 from detectclf.pseudonyms import pseudonym
@@ -165,7 +165,8 @@ def _read_dicom_file(content: bytes, file: str | Path, *, pixels: bool) -> Any:
         data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
     if "Rows" not in data or "Columns" not in data:
         raise ImageError("unreadable", "DICOM without an image", file=file)
-    check_pixels(int(data.Columns), int(data.Rows) * int(data.get("SamplesPerPixel", 1)), file)
+    fill_blanks(data)
+    check_pixels(int(data.Columns), int(data.Rows) * int(data.SamplesPerPixel), file, deep=True)
     return data
 
 
@@ -188,7 +189,7 @@ def undeflated(content: bytes, file: str | Path) -> bytes:
 
 
 def _frames(data: Any) -> int:
-    return max(1, int(data.get("NumberOfFrames", 1) or 1))
+    return int(data.get("NumberOfFrames", 1))
 
 
 def _check_encoded(data: Any, index: int, frames: int, file: str | Path) -> None:
@@ -251,7 +252,7 @@ def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixel
     if item.get("VOILUTSequence"):
         looked_up = pixels.apply_voi(values.astype(np.int64), item)
         return to_grey(looked_up, window=(0, 2 ** int(item.VOILUTSequence[0].LUTDescriptor[2]) - 1))
-    center, width = _first(item.get("WindowCenter")), _first(item.get("WindowWidth"))
+    center, width = number(item, "WindowCenter"), number(item, "WindowWidth")
     if center is None or width is None or width <= 0:
         return to_grey(values, bits=bits)
     function = str(item.get("VOILUTFunction") or "LINEAR")
@@ -263,13 +264,6 @@ def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixel
     # In LINEAR, both ends belong to the window; a window of width 1 is a threshold.
     low = center - 0.5 - (width - 1) / 2
     return to_grey(values, window=(low, low + max(width - 1, 1e-6)))
-
-
-def _first(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    number = float(value if isinstance(value, (str, int, float)) else value[0])
-    return number if math.isfinite(number) else None
 
 
 def _frame_item(data: Any, index: int, sequence: str) -> Any:

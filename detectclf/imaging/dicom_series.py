@@ -20,6 +20,7 @@ import numpy as np
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import open_regular
 from detectclf.imaging.dicom import undeflated
+from detectclf.imaging.dicom_blanks import number
 from detectclf.imaging.images import MAX_FILE_BYTES, is_dicom
 from detectclf.imaging.intensity import decoding
 from detectclf.imaging.medical import import_medical
@@ -130,7 +131,7 @@ def read_slice_header(path: Path) -> SliceHeader | None:
 
 def _header_of(data: Any, path: Path) -> SliceHeader | None:
     series = str(data.get("SeriesInstanceUID") or "")
-    if not series or "Rows" not in data or "Columns" not in data or int(data.get("NumberOfFrames") or 1) > 1:
+    if not series or "Rows" not in data or "Columns" not in data or (number(data, "NumberOfFrames") or 1) > 1:
         return None
     spacing = _lengths(data.get("PixelSpacing"), 2)
     return SliceHeader(

@@ -1,4 +1,11 @@
-"""Finds the slice in a much longer image, such as a screenshot or a page of a presentation."""
+"""Finds the part of a picture that is a slice: the head with some air round it, whatever else the picture shows.
+
+The networks are trained on slices whose head fills most of the frame. So a slice is shown to them whole where its head
+is large. A smaller head is cropped to; and where the head is large in a panel of the picture, such as the slice on a
+page, that panel is taken. A bright background and words beside the head are made black, as air is. Air that is dark
+stays as it is: the networks know its noise from their training, and say other things where it is gone (docs/log.md).
+Boxes are mapped back by :attr:`Framed.part`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +14,24 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from detectclf.imaging.heads import LARGE, SIDE, Box, Head, look
 from detectclf.types import Pixels
 
 Number = TypeVar("Number", np.uint8, np.float32)
 
 LONGEST_SLICE = 1.5
 """Aspect ratio (longer over shorter side) up to which an image is kept whole: slices are about as wide as high."""
+HEAD_SHARE = 0.82
+"""Share of the longer side of a crop that its head has, as in most training slices."""
+_AIR = 0.05  # width of the air that is kept round a head, as a share of its longer side: outlines are not exact
+_BLOCK, _BRIGHT, _BRIGHT_SHARE = 6, 40, 0.5
+"""Squares of so many pixels, which are bright with more than so many grey levels; the background is, with this share of
+bright ones."""
+_ALIKE = 0.3  # least area of another slice, as a share of that of the first
+_EVEN = 24  # most grey levels between the darkest and the brightest squares of an even frame
+_PANELS, _DEPTH = 3, 2  # panels searched in one picture; how deep they are nested
+_LEAST_IN_PANEL = 0.2  # longer side of a head as a share of the panel's: what is smaller is a part of a head
+_LEAST_SIDE = 48  # pixels of the shorter side of a picture or panel in which heads are looked for
 _FLAT = 8
 """Most grey levels that a flat line may span, or differ from the outermost line, because JPEG adds ripples."""
 
@@ -30,8 +49,178 @@ class Part(NamedTuple):
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def shown_part(pixels: Pixels) -> Part:
-    """The part of an image that models see: the whole of it, or a very long image without the flat strips at its ends.
+class Framed(NamedTuple):
+    """What the networks see of a picture.
+
+    Attributes:
+        part: the rectangle of the picture.
+        pixels: its pixels, without a bright background or words.
+        head: the head in these pixels, or ``None``.
+        several: whether the picture shows other heads of about this size.
+        more: whether the picture shows anything outside the part, such as words; an even frame is nothing.
+    """
+
+    part: Part
+    pixels: Pixels
+    head: Head | None
+    several: bool
+    more: bool
+
+
+class _Slice(NamedTuple):
+    """A place where a slice may be: its head, and the panel that frames it; one of them may be unknown."""
+
+    head: Head | None
+    panel: Box | None
+
+    @property
+    def box(self) -> Box:
+        box = self.panel if self.head is None else self.head.box
+        assert box is not None
+        return box
+
+    @property
+    def weight(self) -> float:
+        return 0.0 if self.head is None else self.head.weight * (1.5 if self.panel else 1.0)
+
+    def moved(self, left: float, top: float) -> _Slice:
+        head = None if self.head is None else self.head.moved(left, top)
+        panel = None if self.panel is None else self.panel.moved(left, top)
+        return _Slice(head, panel)
+
+
+def framed(pixels: Pixels) -> Framed:
+    """What the networks see of a picture.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
+    """
+    slices = _slices(pixels, _DEPTH)
+    if not slices:
+        part = _without_strips(pixels)
+        return Framed(part, part.of(pixels), None, several=False, more=_shows_more(pixels, part))
+    first = slices[0]
+    part = _part(first, pixels)
+    shown, head = part.of(pixels), None
+    if first.head is not None:
+        head = first.head.moved(-part.left, -part.top)
+        shown = _without_background(shown, head)
+    alike = [each for each in slices if each.head is not None and each.box.area > _ALIKE * first.box.area]
+    return Framed(part, shown, head, several=len(alike) > 1, more=_shows_more(pixels, part))
+
+
+def _slices(pixels: Pixels, depth: int) -> list[_Slice]:
+    """The slices in a picture, the largest head first; panels in which no head is found come last."""
+    if min(pixels.shape) < _LEAST_SIDE:
+        return []
+    found = look(pixels, whole=depth == _DEPTH)
+    whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
+    if found.heads and found.heads[0].box.longer >= LARGE * whole.longer:
+        return [_Slice(found.heads[0], whole)]
+    slices = [_Slice(head, None) for head in found.heads]
+    empty = []
+    for panel in found.panels[:_PANELS] if depth else []:
+        if min(panel.width, panel.height) < _LEAST_SIDE:
+            continue
+        part = Part(*(int(value) for value in panel))
+        inside = [each.moved(part.left, part.top) for each in _slices(part.of(pixels), depth - 1)]
+        if inside and (inside[0].panel is not None or inside[0].box.longer >= _LEAST_IN_PANEL * panel.longer):
+            slices += inside
+        else:
+            empty.append(_Slice(None, panel))
+    heads = [each for each in slices if each.head is not None]
+    rest = [each for each in slices if each.head is None] + empty
+    # A small head in an empty panel is a part of the head that fills the panel.
+    heads = [
+        h
+        for h in heads
+        if not any(h.box.inside(e.box) > 0.5 and h.box.longer < _LEAST_IN_PANEL * e.box.longer for e in empty)
+    ]
+    return _distinct(heads) + sorted(rest, key=lambda each: -each.box.area)
+
+
+def _distinct(slices: list[_Slice]) -> list[_Slice]:
+    """The best head first, without those that overlap with a better one; of equals the one with a panel is better."""
+    kept: list[_Slice] = []
+    for each in sorted(slices, key=lambda each: -each.weight):
+        if all(max(each.box.inside(other.box), other.box.inside(each.box)) < 0.5 for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _part(found: _Slice, pixels: Pixels) -> Part:
+    """The panel of a slice, or a square round its head, as far as the picture reaches."""
+    height, width = pixels.shape
+    if found.panel is not None:
+        left, top, across, down = found.panel
+    else:
+        side = found.box.longer / HEAD_SHARE
+        left = found.box.left + (found.box.width - side) / 2
+        top = found.box.top + (found.box.height - side) / 2
+        across = down = side
+    x0, y0 = max(0, int(left)), max(0, int(top))
+    x1, y1 = min(width, round(left + across)), min(height, round(top + down))
+    return Part(x0, y0, x1 - x0, y1 - y0)
+
+
+def _without_background(pixels: Pixels, head: Head) -> Pixels:
+    """The pixels without what is bright outside the head: a background of one level, or words and lines."""
+    import cv2
+
+    outline = head.outline.round().astype(np.int32)
+    hull, rim = cv2.convexHull(outline), max(1, round(2 * _AIR * head.box.longer))
+    near = np.zeros(pixels.shape, dtype=np.uint8)
+    cv2.fillConvexPoly(near, hull, 255)
+    cv2.polylines(near, [hull], True, 255, thickness=rim)
+    bright, around = _squares(pixels) > _BRIGHT, _squares(near) > 0
+    far = bright[~around]
+    if not far.any():
+        return pixels
+    if far.mean() > _BRIGHT_SHARE:
+        return _cut_out(pixels, outline, near)
+    # What is joined to the head, or nearly, is neck or shoulder.
+    square = np.ones((3, 3), np.uint8)
+    _, labels = cv2.connectedComponents(cv2.dilate((bright | around).astype(np.uint8), square))
+    strange = bright & ~np.isin(labels, np.unique(labels[around]))
+    if not strange.any():
+        return pixels
+    grown = cv2.dilate(strange.astype(np.uint8), square)
+    cut = cv2.resize(grown, pixels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.where((cut > 0) & (near == 0), np.uint8(0), pixels)
+
+
+def _cut_out(pixels: Pixels, outline: npt.NDArray[np.int32], near: Pixels) -> Pixels:
+    """The pixels, black where ``near`` is 0, and everywhere outside the outline if it is bright up to there."""
+    import cv2
+
+    tight = np.zeros(pixels.shape, dtype=np.uint8)
+    cv2.fillPoly(tight, [outline], 255)
+    air = _squares(pixels)[(_squares(near) == 255) & (_squares(tight) == 0)]
+    if not air.size or float(np.median(air)) <= _BRIGHT:
+        return np.asarray(cv2.bitwise_and(pixels, near), dtype=np.uint8)
+    # The outline is as coarse as the small picture that it was found on.
+    cv2.polylines(tight, [outline], True, 0, thickness=max(1, round(2 * max(pixels.shape) / SIDE)))
+    return np.asarray(cv2.bitwise_and(pixels, tight), dtype=np.uint8)
+
+
+def _shows_more(pixels: Pixels, part: Part) -> bool:
+    outside = np.full(pixels.shape, 255, dtype=np.uint8)
+    part.of(outside)[:] = 0
+    levels = _squares(pixels)[_squares(outside) == 255]
+    return levels.size > 0 and float(np.ptp(np.percentile(levels, (1, 99)))) > _EVEN
+
+
+def _squares(pixels: Pixels) -> Pixels:
+    """The mean of each square of ``_BLOCK`` pixels, so that noise is even."""
+    import cv2
+
+    height, width = pixels.shape
+    size = (max(1, width // _BLOCK), max(1, height // _BLOCK))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _without_strips(pixels: Pixels) -> Part:
+    """The part of a picture without a head: all of it, or of a very long picture what is between flat strips.
 
     With strips of one grey level at both ends, the slice between them would become small and unlike the training data.
     The flat strips are cut, but no more than makes the image square; the rest is centred on the part that is not flat.
@@ -62,4 +251,4 @@ def _flat_lines(lines: npt.NDArray[np.uint8]) -> int:
     return int(uneven.argmax()) if uneven.any() else len(lines)
 
 
-__all__ = ["LONGEST_SLICE", "Part", "shown_part"]
+__all__ = ["HEAD_SHARE", "LONGEST_SLICE", "Framed", "Part", "framed"]

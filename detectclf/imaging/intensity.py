@@ -35,6 +35,10 @@ from detectclf.types import Pixels
 MAX_PIXELS = 64 * 2**20
 """Most pixels of one image; larger ones are refused before memory is allocated (8192 x 8192 is accepted)."""
 
+MAX_DEEP_PIXELS = 16 * 2**20
+"""Most pixels where each takes more than two bytes while it is read: floats, 32-bit integers, transparency, JPEG 2000,
+DICOM, NIfTI. A small packed file of more would take gigabytes (4096 x 4096 is accepted)."""
+
 _SAMPLE = 2**20
 """Most values from which percentiles are computed."""
 
@@ -56,18 +60,19 @@ class ImageError(DataError):
         self.code = code
 
 
-def check_pixels(width: int, height: int, file: str | Path) -> None:
+def check_pixels(width: int, height: int, file: str | Path, *, deep: bool = False) -> None:
     """Checks the declared size of an image before it is decoded.
 
     Raises:
-        UnsafeError: it has more than ``MAX_PIXELS`` pixels.
+        UnsafeError: it has more than ``MAX_PIXELS`` pixels, or, where they are ``deep``, ``MAX_DEEP_PIXELS``.
         ImageError: it has no pixels.
     """
     if width < 1 or height < 1:
         raise ImageError("unreadable", f"declares {width} x {height} pixels", file=file)
-    if width * height > MAX_PIXELS:
+    most = MAX_DEEP_PIXELS if deep else MAX_PIXELS
+    if width * height > most:
         raise UnsafeError(
-            f"declares {width} x {height} pixels, more than {MAX_PIXELS // 2**20} Mi (decompression bomb?)",
+            f"declares {width} x {height} pixels, more than {most // 2**20} Mi (decompression bomb?)",
             file=file,
             remedy="make it smaller if it is genuine",
         )

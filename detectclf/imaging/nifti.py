@@ -103,7 +103,7 @@ class UnpackedNifti:
         with decoding(self.file, "NIfTI file"):
             shape, turns = _geometry(self.header, self.file)
             along, column, row = _display_axes(turns, axis, self.file)
-            check_pixels(shape[column], shape[row], self.file)
+            check_pixels(shape[column], shape[row], self.file, deep=True)
             slices = shape[along]
             frames = slices * math.prod(shape[3:])
             if frame is None:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from detectclf.imaging.intensity import ask_for_frame, check_frame, check_pixels, decoding, to_grey
+from detectclf.imaging.libtiff import silence_libtiff
 from detectclf.types import Pixels
 
 # Only these decoders are used: others in Pillow start programs (EPS) or are not made for untrusted files.
@@ -51,7 +52,9 @@ def open_raster(stream: BinaryIO, file: str | Path) -> ImageFile.ImageFile:
     """
     with decoding(file, "image"):
         image = Image.open(stream, formats=[name for name in SUFFIXES_BY_FORMAT if name != "MPO"])
-    check_pixels(*image.size, file)
+    check_pixels(*image.size, file, deep=_deep(image))
+    if image.format == "TIFF":
+        silence_libtiff()
     return image
 
 
@@ -85,12 +88,14 @@ def read_raster(image: ImageFile.ImageFile, file: str | Path, frame: int | None)
     with decoding(file, f"{image.format} image"):
         if frame:
             image.seek(frame)
-            check_pixels(*image.size, file)
+            check_pixels(*image.size, file, deep=_deep(image))
         turn = _TRANSPOSE.get(_orientation(image))
         inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         deep = image.mode.startswith("I;16")
         if image.format in ("JPEG", "MPO"):
             image.draft("L", image.size)
+        if image.has_transparency_data:
+            check_pixels(*image.size, file, deep=True)
         image.load()
         upright = image.transpose(turn) if turn is not None else image
         if deep or upright.mode in ("I", "F"):
@@ -98,6 +103,11 @@ def read_raster(image: ImageFile.ImageFile, file: str | Path, frame: int | None)
             # Pillow inverts WhiteIsZero only at 1 and 8 bits.
             return 255 - grey if inverted and deep else grey
         return np.array(_luma(upright))
+
+
+def _deep(image: Image.Image) -> bool:
+    # JPEG 2000 is decoded to 32 bits per channel.
+    return image.mode in ("I", "F", "LA", "La", "PA", "RGBA", "RGBa") or image.format == "JPEG2000"
 
 
 def _native(values: np.ndarray) -> np.ndarray:

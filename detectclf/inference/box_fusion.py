@@ -29,8 +29,6 @@ def fuse_boxes(
     probabilities: dict[str, float],
     parameters: FusionParameters,
     negative: str | None,
-    *,
-    out_of_distribution: bool = False,
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
     """Boxes ``(N, 4)``, their classes and fused scores ``(N,)``, best score first.
 
@@ -40,7 +38,6 @@ def fuse_boxes(
         probabilities: class -> probability that the slice has it, by all stages.
         parameters: ``box_gamma`` and ``box_threshold``.
         negative: the class whose boxes are not tumours, or ``None``.
-        out_of_distribution: the picture is not a brain MRI, so no tumour box may reach the threshold.
     """
     scores = outputs.scores.astype(np.float64)
     boxes, labels, own = _with_slice_class(outputs.boxes_xyxy, outputs.box_labels, scores, label, negative)
@@ -48,7 +45,7 @@ def fuse_boxes(
     of_slice = np.array([probabilities.get(name, 0.0) for name in labels])
     fused = own ** (1.0 - gamma) * of_slice**gamma
     tumor = np.array([name != negative for name in labels], dtype=bool)
-    if out_of_distribution or label == negative:
+    if label == negative:
         demoted = tumor
     else:
         best = max((i for i, name in enumerate(labels) if name == label), key=lambda i: fused[i], default=None)

@@ -23,8 +23,8 @@ trained on (``fusion_fit.py``):
    between the tumour classes are divided by ``unusual_temperature``, the former as seen from ``tumor_threshold`` and,
    where the answer is no tumour, by ``unusual_negative_temperature``: the model is less sure of the same answer. The
    slice gets a flag.
-8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) gets the negative class, where there is one,
-   no box that reaches the threshold, and a flag.
+8. **Out of distribution.** A picture that is not a brain MRI (``ood.py``) is refused: it gets a flag, and no class, no
+   probabilities and no boxes, since "no tumour" would read as healthy.
 
 Class and boxes of a prediction agree. On a negative slice every tumour box stays below ``box_threshold``. Where the
 label is a tumour and the detector's best box has another tumour class, a copy of that box gets the label's class:
@@ -221,27 +221,24 @@ def fuse(
         parameters: fitted, or :func:`default_fusion`.
         names: the class names of the bundle.
         novelty: how the slice compares with the training slices. One that is unlike them gets a flag and its own
-            temperature; what is no brain MRI gets a flag, the negative class, where there is one, and no tumour box
-            that reaches the threshold.
+            temperature; what is no brain MRI gets a flag and nothing else.
 
     Raises:
         ModelError: the parameters are for other classes, or an output of a stage is not finite.
     """
-    out_of_distribution = novelty == "outside"
+    # Also of what is refused: it checks that parameters and outputs fit.
     fused = fused_probabilities(outputs, parameters, names, unusual=novelty == "unusual")
-    probabilities = dict(zip(names.classes, map(float, fused), strict=True))
-    label = choose_label(fused, parameters, names)
-    if out_of_distribution and names.negative in names.classes:
-        label = str(names.negative)
-    boxes, box_labels, scores = fuse_boxes(
-        outputs, label, probabilities, parameters, names.negative, out_of_distribution=out_of_distribution
-    )
     calibrated = np.exp(log_probabilities(outputs.classifier_logits, parameters.temperature))
     alone = StagePredictions(
         outputs,
         dict(zip(names.classes, map(float, calibrated), strict=True)),
         detector_label(outputs, parameters, names),
     )
+    if novelty == "outside":
+        return FusedOutputs(box_threshold=parameters.box_threshold, flags=(NOT_A_BRAIN_MRI,), before_fusion=alone)
+    probabilities = dict(zip(names.classes, map(float, fused), strict=True))
+    label = choose_label(fused, parameters, names)
+    boxes, box_labels, scores = fuse_boxes(outputs, label, probabilities, parameters, names.negative)
     drawn = {name for name, score in zip(box_labels, scores, strict=True) if score >= parameters.box_threshold}
     flags = [
         (CLASS_BOX_CONFLICT, alone.detector_label not in (None, names.negative, label)),
@@ -249,8 +246,6 @@ def fuse(
         (UNUSUAL_INPUT, novelty == "unusual"),
         (TUMOR_WITHOUT_BOX, label != names.negative and drawn <= {names.negative}),
     ]
-    if out_of_distribution:
-        flags = [(NOT_A_BRAIN_MRI, True)]  # alone: the other flags mean nothing for such a picture
     return FusedOutputs(
         label=label,
         probabilities=probabilities,

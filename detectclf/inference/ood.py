@@ -5,6 +5,9 @@ A picture is out of distribution where its features are far from those of the tr
 and standard deviation of each channel of the detector's stride-16 maps over the picture. Softmax scores do not do: they
 are high on photographs too. Nor do the classifier's last features, which keep only what separates the classes: with
 them, 62 % of the pictures were detected that these features detect (docs/log.md).
+
+Noise moves the features far. A slice with noise of a scanner is known by statistics of its own, one Gaussian for each
+kind of noise: a single one for all slices would be so wide that it takes other pictures too (docs/log.md).
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from detectclf.models.bundle_arrays import OODStatistics
 from detectclf.types import Doubles, FloatArray, Novelty
+
+Indices = npt.NDArray[np.intp]
 
 SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance: an estimate for hundreds of channels from about 1000 slices is noisy."""
@@ -26,10 +32,12 @@ USUAL_SHARE = 0.88
 beyond (docs/log.md)."""
 MARGIN = 1.2
 """Factor on the threshold: slices of other scanners lie further out than those of the fit (docs/log.md)."""
+NOISY_MARGIN = 0.85
+"""The same for slices with noise: it is drawn at its strongest in the fit, and other pictures are nearer to them."""
 FOLDS = 5
 """Cross-validation folds for the threshold."""
-FEWEST_SLICES = 40
-"""Slices that a fit needs."""
+FEWEST_SLICES, FEWEST_NOISY = 40, 200
+"""Slices that a fit needs, and slices that a fit of noisy slices and turned heads needs: there are as many features."""
 
 
 def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
@@ -43,15 +51,19 @@ def novelty(ood: OODStatistics | None, features: FloatArray | None) -> Novelty:
     if ood is None or features is None:
         return "usual"
     distance = float(distances(ood, features[None])[0])
-    return "outside" if distance > ood.threshold else "unusual" if distance > ood.unusual else "usual"
+    if distance > ood.threshold:
+        known = any(float(distances(noisy, features[None])[0]) <= noisy.threshold for noisy in ood.noisy)
+        return "unusual" if known else "outside"
+    return "unusual" if distance > ood.unusual else "usual"
 
 
-def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None:
+def fit_ood(features: FloatArray, groups: Sequence[int], noisy: Sequence[FloatArray] = ()) -> OODStatistics | None:
     """Fits the statistics of brain-MRI slices and the thresholds.
 
     Args:
         features: ``(N, D)`` of slices of all kinds that the model was trained on.
         groups: independent group of each, such as its patient. A slice's distance is measured by those of other groups.
+        noisy: ``(N, D)`` of the same slices with noise, for each kind of it.
 
     Returns:
         ``None`` where there are fewer slices than ``FEWEST_SLICES``, or fewer groups than ``FOLDS``.
@@ -59,15 +71,24 @@ def fit_ood(features: FloatArray, groups: Sequence[int]) -> OODStatistics | None
     _, number = np.unique(np.asarray(groups), return_inverse=True)
     if len(features) < FEWEST_SLICES or number.max() + 1 < FOLDS:
         return None
+    whole, held_out = _fitted(features, number)
+    edge, unusual = (float(np.quantile(held_out, share)) for share in (INLIER_SHARE, USUAL_SHARE))
+    kinds = []
+    for rows in noisy:
+        kind, far = _fitted(rows, number)
+        kinds.append(replace(kind, threshold=float(np.quantile(far, INLIER_SHARE)) * NOISY_MARGIN))
+    return replace(whole, threshold=edge * MARGIN, unusual=unusual, noisy=tuple(kinds))
+
+
+def _fitted(features: FloatArray, number: Indices) -> tuple[OODStatistics, Doubles]:
+    """The statistics of ``(N, D)`` rows, and ``(N,)`` the distance of each row to those of other groups."""
     values = features.astype(np.float64)
     # Cross-validated: a slice is closer to a covariance that its patient is part of than any new slice is.
     fold = number % FOLDS
     held_out = np.zeros(len(values))
     for k in range(FOLDS):
         held_out[fold == k] = distances(_gaussian(values[fold != k]), values[fold == k].astype(np.float32))
-    whole = _gaussian(values)
-    edge, unusual = (float(np.quantile(held_out, share)) for share in (INLIER_SHARE, USUAL_SHARE))
-    return replace(whole, threshold=edge * MARGIN, unusual=unusual)
+    return _gaussian(values), held_out
 
 
 def _gaussian(values: Doubles) -> OODStatistics:

@@ -20,6 +20,7 @@ from detectclf.imaging.images import read_pixels
 from detectclf.inference import forks  # noqa: F401 - its hooks, for processes that are forked off
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty
+from detectclf.inference.orientation import is_turned
 from detectclf.inference.preprocess import DecodedInput, UndecodedInput, prepare
 from detectclf.inference.runtimes.base import Raw
 from detectclf.inference.runtimes.choice import open_runtime
@@ -27,7 +28,7 @@ from detectclf.inference.sources import ImageSource, taken
 from detectclf.inference.studies import Study, refused, summed_up
 from detectclf.inference.volumes import Volume, volume_in
 from detectclf.prediction import Prediction
-from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
+from detectclf.types import ORIENTATION, FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle
@@ -74,17 +75,17 @@ class Predictor:
         return self.runtime.device
 
     def predict(self, image: ImageSource, *, explain: bool = False) -> Prediction:
-        """The prediction of one picture; with ``explain``, also the Grad-CAM of its class.
+        """The prediction of one picture; with ``explain``, also the activation map of its class.
 
         Args:
             image: a path, the bytes of a file, a binary file object, an array, a PIL image or a tensor; in full at
                 :data:`~detectclf.inference.sources.ImageSource`.
-            explain: whether to compute the Grad-CAM.
+            explain: whether to compute the activation map.
 
         Raises:
             DataError: the picture cannot be read.
             UnsafeError: the picture is refused as unsafe.
-            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
+            ModelError: an activation map is asked for, and the classifier has no convolutions.
         """
         prepared = self._prepare(taken(image))
         if isinstance(prepared, UndecodedInput):
@@ -105,12 +106,12 @@ class Predictor:
             inputs: pictures, as :data:`~detectclf.inference.sources.ImageSource` lists them; read lazily, at most two
                 batches ahead.
             batch_size: pictures per forward pass, at least 1; by default as configured.
-            explain: whether to compute the Grad-CAM of each slice's class.
+            explain: whether to compute the activation map of each slice's class.
             read: gives the pixels of a sample, such as the slice index, which makes its entry from the same read.
 
         Raises:
             ConfigError: no such batch size.
-            ModelError: a Grad-CAM is asked for, and the classifier has no convolutions.
+            ModelError: an activation map is asked for, and the classifier has no convolutions.
         """
         for batch in self._batches(inputs, batch_size, read):
             yield from self._predict_batch(batch, explain)
@@ -220,7 +221,7 @@ class Predictor:
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
-        fused = [self._fuse(outputs) for outputs in self._run_stages(decoded)]
+        fused = [self._fuse(*each) for each in zip(decoded, self._run_stages(decoded), strict=True)]
         heatmaps = self._heatmaps(decoded, fused) if explain else [None] * len(decoded)
         predictions = iter(
             [
@@ -238,9 +239,13 @@ class Predictor:
         )
         return [next(predictions) if isinstance(each, DecodedInput) else each.prediction() for each in batch]
 
-    def _fuse(self, outputs: StageOutputs) -> FusedOutputs:
-        seen = novelty(self.bundle.ood, outputs.features)
-        return fuse(outputs, self.bundle.fusion, self.names, novelty=seen)
+    def _fuse(self, prepared: DecodedInput, outputs: StageOutputs) -> FusedOutputs:
+        ood = self.bundle.ood
+        fused = fuse(outputs, self.bundle.fusion, self.names, novelty=novelty(ood, outputs.features))
+        if not fused.judged:
+            return fused
+        turned = ood is not None and is_turned(ood.orientation, prepared.upright)
+        return replace(fused, flags=(*fused.flags, *prepared.flags, *([ORIENTATION] if turned else [])))
 
     def _run_stages(self, batch: Sequence[DecodedInput]) -> list[StageOutputs]:
         """The outputs of all networks for a batch, boxes in pixels of the whole pictures."""
@@ -259,21 +264,27 @@ class Predictor:
         names = tuple(self.names.detector_classes[i] for i in labels)
         return StageOutputs(found.logits, boxes, names, scores, found.features).moved(part.left, part.top)
 
-    def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray]:
-        """The Grad-CAM of each slice's class, at the size of the whole picture."""
-        from detectclf.inference.explain import grad_cam, heatmap
+    def _heatmaps(self, batch: Sequence[DecodedInput], fused: Sequence[FusedOutputs]) -> list[FloatArray | None]:
+        """The activation map of each slice's class, at the size of the picture; ``None`` where there is no class."""
+        from detectclf.inference.explain import activation_maps, heatmap
 
         if not batch:
             return []
-        targets = [self.names.classes.index(each.label or "") for each in fused]
+        # What is refused has no class; its map is that of the first one, and dropped.
+        targets = [0 if each.label is None else self.names.classes.index(each.label) for each in fused]
         images = _stacked(prepared.resized.classifier for prepared in batch)
         if self._process != os.getpid():
             from detectclf.models.device import one_thread_after_fork
 
             one_thread_after_fork()
-        cams = grad_cam(self.bundle.stages["classifier"].network, images, targets)
-        maps = []
-        for prepared, cam in zip(batch, cams, strict=True):
+        classes = self.names.classes
+        negative = classes.index(self.names.negative) if self.names.negative in classes else None
+        cams = activation_maps(self.bundle.stages["classifier"].network, images, targets, negative)
+        maps: list[FloatArray | None] = []
+        for prepared, cam, each in zip(batch, cams, fused, strict=True):
+            if each.label is None:
+                maps.append(None)
+                continue
             part, whole = prepared.part, np.zeros(prepared.pixels.shape, dtype=np.float32)
             size, inside = images.shape[-1], prepared.resized.inside
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)

@@ -1,4 +1,4 @@
-"""Preprocessing: a source is decoded, cropped to the slice and resized for each network."""
+"""Preprocessing: a source is decoded, cropped to the head, and resized for each network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from detectclf.errors import DataError, DetectclfError
-from detectclf.imaging.framing import Part, shown_part
+from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
+from detectclf.imaging.upright import upright_features
 from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
 from detectclf.prediction import Origin, Prediction
-from detectclf.types import Pixels, Sample
+from detectclf.types import CROPPED, SEVERAL_SLICES, FloatArray, Pixels, Sample
 
 
 class ResizedInput(NamedTuple):
@@ -40,6 +41,8 @@ class DecodedInput:
         pixels: the whole picture.
         part: the part of the picture that the networks see.
         resized: that part.
+        upright: ``(D,)`` features that tell whether its head is upright.
+        flags: what is said of a picture that shows more than a slice.
     """
 
     image: str
@@ -47,6 +50,8 @@ class DecodedInput:
     pixels: Pixels
     part: Part
     resized: ResizedInput
+    upright: FloatArray
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +84,12 @@ def prepare(
         return UndecodedInput(image, origin, DataError(reason, file=image, remedy="check the file and its disk"))
     if origin.path is None:
         origin = Origin(pixels=pixels)
-    part = shown_part(pixels)
-    slice_pixels = part.of(pixels)
-    detector, scale, _ = resize_pad(slice_pixels, detector_size)
-    classifier, _, inside = resize_pad(slice_pixels, classifier_size)
-    return DecodedInput(image, origin, pixels, part, ResizedInput(detector, scale, classifier, inside))
+    shown = framed(pixels)
+    detector, scale, _ = resize_pad(shown.pixels, detector_size)
+    classifier, _, inside = resize_pad(shown.pixels, classifier_size)
+    resized = ResizedInput(detector, scale, classifier, inside)
+    flags = tuple(flag for flag, raised in ((SEVERAL_SLICES, shown.several), (CROPPED, shown.more)) if raised)
+    return DecodedInput(image, origin, pixels, shown.part, resized, upright_features(shown), flags)
 
 
 __all__ = ["DecodedInput", "ResizedInput", "UndecodedInput", "prepare"]

@@ -6,8 +6,6 @@ written as escapes, so that every file is valid UTF-8. A file is written under a
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from typing import Any, TypeAlias
 
 from detectclf.errors import ConfigError, DataError
 from detectclf.files import atomic_write
+from detectclf.spreadsheets import table_text
 from detectclf.types import order_classes
 
 Record: TypeAlias = dict[str, Any]
@@ -38,15 +37,14 @@ def _as_csv(records: Sequence[Record]) -> str:
     """One row per box, best score first, each with the columns of its slice; a slice without boxes has one row.
 
     Columns: image, class, confidence, ``p_CLASS`` for each class, box_class, box_score, x1, y1, x2, y2 (pixels), flags
-    (separated by semicolons), width, height, model, error; frame, axis and study where there are any.
+    (separated by semicolons), width, height, model, error; frame, axis and study where there are any. A text that a
+    spreadsheet would take for a formula begins with an apostrophe.
     """
     classes = order_classes([name for record in records for name in record["probabilities"] or {}])
     probabilities = [f"p_{name}" for name in classes]
     head = ["image", "class", "confidence", *probabilities, *_BOX_COLUMNS, "flags", "width", "height", "model", "error"]
     head += [key for key in ("frame", "axis", "study") if any(key in record for record in records)]
-    text = io.StringIO()
-    table = csv.DictWriter(text, head, restval="", lineterminator="\n")
-    table.writeheader()
+    table: list[list[object]] = [[*head]]
     for record in records:
         kept = ("image", "class", "confidence", "width", "height", "model", "error", "frame", "axis", "study")
         row = {key: record[key] for key in kept if key in record}
@@ -56,17 +54,19 @@ def _as_csv(records: Sequence[Record]) -> str:
             dict(zip(_BOX_COLUMNS, (box["class"], box["score"], *box["xyxy"]), strict=True))
             for box in record["boxes"] or ()
         ]
-        table.writerows(row | box for box in boxes or [{}])
+        table += [[(row | box).get(name, "") for name in head] for box in boxes or [{}]]
     # Python holds bytes of a name that are not UTF-8 as lone surrogates, which no encoding can write.
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    return table_text(table).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _as_coco(records: Sequence[Record]) -> str:
     """A COCO document: ``images`` with class and flags of the slice, ``annotations`` with ``score``; ids start at 1.
 
-    Inputs that could not be read are listed under ``errors`` and not in ``images``.
+    Inputs that could not be read are listed under ``errors``, pictures that were refused under ``refused``, with the
+    flags that say why; neither are in ``images``.
     """
-    read = [record for record in records if record["error"] is None]
+    read = [record for record in records if record["error"] is None and record["class"] is not None]
+    refused = [record for record in records if record["error"] is None and record["class"] is None]
     of_boxes = [box["class"] for record in read for box in record["boxes"]]
     names = order_classes([name for record in read for name in record["probabilities"]] + of_boxes)
     ids = {name: i for i, name in enumerate(names, 1)}
@@ -95,6 +95,7 @@ def _as_coco(records: Sequence[Record]) -> str:
         "images": images,
         "annotations": annotations,
         "categories": [{"id": i, "name": name, "supercategory": "none"} for name, i in ids.items()],
+        "refused": [{"file_name": r["image"], "flags": r["flags"]} for r in refused],
         "errors": [{"file_name": r["image"], "error": r["error"]} for r in records if r["error"] is not None],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"

@@ -38,7 +38,7 @@ class Study:
     Attributes:
         name: of the study; says nothing of a patient.
         slices: number of its slices.
-        predictions: one of each slice, in order, without what makes them large (Grad-CAM, outputs of the stages).
+        predictions: one of each slice, in order, without what makes them large (maps, outputs of the stages).
         label: its class; ``None`` where nothing could be read.
         probabilities: class -> probability, summing to 1.
         findings: on ``agree`` slices or more, best first.
@@ -122,7 +122,7 @@ class Study:
             "slices": self.slices,
             "class": self.label,
             "confidence": self.confidence,
-            "probabilities": self.probabilities,
+            "probabilities": self.probabilities or None,
             "findings": [self._finding_record(each) for each in self.findings],
             "flags": list(self.flags),
             "records": records,
@@ -219,10 +219,9 @@ def summed_up(
     findings = tuple(each for each in chains if len(each.boxes) >= agree)
     flickers = tuple(each for each in chains if len(each.boxes) < agree)
     windows = windows_of(slices, agree)
-    label, probabilities = verdict(windows or [[each for each in slices if each.error is None]], negative)
-    if not windows and negative is not None:
-        label = negative  # as of each of its slices
-    study = replace(study, label=label, probabilities=probabilities, findings=findings, flickers=flickers)
+    if windows:
+        label, probabilities = verdict(windows, negative)
+        study = replace(study, label=label, probabilities=probabilities, findings=findings, flickers=flickers)
     return replace(study, flags=_flags(study, volume, judged=bool(windows), low_confidence=low_confidence))
 
 

@@ -44,7 +44,7 @@ def draw_study(
     Raises:
         DataError: a file is gone.
     """
-    classes = next((tuple(each.probabilities) for each in predictions if each.error is None), ())
+    classes = next((tuple(each.probabilities) for each in predictions if each.probabilities), ())
     boxes: dict[int, list[tuple[np.ndarray, str]]] = {}
     for finding in (*findings, *flickers):
         for box in finding.boxes:

@@ -13,10 +13,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
+from detectclf.config.base import Probability
 from detectclf.errors import ModelError
 from detectclf.files import atomic_write
 from detectclf.models.bundle_arrays import (
@@ -30,6 +31,7 @@ from detectclf.models.bundle_arrays import (
 )
 from detectclf.models.stage import STAGES, ModelMeta, Stage
 from detectclf.models.stage_files import REMOVED, read_json, rebuild_stage, weights_bytes
+from detectclf.types import MOST_CLASSES
 
 BUNDLE_FILE = "bundle.json"
 _AGAIN = "bundle the runs again"
@@ -58,19 +60,19 @@ class FusionParameters:
         tumor_prior: share of tumour slices that the probabilities are for; ``None`` for that of the bundling split.
     """
 
-    temperature: float
-    class_weight: float
-    box_weight: float
-    bias: tuple[float, ...]
-    box_gamma: float
-    tumor_threshold: float | None
-    box_threshold: float
-    low_confidence: float
-    target_sensitivity: float | None = None
-    target_false_alarm_rate: float | None = None
-    unusual_temperature: float = 1.0
-    unusual_negative_temperature: float | None = None
-    tumor_prior: float | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100)]
+    class_weight: Annotated[float, Field(ge=0, le=1000)]
+    box_weight: Annotated[float, Field(ge=0, le=1000)]
+    bias: Annotated[tuple[Annotated[float, Field(ge=-1000, le=1000)], ...], Field(max_length=MOST_CLASSES)]
+    box_gamma: Probability
+    tumor_threshold: Probability | None
+    box_threshold: Probability
+    low_confidence: Probability
+    target_sensitivity: Probability | None = None
+    target_false_alarm_rate: Probability | None = None
+    unusual_temperature: Annotated[float, Field(ge=0.01, le=1e6)] = 1.0
+    unusual_negative_temperature: Annotated[float, Field(ge=0.01, le=1e6)] | None = None
+    tumor_prior: Probability | None = None
 
 
 @dataclass
@@ -137,7 +139,7 @@ class _Content(BaseModel):
     format_version: Literal[3, 4] = 4
     name: str
     version: str
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[str, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     negative: str | None
     fusion: FusionParameters
     sha256: dict[str, str]
@@ -267,7 +269,7 @@ def sha256(file: Path) -> str:
 
 def _no_weights(folder: Path) -> NoReturn:
     raise ModelError(
-        "has graphs in int8 only, which torch cannot run, and Grad-CAM needs torch",
+        "has graphs in int8 only, which torch cannot run, and activation maps need torch",
         file=folder,
         remedy="use --runtime openvino or onnx on the CPU, or the bundle that it was exported from",
     )

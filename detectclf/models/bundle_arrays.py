@@ -12,10 +12,24 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from detectclf.errors import ModelError
+from detectclf.imaging.upright import TURNS, UPRIGHT_SIZE
 from detectclf.types import FloatArray, Pixels
 
 OOD_FILE, OUT_OF_FOLD_FILE = "novelty.safetensors", "out_of_fold.safetensors"
 _AGAIN = "bundle the runs again"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Orientation:
+    """Tells upright heads from turned ones; see ``inference/orientation.py``.
+
+    Attributes:
+        weights: ``(4, D + 1)`` float32, linear discriminant functions of each turn, the constants last.
+        threshold: a slice counts as turned from this difference of log-probabilities on.
+    """
+
+    weights: FloatArray
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,12 +41,16 @@ class OODStatistics:
         whitening: ``(D, D)`` float32; centred features times this matrix have unit covariance over the known slices.
         threshold: a picture counts as out-of-distribution from this length of its whitened features on.
         unusual: a brain MRI counts as unusual from this length on.
+        noisy: the same of slices with noise, each of another kind; what lies within one of them is a brain MRI too.
+        orientation: tells turned slices; ``None`` where it was not fitted.
     """
 
     mean: FloatArray
     whitening: FloatArray
     threshold: float
     unusual: float = float("inf")
+    noisy: tuple[OODStatistics, ...] = ()
+    orientation: Orientation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +87,13 @@ def _ood_arrays(ood: OODStatistics) -> dict[str, Any]:
     arrays = {"mean": ood.mean, "whitening": ood.whitening, "threshold": threshold}
     if np.isfinite(ood.unusual):
         arrays["unusual"] = np.array([ood.unusual], dtype=np.float64)
+    if ood.noisy:
+        arrays["noisy_mean"] = np.stack([each.mean for each in ood.noisy])
+        arrays["noisy_whitening"] = np.stack([each.whitening for each in ood.noisy])
+        arrays["noisy_threshold"] = np.array([each.threshold for each in ood.noisy], dtype=np.float64)
+    if ood.orientation is not None:
+        arrays["orientation"] = ood.orientation.weights
+        arrays["orientation_threshold"] = np.array([ood.orientation.threshold], dtype=np.float64)
     return arrays
 
 
@@ -92,7 +117,37 @@ def load_ood(file: Path) -> OODStatistics:
     # Bundles before 2026-12 call no slice unusual.
     unusual = arrays.get("unusual", np.array([np.inf]))
     _check_shapes(file, square and arrays["threshold"].shape == unusual.shape == (1,))
-    return OODStatistics(mean, whitening, float(arrays["threshold"][0]), float(unusual[0]))
+    return OODStatistics(
+        mean,
+        whitening,
+        float(arrays["threshold"][0]),
+        float(unusual[0]),
+        _noisy(file, arrays, len(mean)),
+        _orientation(file, arrays),
+    )
+
+
+def _noisy(file: Path, arrays: dict[str, Any], size: int) -> tuple[OODStatistics, ...]:
+    """Bundles before 3.2 have none."""
+    names = ("noisy_mean", "noisy_whitening", "noisy_threshold")
+    if not any(name in arrays for name in names):
+        return ()
+    means, whitenings, thresholds = (arrays.get(name, np.zeros(0)) for name in names)
+    count = len(thresholds)
+    _check_shapes(
+        file, (means.shape, whitenings.shape) == ((count, size), (count, size, size)) and thresholds.ndim == 1
+    )
+    rows = zip(means.astype(np.float32), whitenings.astype(np.float32), thresholds.tolist(), strict=True)
+    return tuple(OODStatistics(*row) for row in rows)
+
+
+def _orientation(file: Path, arrays: dict[str, Any]) -> Orientation | None:
+    """Bundles before 3.2 have none."""
+    if "orientation" not in arrays:
+        return None
+    weights, threshold = arrays["orientation"], arrays.get("orientation_threshold", np.zeros(0))
+    _check_shapes(file, weights.ndim == 2 and weights.shape == (TURNS, UPRIGHT_SIZE + 1) and threshold.shape == (1,))
+    return Orientation(weights.astype(np.float32), float(threshold[0]))
 
 
 def load_out_of_fold(file: Path, classes: int) -> OutOfFoldPredictions:
@@ -120,7 +175,8 @@ def _arrays(file: Path, *names: str) -> dict[str, Any]:
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ModelError(f"{', '.join(missing)} missing", file=file, remedy=_AGAIN)
-    if not all(np.isfinite(arrays[name]).all() for name in names):
+    optional = ("noisy_mean", "noisy_whitening", "noisy_threshold", "orientation", "orientation_threshold")
+    if not all(np.isfinite(arrays[name]).all() for name in (*names, *optional) if name in arrays):
         raise ModelError("holds values that are not finite", file=file, remedy=_AGAIN)
     return dict(arrays)
 

@@ -12,6 +12,7 @@ from detectclf.errors import ModelError
 from detectclf.models.classifier_table import CLASSIFIERS, ClassifierRow, classifier_row
 from detectclf.models.marginal_loss import marginal_cross_entropy
 from detectclf.models.transfer import SquareInputModel
+from detectclf.types import MOST_CLASSES
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of Inception's auxiliary loss (Szegedy et al. 2016 train with an auxiliary head; 0.4 as torchvision does)."""
@@ -133,6 +134,11 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> Classifier:
         )
     if num_classes < 1:
         raise ModelError("a classifier needs at least one class", remedy="check the class names of the data")
+    if num_classes > MOST_CLASSES:
+        raise ModelError(
+            f"a classifier has at most {MOST_CLASSES} classes, not {num_classes}",
+            remedy="join classes by data.class_map",
+        )
     model = Classifier(row, config, num_classes)
     model.load_pretrained(model.network, row.weights)
     return model

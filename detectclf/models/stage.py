@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from detectclf.config import ClassifierConfig, DetectorConfig, ModelConfig
 from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
+from detectclf.types import MOST_CLASSES
 from detectclf.version import __version__
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(ge=1)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    size: int = Field(ge=1, le=2048)
+    mean: tuple[Annotated[float, Field(ge=-10, le=10)], ...] = Field(min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(gt=1e-6, le=10)], ...] = Field(min_length=1, max_length=3)
     colour: Literal["grey"] = "grey"
 
 
@@ -95,12 +96,12 @@ class ModelMeta(BaseModel):
     kind: str
     arch: str
     config: dict[str, Any]
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[str, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     negative: str | None
     preprocessing: Preprocessing
     version: str
     training: dict[str, Any] = {}
-    parameters: int | None = None
+    parameters: int | None = Field(default=None, ge=0)
 
     @field_validator("kind")
     @classmethod

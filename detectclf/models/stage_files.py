@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from detectclf import documents
 from detectclf.errors import DataError, ModelError
-from detectclf.files import atomic_write, read_bytes
+from detectclf.files import atomic_write
 from detectclf.models.parameter_count import count_parameters
 from detectclf.models.stage import STAGES, ModelMeta, Stage
 
@@ -70,8 +72,12 @@ def rebuild_stage(meta: ModelMeta, weights: Path, kind: str) -> Stage:
     settings = _settings(meta, kind, weights)
 
     def build() -> TransferModel:
-        network = STAGES[kind].build(settings, len(meta.classes))
-        _fill(network, weights, meta)
+        make = partial(STAGES[kind].build, settings, len(meta.classes))
+        _check_fit(make, weights, meta)
+        network = make()
+        if len(network.normalisation()[0]) != len(meta.preprocessing.mean):
+            raise ModelError("mean and std of another architecture", file=weights, remedy="train it again")
+        _fill(network, weights)
         network.set_normalisation(meta.preprocessing.mean, meta.preprocessing.std)
         return network.eval()
 
@@ -108,10 +114,10 @@ def read_json(file: Path, *, missing: str, remedy: str) -> Any:
     if not file.exists():
         raise ModelError(missing if file.parent.is_dir() else "no such folder", file=file.parent, remedy=remedy)
     try:
-        return json.loads(read_bytes(file, limit_bytes=META_LIMIT))
+        return documents.read_json(file, limit_bytes=META_LIMIT)
     except DataError as error:
         raise ModelError(error.reason, file=file, remedy=error.remedy) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError("corrupted: not JSON", file=file, remedy="copy or train it again") from error
 
 
@@ -137,6 +143,8 @@ def _settings(meta: ModelMeta, kind: str, file: Path) -> ModelConfig:
     if meta.kind != kind:
         raise ModelError(f"is a {meta.kind}, not a {kind}", file=file.parent, remedy=f"give the run of a {kind}")
     # The file has all weights, so nothing is downloaded. The input size is the saved one, not today's default.
+    if len(meta.preprocessing.mean) != len(meta.preprocessing.std):
+        raise ModelError("mean and std differ in length", file=file.parent / META_FILE, remedy="train it again")
     settings = {**meta.config, "arch": meta.arch, "weights": "none", "image_size": meta.preprocessing.size}
     try:
         return STAGES[kind].settings.model_validate(settings)
@@ -150,21 +158,29 @@ def _not_a_description(file: Path, error: ValidationError) -> ModelError:
     return ModelError(f"not a description of a model: {where}: {first['msg']}", file=file, remedy="train it again")
 
 
-def _fill(network: TransferModel, file: Path, meta: ModelMeta) -> None:
-    """Loads the weights of ``file``, all of which must fit."""
-    import torch
+def _check_fit(make: Callable[[], TransferModel], file: Path, meta: ModelMeta) -> None:
+    """Refuses weights of another architecture before a network is made: a line of JSON may name one of 4 GB."""
+    from detectclf.models.timm_networks import on_meta
+    from detectclf.models.weight_files import read_shapes
 
-    from detectclf.models.weight_files import read_state
-
-    state: dict[str, Tensor] = read_state(file)
-    own = network.state_dict()
-    wrong = [n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape]
+    own = {name: tuple(tensor.shape) for name, tensor in on_meta(make).state_dict().items()}
+    state = read_shapes(file)
+    wrong = [name for name in own.keys() | state.keys() if own.get(name) != state.get(name)]
     if wrong:
         raise ModelError(
             f"weights of another architecture: {len(wrong)} of {len(own)} tensors do not fit {meta.arch}",
             file=file,
             remedy="keep model.safetensors and model.json of one run together",
         )
+
+
+def _fill(network: TransferModel, file: Path) -> None:
+    """Loads the weights of ``file``, whose shapes were checked."""
+    import torch
+
+    from detectclf.models.weight_files import read_state
+
+    state: dict[str, Tensor] = read_state(file)
     if not all(torch.isfinite(tensor).all() for tensor in state.values() if tensor.is_floating_point()):
         raise ModelError("weights are not finite", file=file, remedy="train it again with a lower learning rate")
     network.load_state_dict(state)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from detectclf.errors import ModelError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 PYRAMID_STRIDES = [8, 16, 32]
 """Strides of the maps that a detector's pyramid is made of, input pixels."""
@@ -45,7 +47,7 @@ def timm_classifier(name: str) -> TimmNetwork:
     def build() -> nn.Module:
         return _create(name, num_classes=0)
 
-    network, settings = _on_meta(build), _settings(name)
+    network, settings = on_meta(build), _settings(name)
     maps = getattr(network, "feature_info", None) or [{}]
     size = int(settings.input_size[-1])
     return TimmNetwork(build, size, settings.mean, settings.std, last_map=maps[-1].get("module"))
@@ -62,7 +64,7 @@ def timm_backbone(name: str) -> TimmNetwork:
         return _create(name, features_only=True, out_indices=(-3, -2, -1))
 
     try:
-        network = _on_meta(build)
+        network = on_meta(build)
         info: Any = network.feature_info
         strides, channels = list(info.reduction()), tuple(info.channels())
     except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
@@ -91,10 +93,10 @@ def _create(name: str, **arguments: Any) -> nn.Module:
     return network
 
 
-def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+def on_meta(build: Callable[[], Network]) -> Network:
+    """The network without its numbers, which takes no memory, as far as it can be built so."""
     import torch
 
-    _timm()
     try:
         with torch.device("meta"):
             return build()
@@ -111,4 +113,4 @@ def _settings(name: str) -> Any:
     return PretrainedCfg(input_size=(3, 224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-__all__ = ["PYRAMID_STRIDES", "TimmNetwork", "timm_backbone", "timm_classifier"]
+__all__ = ["PYRAMID_STRIDES", "TimmNetwork", "on_meta", "timm_backbone", "timm_classifier"]

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
-import pickletools
 import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from detectclf.deadlines import within
 from detectclf.errors import ModelError, UnsafeError
+from detectclf.models.pickles import packed_tightly, would_run_code
 
 log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 20.0
 """A download fails after this many seconds without a byte."""
 
+DOWNLOAD_DEADLINE = 3600.0
+"""A download fails after this many seconds, however it drips."""
+
+_DEEPEST_NEST = 4
+_NUMBERS = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+)
 _NESTS = ("state_dict", "model_state_dict", "model", "model_ema", "ema", "net", "weights")
 
 
@@ -41,7 +49,8 @@ def default_state(name: str) -> dict[str, Tensor]:
     try:
         # torch.hub announces downloads on stdout, which we keep for results.
         with _with_timeout(), redirect_stdout(StringIO()):
-            return _timm_state(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision_state(name)
+            load = _timm_state if name.startswith("timm:") else _torchvision_state
+            return within(DOWNLOAD_DEADLINE, lambda: load(name.removeprefix("timm:")))
     except ModelError:
         raise
     except Exception as error:  # the clients raise a dozen types of errors, all with this meaning for the user
@@ -104,6 +113,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return _read_safetensors(path) if _looks_like_safetensors(path) else _read_pickle(path)
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors in a safetensors file, from its header alone; raises as :func:`read_state`."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise ModelError("no such weights file", file=path, remedy="give a safetensors or state-dict file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except Exception as error:  # of Rust, and of numpy for types of numbers that it lacks
+        _refuse_code(path, error)
+        raise ModelError("corrupted weights file", file=path, remedy="copy or download it again") from error
+
+
 def _looks_like_safetensors(path: Path) -> bool:
     # Eight bytes of header length, then a JSON object. Pickles and zip archives differ in the ninth byte.
     with path.open("rb") as file:
@@ -116,39 +139,39 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        state: dict[str, Tensor] = load_file(path)
+    # KeyError: a type of numbers that torch lacks. RuntimeError: a shape that does not fit the bytes.
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        _refuse_code(path, error)
         raise ModelError("corrupted weights file", file=path, remedy="copy or download it again") from error
+    _check_plain(state, path)
+    return state
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    if packed_tightly(path):
+        raise UnsafeError(
+            "a zip with compressed entries, which torch does not write (decompression bomb?)",
+            file=path,
+            remedy="save the state dict again, best as safetensors",
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the zip and pickle readers of torch.load raise many types of errors
-        if "Unsupported global" in str(error) or _names_code(path):
-            raise UnsafeError(
-                "not loaded: a pickle that holds more than tensors could run code",
-                file=path,
-                remedy="save its state dict as safetensors and give that",
-            ) from error
+        _refuse_code(path, error)
         raise _not_weights(path) from error
     return _flat_state(content, path)
 
 
-def _names_code(path: Path) -> bool:
-    """Whether a file is a plain pickle that imports something, which torch reports only for files of its own."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        if len(head) < 2 or head[0] != 0x80 or head[1] <= 2:  # torch writes protocol 2
-            return False
-        file.seek(0)
-        try:
-            operations = islice(pickletools.genops(file), 100_000)
-            return any(operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") for operation, _, _ in operations)
-        except Exception:  # not a pickle
-            return False
+def _refuse_code(path: Path, error: Exception) -> None:
+    if would_run_code(path):
+        raise UnsafeError(
+            "not loaded: a pickle that holds more than tensors could run code",
+            file=path,
+            remedy="save its state dict as safetensors and give that",
+        ) from error
 
 
 def _not_weights(path: Path) -> ModelError:
@@ -157,14 +180,28 @@ def _not_weights(path: Path) -> ModelError:
 
 def _flat_state(content: Any, path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, which may be nested under ``state_dict``, ``model`` and the like."""
-    if isinstance(content, Mapping):
+    for _ in range(_DEEPEST_NEST):  # a pickle may hold itself
+        if not isinstance(content, Mapping):
+            break
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
         if tensors:
+            _check_plain(tensors, path)
             return tensors
-        for nest in _NESTS:
-            if isinstance(content.get(nest), Mapping):
-                return _flat_state(content[nest], path)
+        content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), Mapping)), None)
     raise ModelError("holds no tensors", file=path, remedy="give a safetensors or state-dict file")
 
 
-__all__ = ["default_state", "read_state"]
+def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors that are no plain arrays of numbers, which cannot be copied into a network."""
+    for name, tensor in tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+        if not plain or tensor.is_quantized or tensor.is_complex() or tensor.dtype not in _NUMBERS:
+            what = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
+            raise ModelError(
+                f"tensor {name[:80]!r} is no array of real numbers ({what})",
+                file=path,
+                remedy="give the state dict of a network as torch saves it",
+            )
+
+
+__all__ = ["default_state", "read_shapes", "read_state"]

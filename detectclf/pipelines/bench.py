@@ -10,7 +10,6 @@ import json
 import platform
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from detectclf.cores import usable_cores
 from detectclf.errors import ConfigError, ModelError
+from detectclf.leftovers import scratch_folder
 from detectclf.pipelines import bench_worker
 from detectclf.pipelines.bench_process import Worker
 from detectclf.progress import Progress
@@ -143,7 +143,7 @@ def bench(
             remedy=f"give --slices {sizes[-1]} or more, or a smaller --batch-size",
         )
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(scratch_folder())
         job = {
             "files": _write_slices(folder, count),
             "model": None if model is None else str(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from detectclf.files import atomic_folder
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
 from detectclf.prediction import Origin, Prediction
+from detectclf.progress import Progress
 from detectclf.types import Dataset, FusedOutputs
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle, FusionParameters
     from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
     from detectclf.models.stage import Stage
+
+log = logging.getLogger(__name__)
 
 
 def bundle(
@@ -57,6 +61,7 @@ def bundle(
         DeviceError: the device is not available.
     """
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.useless import before_fitting, never_trained
     from detectclf.evaluation.model_card import write_model_card
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.models.bundle import save_bundle
@@ -81,10 +86,14 @@ def bundle(
     _check_same_classes(unseen, predictor)
     dataset, name = unseen.dataset, "out of fold" if folds is not None else split
     by_others = folds is not None or development is not None
+    notes = before_fitting(dataset.samples, unseen.names.negative, unseen.names.classes)
     fusion = _fit(unseen, range(len(unseen.outputs)), recipe)
     cross_fitted = len(set(unseen.parts)) > 1
     metadata = bundle_metadata(runs, dataset, name, recipe.bundle, cross_fitted=cross_fitted, left_out=unseen.left_out)
     metadata |= patients_metadata(list(runs.values()))
+    notes += never_trained(dataset.samples, metadata["training"])
+    for line in notes:
+        log.warning(line)
     predictions = _predictions(unseen, fusion, recipe)
     known = None if folds is not None else training_patient_record(None, list(fitted_runs.values()))
     made: Report = build_report(
@@ -99,6 +108,7 @@ def bundle(
         held_out=folds is not None,
         other_key=known is not None and known.has_other_key,
         metadata=without_patients(metadata),
+        notes=notes,
         index=index,
     )
     joined = replace(
@@ -182,14 +192,34 @@ def _without_training_metrics(bundle: Bundle) -> Bundle:
 
 
 def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
-    """Statistics of the slices in the feature maps of the bundle's own detector."""
-    from detectclf.inference.ood import fit_ood
+    """Statistics of the slices, as they are and with noise, in the feature maps of the bundle's own detector."""
+    from detectclf.datasets.scanner_noise import KINDS, with_scanner_noise
+    from detectclf.imaging.framing import framed
+    from detectclf.imaging.images import read_pixels
+    from detectclf.imaging.upright import turned_features
+    from detectclf.inference.ood import FEWEST_NOISY, fit_ood
+    from detectclf.inference.orientation import fit_orientation
 
-    if by_others:
-        # The detectors that the fusion was fitted with are other networks with other features.
-        return fit_ood(predictor.statistics_many(unseen.dataset.samples), groups)
-    features = [o.features for o in unseen.outputs if o.features is not None]
-    return fit_ood(np.stack(features), groups) if len(features) == len(groups) else None
+    samples = unseen.dataset.samples
+    known = [o.features for o in unseen.outputs if o.features is not None]
+    if not by_others and len(known) < len(samples):
+        return None
+    # The detectors that the fusion was fitted with may be other networks, with other features.
+    features = predictor.statistics_many(samples) if by_others else np.stack(known)
+    if len(samples) < FEWEST_NOISY:
+        return fit_ood(features, groups)
+    noisy = []
+    with Progress("out-of-distribution statistics", KINDS) as progress:
+        for kind in range(KINDS):
+            rng = np.random.default_rng(kind)
+            noisy.append(predictor.statistics_many(with_scanner_noise(read_pixels(s), kind, rng) for s in samples))
+            progress.advance()
+    ood = fit_ood(features, groups, noisy)
+    if ood is None:
+        return None
+    shown = (framed(read_pixels(sample)) for sample in samples)
+    turned = np.stack([turned_features(each, mirrored=mirrored) for each in shown for mirrored in (False, True)])
+    return replace(ood, orientation=fit_orientation(turned))
 
 
 def _out_of_fold_predictions(

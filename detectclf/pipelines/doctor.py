@@ -15,7 +15,7 @@ PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
     "numpy", "pillow", "timm", "openvino", "onnxruntime", "onnxscript", "pydicom", "nibabel",
 )  # fmt: skip
-OPTIONAL = {"onnxruntime": "onnx", "pydicom": "medical", "nibabel": "medical"}
+OPTIONAL = {"onnxruntime": "onnx", "pydicom": "medical", "nibabel": "medical", "supervision": "supervision"}
 
 
 @dataclass(frozen=True, slots=True)

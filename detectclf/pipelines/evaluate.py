@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from detectclf.evaluation.mistakes import Mistake
     from detectclf.evaluation.report_types import Report
     from detectclf.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ def evaluate(
     """
     from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.index import SliceIndex
+    from detectclf.datasets.useless import never_trained
     from detectclf.evaluation.record import Speed
     from detectclf.evaluation.report import build_report, write_report
     from detectclf.evaluation.tables import report_table
-    from detectclf.pipelines.metadata import model_metadata, training_of
+    from detectclf.pipelines.metadata import model_metadata, training_metadata, training_of
     from detectclf.pipelines.provenance import model_provenance, training_patient_record, training_patients
 
     index = SliceIndex()
@@ -95,6 +99,11 @@ def evaluate(
     with working("comparing with the training slices and measuring"):
         dataset = with_known_patients(dataset, whole, index)
         known = training_patient_record(model, runs)
+        metadata = model_metadata(predictor)
+        notes: list[str] = []
+        for line in never_trained(dataset.samples, metadata.get("training") or training_metadata(runs)):
+            log.warning(line)
+            notes.append(line)
         report = build_report(
             predictions,
             dataset,
@@ -105,9 +114,10 @@ def evaluate(
             other_key=known is not None and known.has_other_key,
             speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
             map_shares=map_shares,
-            metadata=model_metadata(predictor),
+            metadata=metadata,
             command=command,
             exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
+            notes=notes,
             index=index,
         )
     if explain:

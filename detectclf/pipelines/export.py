@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from detectclf.config import ExportRecipe
 from detectclf.errors import ConfigError, ModelError
 from detectclf.files import atomic_folder, atomic_write
+from detectclf.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle
@@ -53,8 +53,8 @@ def export(
     source = default_bundle() if model is None else model
     bundle = load_bundle(source)
     measured: dict[str, Any] | None = None
-    with atomic_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
-        made = folder if to == "onnx" and not int8 else Path(scratch)
+    with atomic_folder(out) as folder, scratch_folder() as scratch:
+        made = folder if to == "onnx" and not int8 else scratch
         bundle = _copied(source, bundle, made)
         files = sorted(file.name for file in made.iterdir())
         if int8:

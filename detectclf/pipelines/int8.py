@@ -104,13 +104,13 @@ def _halves(dataset: Dataset, index: Any) -> tuple[Dataset, Dataset]:
 
 def _resized(samples: Sequence[Sample], size: int) -> list[Pixels]:
     """Each slice as the network sees it."""
-    from detectclf.imaging.framing import shown_part
+    from detectclf.imaging.framing import framed
     from detectclf.imaging.images import read_pixels, resize_pad
 
     slices = []
     for sample in samples:
         pixels = read_pixels(sample)
-        slices.append(resize_pad(shown_part(pixels).of(pixels), size)[0])
+        slices.append(resize_pad(framed(pixels).pixels, size)[0])
     return slices
 
 

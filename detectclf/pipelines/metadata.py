@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import BundleConfig
+from detectclf.documents import read_json
+from detectclf.errors import ModelError
 from detectclf.models.anonymise import without_folders
 from detectclf.pipelines.provenance import PATIENTS_KEY
 from detectclf.types import Dataset
@@ -55,11 +56,19 @@ def bundle_metadata(
 
 
 def _run_metadata(run: Path) -> dict[str, Any]:
-    return {
-        name.partition(".")[0]: json.loads((run / name).read_text(encoding="utf-8"))
-        for name in ("data.json", "env.json")
-        if (run / name).is_file()
-    }
+    return {name.partition(".")[0]: _read(run / name) for name in ("data.json", "env.json") if (run / name).is_file()}
+
+
+def _read(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except ValueError as error:
+        raise ModelError("damaged: not JSON", file=file, remedy="train the run again") from error
+
+
+def training_metadata(runs: Sequence[Path]) -> dict[str, Any]:
+    """Name of each run -> what it was trained with, as :func:`bundle_metadata` has it for its stages."""
+    return {run.name: _run_metadata(run) for run in runs}
 
 
 def model_metadata(predictor: Predictor) -> dict[str, Any]:

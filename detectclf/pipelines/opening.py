@@ -102,12 +102,16 @@ def predictor_of(model: Path | None, runs: Mapping[str, Path | None], config: Pr
 
 def check_classes(dataset: Dataset, predictor: Predictor) -> None:
     """Checks that the model knows every class of the data; raises DataError where it does not."""
+    from detectclf.datasets.class_names import means_any_tumor
+
     labels = {s.label for s in dataset.samples if s.label is not None}
     foreign = sorted(labels - {*predictor.names.classes, ANY_TUMOR})
     if foreign:
+        # No example from a name that may mean healthy slices.
+        example = next((f" (such as --any-tumor {shlex.quote(name)})" for name in foreign if means_any_tumor(name)), "")
         raise DataError(
             f"the data has classes that the model does not know: {', '.join(foreign)}",
             file=", ".join(dataset.sources),
             remedy=f"the model knows {', '.join(predictor.names.classes)}; say which name is a tumour of unknown type "
-            f"with --any-tumor (such as --any-tumor {shlex.quote(foreign[0])}), or map names in data.class_map",
+            f"with --any-tumor{example}, or map names in data.class_map",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import PredictConfig
+from detectclf.drawing.panel import CROP_ADVICE
 from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
@@ -234,9 +235,10 @@ def _describe_prediction(prediction: Prediction) -> str:
         if score >= prediction.box_threshold
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
-    if not prediction.judged:
-        result = "not judged"
+    if prediction.confidence is None:
+        result = f"refused; if it is a screen or a page, {CROP_ADVICE}"
+    else:
+        result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
     part = f" ({prediction.part})" if prediction.part else ""
     return one_line(f"{prediction.image}{part}: {result}{flags}")
 
@@ -260,7 +262,7 @@ def _describe_study(study: Study) -> str:
         size = "" if extent is None else f", {' x '.join(f'{side:.0f}' for side in extent)} mm"
         findings.append(f"{finding.label} {finding.score(study.agree):.2f} on slices {first} to {last}{size}")
     flags = f" [{', '.join(study.flags)}]" if study.flags else ""
-    told = f"{study.label} {study.confidence:.3f}; {'; '.join(findings) or 'no finding'}"
-    if not study.judged:
-        told = "not judged"
+    told = "refused"
+    if study.confidence is not None:
+        told = f"{study.label} {study.confidence:.3f}; {'; '.join(findings) or 'no finding'}"
     return one_line(f"{study.name}, {study.slices} slices together: {told}{flags}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from detectclf.errors import ConfigError, DataError
 from detectclf.files import atomic_folder, atomic_write
 from detectclf.pipelines.opening import open_folder
+
+log = logging.getLogger(__name__)
 
 
 def split(
@@ -40,7 +43,7 @@ def split(
     """
     from detectclf.datasets.index import SliceIndex
     from detectclf.datasets.patients import with_patients
-    from detectclf.datasets.splits import SPLIT_FILE, grouped_split
+    from detectclf.datasets.splits import SPLIT_FILE, grouped_split, large_groups
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
@@ -57,6 +60,8 @@ def split(
             remedy=f"fix the data first: detectclf data check {folder} --fix --out DIR",
         )
     groups = index.find_copies(indexed.fingerprints)
+    for line, first in large_groups([group.members for group in groups], len(dataset.samples)):
+        log.warning("%s: %s (such as %s)", folder, line, dataset.samples[first].name)
     dataset = with_patients(dataset, index)
     dealt = grouped_split(dataset, groups, shares, seed)
     with atomic_folder(out) as partial:

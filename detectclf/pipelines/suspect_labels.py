@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHEET_SUSPECTS = 30
 """Most suspects drawn on a sheet."""
+_NAME_LENGTH = 20
+"""Characters of a file's name in a caption."""
 SHOWN_SUSPECTS = 15
 """Suspects listed on a terminal."""
 
@@ -93,7 +95,7 @@ def find_suspect_labels(slices: Sequence[Sample], predictor: Predictor) -> Suspe
     return SuspectLabels(kept, opinions, suspects, predictor.name, dict(left_out))
 
 
-def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
+def write_suspect_sheet(found: SuspectLabels, sheet: Path) -> None:
     """Draws the most suspect slices with the boxes of their labels; a caption says what the model predicts instead."""
     from detectclf.drawing.sheets import contact_sheet, tile_of
     from detectclf.imaging.images import read_pixels
@@ -106,11 +108,12 @@ def write_suspect_sheet(found: SuspectLabels, file: Path) -> None:
         best = max(probabilities, key=lambda name: probabilities[name])
         # Short, since a long caption would be cut; the list has the details.
         predicted = f"{best} {probabilities[best]:.2f}" if suspect.kind == "class" else "box elsewhere"
-        tiles.append(tile_of(sample, pixels, f"{len(tiles) + 1}. {sample.label}? {predicted}"))
+        file = sample.name.replace("\\", "/").rpartition("/")[2].partition(".rf.")[0][:_NAME_LENGTH]
+        tiles.append(tile_of(sample, pixels, f"{file}: {sample.label}? {predicted}"))
     classes = tuple(found.opinions[0].probabilities) if found.opinions else ()
     count = f"{len(found.suspects)} suspect labels, by {found.model}"
     title = f"{count}; boxes are the labels'. Research use, not for diagnosis"
-    write_picture(contact_sheet(tiles, classes, columns=5, tile_size=300, title=title), file)
+    write_picture(contact_sheet(tiles, classes, columns=5, tile_size=300, title=title), sheet)
 
 
 def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex) -> list[Opinion | None]:
@@ -137,7 +140,7 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex
 
 def _of_prediction(prediction: Prediction, negative: str | None) -> Opinion | None:
     """The opinion of a prediction; not ``unseen``, since the slice may be a re-encoded or mirrored training slice."""
-    if prediction.error is not None:
+    if prediction.error is not None or not prediction.judged:
         return None
     tumors = np.flatnonzero([name != negative for name in prediction.box_labels])
     if not len(tumors):

@@ -17,28 +17,44 @@ from detectclf.types import ANY_TUMOR, Dataset
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.duplicates.fingerprints import Fingerprints
-    from detectclf.training.runs import Recipe
+    from detectclf.training.runs import Recipe, Run
     from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 
 log = logging.getLogger(__name__)
 
 
 def train_detector(
-    recipe: DetectorRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    recipe: DetectorRecipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a detector; see :func:`train`."""
-    return train("detector", recipe, out, resume=resume, quiet=quiet)
+    return train("detector", recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
 
 
 def train_classifier(
-    recipe: ClassifierRecipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    recipe: ClassifierRecipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a classifier; see :func:`train`."""
-    return train("classifier", recipe, out, resume=resume, quiet=quiet)
+    return train("classifier", recipe, out, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
 
 
 def train(
-    kind: str, recipe: Recipe, out: Path | None = None, *, resume: bool = False, quiet: bool = False
+    kind: str,
+    recipe: Recipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a stage and writes a run directory.
 
@@ -47,6 +63,7 @@ def train(
         recipe: all settings.
         out: the run directory; by default ``runs/`` and the architecture, with a number where that is taken.
         resume: continue the run in ``out``.
+        allow_changed_data: continue it also with other slices or labels than it was started with.
         quiet: show no progress.
 
     Returns:
@@ -62,33 +79,27 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
-    from detectclf.pipelines.provenance import fingerprints_of
-    from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
     _check_symmetry(kind, recipe)
     index = SliceIndex()
-    opened = _open(recipe, index)
+    opened = _open(kind, recipe, index)
     task = TASKS[kind](recipe, opened)
     usual = Path("runs") / _folder_name(recipe.model.arch)
-    run = Run.create(out or (usual if resume else free_folder(usual)), recipe, resume=resume)
-    run.check_data(task.train.samples, task.valid.samples)
-    for slices in (task.train, task.valid):
-        if not index.knows(slices.samples):
-            slices.pixels.fill(index.read)  # both from one decoding
-    if run.writes:
-        parts = known_patients(task.train.samples, task.valid.samples, index)
-        run.describe_data(opened.dataset, *parts)
-        note_shared_patients(*parts, recipe.data)
-    if opened.inherited is not None and run.lacks_fingerprints:
-        run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
-    settings = recipe.training
-    if settings.freeze_epochs and not task.pretrained:
-        log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
-        settings = settings.model_copy(update={"freeze_epochs": 0})
-    progress = Progress("training", show=not quiet)
-    history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
+    folder = out or (usual if resume else free_folder(usual))
+    with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
+        for slices in (task.train, task.valid):
+            if not index.knows(slices.samples):
+                slices.pixels.fill(index.read)  # both from one decoding
+        if run.writes:
+            _record_data(run, task, opened, recipe, allow_changed_data)
+        settings = recipe.training
+        if settings.freeze_epochs and not task.pretrained:
+            log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
+            settings = settings.model_copy(update={"freeze_epochs": 0})
+        progress = Progress("training", show=not quiet)
+        history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
     if not run.writes:
         return {}
     return {
@@ -98,6 +109,24 @@ def train(
         "best_epoch": history.best_epoch,
         "best": history.best.get("metrics", {}),
     }
+
+
+def _record_data(run: Run, task: Task, opened: _Opened, recipe: Recipe, allow_changed: bool) -> None:
+    """Writes which slices the run uses, once it is certain that it may."""
+    from detectclf.pipelines.provenance import fingerprints_of
+    from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
+    from detectclf.training.data_record import data_record, describe_slices
+
+    index = opened.slice_index
+    train, valid = known_patients(task.train.samples, task.valid.samples, index)
+    described = (describe_slices(part, index.look_up(part).sha256) for part in (train, valid))
+    record = data_record(opened.dataset, *described)
+    changed = run.check_data(record, allow_changed=allow_changed)
+    # Fingerprints first: a training that is killed between the two writes them again.
+    if opened.inherited is not None and (changed or run.lacks_fingerprints):
+        run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
+    run.write_data(record)
+    note_shared_patients(train, valid, recipe.data)
 
 
 class _Opened(NamedTuple):
@@ -118,8 +147,9 @@ class _Opened(NamedTuple):
     slice_index: SliceIndex
 
 
-def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
+def _open(kind: str, recipe: Recipe, index: SliceIndex) -> _Opened:
     from detectclf.datasets.dataset import open_dataset, require_split
+    from detectclf.datasets.useless import before_training
     from detectclf.models.device import resolve_device
     from detectclf.pipelines.provenance import inherited_provenance
 
@@ -130,6 +160,8 @@ def _open(recipe: Recipe, index: SliceIndex) -> _Opened:
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
         reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
         raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
+    for line in before_training(dataset, recipe.data.train_split, recipe.data.valid_split, boxes=kind == "detector"):
+        log.warning(line)
     inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
     return _Opened(dataset, train, valid, inherited, index)
 

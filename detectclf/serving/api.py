@@ -26,7 +26,10 @@ class Box(BaseModel):
 
 
 class Record(BaseModel):
-    """The record of one picture; with `error`, every other field but `image` is null."""
+    """The record of one picture; with `error`, every other field but `image` is null.
+
+    A picture that is refused, as it is not a brain MRI, has no class, confidence or probabilities, and no boxes.
+    """
 
     image: str = Field(description="Name of the uploaded file, without folders; of a zip also the path in it.")
     class_: str | None = Field(alias="class")

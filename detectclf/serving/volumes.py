@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from detectclf.errors import DetectclfError
 from detectclf.inference.volumes import Volume, inputs_of
+from detectclf.leftovers import scratch_folder
 from detectclf.prediction import Prediction
 from detectclf.serving.api import FILES_BODY, UPLOAD_PROBLEMS, Record, problems
 from detectclf.serving.batching import Upload
@@ -91,8 +91,8 @@ async def volumes(request: Request, service: TheService) -> Any:
 def _answer(service: Service, uploads: Sequence[Upload], stop: threading.Event) -> dict[str, Any]:
     """The content of :class:`Studies`; raises ProblemError where there is no volume, or too much on disk."""
     predictor = service.predictor
-    with tempfile.TemporaryDirectory(prefix="detectclf-") as folder:
-        written = _Written(Path(folder), service.config.max_unpacked_bytes)
+    with scratch_folder() as folder:
+        written = _Written(folder, service.config.max_unpacked_bytes)
         for upload in uploads:
             _check(stop)
             written.add(upload)

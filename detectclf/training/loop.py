@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,44 +15,19 @@ from torch import nn
 from detectclf.config import TrainingConfig
 from detectclf.datasets.batches import Batches
 from detectclf.datasets.loading import make_loader
-from detectclf.errors import ModelError, TrainingError
+from detectclf.errors import TrainingError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
 from detectclf.progress import Progress
-from detectclf.training.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
-from detectclf.training.interruption import Interruption
+from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
-from detectclf.training.processes import global_batch, make_accelerator
+from detectclf.training.processes import global_batch, make_accelerator, on_main
+from detectclf.training.resuming import Resumable
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
-
-_STATE = "place"
-"""Key of the ``TrainState`` in a checkpoint, its former name."""
-
-
-@dataclass
-class TrainState:
-    """The progress of a training: everything in a checkpoint but the tensors.
-
-    Attributes:
-        epoch, step: finished epochs, and finished steps of the current epoch.
-        sums: sums of the losses over those steps.
-        seconds: time spent on those steps.
-        best, best_epoch: best value of the task's metric so far and its epoch (from 1).
-        stale: epochs since the best value last rose.
-        records: lines of ``metrics.jsonl``.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    best: float = float("-inf")
-    best_epoch: int | None = None
-    stale: int = 0
-    records: list[dict[str, Any]] = field(default_factory=list)
+from detectclf.training.train_state import TrainState
 
 
 @dataclass(frozen=True)
@@ -96,6 +70,8 @@ def fit(
         KeyboardInterrupt: SIGINT or SIGTERM arrived; the checkpoint is saved.
     """
     accelerator = make_accelerator(config)
+    if accelerator.num_processes > 1:
+        end_with_launcher()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
@@ -103,13 +79,14 @@ def fit(
         progress = Progress("training", show=False)
     if resume:
         loop.restore()
-    run.write_json("env.json", describe_environment(accelerator.device, loop.precision, accelerator.num_processes))
     progress.total, progress.done = config.epochs * loop.steps, loop.state.epoch * loop.steps + loop.state.step
     try:
         with progress, Interruption(progress.note) as interruption:
+            environment = describe_environment(accelerator.device, loop.precision, accelerator.num_processes)
+            run.write_json("env.json", environment)
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
-                loop.end_epoch()
+                loop.end_epoch(interruption)
                 progress.note(epoch_line(loop.state.records[-1], config.epochs))
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
@@ -171,10 +148,14 @@ class _Loop:
         self.model: nn.Module = accelerator.prepare_model(task.losses)
         # After wrapping, which copies the main process's weights to the others: the average must start from those.
         self.average = moving_average(task.model, config.ema_decay)
+        self.resumable = Resumable(accelerator, run, task.model, self.average, self.optimizer.optimizer)
 
     def train_epoch(self, progress: Progress, interruption: Interruption) -> None:
         """Runs the remaining steps of the current epoch."""
-        state, began = self.state, time.monotonic() - self.state.seconds
+        state, began, saved = self.state, time.monotonic() - self.state.seconds, self.state.step
+        if state.step == self.steps:  # it was interrupted in its evaluation
+            self._set_lr(state.step - 1)  # for the record
+            return
         self._freeze(state.epoch < self.config.freeze_epochs)
         self.model.train()
         self.task.train.epoch = state.epoch
@@ -188,12 +169,20 @@ class _Loop:
             state.seconds = time.monotonic() - began
             progress.advance(detail=f"epoch {state.epoch + 1}/{self.config.epochs}: loss {sum(losses.values()):.4f}")
             # Between optimiser steps only: a checkpoint does not hold accumulated gradients.
-            if self.accelerator.sync_gradients and state.step < self.steps and interruption.agreed(self.accelerator):
+            if not self.accelerator.sync_gradients or state.step == self.steps:
+                continue
+            self._stop_if_asked(interruption)
+            if self.config.save_every_steps and state.step - saved >= self.config.save_every_steps:
                 self.save()
-                raise KeyboardInterrupt
+                saved = state.step
+
+    def _stop_if_asked(self, interruption: Interruption) -> None:
+        if interruption.agreed(self.accelerator):
+            self.save()
+            raise KeyboardInterrupt
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
-        set_lr(self.optimizer, lr_factor(self.state.epoch + self.state.step / self.steps, self.config))
+        self._set_lr(self.state.step)
         with self.accelerator.accumulate(self.model):
             losses = self.model(batch["images"], batch["targets"])
             total = torch.stack([v.float() for v in losses.values()]).sum()
@@ -208,6 +197,9 @@ class _Loop:
             self.average.update_parameters(self.task.model)
         return values
 
+    def _set_lr(self, step: int) -> None:
+        set_lr(self.optimizer, lr_factor(self.state.epoch + step / self.steps, self.config))
+
     def _check_finite(self, losses: dict[str, float], batch: dict[str, Any]) -> None:
         bad = [name for name, value in losses.items() if not abs(value) < float("inf")]
         if bad:
@@ -216,13 +208,13 @@ class _Loop:
             remedy = "inspect those slices with `detectclf data check`, or lower training.lr and backbone_lr"
             raise TrainingError(reason, file=self.run.path, remedy=remedy)
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, interruption: Interruption) -> None:
         """Validates if due, saves the best model, writes the record and the checkpoint."""
-        state = self.state
+        state, ended = self.state, self.state.epoch + 1
+        due = ended % self.config.evaluate_every == 0 or ended == self.config.epochs
+        metrics = self.evaluate(interruption) if due else {}
         losses = self._mean_losses()
-        state.epoch += 1
-        due = state.epoch % self.config.evaluate_every == 0 or state.epoch == self.config.epochs
-        metrics = self.evaluate() if due else {}
+        state.epoch = ended
         state.records.append(
             {
                 "epoch": state.epoch,
@@ -238,7 +230,7 @@ class _Loop:
         if due:
             self._keep_best(metrics)
         state.step, state.sums, state.seconds = 0, {}, 0.0
-        self.run.write_history(state.records)
+        on_main(self.accelerator, lambda: self.run.write_history(state.records))
         self.save()
 
     def evaluate_last(self) -> None:
@@ -246,7 +238,7 @@ class _Loop:
         metrics = self.evaluate()
         self.state.records[-1]["metrics"] = metrics
         self._keep_best(metrics)
-        self.run.write_history(self.state.records)
+        on_main(self.accelerator, lambda: self.run.write_history(self.state.records))
         self.save()
 
     def _keep_best(self, metrics: dict[str, float | None]) -> None:
@@ -256,11 +248,10 @@ class _Loop:
         state.stale = 0 if value > state.best else state.stale + self.config.evaluate_every
         if value >= state.best:  # of equal epochs the later one, which was trained longer
             state.best, state.best_epoch = value, state.epoch
-            if self.run.writes:
-                metadata = {"epoch": state.epoch, "metrics": metrics, "training_slices": len(self.task.train)}
-                self.task.save(self.run.path, self._averaged(), metadata)
+            metadata = {"epoch": state.epoch, "metrics": metrics, "training_slices": len(self.task.train)}
+            on_main(self.accelerator, lambda: self.run.write_model(self.task, self._averaged(), metadata))
 
-    def evaluate(self) -> dict[str, float | None]:
+    def evaluate(self, interruption: Interruption | None = None) -> dict[str, float | None]:
         """Metrics of the averaged weights; every slice counts once, whatever the number of processes."""
         model = self._averaged().eval()
         if self.accelerator.num_processes > 1:
@@ -271,41 +262,19 @@ class _Loop:
         with torch.inference_mode(), self.accelerator.autocast():
             for batch in self.valid:
                 outputs |= self.task.outputs(model, batch)
+                if interruption is not None:
+                    self._stop_if_asked(interruption)
         # By index, because Accelerate repeats slices to fill the last batch.
         parts = gather_object([outputs]) if self.accelerator.num_processes > 1 else [outputs]
         return self.task.metrics({index: out for part in parts for index, out in part.items()})
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        if self.accelerator.is_main_process:
-            tensors = {
-                "model": self.task.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer.optimizer),
-            }
-            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-            state = dataclasses.asdict(self.state) | {"best": self.state.best if self.state.best_epoch else None}
-            save_checkpoint(self.run.last, tensors, {_STATE: state, "scaler": scaler})
-        self.accelerator.wait_for_everyone()
+        """Writes a checkpoint."""
+        self.resumable.save(self.state, self.steps)
 
     def restore(self) -> None:
-        """Continues from the run's checkpoint, if there is one."""
-        self.accelerator.wait_for_everyone()
-        loaded = load_checkpoint(self.run.last)
-        if loaded is None:
-            return
-        tensors, saved = loaded
-        try:
-            self.task.model.load_state_dict(tensors["model"])
-            self.average.load_state_dict(tensors["average"])
-            restore_optimizer(self.optimizer.optimizer, tensors.get("optimizer", {}))
-            best = saved[_STATE]["best"]
-            self.state = TrainState(**(saved[_STATE] | {"best": float("-inf") if best is None else best}))
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = "the checkpoint belongs to another model"
-            raise ModelError(reason, file=self.run.last, remedy="give the settings that it was started with") from error
-        if self.accelerator.scaler is not None and saved["scaler"]:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        """Continues from the run's newest checkpoint that is whole, if there is one."""
+        self.state = self.resumable.restore(self.steps) or self.state
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.state.sums)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
-from accelerate.utils import is_torch_xla_available
+from accelerate.utils import broadcast_object_list, is_torch_xla_available
 
 from detectclf.config import TrainingConfig
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, TrainingError
 from detectclf.models.device import resolve_device, resolve_precision
 
 
@@ -44,3 +46,24 @@ def global_batch(wanted: int, slices: int, processes: int) -> int:
         raise ConfigError(reason, remedy=f"use a multiple of {processes}")
     enough = max(slices, 2)  # BatchNorm needs two
     return min(wanted, -(-enough // processes) * processes)
+
+
+def on_main(accelerator: Accelerator, write: Callable[[], None]) -> None:
+    """Lets the main process write, while the others wait; if it cannot, they all stop.
+
+    Raises:
+        TrainingError: the main process could not write.
+    """
+    failed: list[TrainingError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            write()
+        except TrainingError as error:
+            failed[0] = error
+    if accelerator.num_processes > 1:
+        texts = [failed[0] and str(failed[0])]
+        broadcast_object_list(texts)
+        if texts[0] and not accelerator.is_main_process:
+            failed[0] = TrainingError(texts[0])
+    if failed[0] is not None:
+        raise failed[0]

@@ -2,84 +2,112 @@
 
 ``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (provenance: fingerprints of
 the training slices and of those of the starting weights), ``metrics.jsonl`` (one line per epoch), ``model.safetensors``
-and ``model.json`` (best epoch, averaged weights), ``last/`` (the checkpoint), ``curves.png``, and ``tensorboard/`` if
-TensorBoard is installed.
+and ``model.json`` (best epoch, averaged weights), ``last/`` (the checkpoints), ``curves.png``, ``tensorboard/`` if
+TensorBoard is installed, and ``.lock``, which keeps a second training out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
+from filelock import FileLock
 
-from detectclf.config import ClassifierRecipe, DetectorRecipe, Settings
+from detectclf.config import ClassifierRecipe, DetectorRecipe
+from detectclf.documents import read_json, read_yaml
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
-from detectclf.errors import ConfigError, DataError, ModelError
+from detectclf.errors import DataError, ModelError
 from detectclf.files import atomic_write
-from detectclf.training.checkpoints import disk_error
-from detectclf.types import Dataset, Sample
+from detectclf.training.checkpoints import disk_error, has_checkpoint
+from detectclf.training.data_record import changed_parts, with_changes
+from detectclf.training.run_folder import check_folder, lock_folder, remove_leftovers
+from detectclf.training.run_settings import check_same_settings
 
 if TYPE_CHECKING:
     from detectclf.duplicates.fingerprints import Fingerprints
+    from detectclf.models.transfer import TransferModel
+    from detectclf.training.tasks import Task
+
+log = logging.getLogger(__name__)
 
 Recipe = DetectorRecipe | ClassifierRecipe
-
-# May differ when a run is resumed: they change how long or where it runs, not what a step learns.
-_FREE = ("training.epochs", "training.patience", "training.device", "training.precision", "data.cache", "data.workers")
 
 
 class Run:
     """One run directory. Under torchrun only the main process writes; in other processes the calls do nothing.
+
+    What :meth:`create` returns has the directory for itself until it is closed, or used as a context manager.
 
     Attributes:
         path: the directory.
         writes: whether this process writes.
     """
 
-    def __init__(self, path: Path, *, writes: bool) -> None:
-        self.path, self.writes = path, writes
+    def __init__(self, path: Path, *, writes: bool, lock: FileLock | None = None) -> None:
+        self.path, self.writes, self._lock = path, writes, lock
 
     @classmethod
-    def create(cls, out: Path, recipe: Recipe, *, resume: bool = False) -> Run:
+    def create(cls, out: Path, recipe: Recipe, *, resume: bool = False, allow_changed_data: bool = False) -> Run:
         """Starts a run in ``out``, or resumes the one that is there.
 
         Args:
             out: created if missing; must be empty unless ``resume``.
             recipe: saved as ``config.yaml``.
             resume: resume the run in ``out``, or start one if there is none.
+            allow_changed_data: masks and label maps may be in other folders than before.
 
         Raises:
             DataError: ``out`` holds a run and ``resume`` is off, or it holds other files.
             ConfigError: the run was started with other settings.
-            TrainingError: it cannot be written.
+            TrainingError: it cannot be written, or another process is training into it.
         """
         run = cls(Path(out), writes=int(os.environ.get("RANK", "0")) == 0)
         if not run.writes:
             return run
-        if run.path.exists() and not run.path.is_dir():
-            raise DataError("is a file, not a folder", file=run.path, remedy="choose another --out")
-        if run.begun and not resume:
-            raise DataError("already holds a run", file=run.path, remedy="choose another --out, or give --resume")
-        if run.begun:
-            _check_same_settings(run, recipe)
-        elif not (run.path / "config.yaml").is_file() and run.path.is_dir() and any(run.path.iterdir()):
-            raise DataError("is not empty and not a run directory", file=run.path, remedy="choose another --out")
+        check_folder(run.path)
         with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
-            if not run.begun:  # an earlier start that failed may have been on other slices
-                (run.path / FINGERPRINTS_FILE).unlink(missing_ok=True)
-        run.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+            run._lock = lock_folder(run.path)
+        try:
+            run._begin(recipe, resume, allow_changed_data)
+        except BaseException:
+            run.close()
+            raise
         return run
+
+    def _begin(self, recipe: Recipe, resume: bool, allow_changed_data: bool) -> None:
+        if self.begun and not resume:
+            raise DataError("already holds a run", file=self.path, remedy="choose another --out, or give --resume")
+        if self.begun:
+            check_same_settings(self.path, self.settings(), recipe, allow_changed_data=allow_changed_data)
+        with self._writing():
+            if not self.begun:  # an earlier start that failed may have been on other slices
+                (self.path / FINGERPRINTS_FILE).unlink(missing_ok=True)
+            remove_leftovers(self.path)
+        self.write_text("config.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+    def close(self) -> None:
+        """Gives the directory free for other processes."""
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -99,11 +127,11 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether there is a checkpoint. A run that failed before its first checkpoint starts again."""
-        return any((self.path / name).is_file() for name in ("model.json", "last/state.json"))
+        return (self.path / "model.json").is_file() or has_checkpoint(self.last)
 
     @property
     def last(self) -> Path:
-        """Folder of the checkpoint."""
+        """Folder of the checkpoints."""
         return self.path / "last"
 
     def settings(self) -> dict[str, Any]:
@@ -111,13 +139,12 @@ class Run:
 
         Raises:
             ModelError: they cannot be read.
+            UnsafeError: they are too large, or have YAML aliases.
         """
-        try:
-            loaded = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ModelError("damaged config.yaml", file=self.path, remedy="train again") from error
+        file = self.path / "config.yaml"
+        loaded = read_yaml(file, error=ModelError, remedy="train again")
         if not isinstance(loaded, dict):
-            raise ModelError("damaged config.yaml", file=self.path, remedy="train again")
+            raise ModelError("not a mapping of settings", file=file, remedy="train again")
         return loaded
 
     def write_text(self, name: str, text: str) -> None:
@@ -143,6 +170,12 @@ class Run:
             with self._writing():
                 _to_tensorboard(self.path / "tensorboard", records[-1])
 
+    def write_model(self, task: Task, model: TransferModel, metadata: Mapping[str, Any]) -> None:
+        """Writes ``model.safetensors`` and ``model.json``; raises as :meth:`write_text`."""
+        if self.writes:
+            with self._writing():
+                task.save(self.path, model, metadata)
+
     def write_curves(self, records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> None:
         """Draws ``curves.png``."""
         if not self.writes:
@@ -154,47 +187,55 @@ class Run:
         with self._writing():
             atomic_write(self.path / "curves.png", picture.getvalue())
 
-    def describe_data(self, dataset: Dataset, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
-        """Writes ``data.json``: sources, classes, counts, and a hash of which slices with which labels were used.
+    def check_data(self, record: Mapping[str, Any], *, allow_changed: bool = False) -> bool:
+        """Whether a run is resumed with other slices than it was started with.
 
         Args:
-            dataset: all slices.
-            train, valid: those of the two splits, with their patients.
+            record: what :func:`~detectclf.training.data_record.data_record` says of the present ones.
+            allow_changed: go on with other slices or labels.
 
         Raises:
-            DataError: as :meth:`check_data`.
+            DataError: they are others, and ``allow_changed`` is off.
+        """
+        changed = self._changed_parts(record)
+        if not changed:
+            return False
+        reason = f"the slices or labels for {' and '.join(changed)} have changed since this run was started"
+        if not allow_changed:
+            remedy = "restore the data, start a new run with another --out, or give --allow-changed-data"
+            raise DataError(reason, file=self.path, remedy=remedy)
+        log.warning("%s: %s; data.json keeps a record of it", self.path, reason)
+        return True
+
+    def write_data(self, record: Mapping[str, Any]) -> None:
+        """Writes ``data.json``; of slices before that were others, it keeps the description.
+
+        Args:
+            record: as for :meth:`check_data`.
+
+        Raises:
             TrainingError: the file cannot be written.
         """
-        self.check_data(train, valid)
-        document = {
-            "sources": list(dataset.sources),
-            "classes": list(dataset.classes),
-            "negative": dataset.negative,
-            "train": count_slices(train),
-            "valid": count_slices(valid),
-        }
-        self.write_json("data.json", document)
+        before, changed = self._data_before(), bool(self._changed_parts(record))
+        self.write_json("data.json", with_changes(before, record, changed=changed, epochs=self._finished_epochs()))
 
-    def check_data(self, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
-        """Makes sure that a run is resumed with the slices and labels that it was started with.
+    def _changed_parts(self, record: Mapping[str, Any]) -> list[str]:
+        return changed_parts(self._data_before(), record)
 
-        Raises:
-            DataError: it is not.
-        """
+    def _data_before(self) -> dict[str, Any]:
         if not (self.writes and self.begun):
-            return
-        now = {"train": count_slices(train), "valid": count_slices(valid)}
+            return {}
         try:
-            before = json.loads((self.path / "data.json").read_text(encoding="utf-8"))
-            changed = [part for part in ("train", "valid") if before[part]["sha256"] != now[part]["sha256"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # there is nothing to compare with
-        if changed:
-            raise DataError(
-                f"the slices or labels for {' and '.join(changed)} have changed since this run was started",
-                file=self.path,
-                remedy="restore the data, or start a new run with another --out",
-            )
+            before = read_json(self.path / "data.json")
+        except (DataError, ValueError):
+            return {}  # there is nothing to compare with
+        return before if isinstance(before, dict) else {}
+
+    def _finished_epochs(self) -> int:
+        try:
+            return len((self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError):
+            return 0
 
     @property
     def lacks_fingerprints(self) -> bool:
@@ -202,7 +243,7 @@ class Run:
         return self.writes and not (self.path / FINGERPRINTS_FILE).is_file()
 
     def write_fingerprints(self, train: Fingerprints, inherited: Sequence[Fingerprints] = ()) -> None:
-        """Writes the run's provenance, with which copies of its training slices are found in other data.
+        """Adds to the run's provenance, with which copies of its training slices are found in other data.
 
         Args:
             train: of the slices that it trains on.
@@ -213,8 +254,10 @@ class Run:
         """
         from detectclf.duplicates.fingerprints import Fingerprints
 
+        file = self.path / FINGERPRINTS_FILE
+        before = [Fingerprints.load(file)] if file.is_file() else []
         with self._writing():
-            Fingerprints.merged([train, *inherited]).save(self.path / FINGERPRINTS_FILE)
+            Fingerprints.merged([*before, train, *inherited]).save(file)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -222,47 +265,6 @@ class Run:
             yield
         except (OSError, DataError) as error:
             raise disk_error(error, self.path) from error
-
-
-def count_slices(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Counts by class, with and without boxes, of known patients, and a hash over names, labels and boxes."""
-    digest = hashlib.sha256()
-    for s in samples:
-        digest.update(repr((s.name, s.label, s.box_labels, s.boxes_xyxy.round(2).tolist())).encode("utf-8", "replace"))
-    return {
-        "samples": len(samples),
-        "boxed": sum(s.boxed for s in samples),
-        "boxes": sum(len(s.box_labels) for s in samples),
-        "classes": dict(sorted(Counter(s.label for s in samples if s.label is not None).items())),
-        "patients": len({s.patient for s in samples if s.patient is not None}),
-        "slices_with_patient": sum(s.patient is not None for s in samples),
-        "sha256": digest.hexdigest(),
-    }
-
-
-def _check_same_settings(run: Run, recipe: Settings) -> None:
-    before, now = dict(_flat(_with_defaults(run, recipe))), dict(_flat(recipe.model_dump(mode="json")))
-    for key in sorted(before.keys() | now.keys()):
-        if key not in _FREE and before.get(key) != now.get(key):
-            reason = f"was started with {key} = {before.get(key)}, not {now.get(key)}"
-            raise ConfigError(reason, file=run.path, remedy="give the same settings, or another --out")
-
-
-def _with_defaults(run: Run, recipe: Settings) -> dict[str, Any]:
-    """The settings of ``run``, with defaults for settings that were added after it; these keep the old behaviour."""
-    settings = run.settings()
-    try:
-        return type(recipe).model_validate(settings).model_dump(mode="json")
-    except ValidationError:
-        return settings  # written by a version that accepted more
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _to_tensorboard(folder: Path, record: Mapping[str, Any]) -> None:

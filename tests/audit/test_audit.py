@@ -46,6 +46,32 @@ def _yolo(text: str | None, more: str = "") -> Callable[[Path], object]:
     return make
 
 
+def _class_list(text: str) -> Callable[[Path], object]:
+    def make(folder: Path) -> None:
+        _yolo("0 0.5 0.5 0.2 0.2\n")(folder)
+        (folder / "train/labels/classes.txt").write_text(text)
+
+    return make
+
+
+def _detection_csv(row: str) -> Callable[[Path], object]:
+    def make(folder: Path) -> None:
+        draw(folder / "train/a.png")
+        (folder / "train/_annotations.csv").write_text(f"filename,width,height,class,xmin,ymin,xmax,ymax\n{row}\n")
+
+    return make
+
+
+def _voc(corners: str) -> Callable[[Path], object]:
+    def make(folder: Path) -> None:
+        draw(folder / "train/a.png")
+        name = "<name>glioma</name>"
+        text = f"<annotation><object>{name}<bndbox>{corners}</bndbox></object></annotation>"
+        (folder / "train/a.xml").write_text(text)
+
+    return make
+
+
 def _classes_csv(row: str) -> Callable[[Path], object]:
     def make(folder: Path) -> None:
         draw(folder / "train/a.png")
@@ -91,6 +117,9 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("error", "box_not_finite", _yolo("0 0.1 0.1 0.5 nan 0.2 0.9\n")),  # in a polygon
     ("error", "box_inverted", _coco([box(1, 1, [30, 30, -20, 10])])),
     ("error", "box_zero_area", _coco([box(1, 1, [30, 30, 0, 10])])),
+    ("error", "box_in_shares", _coco([box(1, 1, [0.2, 0.3, 0.4, 0.4])])),
+    ("error", "box_in_shares", _detection_csv("a.png,64,48,glioma,0.2,0.3,0.5,0.6")),
+    ("error", "box_in_shares", _voc("<xmin>0.2</xmin><ymin>0.3</ymin><xmax>0.5</xmax><ymax>0.6</ymax>")),
     ("error", "box_outside_image", _coco([box(1, 1, [30, 30, 36, 10])])),
     ("error", "box_outside_image", _coco([box(1, 1, [-3, 30, 20, 10])])),
     ("error", "box_outside_image", _coco([box(1, 1, [100, 100, 20, 10])])),  # nothing of it inside
@@ -99,7 +128,7 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("warning", "box_tiny", _coco([box(1, 1, [30, 30, 3, 10])])),
     ("warning", "box_duplicate", _coco([box(1, 1, [3, 3, 9, 9]), box(2, 1, [3, 3, 9, 9])])),
     ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], 17)])),
-    ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], "1")])),
+    ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], "one")])),
     ("error", "unknown_class", _coco([box(1, 1, [3, 3, 9, 9], 2)], classes=["Glioma", "Meningoma"])),
     ("warning", "unused_class", _coco([box(1, 1, [3, 3, 9, 9])])),
     ("warning", "class_spelling", _coco([box(1, 1, [3, 3, 9, 9])], classes=["Glioma", "glioma_tumor"])),
@@ -141,6 +170,9 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("error", "class_out_of_range", _yolo("-1 0.5 0.5 0.2 0.2\n")),
     ("error", "class_not_integer", _yolo("0.5 0.5 0.5 0.2 0.2\n")),
     ("error", "class_not_integer", _yolo("glioma 0.5 0.5 0.2 0.2\n")),
+    ("error", "yolo_columns", _yolo("0 0.5 0.5 0.2 0.2 0.9 1\n")),  # with its track: no triangle
+    ("error", "class_order", _class_list("pituitary\nglioma\n")),
+    ("error", "class_order", _class_list("dog\nglioma\npituitary\n")),  # labelImg's own classes come first
     ("warning", "missing_label_file", _yolo(None)),
     ("warning", "missing_split", _yolo("", "test: ../test/images\n")),
     ("error", "class_count", _yolo("", "nc: 3\n")),

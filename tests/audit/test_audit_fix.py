@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from export_examples import box, coco, draw, image
+from volume_examples import write_dicom
 
 from detectclf.audit.check import check
 from detectclf.audit.fix import LOG_NAME, fix
@@ -126,3 +127,15 @@ def test_faulty_export_is_not_converted(faulty: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--fix"):
         convert(faulty, tmp_path / "out", "yolo")
     assert not (tmp_path / "out").exists()
+
+
+def test_headers_that_are_copied_are_spoken_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("pydicom")
+    for number in range(2):
+        write_dicom(tmp_path / f"in/train/glioma/{number}.dcm", number)
+    draw(tmp_path / "in/train/no_tumor/a.png")
+    fix([tmp_path / "in"], tmp_path / "out", format="folder")
+    lines = [record.getMessage() for record in caplog.records if "header" in record.getMessage()]
+    assert len(lines) == 1 and lines[0].startswith(
+        "2 DICOM files are copied with their headers, which may name patients"
+    )

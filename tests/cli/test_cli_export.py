@@ -237,7 +237,7 @@ def test_int8_is_evaluated_and_knows_its_size(small, made, cli, tmp_path):
         (("predict", "{picture}", "--model", "{int8}", "--runtime", "torch", "--out", "{out}"), "int8 only"),
         (
             ("predict", "{picture}", "--model", "{int8}", "--visualize", "--explain", "--out", "{out}"),
-            "Grad-CAM needs torch",
+            "activation maps need torch",
         ),
         (("export", "{int8}", "--to", "openvino", "--out", "{out}"), "in int8 already"),
     ],

@@ -14,7 +14,7 @@ from detectclf.inference.loading import default_bundle
 from detectclf.sample_data.export import write_sample_data
 from detectclf.sample_data.slices import sample_slice
 
-HEAVY = ("torch", "torchvision", "timm", "accelerate", "albumentations", "supervision", "pandas", "captum", "onnx")
+HEAVY = ("torch", "torchvision", "timm", "accelerate", "albumentations", "supervision", "pandas", "onnx")
 PLOTS = (*HEAVY, "scipy", "matplotlib", "multiprocessing", "asyncio")
 
 RUN = """

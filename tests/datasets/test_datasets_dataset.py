@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from export_examples import box, coco, draw, image
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset, require_split
 from detectclf.errors import DataError
+from detectclf.types import order_classes
 
 
 def _named(folder: Path, *names: str) -> Path:
@@ -157,3 +159,18 @@ def test_missing_split(tmp_path: Path) -> None:
     assert len(require_split(found, "train").samples) == 1
     with pytest.raises(DataError, match=r"split 'test' is missing or empty; there is train"):
         require_split(found, "test")
+
+
+def test_a_smaller_limit_is_a_part_of_a_larger_one(tmp_path: Path) -> None:
+    images = [image(i) for i in range(1, 24)]
+    boxes = [box(i, i, [5, 5, 20, 20], 1 if i < 15 else 2) for i in range(1, 20)]
+    coco(tmp_path, images, boxes, ("Glioma", "Meningioma"))
+    kept = [{s.name for s in open_dataset(DataConfig(sources=(tmp_path,), limit=n)).samples} for n in range(1, 25)]
+    assert [len(names) for names in kept] == [*range(1, 24), 23]
+    assert all(small <= large for small, large in itertools.pairwise(kept))
+
+
+def test_classes_of_the_data_are_in_natural_order() -> None:
+    names = ["grade 10", "grade 2", "b", "glioma", "²", "Grade 1"]
+    ordered = order_classes(names)
+    assert ordered[0] == "glioma" and ordered.index("grade 2") < ordered.index("grade 10")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectclf.datasets.splits import check_groups, grouped_split
+from detectclf.datasets.splits import check_groups, grouped_split, large_groups
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.errors import DataError
 from detectclf.types import Dataset, Sample
@@ -153,3 +153,8 @@ def test_leak_is_named() -> None:
 
 def test_empty_dataset() -> None:
     assert grouped_split(Dataset((), ())).samples == ()
+
+
+@pytest.mark.parametrize(("sizes", "count", "said"), [((40,), 40, 1), ((7,), 20, 0), ((8, 12), 100, 1), ((9,), 100, 0)])
+def test_giant_groups_are_said(sizes: tuple[int, ...], count: int, said: int) -> None:
+    assert len(large_groups([range(size) for size in sizes], count)) == said

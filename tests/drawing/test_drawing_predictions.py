@@ -116,12 +116,11 @@ def test_an_unsure_box_is_drawn_where_a_flag_is_about_it(flag: str) -> None:
     assert 500 < thin < sure
 
 
-def test_out_of_distribution_no_class_no_bars_and_no_boxes_are_drawn() -> None:
-    """The class of its record is no tumour; a tag that says so would be read as a finding."""
+def test_of_what_is_refused_no_class_no_bars_and_no_boxes_are_drawn() -> None:
+    """A tag that says no tumour would be read as a finding."""
     weak = prediction(np.full((600, 600), 90, np.uint8), [([100, 100, 300, 300], "meningioma", 0.3)])
-    outside = replace(weak, label="no_tumor", flags=("not_a_brain_mri",))
-    judged = replace(outside, flags=("low_confidence",)).draw()
-    picture = outside.draw()
+    judged = replace(weak, label="no_tumor", flags=("low_confidence",)).draw()
+    picture = Prediction(weak.image, width=600, height=600, origin=weak.origin, flags=("not_a_brain_mri",)).draw()
     colors = [color_of(name, tuple(CLASSES)) for name in CLASSES]
     assert all(count(judged, color) for color in colors)
     assert not any(count(picture, color) for color in colors)

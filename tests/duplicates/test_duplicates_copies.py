@@ -14,6 +14,7 @@ from detectclf.cache import Cache
 from detectclf.datasets.index import SliceIndex
 from detectclf.duplicates.copies import compare, copies_between, find_copies
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint
+from detectclf.duplicates.versions import named_groups, names_apart
 from detectclf.errors import DataError
 from detectclf.types import Pixels, Sample
 
@@ -195,6 +196,54 @@ def test_samples_keep_their_order_and_unreadable_ones_match_nothing(tmp_path: Pa
 # agree better on the whole; both judged by eye.
 SHARPENED = [("0549", "0481"), ("0549", "0456"), ("0549", "0475"), ("0455", "0411"), ("0455", "0554"), ("0469", "0176")]
 NEIGHBOURS = [("pi_0265", "pi_0266"), ("pi_0509", "pi_0510"), ("gl_0322", "gl_0395"), ("gl_0390", "gl_0391")]
+
+
+def moved(pixels: Pixels, matrix: list[list[float]]) -> Pixels:
+    """An affine change about the centre, as Roboflow makes versions."""
+    side = len(pixels)
+    linear = np.array(matrix)
+    shift = np.full(2, side / 2) - linear @ np.full(2, side / 2)
+    return np.asarray(cv2.warpAffine(pixels, np.c_[linear, shift], (side, side)), np.uint8)
+
+
+def cut_out(pixels: Pixels) -> Pixels:
+    result = pixels.copy()
+    for y, x in ((60, 90), (150, 180), (200, 100)):
+        result[y : y + 40, x : x + 40] = 0
+    return result
+
+
+COS, SIN = np.cos(np.deg2rad(12)), np.sin(np.deg2rad(12))
+VERSIONS: dict[str, Change] = {
+    "rotated": lambda p: moved(p, [[COS, -SIN], [SIN, COS]]),
+    "rotated the other way": lambda p: moved(p, [[COS, SIN], [-SIN, COS]]),
+    "sheared": lambda p: moved(p, [[1, 0.2], [0, 1]]),
+    "cropped": lambda p: resize(p[24:-24, 30:-18], len(p), len(p)),
+    "cut out": cut_out,
+    "mirrored and rotated": lambda p: moved(np.ascontiguousarray(p[:, ::-1]), [[COS, -SIN], [SIN, COS]]),
+}
+
+
+def test_versions_of_one_name_are_found_and_others_of_that_name_are_not() -> None:
+    slices = [head(0), *(change(head(0)) for change in VERSIONS.values()), head(1), head(2)]
+    prints = fingerprints(slices)
+    names = [f"a_jpg.rf.{'0123456789'[i] * 8}.jpg" for i in range(len(slices))]
+    found = find_copies(Fingerprints(prints.rows, tuple(names), prints.splits, prints.sources))
+    assert [g.members for g in found] == [tuple(range(len(VERSIONS) + 1))]
+    # Two more heads have that name: it is said, and not believed.
+    assert names_apart(names, [g.members for g in found]) == [(0, len(VERSIONS) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (("a_jpg.rf.01234567.jpg", "train/a_jpg.rf.89abcdef.jpg", "b_jpg.rf.01234567.jpg"), [[0, 1]]),
+        (("a.rf.01234567.jpg", "a.rf.jpg", "a.jpg"), []),
+        (("a.jpg", "a.jpg"), []),  # two folders may have files of one name
+    ],
+)
+def test_names_of_versions(names: tuple[str, ...], groups: list[list[int]]) -> None:
+    assert named_groups(names) == groups
 
 
 @pytest.mark.shared

@@ -222,6 +222,27 @@ def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path
     assert record["pairs"][0]["slices"] == 24
 
 
+@pytest.mark.parametrize(
+    ("change", "paired"),
+    [
+        (lambda row, i: {}, 60),
+        (lambda row, i: {"source": "elsewhere"}, 60),  # a copy of the data in another folder
+        (lambda row, i: {"pixels": f"{i + 1000}"}, 0),  # other pictures of the same names
+    ],
+    ids=["same", "other folder", "other pictures"],
+)
+def test_slices_are_paired_by_content(runs: Path, tmp_path: Path, change, paired: int) -> None:
+    for name, altered in (("good", lambda row, i: {}), ("poor", change)):
+        shutil.copytree(runs / name / "evaluation", tmp_path / name)
+        file = tmp_path / name / "slices.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row | {"pixels": str(i)} | altered(row, i) for i, row in enumerate(rows)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    board = compare_runs([tmp_path / "good", tmp_path / "poor"], FAST)
+    assert [pair.slices for pair in board.pairs] == ([paired] if paired else [])
+    assert not any("by name" in note for note in board.notes)
+
+
 def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: Path) -> None:
     record = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
     record["leaks"]["samples"] = 7

@@ -117,6 +117,13 @@ BAD_INPUT: list[tuple[str, Case, str, list[str], list[str]]] = [
         ["combined.accuracy"],
     ),
     (
+        "a refused image",
+        lambda p, d: ([Prediction(p[0].image, flags=("not_a_brain_mri",)), *p[1:]], d),
+        "1 slices were refused",
+        [],
+        ["combined.accuracy", "detection.mAP"],
+    ),
+    (
         "no negative class",
         lambda p, d: (p, replace(d, negative=None)),
         "no negative class",
@@ -206,7 +213,7 @@ CLASS_KEYS = (
 SUBSET_KEYS = "samples patients combined detection classification stages explanation intervals note"
 SECTION_KEYS = {
     "data": "split samples boxed evaluated source_groups patients slices_with_patient classes any_tumor boxes sources "
-    "sha256 split_unit fitted_here",
+    "sha256 split_unit fitted_here refused",
     "detection": f"slices boxes per_class by_size {BOX_KEYS}",
     "classification": f"samples ece_bins {CLASS_KEYS}",
     "combined": f"{CLASS_KEYS} {BOX_KEYS} AP_per_class joint_accuracy joint_slices contradictions flagged referred "
@@ -429,7 +436,8 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> Non
 
 
 def test_markdown_cannot_be_broken_by_names() -> None:
-    assert markdown_text("a|b\n<i>`*") == "a\\|b\\\\n\\<i\\>\\`\\*"
+    assert markdown_text("a|b\n<i>`*") == "a\\|b\\\\n&lt;i&gt;\\`\\*"  # not every reader knows \\<
+    assert markdown_text("&lt;b> & [x](y)") == "&amp;lt;b&gt; & \\[x\\](y)"
 
 
 def test_digest_depends_on_content_and_not_on_order_or_place(on_disk: tuple[list[Prediction], Dataset]) -> None:

@@ -11,6 +11,7 @@ import random
 import stat
 import struct
 import threading
+import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ import pytest
 
 from detectclf.errors import DataError, DetectclfError, UnsafeError
 from detectclf.formats.archive import ZipLimits, members, unpack
-from detectclf.formats.roboflow import DownloadLimits, _disk_reason, download
+from detectclf.formats.fetch import DownloadLimits, disk_reason
+from detectclf.formats.roboflow import download
 
 KEY = "sekrit-key-4711"
+HASTY = DownloadLimits(tries=2, timeout=0.2, stall=0.2, pause=0.01)
 QUICK = DownloadLimits(tries=2, timeout=5, export_wait=0.3, pause=0.01)
 
 
@@ -48,6 +51,8 @@ class Server:
         self.storage_status = 200
         self.link: str | None = None
         self.answer: bytes | None = None
+        self.redirect: str | None = None  # where the API sends whoever asks
+        self.drips: str | None = None  # "header" or "body": a byte now and then, for ever
         self.asked: list[tuple[str, str | None]] = []
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.http.daemon_threads = True
@@ -74,6 +79,12 @@ class Server:
     def api(self, to: BaseHTTPRequestHandler) -> None:
         if f"api_key={KEY}" not in to.path:
             self.reply(to, 401, json.dumps({"error": {"message": "This API key does not exist"}}).encode())
+        elif self.redirect:
+            to.send_response(302)
+            to.send_header("Location", self.redirect.replace("QUERY", to.path))
+            to.end_headers()
+        elif self.drips == "api":
+            self.drip(to, b"")
         elif self.api_status != 200:
             self.reply(to, self.api_status, json.dumps({"error": to.path}).encode())
         elif self.making:
@@ -83,9 +94,21 @@ class Server:
             link = self.link or f"{self.base}/storage/export.zip"
             self.reply(to, 200, self.answer or json.dumps({"export": {"format": "coco", "link": link}}).encode())
 
+    def drip(self, to: BaseHTTPRequestHandler, first: bytes) -> None:
+        to.close_connection = True
+        try:
+            to.wfile.write(first)
+            while True:
+                to.wfile.write(b"x")
+                time.sleep(0.02)
+        except OSError:
+            pass  # who asked has gone
+
     def storage(self, to: BaseHTTPRequestHandler) -> None:
         if self.storage_status != 200:
             return self.reply(to, self.storage_status, b"")
+        if self.drips:
+            return self.drip(to, b"" if self.drips == "header" else b"HTTP/1.1 200 OK\r\n\r\n")
         asked = to.headers.get("Range")
         start = int(asked.split("=")[1].rstrip("-")) if asked and self.ranges else 0
         rest = self.archive[start:]
@@ -162,17 +185,26 @@ FAILURES = [
     ("storage fails", arrange(storage_status=500), DataError, "connection lost"),
     ("checksum", arrange(md5=False), DataError, "checksum"),
     ("not a zip", arrange(archive=b"hello" * 100), DataError, "not a whole zip"),
+    ("redirect elsewhere", arrange(redirect="http://localhost:9QUERY"), UnsafeError, "with the key to another host"),
+    ("redirect to another port", arrange(redirect="http://127.0.0.1:9/"), UnsafeError, "to another host"),
+    ("link with the key", arrange(link=f"http://127.0.0.1:9/x?api%5Fkey={KEY}"), UnsafeError, "repeats the key"),
+    ("link with it escaped", arrange(link=f"http://127.0.0.1:9/%{ord(KEY[0]):x}{KEY[1:]}"), UnsafeError, "repeats"),
+    ("dripping answer", arrange(drips="api"), DataError, "no connection after 2 attempts"),
+    ("dripping header", arrange(drips="header"), DataError, "connection lost"),
+    ("dripping archive", arrange(drips="body"), DataError, "connection lost"),
     ("path escape", arrange(archive=packed({"../evil.txt": b"x"})), UnsafeError, "'..'"),
 ]
 
 
+# A call that took too long is left behind with its socket.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("arranged", "kind", "words"), [f[1:] for f in FAILURES], ids=[f[0] for f in FAILURES])
 def test_failures_say_why_and_leave_nothing(
     server: Server, tmp_path: Path, arranged: Callable[[Server], None], kind: type[DetectclfError], words: str
 ) -> None:
     arranged(server)
     with pytest.raises(kind, match=words) as caught:
-        download("work/brain/3", tmp_path / "deep" / "out", limits=QUICK)
+        download("work/brain/3", tmp_path / "deep" / "out", limits=HASTY if server.drips else QUICK)
     assert left(tmp_path / "deep") == []
     assert not (tmp_path / "evil.txt").exists()
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
@@ -239,7 +271,7 @@ def test_full_disk_is_one_line(server: Server, tmp_path: Path, where: str) -> No
 
 
 def test_full_disk_is_called_so() -> None:
-    assert _disk_reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
+    assert disk_reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
 
 
 def damaged() -> bytes:
@@ -301,6 +333,18 @@ def test_hostile_archives(tmp_path: Path, content: bytes, kind: type[DetectclfEr
         unpack(archive, folder, limits)
     assert left(tmp_path) == ["in.zip", "out"]
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1 << 20
+
+
+def test_hidden_entries_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hidden = [".git/hooks/post-checkout", "train/.a.jpg", "__MACOSX/._a.jpg", "\u200c.git/config", "a\\.env", ".GIT/x"]
+    shown = ["train/a.jpg", "a..b/c.jpg", "README.dataset.txt"]
+    (tmp_path / "in.zip").write_bytes(packed(dict.fromkeys([*hidden, *shown], b"x")))
+    (tmp_path / "out").mkdir()
+    assert unpack(tmp_path / "in.zip", tmp_path / "out") == len(shown)
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()) == (
+        sorted(shown)
+    )
+    assert "in.zip: 6 hidden entries are left out, such as '.git/hooks/post-checkout'" in caplog.text
 
 
 IN_MEMORY = [

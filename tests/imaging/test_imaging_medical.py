@@ -109,6 +109,57 @@ def test_dicom_becomes_the_same_slice(name: str, tmp_path: Path) -> None:
     assert image_size(path) == (64, 48) and examine_image(path).faults == []
 
 
+# what scanners and converters leave empty or write oddly; each means the slice as it is
+BLANKS: dict[str, dict[str, Any]] = {
+    "no rescale": {"RescaleSlope": None, "RescaleIntercept": None},
+    "rescale of empty texts": {"RescaleSlope": "", "RescaleIntercept": ""},
+    "slope without intercept": {"RescaleSlope": 1},
+    "intercept without slope": {"RescaleIntercept": 0},
+    "a slope of 0": {"RescaleSlope": 0, "RescaleIntercept": 0},
+    "empty modality LUT": {"ModalityLUTSequence": []},
+    "empty window": {"WindowCenter": None, "WindowWidth": None},
+    "half a window": {"WindowCenter": 40, "WindowWidth": None},
+    "windows of no value": {"WindowCenter": [], "WindowWidth": []},
+    "empty VOI LUT": {"VOILUTSequence": []},
+    "empty VOI function": {"VOILUTFunction": ""},
+    "no number of frames": {"NumberOfFrames": None},
+    "0 frames": {"NumberOfFrames": 0},
+    "no samples": {"SamplesPerPixel": None},
+    "no sign": {"PixelRepresentation": None},
+    "no stored bits": {"BitsStored": None, "HighBit": None},
+    "no photometric": {"PhotometricInterpretation": None},
+    "empty modality": {"Modality": None},
+    "empty groups": {"SharedFunctionalGroupsSequence": [], "PerFrameFunctionalGroupsSequence": []},
+}
+
+
+@pytest.mark.parametrize("name", BLANKS)
+def test_blanks_in_headers_mean_what_is_usual(name: str, tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", SLICE, **BLANKS[name])
+    assert (read_image(path) == SLICE).all()
+    assert image_size(path) == (64, 48) and examine_image(path).faults == []
+
+
+def test_an_empty_rescale_of_a_frame(tmp_path: Path) -> None:
+    transform, group = pydicom.Dataset(), pydicom.Dataset()
+    transform.RescaleSlope, transform.RescaleIntercept = None, None
+    group.PixelValueTransformationSequence = [transform]
+    path = dicom(tmp_path / "a.dcm", SLICE, SharedFunctionalGroupsSequence=[group])
+    assert (read_image(path) == SLICE).all()
+
+
+@pytest.mark.parametrize("text", ["40,5", "n/a", "1e999", "-"])
+def test_numbers_that_are_none_are_left_out(tmp_path: Path, text: str) -> None:
+    """Written behind pydicom's back, which refuses them."""
+    path = dicom(tmp_path / "a.dcm", SLICE, WindowCenter=111111, RescaleSlope=222222, RescaleIntercept=0)
+    content = path.read_bytes()
+    for stated in (b"111111", b"222222"):
+        assert content.count(stated) == 1
+        content = content.replace(stated, text.encode().ljust(6))
+    path.write_bytes(content)
+    assert (read_image(path) == SLICE).all()
+
+
 @pytest.mark.parametrize(
     ("syntax", "values"),
     [

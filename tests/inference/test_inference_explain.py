@@ -1,10 +1,11 @@
-"""Grad-CAM: against a map worked out by hand, and through the predictor."""
+"""Activation maps: against a map worked out by hand, and through the predictor."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from detectclf.config import ClassifierConfig, PredictConfig
 from detectclf.errors import ModelError
-from detectclf.inference.explain import grad_cam, heatmap
+from detectclf.inference.explain import activation_maps, heatmap
 from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import build_classifier
@@ -20,7 +21,7 @@ from detectclf.models.stage import new_stage
 
 
 class TwoChannels(nn.Module):
-    """Layer with known maps; the class score is 3 times the mean of map 0 minus the mean of map 1."""
+    """Layer with two equal maps; the first class gains by 3 times the mean of map 0 and loses by that of map 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,19 +32,72 @@ class TwoChannels(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.act(self.gradcam_layer(images)).mean(dim=(2, 3))
-        return torch.stack([3 * maps[:, 0] - maps[:, 1], -maps[:, 0]], dim=1)
+        return torch.stack([3 * maps[:, 0] - maps[:, 1], 0 * maps[:, 0]], dim=1)
 
 
-def test_the_map_is_that_of_the_paper() -> None:
-    """Weights are 3/n and -1/n, both maps are the image: relu((3 - 1) image / n), scaled to a peak of 1."""
-    slices = np.random.default_rng(0).integers(0, 256, (2, 5, 7), dtype=np.uint8)
-    maps = grad_cam(TwoChannels(), slices, [0, 0])  # type: ignore[arg-type]
-    np.testing.assert_allclose(maps, slices / slices.max(axis=(1, 2), keepdims=True), rtol=1e-5)
+def test_the_map_is_that_of_the_paper_smoothed() -> None:
+    """Gradients are 3/n and -1/n, of which the first counts: the map is the image, whose copies are moved back."""
+    slices = np.zeros((2, 56, 56), np.uint8)
+    slices[0, 20:30, 10:20] = 200
+    slices[1, 40, 40] = 10
+    maps = activation_maps(TwoChannels(), slices, [0, 0])  # type: ignore[arg-type]
+    assert maps.shape == slices.shape and maps.max(axis=(1, 2)) == pytest.approx([1, 1])
+    for found, picture in zip(maps, slices, strict=True):
+        expected = cv2.GaussianBlur(picture.astype(np.float32), (9, 9), 56 / 45, borderType=cv2.BORDER_REFLECT)
+        np.testing.assert_allclose(found, expected / expected.max(), atol=1e-3)
 
 
-def test_a_map_without_evidence_for_the_class_is_zero() -> None:
-    maps = grad_cam(TwoChannels(), np.full((1, 4, 4), 99, np.uint8), [1])  # type: ignore[arg-type]
-    assert not maps.any()
+class OneSided(TwoChannels):
+    """Whatever is bright speaks for the first class and against the second."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.act(self.gradcam_layer(images)).mean(dim=(2, 3))[:, :1]
+        return torch.cat([first, 0 * first], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("index", "negative", "evidence", "reason"),
+    [
+        (0, None, True, "bright pixels speak for the first class"),
+        (1, None, False, "nothing speaks for the second"),
+        (0, 0, True, "no tumour is explained as it is"),
+        (1, 0, False, "a tumour is explained against no tumour, for which everything speaks"),
+    ],
+)
+def test_a_map_without_evidence_for_the_class_is_zero(
+    index: int, negative: int | None, evidence: bool, reason: str
+) -> None:
+    maps = activation_maps(OneSided(), np.full((1, 56, 56), 99, np.uint8), [index], negative)  # type: ignore[arg-type]
+    assert maps.any() == evidence, reason
+
+
+def test_a_tumour_of_any_class_counts_for_the_map_of_one() -> None:
+    """Two tumour classes are equally likely whatever the slice, so nothing speaks for one rather than another."""
+
+    class TwoTumours(TwoChannels):
+        def forward(self, images: Tensor) -> Tensor:
+            evidence = super().forward(images)[:, :1]
+            return torch.cat([evidence, evidence, 0 * evidence], dim=1)
+
+    slices = np.zeros((1, 56, 56), np.uint8)
+    slices[0, 20:30, 10:20] = 200
+    of_any, other = (activation_maps(TwoTumours(), slices, [0], n)[0] for n in (2, None))  # type: ignore[arg-type]
+    assert of_any[25, 15] == pytest.approx(1) and other[25, 15] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "arch", ["cnn", "alexnet", "vgg16", "mobilenet_v2", "resnet18", "inception_v3", "swin_t", "convnext_tiny"]
+)
+def test_every_kind_of_network_has_maps(arch: str) -> None:
+    network = build_classifier(ClassifierConfig(arch=arch, weights="none"), 3).eval()
+    side = network.input_size
+    slices = np.random.default_rng(0).integers(0, 256, (1, side, side), dtype=np.uint8)
+    with torch.no_grad():
+        before = network(torch.from_numpy(slices)[:, None].float() / 255)
+    maps = activation_maps(network, slices, [0], 2)
+    assert maps.shape == (1, side, side) and np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
+    with torch.no_grad():
+        assert torch.equal(network(torch.from_numpy(slices)[:, None].float() / 255), before), "no hook stays behind"
 
 
 def test_heatmap_leaves_the_padding_out() -> None:

@@ -270,11 +270,15 @@ def test_a_tumour_slice_shows_a_box(score: float, label: str, drawn: list[str]) 
     assert shown == drawn and ("tumor_without_box" in got.flags) == (label == "glioma" and not drawn)
 
 
-def test_out_of_distribution_no_tumour_is_predicted_whatever_the_classes() -> None:
-    names = FusionClasses(("glioma", "meningioma"), None, ("glioma", "meningioma"))
+@pytest.mark.parametrize("classes", [("glioma", "meningioma"), ("glioma", "no_tumor")])
+def test_what_is_out_of_distribution_gets_no_answer_whatever_the_classes(classes: tuple[str, str]) -> None:
+    negative = "no_tumor" if "no_tumor" in classes else None
+    names = FusionClasses(classes, negative, ("glioma",))
     out = outputs([0.97, 0.03], [(HERE, "glioma", 0.97)])
     got = fuse(out, default_fusion(names.classes), names, novelty="outside")
-    assert got.flags == (NOT_A_BRAIN_MRI,) and (got.scores < 0.5).all()
+    assert got.flags == (NOT_A_BRAIN_MRI,) and not got.judged
+    assert (got.label, got.confidence, got.probabilities, len(got.scores)) == (None, None, {}, 0)
+    assert alone(got).outputs is out, "evaluation of the stages needs them"
 
 
 box_lists = st.lists(st.tuples(st.sampled_from(CLASSES), st.floats(0, 1, width=32)), max_size=6)

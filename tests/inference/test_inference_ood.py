@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from detectclf.imaging.upright import TURNS, UPRIGHT_SIZE
 from detectclf.inference.ood import USUAL_SHARE, distances, fit_ood, novelty
 from detectclf.inference.runtimes.map_statistics import MapStatistics
 from detectclf.models.bundle import Bundle, load_bundle, save_bundle
+from detectclf.models.bundle_arrays import Orientation
 
 
 def slices(rng: np.random.Generator, count: int = 600) -> np.ndarray:
@@ -46,6 +48,21 @@ def test_slices_of_another_kind_are_unusual_and_those_of_the_fit_are_not() -> No
     assert novelty(wider, slices(rng, 1)[0] + 20 * shift) == "outside"
     features = slices(rng)
     assert novelty(None, features[0]) == novelty(fitted, None) == "usual", "nothing is said where nothing is known"
+
+
+def test_slices_with_a_known_kind_of_noise_are_unusual_not_outside() -> None:
+    rng = np.random.default_rng(0)
+    shift = np.zeros(30, np.float32)
+    shift[3] = 20  # noise moves the features far, as far as other pictures are
+    features = slices(rng)
+    alone, both = fit_ood(features, range(600)), fit_ood(features, range(600), [slices(rng) + shift])
+    assert alone is not None and both is not None and len(both.noisy) == 1
+    assert (both.threshold, both.unusual) == (alone.threshold, alone.unusual), "what is usual stays so"
+    new = slices(rng, 100) + shift
+    assert all(novelty(alone, row) == "outside" for row in new)
+    assert sum(novelty(both, row) == "unusual" for row in new) > 80
+    between = slices(rng, 100) + 3 * shift
+    assert all(novelty(both, row) == "outside" for row in between), "only that kind of noise is known"
 
 
 def test_too_few_source_slices_give_no_fit() -> None:
@@ -85,14 +102,22 @@ def test_a_channel_that_never_changes_does_no_harm() -> None:
 
 def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> None:
     features = slices(np.random.default_rng(0))
-    fitted = fit_ood(features, range(600))
-    save_bundle(tmp_path, replace(bundle, ood=fitted))
+    fitted = fit_ood(features, range(600), [features + 9, features - 9])
+    assert fitted is not None
+    turns = Orientation(np.random.default_rng(1).normal(size=(TURNS, UPRIGHT_SIZE + 1)).astype(np.float32), 2.5)
+    save_bundle(tmp_path, replace(bundle, ood=replace(fitted, orientation=turns)))
     again = load_bundle(tmp_path).ood
-    assert fitted is not None and again is not None
+    assert again is not None and again.orientation is not None
     assert again.threshold == fitted.threshold and again.unusual == fitted.unusual
+    assert [each.threshold for each in again.noisy] == [each.threshold for each in fitted.noisy]
+    assert all(novelty(again, row) == novelty(fitted, row) == "unusual" for row in features[:5] + 9)
+    assert again.orientation.threshold == 2.5 and np.array_equal(again.orientation.weights, turns.weights)
     save_bundle(tmp_path / "old", replace(bundle, ood=replace(fitted, unusual=np.inf)))
     old = load_bundle(tmp_path / "old").ood
     assert old is not None and old.unusual == np.inf, "bundles of before call no slice unusual"
+    save_bundle(tmp_path / "older", replace(bundle, ood=replace(fitted, noisy=())))
+    old = load_bundle(tmp_path / "older").ood
+    assert old is not None and (old.noisy, old.orientation) == ((), None), "nor do they know noise or turns"
     assert np.array_equal(distances(again, features), distances(fitted, features))
 
 

@@ -62,6 +62,38 @@ def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
     assert {key for key, value in rows[2].items() if value} == {"image", "error"}
 
 
+FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", "-2+3", "\t=1", " =1", "\r=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_csv_holds_no_formulas(tmp_path: Path, text: str) -> None:
+    """A name, a class and an error are texts of strangers; numbers stay numbers, below 0 too."""
+    boxed = replace(PREDICTIONS[0], image=text, label=text, probabilities={text: 0.7}, box_labels=(text, "-0.5"))
+    records = [boxed.to_record(), Prediction(text, error=text).to_record()]
+    with write_records(records, tmp_path, "csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    cells = [cell for row in rows for cell in row]
+    assert f"'{text}" in rows[1] and cells.count(f"'{text}") >= 5 and f"p_{text}" in rows[0]
+    assert not [cell for cell in cells if cell.strip().startswith(("=", "+", "@"))]
+    assert [cell for cell in cells if cell.startswith("-")] == ["-0.5"]
+
+
+def test_a_refused_picture_is_no_result(tmp_path: Path) -> None:
+    """It has neither class nor box; read as no tumour, it would pass for healthy."""
+    record = Prediction("x.jpg", flags=("not_a_brain_mri",), width=8, height=6, model="tiny 1").to_record()
+    assert record == {
+        "image": "x.jpg", "class": None, "confidence": None, "probabilities": None, "boxes": [],
+        "flags": ["not_a_brain_mri"], "width": 8, "height": 6, "model": "tiny 1", "error": None,
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(write_records([*RECORDS, record], tmp_path, "csv").read_text())))
+    assert {key: value for key, value in rows[-1].items() if value} == {
+        "image": "x.jpg", "flags": "not_a_brain_mri", "width": "8", "height": "6", "model": "tiny 1"
+    }  # fmt: skip
+    coco = json.loads(write_records([record, *RECORDS], tmp_path, "coco").read_text())
+    assert coco["refused"] == [{"file_name": "x.jpg", "flags": ["not_a_brain_mri"]}]
+    assert "x.jpg" not in [image["file_name"] for image in coco["images"]] and len(coco["errors"]) == 1
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) -> None:
     slices = [replace(prediction("a.nii", boxes), origin=Origin(frame=7, axis="coronal")) for boxes in (0, 1)]

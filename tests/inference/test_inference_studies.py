@@ -68,16 +68,16 @@ def predicted(tumor: float | str, boxes: tuple[Box, ...] = (), **changes: object
     """A slice with this tumour probability, four fifths glioma; ``bad`` cannot be read, ``none`` shows no brain."""
     if tumor == "bad":
         return Prediction("a", error="a: cut short", error_exit=2)
-    share = 0.9 if isinstance(tumor, str) else tumor
-    flags = ("not_a_brain_mri",) if tumor == "none" else ()
+    if tumor == "none":
+        return Prediction("a", flags=("not_a_brain_mri",))
+    share = float(tumor)
     return Prediction(
         "a",
-        label="glioma" if share >= 0.5 and not flags else "no_tumor",
+        label="glioma" if share >= 0.5 else "no_tumor",
         probabilities={"glioma": share * 0.8, "meningioma": share * 0.2, "no_tumor": 1 - share, "pituitary": 0.0},
         boxes_xyxy=np.array([box for box, _, _ in boxes], np.float32).reshape(-1, 4),
         box_labels=tuple(label for _, label, _ in boxes),
         scores=np.array([score for *_, score in boxes], np.float32),
-        flags=flags,
     )
 
 
@@ -105,7 +105,6 @@ def study_of(slices: list[Prediction], negative: str | None = "no_tumor", **volu
         ([0.9, "bad", 0.8], "glioma", 0.8, ["tumor_without_box", "unreadable_slices"], "a bad one is bridged"),
         ([0.9, "none", 0.8], "glioma", 0.8, ["tumor_without_box"], "so is one without brain"),
         ([0.9, "none", "none", 0.9, 0.2], "no_tumor", 0.2, [], "two of them are not"),
-        (["none", "none", "none"], "no_tumor", 0.9, ["not_a_brain_mri"], "no brain at all"),
         ([0.45, 0.45, 0.1], "no_tumor", 0.45, ["low_confidence"], "not sure"),
         ([0.8], "glioma", 0.8, ["tumor_without_box", "few_slices"], "one slice"),
     ],
@@ -119,6 +118,16 @@ def test_verdict(curve: list[float | str], label: str, tumor: float, flags: list
     assert list(study.flags) == flags, reason
     expected = [None if isinstance(each, str) else pytest.approx(each) for each in curve]
     assert list(study.curve) == expected, reason
+
+
+def test_a_volume_without_a_brain_is_refused() -> None:
+    """ "No tumour" would read as healthy."""
+    study = study_of([predicted("none") for _ in range(3)])
+    record = study.to_record()
+    assert (study.label, study.confidence, study.judged) == (None, None, False)
+    assert (record["class"], record["confidence"], record["probabilities"]) == (None, None, None)
+    assert (record["findings"], record["flags"], record["error"]) == ([], ["not_a_brain_mri"], None)
+    assert record["curve"] == [None] * 3 and record["no_brain"] == [0, 1, 2]
 
 
 def test_record_of_a_finding_and_a_flicker() -> None:

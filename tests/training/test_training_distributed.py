@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def launch(what: str, folder: Path) -> list[str]:
+    """The command that runs two_processes.py in two processes."""
+    script = Path(__file__).with_name("two_processes.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    return [*torchrun, "--master-port", str(free_port()), str(script), what, str(folder)]
+
+
+def environment() -> dict[str, str]:
+    """Of the launcher."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Runs of one process, and of two."""
@@ -31,12 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     train_both(one)
     shutil.copytree(one / "slices", two / "slices")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    script = Path(__file__).with_name("two_processes.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [*launch, str(script), str(two)], capture_output=True, text=True, env=environment, timeout=240
-    )
+    done = subprocess.run(launch("both", two), capture_output=True, text=True, env=environment(), timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return one, two
 
@@ -69,3 +78,39 @@ def test_two_processes_saw_every_slice(folders: tuple[Path, Path]) -> None:
         facts = (folder / "classifier" / "model.json").read_text()
         assert f'"training_slices": {SLICES}' in facts
     assert '"processes": 2' in (folders[1] / "classifier" / "env.json").read_text()
+
+
+def test_two_processes_that_were_stopped_in_the_first_epoch_go_on_exactly(folders: tuple[Path, Path]) -> None:
+    whole, parts = (folders[1] / name for name in ("classifier", "parts"))
+    assert [r["losses"] for r in read_history(whole)] == [r["losses"] for r in read_history(parts)]
+    weights = [load_file(run / "model.safetensors") for run in (whole, parts)]
+    assert [name for name, value in weights[0].items() if not torch.equal(value, weights[1][name])] == []
+
+
+def wait_until(met: Callable[[], bool], seconds: float = 100.0) -> None:
+    """Fails if it takes longer."""
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes as Linux shows them")
+def test_no_process_trains_on_after_the_launcher_was_killed(tmp_path: Path) -> None:
+    launcher = subprocess.Popen(launch("for-ever", tmp_path), env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any((tmp_path / "for-ever" / "last").glob("0*.safetensors")))
+    finally:
+        launcher.kill()
+        launcher.wait()
+    pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(alive, pids)), 10.0)

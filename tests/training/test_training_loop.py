@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_helpers import classification_task, detection_task, read_history, train, training, write_samples
+from training_helpers import Watch, classification_task, detection_task, read_history, train, training, write_samples
 
 from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
 from detectclf.models.stage_files import load_stage
 from detectclf.progress import Progress
+from detectclf.training.interruption import Interruption
 from detectclf.training.loop import epoch_line
+from detectclf.training.train_state import TrainState
 from detectclf.types import Sample
 
 
@@ -30,28 +32,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return write_samples(tmp_path_factory.mktemp("slices"), 10)
 
 
-class Watch(Progress):
-    """Calls ``act(number of the step)`` after each step."""
-
-    def __init__(self, act: Callable[[int], None]) -> None:
-        super().__init__("training", show=False)
-        self._act, self.steps = act, 0
-        self.notes: list[str] = []
-
-    def advance(self, steps: int = 1, detail: str = "") -> None:
-        """Counts."""
-        self.steps += 1
-        self._act(self.steps)
-
-    def note(self, text: str) -> None:
-        """Keeps the line."""
-        self.notes.append(text)
-
-
 def tensors(run: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
     """The tensors of a run."""
     if name == "last":
-        return load_file(run / "last" / json.loads((run / "last" / "state.json").read_text())["tensors"])
+        return load_file(max((run / "last").glob("0*.safetensors")))
     return load_file(run / name)
 
 
@@ -130,6 +114,7 @@ def test_interrupted_training_goes_on_exactly(samples: list[Sample], whole: Path
     uninterrupted = read_history(whole)
     assert [r["losses"] for r in parts.records] == [r["losses"] for r in uninterrupted]
     assert [r["metrics"] for r in parts.records] == [r["metrics"] for r in uninterrupted]
+    assert [r["lr"] for r in parts.records] == [r["lr"] for r in uninterrupted]
     assert_equal(tensors(whole), tensors(tmp_path / "parts"))
     assert_equal(tensors(whole, "last"), tensors(tmp_path / "parts", "last"))
 
@@ -151,6 +136,78 @@ def test_detector_learns_and_goes_on_exactly(samples: list[Sample], tmp_path: Pa
     assert watch.steps == 2
     train(detection_task(samples), config, tmp_path / "parts", resume=True)
     assert_equal(tensors(tmp_path / "whole", "last"), tensors(tmp_path / "parts", "last"))
+
+
+def test_a_full_disk_stops_with_one_line_and_costs_nothing(samples: list[Sample], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    config, run = training(epochs=2, save_every_steps=1), tmp_path / "run"
+    train(classification_task(samples), training(epochs=2), tmp_path / "whole")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(step: int) -> None:
+        if step == 2:  # there is one checkpoint
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+
+    try:
+        with pytest.raises(TrainingError, match="cannot be written") as caught:
+            train(classification_task(samples), config, run, progress=Watch(fill_the_disk))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value) and len(list((run / "last").iterdir())) == 1, "no half file stays"
+    train(classification_task(samples), config, run, resume=True)
+    assert_equal(tensors(tmp_path / "whole", "last"), tensors(run, "last"))
+
+
+def test_the_checkpoint_before_a_damaged_one_gives_the_same_training(
+    samples: list[Sample],
+    whole: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("detectclf"), "propagate", True)
+    config, run = TWO_PARTS.model_copy(update={"save_every_steps": 1}), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        watch = Watch(lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 5 else None)
+        train(classification_task(samples), config, run, progress=watch)
+    newest = max((run / "last").glob("0*"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 4
+    newest.write_bytes(content)
+    train(classification_task(samples), config, run, resume=True)
+    lines = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert len(lines) == 1 and lines[0].endswith("going on from the one before, after 1 epochs and 1 steps")
+    assert_equal(tensors(whole, "last"), tensors(run, "last"))
+    assert (run / "last" / "damaged.safetensors").read_bytes() == content
+
+
+def test_two_signals_at_once_are_one_and_another_one_stops_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    with Interruption(notes.append) as interruption:
+        for _ in range(2):  # torchrun passes on what the process group got already
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested and len(notes) == 1
+        monkeypatch.setattr("detectclf.training.interruption._ONE_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("process", "processes", "steps", "expected"),
+    [
+        (0, 2, 4, (3, {"a": 1.0})),  # as before
+        (1, 2, 4, (3, {"a": 2.0})),  # each process has its own sums
+        (0, 1, 4, (3, {"a": 1.5})),  # fewer processes
+        (2, 3, 4, (3, {"a": 1.5})),  # more
+        (0, 2, 5, (0, {})),  # other data: the epoch is begun again
+    ],
+)
+def test_the_state_suits_the_processes_and_the_data(
+    process: int, processes: int, steps: int, expected: tuple[int, dict[str, float]]
+) -> None:
+    record = TrainState(epoch=1, step=3).to_record([{"a": 1.0}, {"a": 2.0}], 4)
+    state = TrainState.from_record(json.loads(json.dumps(record)), process, processes, steps)
+    assert (state.step, state.sums) == expected and state.epoch == 1 and state.best == float("-inf")
 
 
 def test_resume_of_a_finished_run_changes_nothing(samples: list[Sample], tmp_path: Path) -> None:

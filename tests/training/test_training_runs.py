@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +13,21 @@ import torch
 import yaml
 from training_helpers import read_history
 
-from detectclf.config import AugmentConfig, ClassifierRecipe, DetectorRecipe, TrainingConfig
-from detectclf.errors import ConfigError, DataError, DeviceError, ModelError
+from detectclf.config import AugmentConfig, ClassifierRecipe, DataConfig, DetectorRecipe, TrainingConfig
+from detectclf.errors import ConfigError, DataError, DeviceError, ModelError, TrainingError
 from detectclf.models.device import resolve_device, resolve_precision
+from detectclf.training import run_folder
 from detectclf.training.checkpoints import save_checkpoint
+from detectclf.training.data_record import data_record, describe_slices
 from detectclf.training.environment import describe_environment, seed_everything
-from detectclf.training.runs import Run, count_slices
+from detectclf.training.runs import Run
 from detectclf.types import Dataset, Sample
 
 
 def begun(path: Path, recipe: ClassifierRecipe) -> Run:
-    """A run that has a checkpoint."""
-    run = Run.create(path, recipe)
-    save_checkpoint(run.last, {"model": {"w": torch.zeros(1)}}, {})
+    """A run that has a checkpoint; no process trains it any more."""
+    with Run.create(path, recipe) as run:
+        save_checkpoint(run.last, {"model": {"w": torch.zeros(1)}}, {})
     return run
 
 
@@ -62,8 +65,8 @@ def test_a_run_that_never_began_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_a_run_started_again_forgets_the_slices_of_the_failed_start(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", ClassifierRecipe())
-    (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
+    with Run.create(tmp_path / "run", ClassifierRecipe()) as run:
+        (run.path / "fingerprints.safetensors").write_bytes(b"of other slices")
     Run.create(tmp_path / "run", ClassifierRecipe())
     assert not (run.path / "fingerprints.safetensors").exists()
     (begun(tmp_path / "run", ClassifierRecipe()).path / "fingerprints.safetensors").write_bytes(b"of these slices")
@@ -71,15 +74,101 @@ def test_a_run_started_again_forgets_the_slices_of_the_failed_start(tmp_path: Pa
     assert (run.path / "fingerprints.safetensors").read_bytes() == b"of these slices"
 
 
-def test_resume_wants_the_same_slices(tmp_path: Path) -> None:
-    slices = [Sample(tmp_path / n, n, "train", label) for n, label in (("a.jpg", "glioma"), ("b.jpg", "no_tumor"))]
-    data = Dataset(tuple(slices), ("glioma", "no_tumor"), "no_tumor", ("export",))
+def record(*slices: tuple[Sample, bytes]) -> dict[str, Any]:
+    """The content of data.json, with the same slices in both splits: ``(sample, its content)``."""
+    samples, contents = [s for s, _ in slices], [c for _, c in slices]
+    described = describe_slices(samples, contents)
+    return data_record(Dataset(tuple(samples), ("glioma", "no_tumor"), "no_tumor", ("export",)), described, described)
+
+
+def slice_at(path: str, label: str = "glioma") -> Sample:
+    """A slice in a file that need not be there."""
+    return Sample(Path(path), Path(path).name, "train", label)
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        ([(slice_at("/moved/a.jpg"), b"a"), (slice_at("/moved/b.jpg"), b"b")], True),  # the data were moved
+        ([(slice_at("/data/x.jpg"), b"a"), (slice_at("/data/y.jpg"), b"b")], True),  # or renamed
+        ([(slice_at("/data/a.jpg"), b"a"), (slice_at("/data/b.jpg"), b"c")], False),  # another picture of that name
+        ([(slice_at("/data/a.jpg"), b"a"), (slice_at("/data/b.jpg", "no_tumor"), b"b")], False),  # another label
+        ([(slice_at("/data/b.jpg"), b"b"), (slice_at("/data/a.jpg"), b"a")], False),  # another order of training
+        ([(slice_at("/data/a.jpg"), b"a")], False),  # a slice less
+    ],
+)
+def test_a_run_knows_its_slices_by_their_content(
+    tmp_path: Path, now: list[tuple[Sample, bytes]], same: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = record((slice_at("/data/a.jpg"), b"a"), (slice_at("/data/b.jpg"), b"b"))
+    with begun(tmp_path / "run", ClassifierRecipe()) as run:
+        run.write_history([{"epoch": 1}])
+        run.write_data(before)
+    data = DataConfig(sources=(Path("/moved"),))
+    with Run.create(tmp_path / "run", ClassifierRecipe(data=data), resume=True) as run:
+        if same:
+            assert not run.check_data(record(*now))
+        else:
+            with pytest.raises(DataError, match=r"for train and valid have changed.*--allow-changed-data"):
+                run.check_data(record(*now))
+            assert run.check_data(record(*now), allow_changed=True) and "have changed" in caplog.text
+        run.write_data(record(*now))
+        run.write_data(record(*now))  # the next resume
+    written = json.loads((run.path / "data.json").read_text())
+    assert written["train"] == record(*now)["train"]
+    assert written.get("changes") == (
+        None if same else [{"epochs": 1, "train": before["train"], "valid": before["valid"]}]
+    )
+
+
+def test_a_run_of_a_version_that_kept_other_hashes_goes_on(tmp_path: Path) -> None:
     run = begun(tmp_path / "run", ClassifierRecipe())
-    run.describe_data(data, slices, slices)
-    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).describe_data(data, slices, slices)
-    for act in (lambda: run.describe_data(data, slices[:1], slices), lambda: run.check_data(slices[:1], slices)):
-        with pytest.raises(DataError, match=r"labels for train have changed.*another --out"):
-            act()
+    run.write_json("data.json", {"train": {"samples": 1, "sha256": "of names"}, "valid": {}})
+    run.write_data(record((slice_at("/data/a.jpg"), b"a")))
+    assert not run.check_data(record((slice_at("/data/a.jpg"), b"a")))
+    with pytest.raises(DataError, match="have changed"):
+        run.check_data(record((slice_at("/data/a.jpg"), b"c")))
+
+
+def test_folders_of_masks_may_move_if_that_is_said(tmp_path: Path) -> None:
+    begun(tmp_path / "run", ClassifierRecipe(data=DataConfig(lesion_masks=Path("/before"))))
+    moved = ClassifierRecipe(data=DataConfig(lesion_masks=Path("/now")))
+    with pytest.raises(ConfigError, match=r"data\.lesion_masks"):
+        Run.create(tmp_path / "run", moved, resume=True)
+    Run.create(tmp_path / "run", moved, resume=True, allow_changed_data=True).close()
+
+
+def test_a_second_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "LOCK_WAIT_S", 0.1)
+    with Run.create(tmp_path / "run", ClassifierRecipe()):
+        for resume in (False, True):
+            with pytest.raises(TrainingError, match="another process is training into this folder") as caught:
+                Run.create(tmp_path / "run", ClassifierRecipe(), resume=resume)
+            assert "\n" not in str(caught.value)
+    begun(tmp_path / "run", ClassifierRecipe())
+    with pytest.raises(DataError, match="already holds a run"):
+        Run.create(tmp_path / "run", ClassifierRecipe())
+    Run.create(tmp_path / "run", ClassifierRecipe(), resume=True).close()  # what is refused holds nothing
+
+
+def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run", ClassifierRecipe())
+    leftovers = [folder / f".{'0' * 16}.partial" for folder in (run.path, run.last)]
+    leftovers.append(run.last / ".tmpQBP84n")  # of earlier versions
+    (run.path / "notes.partial").write_text("mine")
+    for path in leftovers:
+        path.write_bytes(b"half")
+    with Run.create(run.path, ClassifierRecipe(), resume=True):
+        assert not any(path.exists() for path in leftovers) and (run.path / "notes.partial").exists()
+
+
+def test_a_training_killed_before_its_first_file_can_be_started_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / f".{'0' * 16}.partial").write_bytes(b"half a config.yaml")
+    Run.create(run, ClassifierRecipe()).close()
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == ["config.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -146,20 +235,27 @@ def test_history_curves_and_tensorboard(tmp_path: Path) -> None:
         assert list((run.path / "tensorboard").iterdir())
 
 
+def described(*samples: Sample) -> dict[str, Any]:
+    """Slices whose content is their name."""
+    return describe_slices(samples, [s.name.encode() for s in samples])
+
+
 def test_data_json_tells_counts_and_changes_with_a_label(tmp_path: Path) -> None:
     boxes = np.array([[1, 2, 3, 4]], dtype=np.float32)
     first = Sample(tmp_path / "a", "a.jpg", "train", "glioma", boxes, ("glioma",), True)
     second = Sample(tmp_path / "b", "b.jpg", "train", "no_tumor")
     run = Run.create(tmp_path / "run", ClassifierRecipe())
-    run.describe_data(Dataset((first, second), ("glioma", "no_tumor"), "no_tumor", ("export",)), [first, second], [])
+    dataset = Dataset((first, second), ("glioma", "no_tumor"), "no_tumor", ("export",))
+    run.write_data(data_record(dataset, described(first, second), described()))
     document = json.loads((run.path / "data.json").read_text())
     assert document["train"]["classes"] == {"glioma": 1, "no_tumor": 1} and document["train"]["boxed"] == 1
     assert document["train"]["patients"] == document["train"]["slices_with_patient"] == 0
-    of_one = count_slices([replace(first, patient="anon-x"), replace(second, patient="anon-x"), second])
+    known = replace(first, patient="anon-x")
+    of_one = described(known, replace(second, patient="anon-x"), second)
     assert (of_one["patients"], of_one["slices_with_patient"], of_one["samples"]) == (1, 2, 3)
-    assert count_slices([replace(first, patient="anon-x"), second])["sha256"] == document["train"]["sha256"], "no id"
+    assert described(known, second)["content_sha256"] == document["train"]["content_sha256"], "no id"
     relabelled = Sample(tmp_path / "b", "b.jpg", "train", "glioma")
-    assert count_slices([first, relabelled])["sha256"] != document["train"]["sha256"]
+    assert described(first, relabelled)["content_sha256"] != document["train"]["content_sha256"]
 
 
 def test_environment_names_no_machine_and_no_user() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,24 @@ from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 from detectclf.types import Sample
 
 CLASSES = ("glioma", "pituitary")
+
+
+class Watch(Progress):
+    """Calls ``act(number of the step)`` after each step."""
+
+    def __init__(self, act: Callable[[int], None]) -> None:
+        super().__init__("training", show=False)
+        self._act, self.steps = act, 0
+        self.notes: list[str] = []
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        """Counts."""
+        self.steps += 1
+        self._act(self.steps)
+
+    def note(self, text: str) -> None:
+        """Keeps the line."""
+        self.notes.append(text)
 
 
 def write_samples(folder: Path, count: int) -> list[Sample]:
@@ -77,11 +96,18 @@ def detection_task(samples: list[Sample], **changes: object) -> DetectionTask:
 
 
 def train(
-    task: Task, config: TrainingConfig, out: Path, *, resume: bool = False, progress: Progress | None = None
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    workers: int = 0,
 ) -> History:
     """``fit`` in a run directory."""
     recipe = DetectorRecipe(training=config) if task.metric == "mAP" else ClassifierRecipe(training=config)
-    return fit(task, config, Run.create(out, recipe, resume=resume), resume=resume, progress=progress, workers=0)
+    with Run.create(out, recipe, resume=resume) as run:
+        return fit(task, config, run, resume=resume, progress=progress, workers=workers)
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from detectclf.leftovers import scratch_folder
 
 
 def state_of(graph: Path) -> list[tuple[str, int, int]]:
@@ -29,11 +30,11 @@ def in_one_folder(graph: Path) -> Iterator[Path]:
     if not any(each.is_symlink() for each in files):
         yield graph
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         for each in files:
             if each.is_file():
-                shutil.copyfile(each, Path(folder) / each.name)
-        yield Path(folder) / graph.name
+                shutil.copyfile(each, folder / each.name)
+        yield folder / graph.name
 
 
 def _files(graph: Path) -> tuple[Path, Path]:

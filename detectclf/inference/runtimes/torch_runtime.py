@@ -47,7 +47,7 @@ class TorchRuntime:
         self._process = os.getpid()
         if self._device.type == "cpu":
             keep_freed_memory()
-        # Copies: the networks of the bundle stay as they were saved, which Grad-CAM needs.
+        # Copies: the networks of the bundle stay as they were saved, which activation maps need.
         self._detector = self._fast_detector(bundle.stages["detector"].network)
         classifier: Classifier = bundle.stages["classifier"].network
         self._classifier = self._fast(classifier, 1, classifier.input_size)

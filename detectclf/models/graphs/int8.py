@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.errors import ModelError
+from detectclf.leftovers import scratch_folder
 from detectclf.models.graphs.export import INPUT, quiet
 from detectclf.types import Pixels
 
@@ -79,8 +79,8 @@ def _folded(graph: Path) -> Any:
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        whole, folded = Path(folder) / "whole.onnx", Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        whole, folded = folder / "whole.onnx", folder / "folded.onnx"
         onnx.save(onnx.load(str(graph)), str(whole))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3

@@ -1,0 +1,51 @@
+"""Turned heads are told from upright ones by a discriminant that is fitted on upright ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectclf.imaging.framing import framed
+from detectclf.imaging.upright import TURNS, UPRIGHT_SIZE, turned_features, upright_features
+from detectclf.inference.orientation import fit_orientation, is_turned
+from detectclf.sample_data.slices import sample_slice
+from detectclf.types import Pixels
+
+
+def slices(start: int, count: int) -> list[Pixels]:
+    return [sample_slice(start + i, "no_tumor", ("coronal", "sagittal")[i % 2]).pixels for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def features() -> np.ndarray:
+    return np.stack([turned_features(framed(each)) for each in slices(0, 60)])
+
+
+def test_turned_slices_are_told(features: np.ndarray) -> None:
+    fitted = fit_orientation(features)
+    new = slices(1000, 12)
+    for turn, least, most in ((0, 0, 1), (1, 10, 12), (2, 10, 12), (3, 10, 12)):
+        turned = [upright_features(framed(np.ascontiguousarray(np.rot90(each, turn)))) for each in new]
+        assert least <= sum(is_turned(fitted, each) for each in turned) <= most, f"turned by {90 * turn} degrees"
+
+
+def test_features_of_turned_pictures_are_those_of_the_turned_head(features: np.ndarray) -> None:
+    assert features.shape[1:] == (TURNS, UPRIGHT_SIZE)
+    pixels = slices(0, 1)[0]
+    np.testing.assert_array_equal(turned_features(framed(pixels))[0], upright_features(framed(pixels)))
+    blank = upright_features(framed(np.zeros((40, 9), dtype=np.uint8)))
+    assert blank.shape == (UPRIGHT_SIZE,) and np.isfinite(blank).all()
+
+
+def test_a_fit_leaves_out_slices_that_are_turned_themselves(features: np.ndarray) -> None:
+    wrong = features.copy()
+    wrong[::15] = np.roll(wrong[::15], -2, axis=1)  # upside down in the data
+    fitted, clean = fit_orientation(wrong), fit_orientation(features)
+    assert fitted is not None and clean is not None
+    upright = [is_turned(fitted, each[0]) for i, each in enumerate(features) if i % 15]
+    assert sum(upright) <= 3
+
+
+def test_too_few_slices_give_no_fit_and_say_nothing(features: np.ndarray) -> None:
+    assert fit_orientation(features[:10]) is None
+    assert not is_turned(None, features[0, 2])
