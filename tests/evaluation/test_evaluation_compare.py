@@ -173,8 +173,8 @@ def test_predictions_are_read_back_from_their_records(tmp_path: Path) -> None:
         assert (sample.label, sample.boxed, sample.box_labels) == (true.label, true.boxed, true.box_labels)
         assert (sample.boxes_xyxy == true.boxes_xyxy).all()
     line = json.loads((tmp_path / "new" / "slices.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    assert set(line) == {"image", "line", "source", "group", "patient", "seen", "new_patient", "truth", "negative", "pixels",
-        "box_threshold"}  # fmt: skip
+    assert set(line) == {"image", "line", "source", "group", "patient", "seen", "new_patient", "truth", "negative",
+        "pixels", "box_threshold"}  # fmt: skip
 
 
 def test_old_evaluations_are_still_read(tmp_path: Path) -> None:
