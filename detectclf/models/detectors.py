@@ -28,7 +28,7 @@ from detectclf.models.detector_backbones import (
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
-from detectclf.types import ANY_TUMOR_INDEX
+from detectclf.types import ANY_TUMOR_INDEX, MOST_CLASSES
 
 Anchors = tuple[tuple[float, ...], ...]
 
@@ -173,6 +173,10 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     """
     if num_classes < 1:
         raise ModelError("a detector needs at least one class of boxes", remedy="check the class names of the data")
+    if num_classes > MOST_CLASSES:
+        raise ModelError(
+            f"a detector has at most {MOST_CLASSES} classes, not {num_classes}", remedy="join classes by data.class_map"
+        )
     row = detector_row(config.arch)
     model = Detector(row, config, num_classes)
     model.load_pretrained(model.network, row.weights, core="backbone.body.")
