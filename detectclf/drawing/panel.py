@@ -108,7 +108,7 @@ def panel(
 
     width = 21 * unit
     # The height is known only at the end, so the sheet is made long enough for anything and then cropped.
-    longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + len(fused.flags)) + 40)
+    longest = least_height + unit * (2 * (MOST_CLASSES + MOST_BOXES + 3 * len(fused.flags)) + 40)
     sheet = Image.new("RGB", (width, longest), BACKGROUND)
     pen = _Pen(ImageDraw.Draw(sheet), unit, width)
     if fused.judged:
@@ -121,7 +121,7 @@ def panel(
     if fused.flags:
         pen.heading("For review")
         for flag in fused.flags:
-            pen.line(f"! {FLAG_TEXTS.get(flag, flag.replace('_', ' '))}", _WARNING)
+            pen.paragraph(f"! {FLAG_TEXTS.get(flag, flag.replace('_', ' '))}", _WARNING)
     if truth is not None:
         _truth_lines(pen, fused, truth)
     height = max(least_height, pen.y + 5 * unit)
@@ -150,6 +150,18 @@ class _Pen:
         x = self.left + indent * self.unit
         self.draw.text((x, self.y), shorten(text, face, self.right - x), font=face, fill=color)
         self.y += round(1.5 * self.unit * scale)
+
+    def paragraph(self, text: str, color: Rgb) -> None:
+        """Several lines where one is too short: what a human has to do is not cut out of the middle."""
+        face = font(self.unit)
+        row = ""
+        for word in text.split():
+            longer = f"{row} {word}".strip()
+            if row and face.getlength(longer) > self.right - self.left:
+                self.line(row, color)
+                longer = word
+            row = longer
+        self.line(row, color)
 
     def swatch(self, color: Rgb) -> None:
         top = self.y + round(0.12 * self.unit)

@@ -166,8 +166,10 @@ class Study:
 
         if self.error is not None:
             raise DataError(self.error, remedy="only readable volumes are drawn")
-        label = (self.label or "?").replace("_", " ")
-        title = f"{self.name}: {label} {self.confidence or 0:.2f}; {self.slices} slices"
+        said = "refused"
+        if self.label is not None:
+            said = f"{self.label.replace('_', ' ')} {self.confidence or 0:.2f}"
+        title = f"{self.name}: {said}; {self.slices} slices"
         return draw_study(
             self.predictions,
             self.findings,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from detectclf.drawing.palette import color_of
-from detectclf.drawing.panel import BACKGROUND, font, percent, shorten
+from detectclf.drawing.panel import BACKGROUND, FLAG_TEXTS, font, percent, shorten
 from detectclf.drawing.predictions import draw_prediction, shown_boxes
 from detectclf.errors import DataError
 from detectclf.prediction import Origin, Prediction
@@ -124,6 +125,20 @@ def test_of_what_is_refused_no_class_no_bars_and_no_boxes_are_drawn() -> None:
     colors = [color_of(name, tuple(CLASSES)) for name in CLASSES]
     assert all(count(judged, color) for color in colors)
     assert not any(count(picture, color) for color in colors)
+
+
+@pytest.mark.parametrize("flag", FLAG_TEXTS)
+def test_advice_on_a_slice_is_drawn_in_full(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, **more: Any) -> None:
+        drawn.append(words)
+        write(self, xy, words, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    replace(prediction(np.zeros((600, 600), np.uint8)), flags=(flag,)).draw()
+    assert FLAG_TEXTS[flag] in " ".join(drawn)
 
 
 def test_a_class_that_is_not_the_likeliest_says_so() -> None:

@@ -193,3 +193,13 @@ def test_slices_on_the_picture(curve: list[float | None], expected: list[int]) -
     chosen = best_slices([True] * len(curve), [], curve)
     assert len(chosen) <= 8 and (len(curve) > 8 or chosen == expected)
     assert chosen == sorted(set(chosen))
+
+
+def test_the_picture_of_a_refused_volume_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "? 0.00" would read as a finding of low probability."""
+    titles: list[str] = []
+    monkeypatch.setattr(
+        "detectclf.inference.study_picture.draw_study", lambda *_, title, **__: titles.append(title), raising=True
+    )
+    study_of([predicted("none") for _ in range(3)]).draw()
+    assert titles == [f"{study_of([predicted('none')]).name}: refused; 3 slices"]
