@@ -82,6 +82,11 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
             if not e.data
         ),
         *(f"{e.name}: its speed includes class-activation maps" for e in entries if e.row.explained),
+        *(
+            f"{e.name}: {e.row.refused:.0f} slices were refused; they are in none of its figures and in no test"
+            for e in entries
+            if e.row.refused
+        ),
         *(_copies_note(e.row) for e in entries if e.row.copies),
         *(_patients_note(e.row) for e in entries if e.row.kind == "evaluation"),
         *pair_notes,

@@ -30,6 +30,7 @@ class BoardRow:
         run: name on the board.
         kind: ``evaluation``, or ``run`` for a training run.
         explained: whether the speed includes class-activation maps.
+        refused: slices that were refused, which are in no figure.
         warnings: what takes the figures back, as the report has it.
         copies: slices that are copies of training slices; ``clean_...`` are the figures without them.
         new_patient_slices: slices of patients that the model has not seen; ``new_patient_...`` are the figures on them.
@@ -48,6 +49,7 @@ class BoardRow:
     explained: bool = False
     parameters: float | None = None
     slices: int | None = None
+    refused: float | None = None
     warnings: tuple[str, ...] = ()
     copies: float | None = None
     clean_accuracy: float | None = None
@@ -155,6 +157,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         explained=bool(speed.get("explained")),
         parameters=figure_at(record, "facts.model.parameters"),
         slices=len(data),
+        refused=figure_at(record, "data.refused"),
         warnings=tuple(map(str, record.get("warnings") or ())),
         copies=figure_at(record, "leaks.samples"),
         clean_accuracy=figure_at(record, "clean.combined.accuracy"),

@@ -242,7 +242,8 @@ def _describe_prediction(prediction: Prediction) -> str:
     ]
     flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
     if prediction.confidence is None:
-        result = f"refused; if it is a screen or a page, {CROP_ADVICE}"
+        # A slice of a volume is no screen.
+        result = "refused" if prediction.origin.study else f"refused; if it is a screen or a page, {CROP_ADVICE}"
     else:
         result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
     part = f" ({prediction.part})" if prediction.part else ""

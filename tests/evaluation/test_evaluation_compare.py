@@ -243,9 +243,10 @@ def test_slices_are_paired_by_content(runs: Path, tmp_path: Path, change, paired
     assert not any("by name" in note for note in board.notes)
 
 
-def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: Path) -> None:
+def test_copies_of_training_slices_and_refusals_are_told_on_the_board(runs: Path, tmp_path: Path) -> None:
     record = json.loads((runs / "good" / "evaluation" / "report.json").read_text(encoding="utf-8"))
     record["leaks"]["samples"] = 7
+    record["data"]["refused"] = 5
     record["clean"]["combined"] = {"accuracy": 0.5, "mAP": 0.25}
     (tmp_path / "leaky").mkdir()
     (tmp_path / "leaky" / "report.json").write_text(json.dumps(record), encoding="utf-8")
@@ -253,6 +254,7 @@ def test_copies_of_training_slices_are_told_on_the_board(runs: Path, tmp_path: P
         shutil.copy(runs / "good" / "evaluation" / name, tmp_path / "leaky")
     notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
     assert notes == [
+        "leaky: 5 slices were refused; they are in none of its figures and in no test",
         "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them",
         "leaky: none of its slices is of a known new patient",
     ]

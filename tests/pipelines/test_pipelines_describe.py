@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from detectclf.pipelines.predict import describe
-from detectclf.prediction import Prediction
+from detectclf.prediction import Origin, Prediction
 
 
 def prediction(image: str, scores: list[float], threshold: float = 0.5) -> Prediction:
@@ -33,6 +33,13 @@ def test_a_tumour_that_is_called_while_none_is_likelier_is_explained() -> None:
     found = replace(prediction("a.png", []), probabilities={"glioma": 0.3, "no_tumor": 0.45, "pituitary": 0.25})
     why = "(called a tumour: 0.550 for all kinds together, no_tumor 0.450)"
     assert describe(found) == f"a.png: glioma 0.300 {why}; no box"
+
+
+def test_advice_about_screens_is_for_pictures() -> None:
+    refused = Prediction("a.nii", flags=("not_a_brain_mri",))
+    assert describe(refused) == "a.nii: refused; if it is a screen or a page, crop to the slice [not_a_brain_mri]"
+    of_volume = replace(refused, origin=Origin(study="a", number=3))
+    assert describe(of_volume) == "a.nii (3): refused [not_a_brain_mri]"
 
 
 def test_a_file_name_cannot_break_or_colour_the_line() -> None:
