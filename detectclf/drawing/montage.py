@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from detectclf.drawing.palette import color_of
 from detectclf.drawing.panel import BACKGROUND, FAINT, FLAG_TEXTS, FOOTER, INK, font, shorten
 from detectclf.drawing.sheets import ALARM, Tile, contact_sheet
+from detectclf.types import NOT_A_BRAIN_MRI
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+
+_TEXTS = FLAG_TEXTS | {NOT_A_BRAIN_MRI: "no brain MRI"}
+"""A volume is no screen that could be cropped."""
 
 _COLUMNS = 4
 _TEXT = 13
@@ -65,7 +69,7 @@ def montage(
     _curve(draw, curve, spans, classes, sheet.height, canvas.width)
     y = sheet.height + _CURVE_HEIGHT + _TEXT // 2
     if flags:
-        text = "Look at it: " + "; ".join(FLAG_TEXTS.get(flag, flag.replace("_", " ")) for flag in flags)
+        text = "Look at it: " + "; ".join(_TEXTS.get(flag, flag.replace("_", " ")) for flag in flags)
         draw.text(
             (_LEFT, y), shorten(text, font(_TEXT, True), canvas.width - 2 * _LEFT), ALARM, font(_TEXT, True), "lm"
         )
