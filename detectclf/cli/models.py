@@ -178,6 +178,10 @@ def predict(
     runtime: options.Runtime = None,
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run of the same model, settings and inputs stopped in --out."),
+    ] = False,
     json: options.JsonLines = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -204,6 +208,7 @@ def predict(
         explain=explain,
         frame=frame,
         axis=axis,
+        resume=resume,
         each=lambda p: output.print_json(p.to_record()) if json else output.say(pipeline.describe(p), quiet),
     )
     if not json:

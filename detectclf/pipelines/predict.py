@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import PredictConfig
 from detectclf.drawing.panel import CROP_ADVICE
 from detectclf.errors import ConfigError, DetectclfError, one_line
-from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
+from detectclf.signals import ended_like_interrupted
 
 if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import ImageSource
     from detectclf.inference.studies import Study
     from detectclf.inference.volumes import Input
+    from detectclf.pipelines.predict_files import Drawing, Results
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ def predict(
     explain: bool = False,
     frame: int | None = None,
     axis: str | None = None,
+    resume: bool = False,
     each: Callable[[Prediction | Study], None] = lambda result: None,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
@@ -67,18 +68,20 @@ def predict(
     Args:
         frame: the picture of files that hold several, and the slice of volumes, which have no study then.
         axis: along which NIfTI volumes are sliced.
+        resume: go on with the records that a stopped run of the same model, settings and inputs left in ``out``.
         each: called with every prediction as it is made, and with every study after its slices.
 
     Raises:
         DataError: there is nothing to predict, or ``out`` cannot be written.
-        ConfigError: unknown format, or both a bundle and runs are named.
+        ConfigError: unknown format, or both a bundle and runs are named; or the records in ``out`` are of another run.
         ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
         DeviceError: the device is not available.
-        KeyboardInterrupt: from the user; the records made so far are written first.
+        KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; the records made so far are written first.
     """
     from detectclf.inference.input_files import collect_inputs
-    from detectclf.inference.records import FORMATS, make_folder
+    from detectclf.inference.records import FORMATS, STUDIES_FILE, make_folder
     from detectclf.inference.volumes import inputs_of, one_slice_of
+    from detectclf.pipelines.predict_files import Drawing, Results
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
@@ -89,101 +92,73 @@ def predict(
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     found = inputs_of(files, axis)
     sources: list[Input | ImageSource] = [source if frame is None else one_slice_of(source, frame) for source in found]
-    results = _Results(out, format)
-    drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
+    settings = {"frame": frame, "axis": axis, "format": format, "visualize": visualize, "explain": explain}
+    description = _description(predictor, model, (detector, classifier), settings, sources)
+    results = Results(out, format, description, resume=resume)
+    if results.finished:
+        return _finished(results)
+    drawing = Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
     try:
-        _predict_all(predictor, sources, results, drawing, each)
+        with ended_like_interrupted():
+            _predict_all(predictor, sources, results, drawing, each)
+            results.finish()
     except (KeyboardInterrupt, DetectclfError):
-        if results.records:
-            log.warning("%s: %d of %d", results.write()[0], len(results.records), _slices_in(sources))
+        file = results.save()
+        if file is not None:
+            log.warning("%s: %d of %d; --resume goes on", file, results.records.count, _slices_in(sources))
         raise
-    file, studies = results.write()
-    done = sum(record["error"] is None for record in results.records)
-    exit_code = 0 if not results.errors and not drawing.failed else 4 if done else max(results.errors)
-    return Predicted(file, studies, done, len(results.errors), exit_code)
+    exit_code = 0 if not results.failed and not drawing.failed else 4 if results.done else results.worst
+    studies = out / STUDIES_FILE if results.studies.count else None
+    return Predicted(out / FORMATS[format][0], studies, results.done, results.failed, exit_code)
 
 
-@dataclass(slots=True, eq=False)
-class _Results:
-    """What is predicted so far: records, and not predictions, whose arrays would fill the memory."""
+def _description(
+    predictor: Predictor,
+    model: Path | None,
+    runs: tuple[Path | None, Path | None],
+    settings: dict[str, Any],
+    sources: Sequence[Input | ImageSource],
+) -> dict[str, Any]:
+    from detectclf.inference.run_description import describe_run, inputs_digest
+    from detectclf.inference.sources import name_of
+    from detectclf.inference.volumes import Volume
+    from detectclf.pipelines.model_digest import model_description
 
-    out: Path
-    format: str
-    records: list[dict[str, Any]] = field(default_factory=list)
-    studies: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[int] = field(default_factory=list)
-
-    def add(self, prediction: Prediction) -> None:
-        if prediction.error is not None:
-            log.error("%s", prediction.error)
-            self.errors.append(prediction.error_exit)
-        self.records.append(prediction.to_record())
-
-    def add_study(self, study: Study) -> None:
-        from detectclf.inference.records import FORMATS
-
-        if study.error is not None:
-            log.error("%s", study.error)
-            if not study.predictions:  # else each of its slices has been counted
-                self.errors.append(study.error_exit)
-        self.studies.append(study.to_record(FORMATS[self.format][0]))
-
-    def write(self) -> tuple[Path, Path | None]:
-        """The files of records and of studies; without any, those that an earlier run left are removed."""
-        from detectclf.inference.records import STUDIES_FILE, write_records, write_studies
-
-        file = write_records(self.records, self.out, self.format)
-        if self.studies:
-            return file, write_studies(self.studies, self.out)
-        (self.out / STUDIES_FILE).unlink(missing_ok=True)
-        return file, None
+    names: list[str] = []
+    for source in sources:
+        if isinstance(source, Volume):
+            names += [source.name, *(str(file.path) for file in source.files)]
+        else:
+            names.append(name_of(source))
+    inputs = {"count": _slices_in(sources), "sha256": inputs_digest(names)}
+    return describe_run(model_description(predictor, model, runs), settings, inputs)
 
 
-@dataclass(slots=True, eq=False)
-class _Drawing:
-    """Which pictures are drawn, and how many could not be; ``part`` is what ``--frame`` and ``--axis`` say."""
+def _finished(results: Results) -> Predicted:
+    from detectclf.inference.records import FORMATS, STUDIES_FILE
 
-    out: Path
-    visualize: bool
-    explain: bool
-    part: str
-    failed: int = 0
-
-    def names(self, sources: Sequence[Input | ImageSource]) -> list[Path]:
-        """A file for the picture of each source."""
-        from detectclf.inference.picture_names import picture_names
-        from detectclf.inference.sources import name_of
-        from detectclf.inference.volumes import Volume
-
-        named = [source.stem if isinstance(source, Volume) else name_of(source) for source in sources]
-        return [self.out / name for name in picture_names(named, self.part)]
-
-    def save(self, result: Prediction | Study, file: Path) -> None:
-        """Draws a result into ``file``; where that fails, the log says so."""
-        if not self.visualize or result.error is not None:
-            return
-        buffer = io.BytesIO()
-        try:
-            result.draw().save(buffer, format="PNG")
-            atomic_write(file, buffer.getvalue())
-        except DetectclfError as error:
-            log.error("%s", error)
-            self.failed += 1
+    log.info("%s: the run had come to its end", results.out)
+    counts = results.description["result"]
+    code = 0 if not counts["failed"] else 4 if counts["done"] else 2
+    studies = results.out / STUDIES_FILE if counts["studies"] else None
+    return Predicted(results.out / FORMATS[results.format][0], studies, counts["done"], counts["failed"], code)
 
 
 def _predict_all(
     predictor: Predictor,
     sources: Sequence[Input | ImageSource],
-    results: _Results,
-    drawing: _Drawing,
+    results: Results,
+    drawing: Drawing,
     each: Callable[[Prediction | Study], None],
 ) -> None:
-    """Predicts pictures in batches and volumes one by one, in their order."""
+    """Predicts pictures in batches and volumes one by one, in their order; what an earlier run did is left out."""
     from detectclf.inference.volumes import Volume
 
+    named = list(zip(sources, drawing.names(sources), strict=True))
+    first = next((i for i, source in enumerate(sources) if not results.has(source)), len(sources))
     # Where results go to the terminal they are progress enough, and a bar would get in their way.
     show = False if sys.stdout.isatty() else None
-    with Progress("predicting", _slices_in(sources), show=show) as progress:
+    with Progress("predicting", _slices_in(sources), done=_slices_in(sources[:first]), show=show) as progress:
 
         def made(prediction: Prediction) -> None:
             results.add(prediction)
@@ -199,7 +174,7 @@ def _predict_all(
             pictures.clear()
 
         pictures: list[tuple[ImageSource, Path]] = []
-        for source, file in zip(sources, drawing.names(sources), strict=True):
+        for source, file in named[first:]:
             if not isinstance(source, Volume):
                 pictures.append((source, file))
                 continue
