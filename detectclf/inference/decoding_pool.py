@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_PATIENCE_S = 1.0
 
 
 class DecodingPool:
@@ -25,9 +28,11 @@ class DecodingPool:
 
     def __init__(self, threads: int) -> None:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads = threads
-        for number in range(threads):
-            threading.Thread(target=self._run, name=f"decoding-{number}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"decoding-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """``function(*args, **kwargs)`` in one of the threads."""
@@ -36,12 +41,15 @@ class DecodingPool:
         return future
 
     def close(self) -> None:
-        """Drops what has not begun; each thread ends after what it is doing. Returns at once."""
+        """Drops what has not begun, and ends the threads; one that hangs is left behind after a second."""
         with suppress(Empty):
             while True:
                 self._work.get_nowait()
-        for _ in range(self._threads):
+        for _ in self._threads:
             self._work.put(None)
+        deadline = time.monotonic() + _PATIENCE_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while (task := self._work.get()) is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from detectclf.progress import Progress
 from detectclf.signals import ended_like_interrupted
 
 if TYPE_CHECKING:
+    from detectclf.inference.containers import Container
+    from detectclf.inference.items import Item
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import ImageSource
     from detectclf.inference.studies import Study
-    from detectclf.inference.volumes import Input
     from detectclf.pipelines.predict_files import Drawing, Results
 
 log = logging.getLogger(__name__)
@@ -78,20 +80,18 @@ def predict(
         DeviceError: the device is not available.
         KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; the records made so far are written first.
     """
-    from detectclf.inference.input_files import collect_inputs
+    from detectclf.inference.items import item_names, items_of
     from detectclf.inference.records import FORMATS, STUDIES_FILE, make_folder
-    from detectclf.inference.volumes import inputs_of, one_slice_of
     from detectclf.pipelines.predict_files import Drawing, Results
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
-    files = collect_inputs(inputs, sys.stdin.buffer)
+    names = list(item_names(inputs, sys.stdin.buffer))
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    found = inputs_of(files, axis)
-    sources: list[Input | ImageSource] = [source if frame is None else one_slice_of(source, frame) for source in found]
+    sources = items_of(names, frame, axis)
     settings = {"frame": frame, "axis": axis, "format": format, "visualize": visualize, "explain": explain}
     description = _description(predictor, model, (detector, classifier), settings, sources)
     results = Results(out, format, description, resume=resume)
@@ -117,8 +117,9 @@ def _description(
     model: Path | None,
     runs: tuple[Path | None, Path | None],
     settings: dict[str, Any],
-    sources: Sequence[Input | ImageSource],
+    sources: Sequence[Item],
 ) -> dict[str, Any]:
+    from detectclf.inference.containers import Container
     from detectclf.inference.run_description import describe_run, inputs_digest
     from detectclf.inference.sources import name_of
     from detectclf.inference.volumes import Volume
@@ -129,7 +130,7 @@ def _description(
         if isinstance(source, Volume):
             names += [source.name, *(str(file.path) for file in source.files)]
         else:
-            names.append(name_of(source))
+            names.append(source.name if isinstance(source, Container) else name_of(source))
     inputs = {"count": _slices_in(sources), "sha256": inputs_digest(names)}
     return describe_run(model_description(predictor, model, runs), settings, inputs)
 
@@ -146,7 +147,7 @@ def _finished(results: Results) -> Predicted:
 
 def _predict_all(
     predictor: Predictor,
-    sources: Sequence[Input | ImageSource],
+    sources: Sequence[Item],
     results: Results,
     drawing: Drawing,
     each: Callable[[Prediction | Study], None],
@@ -160,20 +161,28 @@ def _predict_all(
     show = False if sys.stdout.isatty() else None
     with Progress("predicting", _slices_in(sources), done=_slices_in(sources[:first]), show=show) as progress:
 
-        def made(prediction: Prediction) -> None:
+        def made(prediction: Prediction, steps: int = 1) -> None:
             results.add(prediction)
             each(prediction)
-            progress.advance()
+            progress.advance(steps)
 
         def predict_pictures() -> None:
+            read: deque[tuple[Path, bool]] = deque()  # a batch or two ahead of the predictions
+
+            def sources_ahead() -> Iterator[ImageSource]:
+                for waiting, at in pictures:
+                    for picture, file, first in drawing.pictures(waiting, at):
+                        read.append((file, first))
+                        yield picture
+
             explain = drawing.explain and drawing.visualize
-            predictions = predictor.predict_many((picture for picture, _ in pictures), explain=explain)
-            for prediction, (_, file) in zip(predictions, pictures, strict=True):
+            for prediction in predictor.predict_many(sources_ahead(), explain=explain):
+                file, first = read.popleft()
                 drawing.save(prediction, file)
-                made(prediction)
+                made(prediction, int(first))
             pictures.clear()
 
-        pictures: list[tuple[ImageSource, Path]] = []
+        pictures: list[tuple[ImageSource | Container, Path]] = []
         for source, file in named[first:]:
             if not isinstance(source, Volume):
                 pictures.append((source, file))
@@ -186,7 +195,7 @@ def _predict_all(
         predict_pictures()
 
 
-def _slices_in(sources: Sequence[Input | ImageSource]) -> int:
+def _slices_in(sources: Sequence[Item]) -> int:
     from detectclf.inference.volumes import Volume
 
     return sum(len(source) if isinstance(source, Volume) else 1 for source in sources)

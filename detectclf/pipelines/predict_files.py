@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from detectclf.errors import ConfigError, DataError, DetectclfError
 from detectclf.files import atomic_write, read_bytes
+from detectclf.inference.containers import Container
+from detectclf.inference.items import Item
 from detectclf.inference.journal import Journal
-from detectclf.inference.picture_names import picture_names
+from detectclf.inference.picture_names import PICTURE_SUFFIX, picture_names
 from detectclf.inference.records import FORMATS, STUDIES_FILE, write_records, write_studies
 from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
 from detectclf.inference.sources import ImageSource, name_of
-from detectclf.inference.volumes import Input, Volume
+from detectclf.inference.volumes import Volume
 from detectclf.prediction import Prediction
+from detectclf.storage import shown
 
 if TYPE_CHECKING:
     from detectclf.inference.studies import Study
@@ -84,7 +87,7 @@ class Results:
         """Pictures and slices that could be read."""
         return self.records.count - self.records.failed
 
-    def has(self, source: Input | ImageSource) -> bool:
+    def has(self, source: Item) -> bool:
         """Takes over what the run that is resumed had predicted of ``source``, the next one; whether it is all of it.
 
         Raises:
@@ -92,6 +95,8 @@ class Results:
         """
         if isinstance(source, Volume):
             return self._has_volume(source)
+        if isinstance(source, Container):
+            return self._has_pictures(source)
         record = self.records.peek()
         if record is None:
             return False
@@ -102,6 +107,15 @@ class Results:
                 remedy="choose another --out",
             )
         self.records.skip()
+        return True
+
+    def _has_pictures(self, container: Container) -> bool:
+        if self.records.peek() is None:
+            return False
+        for picture in container:
+            if not self.has(picture):
+                return False
+            container.skip += 1
         return True
 
     def _has_volume(self, volume: Volume) -> bool:
@@ -190,10 +204,26 @@ class Drawing:
     part: str
     failed: int = 0
 
-    def names(self, sources: Sequence[Input | ImageSource]) -> Iterator[Path]:
+    def names(self, sources: Sequence[Item]) -> Iterator[Path]:
         """A file for the picture of each source."""
-        named = [source.stem if isinstance(source, Volume) else name_of(source) for source in sources]
+        named = [
+            source.stem
+            if isinstance(source, Volume)
+            else shown(source.name)
+            if isinstance(source, Container)
+            else name_of(source)
+            for source in sources
+        ]
         return (self.out / name for name in picture_names(named, self.part))
+
+    def pictures(self, source: ImageSource | Container, file: Path) -> Iterator[tuple[ImageSource, Path, bool]]:
+        """The pictures in ``source``, the file that each is drawn into, and whether it is the first."""
+        if not isinstance(source, Container):
+            yield source, file, True
+            return
+        stem = file.name.removesuffix(PICTURE_SUFFIX)
+        for number, picture in enumerate(source, start=source.skip):
+            yield picture, file.with_name(f"{stem}-{number:06d}{PICTURE_SUFFIX}"), number == source.skip
 
     def save(self, result: Prediction | Study, file: Path) -> None:
         """Draws a result into ``file``; where that fails, the log says so."""

@@ -1,0 +1,85 @@
+"""Input items: the names of files and containers that a prediction goes over, and the pictures in each.
+
+Every engine knows its inputs as names (paths or URIs), which cost no memory to list and can be sent anywhere, and opens
+each name where it is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from detectclf.errors import DataError
+from detectclf.imaging.images import image_suffix
+from detectclf.inference.containers import Container, is_container
+from detectclf.inference.input_files import collect_inputs
+from detectclf.inference.manifests import is_manifest, rows_of
+from detectclf.inference.picture_names import PICTURE_SUFFIX
+from detectclf.inference.sources import ImageSource, StoredFile
+from detectclf.inference.volumes import Input, Volume, inputs_of, one_slice_of
+from detectclf.storage import file_name, is_uri, list_stored, shown
+
+Item: TypeAlias = "Input | ImageSource | Container"
+
+
+def item_names(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Iterator[str]:
+    """The names that the arguments of ``predict`` mean, one at a time.
+
+    Beside what :func:`~detectclf.inference.input_files.collect_inputs` takes: manifests
+    (:mod:`detectclf.inference.manifests`), each row of which is a name; URIs of files, folders and globs.
+
+    Raises:
+        DataError: nothing is named, a folder or glob holds nothing, or a manifest is damaged.
+        StorageError, ConfigError: a store cannot be reached.
+    """
+    plain = [argument for argument in arguments if not is_uri(argument) and not is_manifest(argument)]
+    if plain or not arguments:
+        yield from map(str, collect_inputs(plain, stdin))
+    for argument in arguments:
+        if is_manifest(argument):
+            yield from rows_of(argument)
+        elif is_uri(argument):
+            yield from _in_store(argument)
+
+
+def _in_store(uri: str) -> Iterator[str]:
+    empty = True
+    for name in list_stored(uri):
+        last = file_name(name)
+        taken = image_suffix(last) is not None or is_container(last) or name == uri
+        if taken and not last.startswith(".") and not last.endswith(PICTURE_SUFFIX):
+            empty = False
+            yield name
+    if empty:
+        raise DataError("no images", file=shown(uri), remedy="name a folder with image files")
+
+
+def items_of(names: Sequence[str], frame: int | None = None, axis: str | None = None) -> list[Item]:
+    """The items that a list of names means; files of one DICOM series are one volume.
+
+    Args:
+        names: such as from :func:`item_names`.
+        frame, axis: as ``--frame`` and ``--axis``.
+    """
+    local = [Path(name) for name in names if not is_uri(name) and not is_container(name)]
+    found = inputs_of(local, axis)
+    items: list[Item] = [source if frame is None else one_slice_of(source, frame) for source in found]
+    for name in names:
+        if is_container(name):
+            items.append(Container(name))
+        elif is_uri(name):
+            items.append(StoredFile(name, frame, axis))
+    return items
+
+
+def item_of(name: str, frame: int | None = None, axis: str | None = None) -> Item:
+    """The item of one name by itself: a DICOM file is a picture, and a volume is called after its path."""
+    (item,) = items_of([name], frame, axis)
+    if isinstance(item, Volume):
+        item = replace(item, name=name.removesuffix(".gz").removesuffix(".nii"))
+    return item
+
+
+__all__ = ["Item", "item_names", "item_of", "items_of"]
