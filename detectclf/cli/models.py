@@ -150,7 +150,11 @@ def evaluate(
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(help="Image files, folders (recursive), globs, or - for paths on stdin.")
+        list[str],
+        typer.Argument(
+            help="Image files, folders (recursive), globs, manifests (Parquet, CSV, JSONL), TFRecord, tar and zip "
+            "files, URIs of any of them, or - for paths on stdin."
+        ),
     ],
     model: options.Model = None,
     detector: options.DetectorRun = None,
@@ -171,17 +175,21 @@ def predict(
         Literal["axial", "coronal", "sagittal"] | None,
         typer.Option(help="Axis along which NIfTI volumes are sliced [default: axial]."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for records and pictures.", metavar="DIR")] = Path(
-        "predictions"
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", help="Folder for records and pictures; a URI (s3://...) gets shards.", metavar="DIR_OR_URI"
+        ),
+    ] = "predictions",
     format: Annotated[str, typer.Option(help="Format of the predictions file: json, jsonl, csv or coco.")] = "jsonl",
     runtime: options.Runtime = None,
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on where a run of the same model, settings and inputs stopped in --out."),
-    ] = False,
+    resume: options.ResumePrediction = False,
+    engine: options.Engine = None,
+    ray_address: options.RayAddress = None,
+    ray_cpus: options.RayCpus = None,
+    shard_size: options.ShardSize = None,
     json: options.JsonLines = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -189,6 +197,8 @@ def predict(
     """Classify slices and box their tumours; sum up the slices of each volume (NIfTI file or DICOM series).
 
     Example: detectclf predict image.jpg --model bundle/ --visualize
+
+    In shards: detectclf predict s3://bucket/slices/ --engine ray --out s3://bucket/predictions --resume
     """
     output.setup_logging(quiet, verbose)
     from detectclf.config import PredictConfig
@@ -196,6 +206,7 @@ def predict(
     from detectclf.recipes import load_recipe
 
     config = load_recipe(PredictConfig, None, (), {"runtime": runtime, "device": device, "batch_size": batch_size})
+    shards = pipeline.shard_settings(out, engine, shard_size, ray_address, ray_cpus)
     done = pipeline.predict(
         inputs,
         config,
@@ -209,8 +220,11 @@ def predict(
         frame=frame,
         axis=axis,
         resume=resume,
+        shards=shards,
         each=lambda p: output.print_json(p.to_record()) if json else output.say(pipeline.describe(p), quiet),
     )
+    if json and shards is not None:
+        output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})
     if not json:
         output.say(f"predictions: {done.file}", quiet)
         if done.studies is not None:

@@ -6,17 +6,18 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectclf.config import PredictConfig
+from detectclf.config import PredictConfig, ShardConfig
 from detectclf.drawing.panel import CROP_ADVICE
 from detectclf.errors import ConfigError, DetectclfError, one_line
 from detectclf.pipelines.opening import predictor_of
+from detectclf.pipelines.predict_types import Predicted
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
 from detectclf.signals import ended_like_interrupted
+from detectclf.storage import is_uri
 
 if TYPE_CHECKING:
     from detectclf.inference.containers import Container
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """Result of ``predict``.
-
-    Attributes:
-        file: the records of pictures and slices.
-        studies: those of the volumes; ``None`` where there were none.
-        done, failed: numbers of pictures and slices; a volume that is refused as a whole counts as one that failed.
-        exit_code: 4 where some inputs or pictures failed.
-    """
-
-    file: Path
-    studies: Path | None
-    done: int
-    failed: int
-    exit_code: int
-
-
 def predict(
     inputs: Sequence[str],
     config: PredictConfig,
@@ -54,13 +37,14 @@ def predict(
     model: Path | None = None,
     detector: Path | None = None,
     classifier: Path | None = None,
-    out: Path,
+    out: str | Path,
     format: str = "jsonl",
     visualize: bool = False,
     explain: bool = False,
     frame: int | None = None,
     axis: str | None = None,
     resume: bool = False,
+    shards: ShardConfig | None = None,
     each: Callable[[Prediction | Study], None] = lambda result: None,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
@@ -70,6 +54,8 @@ def predict(
     Args:
         frame: the picture of files that hold several, and the slice of volumes, which have no study then.
         axis: along which NIfTI volumes are sliced.
+        shards: writes shards, in which nothing is drawn and ``each`` is not called
+            (:mod:`detectclf.pipelines.predict_shards`).
         resume: go on with the records that a stopped run of the same model, settings and inputs left in ``out``.
         each: called with every prediction as it is made, and with every study after its slices.
 
@@ -88,6 +74,16 @@ def predict(
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
+    if shards is not None:
+        from detectclf.pipelines.predict_shards import predict_shards
+
+        if visualize or format != "jsonl" or detector or classifier:
+            raise ConfigError(
+                "shards hold the records of a bundle as JSONL and Parquet, and no pictures",
+                remedy="leave out --visualize, --format, --detector and --classifier, or predict without shards",
+            )
+        return predict_shards(inputs, config, shards, model=model, out=str(out), frame=frame, axis=axis, resume=resume)
+    out = Path(out)
     names = list(item_names(inputs, sys.stdin.buffer))
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
@@ -110,6 +106,24 @@ def predict(
     exit_code = 0 if not results.failed and not drawing.failed else 4 if results.done else results.worst
     studies = out / STUDIES_FILE if results.studies.count else None
     return Predicted(out / FORMATS[format][0], studies, results.done, results.failed, exit_code)
+
+
+def shard_settings(
+    out: str, engine: str | None, shard_size: int | None, ray_address: str | None, ray_cpus: float | None
+) -> ShardConfig | None:
+    """The settings that flags give; ``None`` where one file of records is written, as without any of them.
+
+    Raises:
+        ConfigError: a flag has no meaning without another.
+    """
+    from detectclf.recipes import load_recipe
+
+    if engine != "ray" and (ray_address or ray_cpus):
+        raise ConfigError("--ray-address and --ray-cpus are for Ray", remedy="add --engine ray")
+    if engine != "ray" and shard_size is None and not is_uri(out):
+        return None
+    flags = {"engine": engine, "shard_size": shard_size, "ray_address": ray_address, "ray_cpus": ray_cpus}
+    return load_recipe(ShardConfig, flags=flags)
 
 
 def _description(

@@ -56,6 +56,8 @@ class Results:
         self.failed = self.worst = 0
         journal = out / _JOURNAL
         earlier = _earlier(out)
+        if earlier is not None and "shard_size" in earlier["settings"]:
+            raise ConfigError(f"{out}: has the shards of another run", remedy="choose another --out")
         if resume:
             self._check(earlier)
         elif _has_records(journal) and earlier is not None and not earlier["finished"]:
