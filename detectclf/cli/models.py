@@ -103,6 +103,7 @@ def evaluate(
             "--explain", help="Add class-activation maps: pictures, and the share of each map inside the true boxes."
         ),
     ] = False,
+    predictions: options.Predictions = None,
     runtime: options.Runtime = None,
     device: options.Device = None,
     limit: options.Limit = None,
@@ -139,6 +140,7 @@ def evaluate(
         classifier=classifier,
         out=out,
         explain=explain,
+        made=predictions,
         command=output.command_line(),
     )
     if json:

@@ -136,3 +136,9 @@ ShardSize = Annotated[
         help="Write shards of so many pictures, JSONL and Parquet, as ray and URIs do [default: one file; 1000].",
     ),
 ]
+Predictions = Annotated[
+    str | None,
+    typer.Option(
+        help="Records that `predict` wrote with the same model, its --out, instead of predicting.", metavar="DIR_OR_URI"
+    ),
+]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
+from detectclf.errors import ConfigError
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
@@ -42,6 +43,7 @@ def evaluate(
     classifier: Path | None = None,
     out: Path | None = None,
     explain: bool = False,
+    made: str | None = None,
     command: str | None = None,
 ) -> Evaluated:
     """Predicts every slice of ``split`` once and measures mAP and accuracy from these predictions.
@@ -53,6 +55,8 @@ def evaluate(
         detector, classifier: two runs instead of a bundle.
         out: folder for report.json, report.html, predictions.jsonl and figures; nothing is written without.
         explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
+        made: what a ``predict`` of the same model wrote, a folder or URI, instead of predicting; figures of the stages
+            alone are missing then.
         command: the command line, for the report.
 
     Raises:
@@ -77,7 +81,10 @@ def evaluate(
     check_classes(dataset, predictor)
     runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
-    predictions, map_shares = _predicted(predictor, dataset, explain, index)
+    if made is None:
+        predictions, map_shares = _predicted(predictor, dataset, explain, index)
+    else:
+        predictions, map_shares = _read(made, predictor, model, runs, explain), None
     seconds = time.perf_counter() - began
     dataset = with_known_patients(dataset, whole, index)
     known = training_patient_record(model, runs)
@@ -94,7 +101,7 @@ def evaluate(
         train_patients=training_patients(model, runs),
         training=training_of(model, runs),
         other_key=known is not None and known.has_other_key,
-        speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
+        speed=Speed(len(predictions) / seconds, str(predictor.device), explain) if made is None else None,
         map_shares=map_shares,
         metadata=metadata,
         command=command,
@@ -118,6 +125,15 @@ def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> list[str]:
         return []
     what = f"{copies} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
     return [f"{what}: its predictions there do not show how it performs on new slices"]
+
+
+def _read(made: str, predictor: Predictor, model: Path | None, runs: list[Path], explain: bool) -> list[Prediction]:
+    from detectclf.inference.made_predictions import read_predictions
+    from detectclf.pipelines.model_digest import model_digest
+
+    if explain:
+        raise ConfigError("--explain needs the slices to be predicted", remedy="leave out --predictions or --explain")
+    return read_predictions(made, model_digest(model, runs), predictor.bundle.fusion.box_threshold)
 
 
 def _predicted(

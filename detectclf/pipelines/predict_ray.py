@@ -8,6 +8,7 @@ lost with their worker or node are started again by Ray.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -85,6 +86,7 @@ def ray_engine(
             import ray
             from ray.data import ActorPoolStrategy, DataContext
 
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
             context = DataContext.get_current()
             context.enable_progress_bars = context.print_on_execution_start = False
             rows = ray.data.from_items(
@@ -101,8 +103,8 @@ def ray_engine(
                     "frame": frame,
                     "axis": axis,
                 },
-                max_restarts=-1,
-                max_task_retries=_RETRIES,
+                # By default a part that ends its worker each time would be tried for ever.
+                ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
                 **_sized(config, shards),
             )
             try:
@@ -119,9 +121,12 @@ def _connected(address: str | None) -> Iterator[None]:
     """Inside the context, a connection to the cluster at ``address``, or to one of this machine alone."""
     # Ray sends figures of its use unless it is told not to before it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not address:
+        # Else its workers give way to everything else on this machine, unlike the local engine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+    # Its processes write lines that mean nothing to users between ours.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     _check_listens(address)
-    import logging
-
     import ray
 
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.ERROR}
@@ -138,7 +143,6 @@ def _connected(address: str | None) -> Iterator[None]:
             f"no Ray cluster at {where} ({type(error).__name__})", remedy="check --ray-address and `ray status`"
         ) from error
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield
     finally:
         ray.shutdown()
