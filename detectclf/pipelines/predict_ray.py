@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -60,6 +62,21 @@ class _Worker:
         return {"done": [json.dumps(each) for each in done]}
 
 
+def check_ray(shards: ShardConfig) -> None:
+    """Checks what can be checked before any work.
+
+    Raises:
+        ConfigError: Ray is not installed, or nobody listens at the address.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError("the engine ray is not installed", remedy="pip install 'detectclf[ray]'")
+    _check_listens(_address(shards))
+
+
+def _address(shards: ShardConfig) -> str | None:
+    return shards.ray_address or os.environ.get("RAY_ADDRESS")
+
+
 def ray_engine(
     folder: StoredFolder,
     config: PredictConfig,
@@ -70,19 +87,16 @@ def ray_engine(
 ) -> Engine:
     """An engine of actors; arguments as of :func:`detectclf.pipelines.predict_shards.predict_shards`.
 
-    Raises:
-        ConfigError: Ray is not installed, or nobody listens at the address; by the engine also what an actor raises.
-        DeviceError: a GPU is asked for, and the cluster has none.
+    The engine raises ConfigError where there is no cluster, DeviceError where it has no GPU and one is asked for, and
+    what an actor raised.
     """
-    if find_spec("ray") is None:
-        raise ConfigError("the engine ray is not installed", remedy="pip install 'detectclf[ray]'")
     from detectclf.inference.loading import default_bundle
 
     bundle = default_bundle() if model is None else model
     files = {file.name: file.read_bytes() for file in sorted(bundle.iterdir()) if file.is_file()}
 
     def predict(parts: Sequence[int]) -> Iterator[dict[str, Any]]:
-        with _connected(shards.ray_address or os.environ.get("RAY_ADDRESS")):
+        with _connected(_address(shards)):
             import ray
             from ray.data import ActorPoolStrategy, DataContext
 
@@ -126,7 +140,6 @@ def _connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault("RAY_worker_niceness", "0")
     # Its processes write lines that mean nothing to users between ours.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    _check_listens(address)
     import ray
 
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.ERROR}
@@ -135,6 +148,7 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # by the program that uses the library
         yield
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -143,6 +157,8 @@ def _connected(address: str | None) -> Iterator[None]:
             f"no Ray cluster at {where} ({type(error).__name__})", remedy="check --ray-address and `ray status`"
         ) from error
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # which Ray has taken
         yield
     finally:
         ray.shutdown()
@@ -186,4 +202,4 @@ def _own_error(error: BaseException) -> DetectclfError:
     return ConfigError(reason, remedy="finished parts are kept; see Ray's logs, then go on with --resume")
 
 
-__all__ = ["ray_engine"]
+__all__ = ["check_ray", "ray_engine"]

@@ -53,6 +53,10 @@ def predict_shards(
     """
     from detectclf.inference.shards import check_arrow, finished_parts, write_manifest
 
+    if shards.engine == "ray":
+        from detectclf.pipelines.predict_ray import check_ray
+
+        check_ray(shards)
     check_arrow()
     folder = StoredFolder(out if is_uri(out) else os.path.abspath(out))  # noqa: PTH100 - resolves no symlinks
     description = _description(inputs, config, shards, model, frame, axis)
