@@ -248,3 +248,14 @@ def test_a_folder_of_a_store_is_written_and_listed(store: Any, tmp_path: Path) -
 
 def test_encoded_pictures_are_sources(predictor: Predictor) -> None:
     assert predictor.predict(Encoded("x/a.png", picture(1))).image == "x/a.png"
+
+
+def test_credentials_that_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(StorageError, match="no credentials for it") as caught:
+        list(item_names(["s3://bucket/slices/"]))
+    assert "check credentials" in str(caught.value)
