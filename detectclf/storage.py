@@ -145,7 +145,11 @@ class StoredFolder:
 
     def read(self, file: str, limit_bytes: int = 2**30) -> bytes:
         """The bytes of ``file``; raises as :func:`read_stored`."""
-        return read_stored(self.path(file), limit_bytes)
+        if is_uri(self.name):
+            return read_stored(self.path(file), limit_bytes)
+        # To its end: reading up to a limit takes as much memory as the limit allows.
+        with open_regular(self.path(file), limit_bytes=limit_bytes) as stream:
+            return stream.read()
 
     def path(self, file: str) -> str:
         """The path or URI of ``file``."""

@@ -138,7 +138,9 @@ def test_volumes_have_studies(tmp_path: Path) -> None:
 
     write_nifti(tmp_path / "head.nii.gz", 3)
     done = in_shards(tmp_path / "head.nii.gz", tmp_path / "out")
-    (study,) = (json.loads(line) for line in (tmp_path / "out/records/part-000000.studies.jsonl").open())
+    (study,) = (
+        json.loads(line) for line in (tmp_path / "out/records/part-000000.studies.jsonl").read_text().splitlines()
+    )
     assert (study["study"], study["slices"], study["records"]) == (
         str(tmp_path / "head"), 3, "records/part-000000.jsonl"
     )  # fmt: skip
