@@ -111,23 +111,12 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     started = Cluster()
-    add_node(started, include_dashboard=False)
-    add_node(started)
+    started.add_node(num_cpus=1, include_dashboard=False)  # within 30 s, else Ray gives up: not on a busy machine
+    started.last = started.add_node(num_cpus=1)
     try:
         yield started
     finally:
         started.shutdown()
-
-
-def add_node(started: Any, **options: Any) -> None:
-    """Adds a node with one CPU; on a busy machine one may not start within Ray's 30 seconds."""
-    for attempt in range(6):
-        try:
-            started.last = started.add_node(num_cpus=1, **options)
-            return
-        except Exception:
-            if attempt == 5:
-                raise
 
 
 def local_engine(inputs: list[str], out: str) -> int:
@@ -204,7 +193,7 @@ def node_killed(inputs: list[str], out: str, started: Any) -> str:
     def kill(driver: subprocess.Popen[str]) -> str:
         found = wait_for(out, 2, driver)
         started.remove_node(started.last, allow_graceful=False)
-        add_node(started)
+        started.last = started.add_node(num_cpus=1)
         return f"killed a node at {found} parts; "
 
     return run(inputs, out, started.address, kill)
