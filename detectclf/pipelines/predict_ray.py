@@ -28,8 +28,6 @@ from detectclf.storage import StoredFolder
 from detectclf.version import __version__
 
 _MOST_BLOCKS = 20_000
-_RETRIES = 5
-"""Attempts that a part is given after the first, where its worker or node is lost: one that kills its worker ends."""
 _CONNECT_S = 5.0
 
 
@@ -117,8 +115,7 @@ def ray_engine(
                     "frame": frame,
                     "axis": axis,
                 },
-                # By default a part that ends its worker each time would be tried for ever.
-                ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
+                # Retries of tasks stay without limit: while a node that is lost is not known to be, Ray uses up several.
                 **_sized(config, shards),
             )
             try:
