@@ -115,7 +115,7 @@ def ray_engine(
                     "frame": frame,
                     "axis": axis,
                 },
-                # Retries of tasks stay without limit: while a node that is lost is not known to be, Ray uses up several.
+                # Tasks are tried without limit, as by default: until a node is known to be lost, many attempts fail.
                 **_sized(config, shards),
             )
             try:
