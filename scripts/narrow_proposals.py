@@ -1,7 +1,10 @@
-"""Makes a detector's proposal network narrower, to train on from: ``narrow_proposals.py RUN SLICES CHANNELS OUT``.
+"""Gives a detector a narrower proposal network, in two steps with a training between them:
 
-The hidden channels that move its outputs most on real slices stay; the layers behind are fitted again, by least
-squares. What is lost is for a training with ``model.proposal_channels`` to make good.
+    narrow_proposals.py start WIDE SLICES CHANNELS OUT    # train on from OUT with model.proposal_channels CHANNELS
+    narrow_proposals.py finish WIDE TRAINED OUT           # the run TRAINED, but with all else as it was in WIDE
+
+At the start the hidden channels stay that move the outputs most on real slices; the layers behind are fitted again, by
+least squares. The training makes good what is lost. All but the proposal network was trained for longer before.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detectclf.duplicates.fingerprints import FINGERPRINTS_FILE
 from detectclf.imaging.images import read_image, resize_pad
 from detectclf.models.detectors import Detector, build_detector
 from detectclf.models.stage import new_stage
-from detectclf.models.stage_files import load_stage, save_stage
+from detectclf.models.stage_files import MODEL_FILE, load_stage, save_stage
 
 SLICES = 160
 RIDGE = 1e-4
@@ -73,20 +77,37 @@ def narrow(network: Detector, slices: Path, count: int) -> dict[str, Tensor]:
     return state
 
 
-def main(run: Path, slices: Path, channels: int, out: Path) -> None:
+def start(wide: Path, slices: Path, channels: int, out: Path) -> None:
     """Writes a folder that ``train-detector --weights`` takes, with ``model.proposal_channels`` of ``channels``."""
-    stage = load_stage(run, "detector")
+    stage = load_stage(wide, "detector")
     network: Detector = stage.network.eval()
     config = network.config.model_copy(update={"proposal_channels": channels, "weights": "none"})
     narrower = build_detector(config, network.num_classes)
     narrower.load_state_dict(narrow(network, slices, channels))
     narrower.set_normalisation(*network.normalisation())
     save_stage(out, new_stage(narrower, stage.classes, negative=stage.meta.negative))
-    if (run / FINGERPRINTS_FILE).is_file():  # it was trained on the same slices
-        shutil.copyfile(run / FINGERPRINTS_FILE, out / FINGERPRINTS_FILE)
+    if (wide / FINGERPRINTS_FILE).is_file():  # it was trained on the same slices
+        shutil.copyfile(wide / FINGERPRINTS_FILE, out / FINGERPRINTS_FILE)
+
+
+def finish(wide: Path, trained: Path, out: Path) -> None:
+    """Copies the run ``trained`` with the proposal network that it learned, and all other weights of ``wide``."""
+    old, new = load_file(wide / MODEL_FILE), load_file(trained / MODEL_FILE)
+    shutil.copytree(trained, out, ignore=shutil.ignore_patterns("last", MODEL_FILE))
+    state = {name: (new if name.startswith(HEAD) else old)[name].contiguous() for name in new}
+    save_file(state, out / MODEL_FILE, metadata={"format": "pt"})
+
+
+def main(words: list[str]) -> None:
+    """Does one of the two steps."""
+    match words:
+        case ["start", wide, slices, channels, out]:
+            start(Path(wide), Path(slices), int(channels), Path(out))
+        case ["finish", wide, trained, out]:
+            finish(Path(wide), Path(trained), Path(out))
+        case _:
+            raise SystemExit(__doc__)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        raise SystemExit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1:])

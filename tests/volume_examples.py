@@ -82,3 +82,41 @@ def write_nifti(path: Path, slices: int, *, times: int = 1, step: float = 5.0) -
     path.parent.mkdir(parents=True, exist_ok=True)
     image.to_filename(path)
     return path
+
+
+def write_enhanced(path: Path, frames: list[dict[str, Any]]) -> Path:
+    """An enhanced MR file: a frame each, whose pixels show its number.
+
+    Args:
+        frames: of each ``z`` or ``y`` (millimetres; ``None`` for no position), ``orientation`` and ``echo``.
+    """
+    import pydicom
+
+    def item(**tags: Any) -> Any:
+        data = pydicom.Dataset()
+        for tag, value in tags.items():
+            setattr(data, tag, value)
+        return data
+
+    groups = []
+    for frame in frames:
+        place = [-20.0, frame.get("y", -20.0), frame.get("z", 0.0)]
+        group = item(
+            PlanePositionSequence=[item(**({} if place[2] is None else {"ImagePositionPatient": place}))],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=frame.get("orientation", [1, 0, 0, 0, 1, 0]))],
+        )
+        if "echo" in frame:
+            group.MREchoSequence = [item(EffectiveEchoTime=frame["echo"])]
+        groups.append(group)
+    return write_dicom(
+        path,
+        0,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1",
+        NumberOfFrames=len(frames),
+        ImagePositionPatient=None,
+        ImageOrientationPatient=None,
+        PixelSpacing=None,
+        PerFrameFunctionalGroupsSequence=groups,
+        SharedFunctionalGroupsSequence=[item(PixelMeasuresSequence=[item(PixelSpacing=[2.0, 0.5])])],
+        PixelData=b"".join(slice_pixels(number).tobytes() for number in range(len(frames))),
+    )

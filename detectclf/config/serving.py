@@ -28,6 +28,8 @@ class ServeConfig(Settings):
     """Further names by which the server may be called, such as that of a proxy before it."""
     max_files: Count = 256
     """Most pictures of one request; those in a zip archive count."""
+    max_volume_files: Count = 4096
+    """The same where volumes are asked for: a series has a file for each slice."""
     max_file_bytes: Count = 128 * 2**20
     """Most bytes of one uploaded file."""
     max_request_bytes: Count = 256 * 2**20
@@ -37,7 +39,8 @@ class ServeConfig(Settings):
     max_waiting: Count = 512
     """Most pictures that wait for the model, of all requests together."""
     max_uploads: Count = 64
-    """Most requests whose bodies are being received at once."""
+    """Most requests with files that are received or worked on at once, from head to answer; others get 429 at once.
+    Fewer on a machine that takes longer than a tenth of ``timeout`` for a picture of each."""
     max_memory_bytes: Count = 2**30
     """Most bytes of uploads that are being received, and again of those that wait."""
     timeout: Positive = 300.0

@@ -162,13 +162,20 @@ def _dashed(draw: ImageDraw, box: FloatArray, unit: int) -> None:
                 draw.line(points, fill=ink, width=line)
 
 
+def heat_layer(heat: FloatArray) -> Pixels:
+    """A heatmap ``(H, W)`` in [0, 1] as ``(H, W, 4)`` uint8 RGBA, whose opacity is its value."""
+    from matplotlib import colormaps
+
+    values = np.clip(heat, 0, 1)
+    colors = np.dstack([colormaps["inferno"](values)[..., :3], values])
+    return (colors * 255).round().astype(np.uint8)
+
+
 def _with_heat(picture: Image, heat: FloatArray) -> Image:
     """The slice with the heatmap over it, whose opacity grows with its value, up to 0.6."""
-    from matplotlib import colormaps
     from PIL import Image
 
     small = Image.fromarray(heat).resize(picture.size, Image.Resampling.BILINEAR)
-    values = np.clip(np.asarray(small), 0, 1)
-    colors = colormaps["inferno"](values)[..., :3] * 255
-    share = 0.6 * values[..., None]
-    return Image.fromarray((np.asarray(picture) * (1 - share) + colors * share).round().astype(np.uint8))
+    layer = heat_layer(np.asarray(small)).astype(np.float32)
+    share = 0.6 * layer[..., 3:] / 255
+    return Image.fromarray((np.asarray(picture) * (1 - share) + layer[..., :3] * share).round().astype(np.uint8))

@@ -33,6 +33,8 @@ _FOREIGN = {
     "NM": "nuclear medicine",
     "PT": "positron emission tomography",
     "RF": "fluoroscopy",
+    "RTDOSE": "dose of radiotherapy",
+    "SEG": "segmentation",
     "US": "ultrasound",
     "XA": "angiogram",
     "ES": "endoscopy",
@@ -96,11 +98,22 @@ def read_dicom(content: bytes, file: str | Path, frame: int | None = None) -> Pi
         DataError: broken, without an image, encoded so that no plugin can decode it, or several frames and none chosen.
         UnsafeError: too large as declared or when unpacked.
     """
-    pixels = import_medical("pydicom.pixels", file)
-    # All inside, because pydicom converts a value when it is first accessed, and may quote it in an exception.
+    return dicom_frame(parse_dicom(content, file), file, frame)
+
+
+def parse_dicom(content: bytes, file: str | Path) -> Any:
+    """The data set of a file, of which :func:`dicom_frame` reads any number of frames; raises as :func:`read_dicom`."""
     with decoding(file, "DICOM image"):
         data = _read_dicom_file(content, file, pixels=True)
         check_modality(str(data.get("Modality") or ""), file)
+        return data
+
+
+def dicom_frame(data: Any, file: str | Path, frame: int | None = None) -> Pixels:
+    """One frame of a data set of :func:`parse_dicom`; as :func:`read_dicom`."""
+    pixels = import_medical("pydicom.pixels", file)
+    # All inside, because pydicom converts a value when it is first accessed, and may quote it in an exception.
+    with decoding(file, "DICOM image"):
         frames = _frames(data)
         if frames > 1 and frame is None:
             raise ask_for_frame(frames, file, "multi-frame DICOM")
@@ -275,4 +288,13 @@ def _frame_item(data: Any, index: int, sequence: str) -> Any:
     return data
 
 
-__all__ = ["check_modality", "dicom_frames", "dicom_size", "read_dicom", "read_patient", "undeflated"]
+__all__ = [
+    "check_modality",
+    "dicom_frame",
+    "dicom_frames",
+    "dicom_size",
+    "parse_dicom",
+    "read_dicom",
+    "read_patient",
+    "undeflated",
+]

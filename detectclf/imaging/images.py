@@ -59,7 +59,8 @@ def read_image(
         frame: the frame or page to read, from 0; required if there are several. In a NIfTI volume, the slice along
             ``axis``, counted from left, posterior or inferior, and on through the volumes of a 4-D file; by default the
             middle slice of the first volume, with a warning in the log.
-        axis: ``axial`` (default), ``coronal`` or ``sagittal`` slices of a NIfTI volume.
+        axis: ``axial``, ``coronal`` or ``sagittal`` slices of a NIfTI volume, with square pixels; by default as it was
+            taken, see :mod:`detectclf.imaging.nifti`.
         root: folder in which the file must lie, with symlinks followed.
 
     Returns:

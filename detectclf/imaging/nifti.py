@@ -2,7 +2,11 @@
 
 The volume is turned to canonical axes and shown in the radiological convention: axial and coronal slices have the
 patient's right on the left side of the image, sagittal slices have the front there; up is the front (axial) or the head
-(coronal, sagittal). Each voxel becomes one pixel, even if voxels are not square.
+(coronal, sagittal).
+
+A volume is sliced as it was taken: along the axis on which its voxels are thickest where they are clearly so, else from
+the feet to the head. Each voxel becomes one pixel then. Slices along an axis that is named are stretched until their
+pixels are square, since a head that is cut across thick slices would be a strip.
 """
 
 from __future__ import annotations
@@ -26,23 +30,25 @@ _MOST_BEFORE_VOXELS = 2**26
 """Most bytes before the voxels: header and extensions. It bounds what is unpacked, since headers may claim any."""
 # Axes of the canonical (RAS+) volume: 0 to the right, 1 to the front, 2 to the head.
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+_THICK = 2.0
+"""How many times as thick as they are wide the voxels of a volume are that is no cube of thin slices."""
+_MOST_STRETCHED = 20.0
+"""Ratio of the sides of a pixel beyond which a header is wrong."""
 
 
 def nifti_size(content: bytes, file: str | Path, axis: str | None = None) -> tuple[int, int]:
     """``(width, height)`` of a slice along ``axis``, from the header."""
     header = _nifti_header(content, file)
     with decoding(file, "NIfTI file"):
-        shape, turns = _geometry(header, file)
-        _, column, row = _display_axes(turns, axis, file)
-        return shape[column], shape[row]
+        return _cut(header, axis, file).size
 
 
 def nifti_frames(content: bytes, file: str | Path) -> int:
-    """Number of axial slices in all volumes together."""
+    """Number of slices in all volumes together."""
     header = _nifti_header(content, file)
     with decoding(file, "NIfTI file"):
-        shape, turns = _geometry(header, file)
-        return shape[_display_axes(turns, None, file)[0]] * math.prod(shape[3:])
+        cut = _cut(header, None, file)
+        return cut.slices * cut.times
 
 
 class NiftiGrid(NamedTuple):
@@ -52,11 +58,43 @@ class NiftiGrid(NamedTuple):
         slices: of one volume.
         times: volumes in the file, 1 unless it is 4-D.
         spacing: millimetres per pixel across and down, and from slice to slice; ``None`` where it is not known.
+        axis: along which it is sliced, where that was asked for, or is not axial.
     """
 
     slices: int
     times: int
     spacing: tuple[float, float, float] | None
+    axis: str | None
+
+
+class _Cut(NamedTuple):
+    """How a volume is cut into slices.
+
+    Attributes:
+        shape: of the voxels, with at least three axes.
+        turns: canonical axis and direction of each of the first three, ``(3, 2)``.
+        axis: name of the direction in which slices follow one another.
+        along, column, row: the voxel axes along which slices follow, along the columns and along the rows of a slice.
+        spacing: millimetres per pixel across and down, and from slice to slice; ``None`` where it is not known.
+        size: width and height of a slice, pixels.
+    """
+
+    shape: tuple[int, ...]
+    turns: Any
+    axis: str
+    along: int
+    column: int
+    row: int
+    spacing: tuple[float, float, float] | None
+    size: tuple[int, int]
+
+    @property
+    def slices(self) -> int:
+        return self.shape[self.along]
+
+    @property
+    def times(self) -> int:
+        return math.prod(self.shape[3:])
 
 
 def nifti_grid(content: bytes, file: str | Path, axis: str | None = None) -> NiftiGrid:
@@ -66,16 +104,9 @@ def nifti_grid(content: bytes, file: str | Path, axis: str | None = None) -> Nif
         DataError, UnsafeError: as :func:`read_nifti`.
     """
     header = _nifti_header(content, file)
-    affines = import_medical("nibabel.affines", file)
     with decoding(file, "NIfTI file"):
-        shape, turns = _geometry(header, file)
-        along, column, row = _display_axes(turns, axis, file)
-        sizes = affines.voxel_sizes(header.get_best_affine())
-        # Files that do not name their unit are in millimetres almost always.
-        factor = {"meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 1.0)
-        across, down, between = (float(sizes[which]) * factor for which in (column, row, along))
-        known = all(math.isfinite(size) and size > 0 for size in (across, down, between))
-        return NiftiGrid(shape[along], math.prod(shape[3:]), (across, down, between) if known else None)
+        cut = _cut(header, axis, file)
+        return NiftiGrid(cut.slices, cut.times, cut.spacing, axis or (None if cut.axis == "axial" else cut.axis))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,21 +132,21 @@ class UnpackedNifti:
         """
         nibabel = import_medical("nibabel", self.file)
         with decoding(self.file, "NIfTI file"):
-            shape, turns = _geometry(self.header, self.file)
-            along, column, row = _display_axes(turns, axis, self.file)
-            check_pixels(shape[column], shape[row], self.file, deep=True)
-            slices = shape[along]
-            frames = slices * math.prod(shape[3:])
+            cut = _cut(self.header, axis, self.file)
+            (shape, turns, column, row), slices = (cut.shape, cut.turns, cut.column, cut.row), cut.slices
+            check_pixels(*cut.size, self.file, deep=True)
+            frames = slices * cut.times
             if frame is None:
                 frame = slices // 2
                 if frames > 1:
                     logging.getLogger(__name__).warning(
-                        "%s: a volume, of which only slice %d of %d is read", one_line(self.file), frame, slices
+                        "%s: a volume, of which only %s slice %d of %d is read",
+                        *(one_line(self.file), cut.axis, frame, slices),
                     )
-            check_frame(frame, frames, self.file, f"{axis or 'axial'} slices")
+            check_frame(frame, frames, self.file, f"{cut.axis} slices")
             volume, index = divmod(frame, slices)
             selection: list[Any] = [slice(None)] * 3
-            selection[along] = index if turns[along, 1] > 0 else slices - 1 - index
+            selection[cut.along] = index if turns[cut.along, 1] > 0 else slices - 1 - index
             selection += np.unravel_index(volume, shape[3:], order="F") if shape[3:] else []
             proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(self.body), type(self.header).from_header(self.header))
             plane = np.asarray(proxy.reshape(shape)[tuple(selection)])
@@ -123,7 +154,7 @@ class UnpackedNifti:
             plane = plane.T if column < row else plane
             plane = plane[:: -1 if turns[row, 1] > 0 else 1, :: -1 if turns[column, 1] > 0 else 1]
             window = (float(self.header["cal_min"]), float(self.header["cal_max"]))
-            return to_grey(plane, window=window if all(map(math.isfinite, window)) else None)
+            return _stretched(to_grey(plane, window=window if all(map(math.isfinite, window)) else None), cut.size)
 
 
 def unpack_nifti(content: bytes, file: str | Path) -> UnpackedNifti:
@@ -182,14 +213,54 @@ def _geometry(header: Any, file: str | Path) -> tuple[tuple[int, ...], Any]:
     return shape, turns.astype(int)
 
 
-def _display_axes(turns: Any, axis: str | None, file: str | Path) -> tuple[int, int, int]:
-    """The voxel axes along which slices follow, along the columns and along the rows of a slice."""
+def _cut(header: Any, axis: str | None, file: str | Path) -> _Cut:
+    """How the volume is cut along ``axis``, or by default as it was taken."""
     if axis is not None and axis not in _AXES:
         raise DataError(f"no axis {axis!r}", file=file, remedy=f"choose one of {', '.join(_AXES)}")
-    world = _AXES[axis or "axial"]
-    voxel_axis = {int(canonical): voxel for voxel, canonical in enumerate(turns[:, 0])}
-    column, row = (voxel_axis[other] for other in range(3) if other != world)
-    return voxel_axis[world], column, row
+    shape, turns = _geometry(header, file)
+    sizes = _voxel_sizes(header, file)
+    # Of each canonical axis, the axis of the voxels.
+    voxel = [int(np.flatnonzero(turns[:, 0] == canonical)[0]) for canonical in range(3)]
+    name = axis or _thick_axis(None if sizes is None else [sizes[each] for each in voxel])
+    column, row = (voxel[other] for other in range(3) if other != _AXES[name])
+    along, size = voxel[_AXES[name]], (shape[column], shape[row])
+    if sizes is None:
+        return _Cut(shape, turns, name, along, column, row, None, size)
+    across, down, between = (sizes[each] for each in (column, row, along))
+    fine = min(across, down)
+    named = axis is not None or name != "axial"
+    if named and max(across, down) <= _MOST_STRETCHED * fine:
+        size = (max(1, round(size[0] * across / fine)), max(1, round(size[1] * down / fine)))
+        across = down = fine
+    return _Cut(shape, turns, name, along, column, row, (across, down, between), size)
+
+
+def _voxel_sizes(header: Any, file: str | Path) -> list[float] | None:
+    """Millimetres along each axis of the voxels; ``None`` where they are not known."""
+    affines = import_medical("nibabel.affines", file)
+    # Files that do not name their unit are in millimetres almost always.
+    factor = {"meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 1.0)
+    sizes = [float(size) * factor for size in affines.voxel_sizes(header.get_best_affine())]
+    return sizes if all(math.isfinite(size) and size > 0 for size in sizes) else None
+
+
+def _thick_axis(sizes: list[float] | None) -> str:
+    """The axis along which voxels, of these sizes on the canonical axes, are clearly thickest; else axial."""
+    if sizes is None:
+        return "axial"
+    name = max(_AXES, key=lambda each: sizes[_AXES[each]])
+    others = max(size for canonical, size in enumerate(sizes) if canonical != _AXES[name])
+    return name if sizes[_AXES[name]] >= _THICK * others else "axial"
+
+
+def _stretched(plane: Pixels, size: tuple[int, int]) -> Pixels:
+    """A slice at ``size``, width and height in pixels."""
+    if plane.shape == (size[1], size[0]):
+        return plane
+    import cv2
+
+    stretched: Pixels = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return stretched
 
 
 def _nifti_body(content: bytes, header: Any, file: str | Path) -> bytes:

@@ -1,12 +1,14 @@
-"""Volumes of NIfTI files: what their headers say of the slices, and slices that are read from one unpacked copy."""
+"""Files of many slices, which are read from one unpacked copy: NIfTI volumes, and DICOM files of several frames."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import open_regular, read_bytes
+from detectclf.imaging.dicom import dicom_frame, parse_dicom
 from detectclf.imaging.images import MAX_FILE_BYTES, is_nifti, is_nifti_content
 from detectclf.imaging.nifti import NiftiGrid, UnpackedNifti, nifti_grid, unpack_nifti
 from detectclf.types import Pixels
@@ -24,11 +26,14 @@ class NiftiVolume:
     Args:
         path: the file.
         grid: of its header.
-        axis: along which it is sliced.
+        asked: the axis that was asked for.
+
+    Attributes:
+        axis: along which it is sliced; ``None`` for axial slices that nobody asked for.
     """
 
-    def __init__(self, path: Path, grid: NiftiGrid, axis: str | None) -> None:
-        self.path, self.grid, self.axis = path, grid, axis
+    def __init__(self, path: Path, grid: NiftiGrid, asked: str | None = None) -> None:
+        self.path, self.grid, self.asked, self.axis = path, grid, asked, grid.axis
         self._lock = threading.Lock()
         self._unpacked: UnpackedNifti | None = None
 
@@ -51,13 +56,53 @@ class NiftiVolume:
             self._unpacked = None
 
 
+class DicomFrames:
+    """The frames of a DICOM file, which is parsed when the first one is read and kept until it is closed.
+
+    The header of enhanced MR describes each frame, so that parsing it takes much longer than decoding one of them.
+    Threads may share it.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._data: Any = None
+
+    def read(self, frame: int) -> Pixels:
+        """Frame ``frame`` as grey levels ``(H, W)``, as :func:`detectclf.imaging.images.read_image` gives it.
+
+        Raises:
+            DataError: broken or truncated.
+            UnsafeError: too large.
+        """
+        # pydicom converts values where they are first used, so one thread at a time.
+        with self._lock:
+            if self._data is None:
+                self._data = parse_dicom(read_bytes(self.path, limit_bytes=MAX_FILE_BYTES), self.path)
+            return dicom_frame(self._data, self.path, frame)
+
+    def close(self) -> None:
+        """Gives the memory back; a later read parses the file again."""
+        with self._lock:
+            self._data = None
+
+
+def open_slices(path: Path, axis: str | None = None) -> NiftiVolume | DicomFrames:
+    """What several slices of one file are read from, without unpacking it for each: a NIfTI file, or a DICOM file."""
+    return open_nifti(path, axis) or DicomFrames(path)
+
+
 def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
     """The volume in ``path``; ``None`` for other files, and for a broken header, which reading it reports."""
     if not is_nifti(path):
         return None
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
-            return NiftiVolume(path, nifti_grid(file.read(_HEADER_BYTES), path, axis), axis)
+            grid = nifti_grid(file.read(_HEADER_BYTES), path, axis)
+            return NiftiVolume(path, grid, axis)
     except (DataError, UnsafeError, OSError):
         return None
 
@@ -78,4 +123,4 @@ def check_one_slice(content: bytes, name: str) -> None:
             )
 
 
-__all__ = ["NiftiVolume", "check_one_slice", "open_nifti"]
+__all__ = ["DicomFrames", "NiftiVolume", "check_one_slice", "open_nifti", "open_slices"]

@@ -65,7 +65,8 @@ def items_of(names: Sequence[str], frame: int | None = None, axis: str | None = 
     """
     local = [Path(name) for name in names if not is_uri(name) and not is_container(name)]
     found = inputs_of(local, axis)
-    items: list[Item] = [source if frame is None else one_slice_of(source, frame) for source in found]
+    # Each once, since frames of one file that are no volume are sources of their own.
+    items: list[Item] = list(found if frame is None else dict.fromkeys(one_slice_of(each, frame) for each in found))
     for name in names:
         if is_container(name):
             items.append(Container(name))
@@ -74,12 +75,16 @@ def items_of(names: Sequence[str], frame: int | None = None, axis: str | None = 
     return items
 
 
-def item_of(name: str, frame: int | None = None, axis: str | None = None) -> Item:
-    """The item of one name by itself: a DICOM file is a picture, and a volume is called after its path."""
-    (item,) = items_of([name], frame, axis)
-    if isinstance(item, Volume):
-        item = replace(item, name=name.removesuffix(".gz").removesuffix(".nii"))
-    return item
+def items_alone(name: str, frame: int | None = None, axis: str | None = None) -> list[Item]:
+    """The items in the file of one name, whatever lies beside it; volumes are called after its path.
+
+    A DICOM file of one slice is a picture then, and one of several frames may be volumes, pictures, or both.
+    """
+    items = items_of([name], frame, axis)
+    volumes = [each for each in items if isinstance(each, Volume)]
+    stem = name.removesuffix(".gz").removesuffix(".nii")
+    names = {each.name: f"{stem}-{number}" if len(volumes) > 1 else stem for number, each in enumerate(volumes, 1)}
+    return [replace(each, name=names[each.name]) if isinstance(each, Volume) else each for each in items]
 
 
-__all__ = ["Item", "item_names", "item_of", "items_of"]
+__all__ = ["Item", "item_names", "items_alone", "items_of"]

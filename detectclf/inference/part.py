@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from detectclf.inference.containers import Container
-from detectclf.inference.items import Item, item_of
+from detectclf.inference.items import Item, items_alone
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.shards import names_of, part_name, write_part
 from detectclf.inference.sources import ImageSource
@@ -37,7 +37,7 @@ def predict_part(
         records.append(prediction.to_record())
 
     waiting: list[Item] = []
-    for item in (item_of(name, frame, axis) for name in names):
+    for item in (item for name in names for item in items_alone(name, frame, axis)):
         if not isinstance(item, Volume):
             waiting.append(item)
             continue

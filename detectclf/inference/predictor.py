@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
@@ -144,6 +144,18 @@ class Predictor:
 
     def study_of(self, volume: Volume, *, each: Callable[[Prediction], None] = lambda prediction: None) -> Study:
         """As :meth:`predict_study`, of a volume that is known; one that cannot be read gives ``error``."""
+        steps = self.study_in_steps(volume)
+        try:
+            while True:
+                each(next(steps))
+        except StopIteration as end:
+            study: Study = end.value
+            return study
+        finally:
+            steps.close()
+
+    def study_in_steps(self, volume: Volume) -> Generator[Prediction, None, Study]:
+        """The predictions of the slices of a volume, as they are made; it returns what they say together."""
         if volume.error is not None:
             return refused(volume, self.name)
         slices = []
@@ -151,7 +163,7 @@ class Predictor:
             for prediction in self.predict_many(volume):
                 # Without what fills the memory over a volume.
                 slices.append(replace(prediction, before_fusion=None))
-                each(prediction)
+                yield prediction
         finally:
             volume.close()
         return summed_up(volume, slices, self.names.negative, self.name, self.bundle.fusion.low_confidence)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from detectclf.imaging.volumes import NiftiVolume
+    from detectclf.imaging.volumes import DicomFrames, NiftiVolume
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class StudySlice:
         file: where it lies.
         study: name of the study.
         number: place of the slice in it, from 0.
-        volume: the NIfTI volume that it is read from; ``None`` for a file of its own.
+        volume: the file of many slices that it is read from; ``None`` for a file of its own.
     """
 
     file: FileSlice
     study: str
     number: int
-    volume: NiftiVolume | None = None
+    volume: NiftiVolume | DicomFrames | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.errors import DataError
@@ -47,6 +48,8 @@ class Study:
         step: millimetres from slice to slice; ``None`` where they are not known.
         spacing: millimetres per pixel across and down; ``None`` where they are not known.
         positions: of each slice, millimetres; ``None`` where they are not known.
+        axis: along which a NIfTI volume is sliced; ``None`` for axial slices that nobody asked for, and for DICOM.
+        left_out: files of slices that were not read, since another slice shows their position.
         flags: reasons for a human look.
         negative: the class that means "no tumour", or ``None``.
         model: name and version of the bundle.
@@ -65,6 +68,8 @@ class Study:
     step: float | None = None
     spacing: tuple[float, float] | None = None
     positions: tuple[float, ...] | None = None
+    axis: str | None = None
+    left_out: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
     negative: str | None = None
     model: str | None = None
@@ -135,6 +140,8 @@ class Study:
             "spacing_mm": None if self.spacing is None else [round(v, 4) for v in self.spacing],
             "step_mm": None if self.step is None else round(self.step, 4),
             "model": self.model,
+            "left_out": [str(file) for file in self.left_out],
+            **({} if self.axis is None else {"axis": self.axis}),
         }
 
     def _finding_record(self, finding: Finding) -> dict[str, Any]:
@@ -208,6 +215,8 @@ def summed_up(
         step=volume.step,
         spacing=volume.spacing,
         positions=volume.positions,
+        axis=None if volume.nifti is None else volume.nifti.axis,
+        left_out=volume.left_out,
         negative=negative,
         model=model,
     )
@@ -230,7 +239,7 @@ def _flags(study: Study, volume: Volume, *, judged: bool, low_confidence: float)
     read = [each for each in study.predictions if each.error is None]
     unusual = sum(UNUSUAL_INPUT in each.flags for each in read)
     flags = {
-        CLASS_BOX_CONFLICT: bool(study.findings) and study.label not in {each.label for each in study.findings},
+        CLASS_BOX_CONFLICT: bool(study.findings) and study.label != study.findings[0].label,
         LOW_CONFIDENCE: (study.confidence or 0) < low_confidence,
         UNUSUAL_INPUT: 2 * unusual > sum(each.judged for each in read),
         TUMOR_WITHOUT_BOX: study.label != study.negative and not study.findings,

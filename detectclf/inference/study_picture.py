@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from detectclf.drawing.montage import Span, montage
 from detectclf.drawing.sheets import Tile
 from detectclf.imaging.images import read_image
+from detectclf.imaging.volumes import DicomFrames, NiftiVolume, open_slices
 from detectclf.inference.findings import Finding
 from detectclf.prediction import Prediction
 
@@ -50,7 +52,8 @@ def draw_study(
         for box in finding.boxes:
             boxes.setdefault(box.number, []).append((box.xyxy, box.label))
     chosen = best_slices([each.error is None for each in predictions], findings, curve)
-    tiles = [_tile(predictions[number], number, curve[number], boxes.get(number, [])) for number in chosen]
+    opened: dict[Path, NiftiVolume | DicomFrames] = {}
+    tiles = [_tile(predictions[number], number, curve[number], boxes.get(number, []), opened) for number in chosen]
     spans = [Span(*each.slices, each.label) for each in findings]
     return montage(tiles, curve, spans, classes, title=title, flags=flags, model=model)
 
@@ -77,9 +80,22 @@ def best_slices(
     return sorted(chosen)
 
 
-def _tile(prediction: Prediction, number: int, value: float | None, boxes: Sequence[tuple[np.ndarray, str]]) -> Tile:
+def _tile(
+    prediction: Prediction,
+    number: int,
+    value: float | None,
+    boxes: Sequence[tuple[np.ndarray, str]],
+    opened: dict[Path, NiftiVolume | DicomFrames],
+) -> Tile:
+    """``opened`` keeps files of many slices unpacked from one tile to the next."""
     origin = prediction.origin
-    pixels = read_image(origin.path or prediction.image, frame=origin.frame, axis=origin.axis)
+    path = origin.path or Path(prediction.image)
+    if origin.frame is None:
+        pixels = read_image(path, axis=origin.axis)
+    else:
+        if path not in opened:
+            opened[path] = open_slices(path, origin.axis)
+        pixels = opened[path].read(origin.frame)
     corners = np.array([box for box, _ in boxes], dtype=np.float32).reshape(-1, 4)
     caption = f"slice {number}: " + ("no brain" if value is None else f"{value:.2f}")
     return Tile(pixels, corners, tuple(name for _, name in boxes), prediction.label, caption)

@@ -1,14 +1,15 @@
 """The inputs of a prediction, told apart: pictures, and volumes with their slices in order.
 
-A volume is a NIfTI file of several slices, or two or more DICOM files of one series that lie one behind the other. A
-DICOM file that is alone in its series, or names none, is a picture like others.
+A volume is a NIfTI file of several slices, or two or more DICOM slices of one series, in one file or several, that lie
+one behind the other. A DICOM slice that is alone in its series, or names none, is a picture like others; so is each
+localizer (scout). Whatever is read has a record, and what is not is named in the record of its study.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -16,9 +17,10 @@ from typing import TypeAlias
 
 from detectclf.errors import DataError, DetectclfError, one_line
 from detectclf.imaging.dicom import check_modality
-from detectclf.imaging.dicom_series import Series, find_series, read_slice_header
+from detectclf.imaging.dicom_headers import read_slice_headers
+from detectclf.imaging.dicom_series import Series, find_series
 from detectclf.imaging.images import image_suffix, is_dicom
-from detectclf.imaging.volumes import NiftiVolume, open_nifti
+from detectclf.imaging.volumes import DicomFrames, NiftiVolume, open_nifti
 from detectclf.inference.input_files import collect_inputs
 from detectclf.inference.picture_names import PICTURE_SUFFIX, picture_names
 from detectclf.inference.sources import Encoded, FileSlice, ImageSource, StudySlice
@@ -44,12 +46,14 @@ class Volume:
 
     Attributes:
         name: of the study: the stem of a NIfTI file, ``series-N`` of DICOM, so that it says nothing of a patient.
-        files: where each slice lies, in order; of a NIfTI volume counted from left, posterior or inferior.
+        files: where each slice lies, in order: from left to right, back to front, or feet to head.
         positions: of each slice, millimetres, ascending; ``None`` where they are not known.
         spacing: millimetres per pixel across and down; ``None`` where they are not known.
         flags: what is wrong with the order of the slices.
         error: why the volume is refused; it is not read then.
         nifti: the file that all slices are read from.
+        multiframe: files of several frames among those of the slices.
+        left_out: files of slices that are not read, since another slice shows their position.
     """
 
     name: str
@@ -59,13 +63,15 @@ class Volume:
     flags: tuple[str, ...] = ()
     error: DetectclfError | None = None
     nifti: NiftiVolume | None = None
+    multiframe: dict[Path, DicomFrames] = field(default_factory=dict)
+    left_out: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[StudySlice]:
         for number, file in enumerate(self.files):
-            yield StudySlice(file, self.name, number, self.nifti)
+            yield StudySlice(file, self.name, number, self.nifti or self.multiframe.get(Path(file.path)))
 
     @property
     def step(self) -> float | None:
@@ -81,8 +87,8 @@ class Volume:
 
     def close(self) -> None:
         """Gives the memory of an unpacked file back."""
-        if self.nifti is not None:
-            self.nifti.close()
+        for opened in (*self.multiframe.values(), *((self.nifti,) if self.nifti is not None else ())):
+            opened.close()
 
 
 Input: TypeAlias = "FileSlice | Volume"
@@ -91,31 +97,28 @@ Input: TypeAlias = "FileSlice | Volume"
 def inputs_of(files: Sequence[Path], axis: str | None = None) -> list[Input]:
     """``files`` as pictures and volumes, in their order; a DICOM series is at the place of its first file.
 
-    Scouts are left out where there is anything else, and all but one of the slices at one position. The log says so.
+    All but one of the slices at one position are left out, which their study says.
 
     Args:
         files: each once, such as from :func:`detectclf.inference.input_files.collect_inputs`.
         axis: along which NIfTI volumes are sliced.
     """
     candidates = [path for path in files if image_suffix(path) in _OF_VOLUMES]
-    headers = [header for path in candidates if (header := read_slice_header(path)) is not None]
-    scouts = {header.path for header in headers if header.localizer}
-    if len(scouts) == len(files):
-        scouts = set()
-    elif scouts:
-        log.info("%d localizers (scouts) are not read", len(scouts))
-    series = find_series(header for header in headers if not header.localizer)
+    headers = {path: read_slice_headers(path) for path in candidates}
+    series = find_series(header for found in headers.values() for header in found if not header.localizer)
     niftis = [opened for path in candidates if (opened := open_nifti(path, axis)) is not None and _has_slices(opened)]
     volumes = _named(series, niftis)
     inputs: list[Input] = []
     placed: set[str] = set()
     for path in files:
-        volume = volumes.get(path)
-        if volume is None:
-            inputs += [] if path in scouts else [FileSlice(path, None, axis)]
-        elif volume.name not in placed:
-            placed.add(volume.name)
-            inputs.append(volume)
+        frames = [header.frame for header in headers.get(path, [])] or [None]
+        for frame in frames:
+            volume = volumes.get((path, frame))
+            if volume is None:
+                inputs.append(FileSlice(path, frame, axis))
+            elif volume.name not in placed:
+                placed.add(volume.name)
+                inputs.append(volume)
     return inputs
 
 
@@ -150,7 +153,7 @@ def one_slice_of(source: Input, frame: int) -> ImageSource:
     if source.nifti is not None:
         return FileSlice(source.nifti.path, frame, source.nifti.axis)
     if frame < len(source):
-        return StudySlice(source.files[frame], source.name, frame)
+        return list(source)[frame]
     name = str(source.files[0].path)
     return Encoded(
         name, DataError(f"no slice {frame} among {len(source)} of its series", file=name, remedy="choose another")
@@ -161,16 +164,16 @@ def _has_slices(opened: NiftiVolume) -> bool:
     return opened.grid.slices * opened.grid.times > 1
 
 
-def _named(series: Sequence[Series], niftis: Sequence[NiftiVolume]) -> dict[Path, Volume]:
-    """Each file that is part of a volume -> that volume."""
+def _named(series: Sequence[Series], niftis: Sequence[NiftiVolume]) -> dict[tuple[Path, int | None], Volume]:
+    """Each file, or frame of a file, that is part of a volume -> that volume."""
     numbered = [f"series-{number}" for number in range(1, len(series) + 1)]
     names = _names([*numbered, *(each.path for each in niftis)])
-    volumes: dict[Path, Volume] = {}
+    volumes: dict[tuple[Path, int | None], Volume] = {}
     for each, name in zip(series, names, strict=False):
         volume = _of_series(each, name)
-        volumes |= {header.path: volume for header in (*each.slices, *each.duplicates)}
+        volumes |= {(header.path, header.frame): volume for header in (*each.slices, *each.duplicates)}
     for opened, name in zip(niftis, names[len(series) :], strict=True):
-        volumes[opened.path] = _of_nifti(opened, name)
+        volumes[opened.path, None] = _of_nifti(opened, name)
     return volumes
 
 
@@ -180,7 +183,9 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
 
 
 def _of_nifti(opened: NiftiVolume, name: str) -> Volume:
-    slices, times, spacing = opened.grid
+    slices, times, spacing, axis = opened.grid
+    if axis not in (None, opened.asked):
+        log.info("%s: its voxels are thickest that way, so %s slices are read", one_line(opened.path), axis)
     if times > 1:
         log.warning("%s: 4-D; volume 0 of %d is read (--frame for others)", one_line(opened.path), times)
     return Volume(
@@ -211,11 +216,13 @@ def _of_series(series: Series, name: str) -> Volume:
         error = refusal
     return Volume(
         name,
-        tuple(FileSlice(header.path) for header in series.slices),
+        tuple(FileSlice(header.path, header.frame) for header in series.slices),
         series.positions,
         first.spacing,
         tuple(flag for flag, raised in flags.items() if raised),
         error,
+        multiframe={each.path: DicomFrames(each.path) for each in series.slices if each.frame is not None},
+        left_out=tuple(each.path for each in series.duplicates),
     )
 
 

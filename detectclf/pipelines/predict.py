@@ -66,6 +66,7 @@ def predict(
         DeviceError: the device is not available.
         KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; the records made so far are written first.
     """
+    from detectclf.imaging.images import is_nifti
     from detectclf.inference.items import item_names, items_of
     from detectclf.inference.records import FORMATS, STUDIES_FILE, make_folder
     from detectclf.pipelines.predict_files import Drawing, Results
@@ -85,6 +86,8 @@ def predict(
         return predict_shards(inputs, config, shards, model=model, out=str(out), frame=frame, axis=axis, resume=resume)
     out = Path(out)
     names = list(item_names(inputs, sys.stdin.buffer))
+    if axis is not None and not any(is_uri(name) or is_nifti(name) for name in names):
+        log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     sources = items_of(names, frame, axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from detectclf.prediction import Prediction
@@ -15,6 +15,8 @@ from detectclf.serving.problems import MEDIA_TYPE, ProblemError
 from detectclf.serving.service import TheService
 
 router = APIRouter()
+# Routes that only look something up are coroutines: others wait for a thread, of which files of other requests may have
+# all, and whether the server is alive has to be known then, too.
 
 
 class Box(BaseModel):
@@ -127,7 +129,7 @@ def _plain_record(prediction: Prediction) -> Answer:
 
 
 @router.get("/v1/models", tags=["models"])
-def models(service: TheService) -> list[Model]:
+async def models(service: TheService) -> list[Model]:
     """The models that predict here."""
     predictor = service.predictor
     return [
@@ -144,13 +146,13 @@ def models(service: TheService) -> list[Model]:
 
 
 @router.get("/healthz", tags=["operation"])
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """Whether the process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", tags=["operation"], responses=problems(s503="The server stops, or the model has ended."))
-def readyz(service: TheService) -> dict[str, str]:
+async def readyz(service: TheService) -> dict[str, str]:
     """Whether pictures would be predicted now."""
     if service.draining or not service.batcher.alive:
         raise ProblemError(503, "not_ready", "the server finishes its work and stops; ask another one")
@@ -158,9 +160,10 @@ def readyz(service: TheService) -> dict[str, str]:
 
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
-def metrics(service: TheService) -> PlainTextResponse:
+async def metrics(service: TheService) -> Response:
     """Figures for Prometheus."""
-    return PlainTextResponse(service.metrics.text(service.batcher.waiting), media_type=CONTENT_TYPE)
+    text = service.metrics.text(service.batcher.waiting, service.in_hand)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 __all__ = ["FILES_BODY", "UPLOAD_PROBLEMS", "Model", "Problem", "Record", "problems", "router"]

@@ -41,7 +41,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(page.router)
     for kind in (ProblemError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_problem)
-    app.add_middleware(Guard, config=service.config, metrics=service.metrics)
+    app.add_middleware(Guard, service=service)
     _describe_problems(app, service.config.token is not None)
     return app
 

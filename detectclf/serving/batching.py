@@ -39,11 +39,13 @@ class Upload:
         name: what its record calls it.
         size: bytes that it holds in memory while it waits.
         read: gives its content; raises a typed error where it has none.
+        folder: where the client, or an archive, had it, which tells series apart and is not shown; empty for none.
     """
 
     name: str
     size: int
     read: Callable[[], bytes]
+    folder: str = ""
 
 
 class QueueFullError(Exception):
@@ -121,6 +123,16 @@ class Batcher:
     def alive(self) -> bool:
         """Whether pictures are being worked on."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def seconds_per_picture(self) -> float:
+        """How long a picture takes of late."""
+        return self._load.seconds_per_picture
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until about half of what waits is done."""
+        return self._load.retry_after()
 
     def submit(self, uploads: Sequence[Upload], finish: Callable[[Prediction], Answer]) -> Job:
         """Puts the pictures of a request in the queue, all or none.

@@ -1,4 +1,5 @@
-"""What every request has to pass before any route: the right host, no foreign origin, the token; and safe headers.
+"""What every request has to pass before any route: the right host, no foreign origin, the token, and for files a place
+among those that are worked on; and safe headers.
 
 A page on the web can make a browser send requests to this machine, and by DNS rebinding even read the answers under a
 name of its own. The names by which a server may be called stop the second, the check of ``Origin`` the first.
@@ -12,19 +13,19 @@ import logging
 import socket
 import time
 from collections.abc import MutableMapping
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from detectclf.config import ServeConfig
-from detectclf.serving.metrics import Metrics
 from detectclf.serving.problems import ProblemError, internal_error
+from detectclf.serving.service import Service
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/docs", "/openapi.json", "/healthz", "/readyz"})
-"""What needs no token: nothing of it tells anything of a picture."""
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+"""What needs no token, beside style and scripts under ``/static/``: nothing of it tells anything of a picture."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -66,12 +67,12 @@ class Guard:
 
     Args:
         app: the application.
-        config: host, further names and token.
-        metrics: counts the answers.
+        service: host, further names and token; places for requests with files; counts the answers.
     """
 
-    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self._service = app, service
+        config = service.config
         secret = config.token
         self._token = None if secret is None else secret.get_secret_value().encode("ascii")
         self._names = {*LOOPBACK_NAMES, *(name.lower() for name in (config.host, *config.allowed_hosts))}
@@ -89,7 +90,8 @@ class Guard:
         started = time.perf_counter()
         try:
             self._check(scope)
-            await self.app(scope, receive, answer.send)
+            with self._service.place() if scope["method"] == "POST" else nullcontext():
+                await self.app(scope, receive, answer.send)
         except Exception as error:
             problem = error if isinstance(error, ProblemError) else internal_error(error)
             if answer.status == 0:
@@ -98,7 +100,7 @@ class Guard:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             seconds = time.perf_counter() - started
-            self.metrics.request(route, method, answer.status, seconds)
+            self._service.metrics.request(route, method, answer.status, seconds)
             log.debug("%s %s: %d in %.3f s", method, route, answer.status, seconds)
 
     def _check(self, scope: Scope) -> None:
@@ -114,7 +116,8 @@ class Guard:
         origin = headers.get("origin")
         if foreign or (origin is not None and origin.lower() not in _own_origins(hosts[0])):
             raise ProblemError(403, "foreign_origin", "pages from elsewhere may not use this server; open its own page")
-        if self._token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
+        open_path = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
+        if self._token is not None and not open_path and not self._has_token(headers):
             detail = "the token is missing or wrong; send Authorization: Bearer TOKEN"
             raise ProblemError(401, "wrong_token", detail, headers={"WWW-Authenticate": "Bearer"})
 

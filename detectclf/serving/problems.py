@@ -43,8 +43,9 @@ class ProblemError(Exception):
 
     def response(self) -> JSONResponse:
         """The answer."""
-        # A body that was not read to its end would be taken for the next request.
-        headers = {**self.headers, **({"Connection": "close"} if self.status in (408, 413) else {})}
+        # Else the rest of the body is read and dropped: of a closed connection, clients that are still sending would
+        # not hear why.
+        headers = {**self.headers, **({"Connection": "close"} if self.status == 408 else {})}
         return JSONResponse(self.document(), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -25,6 +25,8 @@ _TELLING = (
 )
 """Loggers that are silent in a server."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BACKLOG = 2048
+_MOST_FILES = 65_536
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -37,7 +39,7 @@ def listen(config: ServeConfig) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         remedy = "choose another --port, or stop what listens there; --host has to be an address of this machine"
@@ -58,6 +60,7 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         listener: where to listen.
         ready: called once requests are answered.
     """
+    _allow_many_connections()
     # They may cite headers of files, and so patients; uvicorn also tells of every client that breaks off.
     logging.captureWarnings(True)
     for name in _TELLING:
@@ -67,6 +70,7 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
         http=_ImpatientProtocol,
         ws="none",
         lifespan="on",
+        backlog=_BACKLOG,
         access_log=False,
         log_config=None,
         proxy_headers=False,
@@ -76,6 +80,18 @@ def run(service: Service, listener: socket.socket, ready: Callable[[], None]) ->
     )
     config.head_timeout = service.config.idle_timeout
     _Server(config, service, ready).run([listener])
+
+
+def _allow_many_connections() -> None:
+    """Raises the number of open files, of which many systems give 1,024: a client more would wait for another to go."""
+    try:
+        import resource
+    except ImportError:  # Windows, where sockets are not counted so
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class _Config(uvicorn.Config):
@@ -107,11 +123,15 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Ends connections whose next request does not come whole in time, which uvicorn would keep for ever."""
+    """Ends connections whose next request does not come whole in time, or whose answer is not taken.
+
+    uvicorn would keep both for ever, and with the second a place among the requests that are worked on.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._patience: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -126,22 +146,42 @@ class _ImpatientProtocol(H11Protocol):
             self._patience = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._taking):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Not closed, since that waits until the client has taken all.
+        self._taking = self.loop.call_later(self._seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    @property
+    def _seconds(self) -> float:
+        return self.config.head_timeout if isinstance(self.config, _Config) else _Config.head_timeout
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _wait_for_head(self) -> None:
         if self._patience is None:
-            seconds = self.config.head_timeout if isinstance(self.config, _Config) else _Config.head_timeout
-            self._patience = self.loop.call_later(seconds, self._give_up)
+            self._patience = self.loop.call_later(self._seconds, self._give_up)
 
     def _give_up(self) -> None:
         self._patience = None
         if self._between_requests() and not self.transport.is_closing():
-            self.transport.close()
+            self.transport.abort()
 
 
 __all__ = ["listen", "run", "url_of"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -21,6 +22,9 @@ from detectclf.serving.uploads import Intake
 
 Result = TypeVar("Result")
 
+_PROMPT = 0.1
+"""Share of the time for an answer in which the first picture of a request has its turn."""
+
 
 @dataclass(slots=True, eq=False)
 class Service:
@@ -33,7 +37,9 @@ class Service:
         intake: what is being received.
         metrics: figures.
         draining: whether the server finishes its work and takes no more.
-        volumes: held by the request whose volumes are worked on.
+        volumes: held by the request whose volumes are received or worked on.
+        explaining: held by the request whose picture is explained.
+        in_hand: requests with files that are received or worked on.
     """
 
     predictor: Predictor
@@ -43,6 +49,8 @@ class Service:
     batcher: Batcher = field(init=False)
     intake: Intake = field(init=False)
     volumes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_hand: int = 0
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(
@@ -53,6 +61,28 @@ class Service:
             metrics=self.metrics,
         )
         self.intake = Intake(self.config)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the requests with files, from the head of one to the end of its answer.
+
+        They are few, and fewer on a slow machine, so that whoever has one is answered soon, and whoever has none hears
+        so before the body is read: a queue of a thousand answers each of them, after minutes, when the clients have
+        given up.
+
+        Raises:
+            ProblemError: there is none (429, with Retry-After).
+        """
+        # Pictures are taken from one request after the other, so the first one waits for a picture of each.
+        prompt = int(_PROMPT * self.config.timeout / self.batcher.seconds_per_picture)
+        if self.in_hand >= min(self.config.max_uploads, max(1, prompt)):
+            seconds = self.batcher.retry_after
+            raise busy("too_many_uploads", f"many requests are worked on; try again in {seconds} s", seconds)
+        self.in_hand += 1
+        try:
+            yield
+        finally:
+            self.in_hand -= 1
 
     def submit(self, uploads: Sequence[Upload], finish: Callable[[Prediction], Answer]) -> Job:
         """Puts pictures in the queue; raises ProblemError (429, with Retry-After) where it is full."""
@@ -140,7 +170,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _service_of(request: Request) -> Service:
+async def _service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -32,38 +33,37 @@ class Intake:
 
     Attributes:
         config: the limits.
-        requests: how many are being received.
-        held_bytes: how much of them has come.
+        held_bytes: how much has come.
     """
 
     config: ServeConfig
-    requests: int = 0
     held_bytes: int = 0
 
-    async def uploads(self, request: Request) -> list[Upload]:
+    async def uploads(self, request: Request, most: int | None = None) -> list[Upload]:
         """The files of a multipart request, archives unpacked.
+
+        Args:
+            request: whose body is read.
+            most: files; by default as configured.
 
         Raises:
             ProblemError: it is no such request, or it is over a limit of size, number, time or memory.
         """
-        if self.requests >= self.config.max_uploads:
-            raise busy("too_many_uploads", "many requests are being received; try again", 1)
+        most = most or self.config.max_files
         body = _Body(request, self)
-        self.requests += 1
         try:
-            files = await asyncio.wait_for(self._files(request, body), self.config.upload_timeout)
-            return await run_in_threadpool(_unpacked, files, self.config)
+            files = await asyncio.wait_for(self._files(request, body, most), self.config.upload_timeout)
+            return await run_in_threadpool(_unpacked, files, self.config, most)
         except asyncio.TimeoutError:
             limit = self.config.upload_timeout
             raise ProblemError(408, "upload_too_slow", f"not received within {limit:g} s; send fewer files") from None
         finally:
-            self.requests -= 1
             self.held_bytes -= body.received
 
-    async def _files(self, request: Request, body: _Body) -> list[tuple[str, bytes]]:
+    async def _files(self, request: Request, body: _Body, most: int) -> list[_File]:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise ProblemError(415, "not_multipart", "send the files as multipart/form-data, in fields called files")
-        parser = _InMemory(request.headers, body.chunks(), max_files=self.config.max_files, max_fields=0)
+        parser = _InMemory(request.headers, body.chunks(), max_files=most, max_fields=0)
         try:
             form = await parser.parse()
         except MultiPartException as error:
@@ -78,7 +78,7 @@ class Intake:
             files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
             if not files:
                 raise ProblemError(400, "no_files", "there is no file; send some, in fields called files")
-            return [(file_name(file.filename or ""), await self._content(file)) for file in files]
+            return [_File(*_names_of(file.filename or ""), await self._content(file)) for file in files]
         finally:
             await form.close()
 
@@ -89,6 +89,14 @@ class Intake:
         content = await file.read()
         await file.close()  # now and not with the others, so that it is not in memory twice
         return content
+
+
+class _File(NamedTuple):
+    """An uploaded file: its name, the folder that the client had it in, if it says so, and its content."""
+
+    name: str
+    folder: str
+    content: bytes
 
 
 class _InMemory(MultiPartParser):
@@ -134,27 +142,32 @@ def _too_large(config: ServeConfig) -> ProblemError:
 
 def file_name(given: str) -> str:
     """The last part of a path as a client gave it, on one line; ``upload`` where it gave none."""
-    last = given.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return one_line(last)[:_LONGEST_NAME] or "upload"
+    return _names_of(given)[0]
 
 
-def _unpacked(files: list[tuple[str, bytes]], config: ServeConfig) -> list[Upload]:
-    """The pictures of all files; raises ProblemError where they are too many."""
+def _names_of(given: str) -> tuple[str, str]:
+    """Name and folder in a path as a client gave it."""
+    folder, _, last = given.replace("\\", "/").rstrip("/").rpartition("/")
+    return one_line(last)[:_LONGEST_NAME] or "upload", folder
+
+
+def _unpacked(files: list[_File], config: ServeConfig, most: int) -> list[Upload]:
+    """The pictures of all files; raises ProblemError where they are more than ``most``."""
     uploads: list[Upload] = []
-    for name, content in files:
-        uploads += _pictures(name, content, config) if content.startswith(_ZIP) else [_plain(name, content)]
-        if len(uploads) > config.max_files:
-            limit = config.max_files
-            raise ProblemError(413, "too_many_files", f"more than {limit} pictures; send fewer in a request")
+    for file in files:
+        uploads += _pictures(file, config) if file.content.startswith(_ZIP) else [_plain(file)]
+        if len(uploads) > most:
+            raise ProblemError(413, "too_many_files", f"more than {most} pictures; send fewer in a request")
     return uploads
 
 
-def _plain(name: str, content: bytes) -> Upload:
-    return Upload(name, len(content), lambda: content)
+def _plain(file: _File) -> Upload:
+    return Upload(file.name, len(file.content), lambda: file.content, file.folder)
 
 
-def _pictures(name: str, content: bytes, config: ServeConfig) -> list[Upload]:
+def _pictures(file: _File, config: ServeConfig) -> list[Upload]:
     """The pictures of an archive, or one upload that fails with the reason why it was refused."""
+    name, content = file.name, file.content
     try:
         limits = ZipLimits(_MOST_ENTRIES, config.max_file_bytes, config.max_unpacked_bytes)
         found = [each for each in members(content, name, limits) if _is_picture(each)]
@@ -163,7 +176,12 @@ def _pictures(name: str, content: bytes, config: ServeConfig) -> list[Upload]:
     except DetectclfError as error:
         return [Upload(name, 0, partial(_fail, error))]
     share = len(content) // len(found)
-    return [Upload(f"{name}/{_inner_name(each.name)}", share, each.read) for each in found]
+    uploads = []
+    for each in found:
+        inner = each.name.replace("\\", "/").lstrip("/")
+        folder = f"{file.folder}/{name}/{inner.rpartition('/')[0]}"
+        uploads.append(Upload(f"{name}/{one_line(inner)[-_LONGEST_NAME:]}", share, each.read, folder))
+    return uploads
 
 
 def _fail(error: DetectclfError) -> bytes:
@@ -178,10 +196,6 @@ def _is_picture(member: Member) -> bool:
         return image_suffix(member.name) is not None or member.head()[128:132] == b"DICM"
     except DetectclfError:
         return False
-
-
-def _inner_name(path: str) -> str:
-    return one_line(path.replace("\\", "/").lstrip("/"))[-_LONGEST_NAME:]
 
 
 __all__ = ["Intake", "file_name"]

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("pydicom")
-pytest.importorskip("nibabel")
+nibabel = pytest.importorskip("nibabel")
 
-from volume_examples import NAME, PATIENT, SERIES, slice_pixels, write_dicom, write_nifti, write_series
+from volume_examples import (  # noqa: E402
+    NAME,
+    PATIENT,
+    SERIES,
+    slice_pixels,
+    write_dicom,
+    write_enhanced,
+    write_nifti,
+    write_series,
+)
 
 
 @pytest.fixture
@@ -79,16 +89,64 @@ def test_a_mixed_folder_with_faults(predict, tmp_path):
         ("four", 0, True),
         ("four", 1, True),
         (None, None, True),
+        (None, None, True),
     ]
     assert [each["study"] for each in studies] == ["series-1", "series-2", "four"]
     first, ct, four = studies
     assert {"duplicate_positions", "unreadable_slices"} <= set(first["flags"]) and first["unreadable"] == [3]
     assert "modality CT (computed tomography), not MR" in ct["error"] and (ct["slices"], ct["class"]) == (3, None)
     assert "first_volume_only" in four["flags"]
-    assert "1 localizers (scouts) are not read" in said.err
+    assert first["left_out"] == [str(folder / "a" / "again")], "nothing is lost without a word"
+    assert slices[8]["image"] == str(folder / "scout"), "a localizer is a picture"
     assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == [
-        "four.pred.png", "series-1.pred.png", "z.pred.png"
+        "four.pred.png", "scout.pred.png", "series-1.pred.png", "z.pred.png"
     ]  # fmt: skip
+
+
+def test_missing_slices_one_slice_and_an_archive(predict, tmp_path):
+    series = write_series(tmp_path / "a", 6)
+    series[4].unlink()
+    write_nifti(tmp_path / "one.nii", 1)
+    (tmp_path / "locked.zip").write_bytes(b"PK\3\4 with a password or without")
+    said, slices, (study,) = predict(tmp_path / "a", tmp_path / "one.nii", tmp_path / "locked.zip")
+    assert said.code == 4 and (study["slices"], study["flags"].count("missing_slices")) == (5, 1)
+    assert [("study" in each, each["error"] is None) for each in slices] == [
+        *[(True, True)] * 5,
+        (False, True),
+        (False, False),
+    ]
+    assert "locked.zip: " in slices[-1]["error"] and said.err.count("locked.zip") == 1
+
+
+def test_a_thick_sagittal_volume_says_how_it_is_sliced(predict, tmp_path):
+    levels = np.random.default_rng(0).integers(0, 200, (4, 40, 40)).astype(np.int16)
+    nibabel.Nifti1Image(levels, np.diag([5.0, 1.0, 1.0, 1.0])).to_filename(tmp_path / "a.nii")
+    said, slices, (study,) = predict(tmp_path / "a.nii")
+    assert study["axis"] == "sagittal" and [each["axis"] for each in slices] == ["sagittal"] * 4
+    assert "so sagittal slices are read" in said.err
+
+
+def test_an_axis_of_no_volume_has_no_effect_and_that_is_said(predict, tmp_path):
+    Image.fromarray(slice_pixels(1)).save(tmp_path / "a.png")
+    said, *_ = predict(tmp_path / "a.png", "--axis", "coronal")
+    assert said.code == 0 and "--axis has no effect" in said.err
+    write_nifti(tmp_path / "a.nii", 2)
+    assert "--axis has no effect" not in predict(tmp_path, "--axis", "axial")[0].err
+
+
+def test_enhanced_mr_of_one_file(predict, tmp_path):
+    write_enhanced(tmp_path / "e.dcm", [{"z": 5.0 * number} for number in (2, 0, 1)])
+    said, slices, (study,) = predict(tmp_path / "e.dcm", "--visualize")
+    assert said.code == 0 and (study["study"], study["slices"], study["step_mm"]) == ("series-1", 3, 5.0)
+    assert [(each["study"], each["frame"]) for each in slices] == [("series-1", number) for number in range(3)]
+    said, slices, studies = predict(tmp_path / "e.dcm", "--frame", 0)
+    assert said.code == 0 and len(slices) == 1 and studies is None
+    planes = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]
+    write_enhanced(tmp_path / "e.dcm", [{"orientation": plane} for plane in planes])
+    said, slices, studies = predict(tmp_path / "e.dcm", out="planes")
+    assert (said.code, [each["frame"] for each in slices], studies) == (0, [0, 1, 2], None)
+    said, slices, _ = predict(tmp_path / "e.dcm", "--frame", 1, out="planes")
+    assert (said.code, [each["frame"] for each in slices]) == (0, [1])
 
 
 def test_nothing_of_a_patient_is_said(predict, tmp_path):

@@ -377,7 +377,7 @@ def test_nifti_is_shown_the_same_whatever_its_orientation(axis: str, codes: str,
 def test_nifti_default_is_the_middle_axial_slice_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     oriented("LPS").to_filename(tmp_path / "a.nii.gz")
     assert (read_image(tmp_path / "a.nii.gz") == shown("axial", 3)).all()
-    assert "only slice 3 of 7 is read" in caplog.text
+    assert "only axial slice 3 of 7 is read" in caplog.text
     assert [code for code, _ in examine_image(tmp_path / "a.nii.gz").faults] == ["multi_frame"]
 
 

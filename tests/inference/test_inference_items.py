@@ -19,7 +19,7 @@ from detectclf.errors import ConfigError, DataError, DetectclfError, StorageErro
 from detectclf.formats.tf_example import write_example
 from detectclf.formats.tfrecord import _framed
 from detectclf.inference.containers import Container
-from detectclf.inference.items import item_names, item_of, items_of
+from detectclf.inference.items import item_names, items_alone, items_of
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import Encoded, FileSlice, StoredFile
 from detectclf.storage import StoredFolder, read_stored
@@ -54,6 +54,17 @@ def write_records(file: Path, members: dict[str, bytes]) -> Path:
 
 
 MEMBERS = {"a.png": picture(1), "a.json": b"{}", "sub/b.png": picture(2), ".hidden.png": b"x"}
+
+
+def names_alone(file: Path) -> list[str]:
+    """The names of the items in one file, a slice of one that holds several as ``NAME[NUMBER]``."""
+    items = items_alone(str(file))
+    return [
+        f"{item.path}[{item.frame}]" if isinstance(item, FileSlice) else item.name  # type: ignore[union-attr]
+        for item in items
+    ]
+
+
 WRITERS = {
     "s.tar": write_tar,
     "s.tar.gz": lambda file, members: write_tar(file, members, "w:gz"),
@@ -72,7 +83,7 @@ def read_from(file: Path) -> list[tuple[str, bytes | DetectclfError]]:
 def test_the_pictures_of_a_container(tmp_path: Path, name: str) -> None:
     file = WRITERS[name](tmp_path / name, MEMBERS)
     assert read_from(file) == [(f"{file}/{member}", MEMBERS[member]) for member in ("a.png", "sub/b.png")]
-    assert isinstance(item_of(str(file)), Container)
+    assert [type(each) for each in items_alone(str(file))] == [Container]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -120,7 +131,37 @@ def test_a_volume_in_a_container_is_not_read_as_one_slice(tmp_path: Path) -> Non
     file = write_tar(tmp_path / "s.tar", {"a.nii.gz": (tmp_path / "a.nii.gz").read_bytes()})
     ((_, error),) = read_from(file)
     assert "4 slices" in str(error)
-    assert item_of(str(tmp_path / "a.nii.gz")).name == str(tmp_path / "a")  # type: ignore[union-attr]
+    assert names_alone(tmp_path / "a.nii.gz") == [str(tmp_path / "a")]
+
+
+AXIAL, SAGITTAL, CORONAL = [1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected", "reason"),
+    [
+        ([{"z": 0.0}, {"z": 5.0}], ["e.dcm"], "one volume, called after the file"),
+        (
+            [{"z": 0.0, "echo": 1.0}, {"z": 5.0, "echo": 1.0}, {"z": 0.0, "echo": 2.0}, {"z": 5.0, "echo": 2.0}],
+            ["e.dcm-1", "e.dcm-2"],
+            "two volumes, told apart",
+        ),
+        (
+            [{"orientation": plane} for plane in (AXIAL, SAGITTAL, CORONAL)],
+            ["e.dcm[0]", "e.dcm[1]", "e.dcm[2]"],
+            "no volume: a picture each",
+        ),
+    ],
+)
+def test_a_file_of_several_frames_by_itself(
+    tmp_path: Path, frames: list[dict[str, Any]], expected: list[str], reason: str
+) -> None:
+    pytest.importorskip("pydicom")
+    from volume_examples import write_enhanced
+
+    file = write_enhanced(tmp_path / "e.dcm", frames)
+    assert names_alone(file) == [f"{tmp_path}/{name}" for name in expected], reason
+    assert len(items_alone(str(file), frame=1)) == len([each for each in expected if "[" not in each] or [1]), reason
 
 
 @pytest.mark.parametrize(

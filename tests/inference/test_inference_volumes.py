@@ -10,15 +10,27 @@ import pytest
 from PIL import Image
 
 from detectclf.errors import DataError
+from detectclf.imaging import volumes
+from detectclf.imaging.dicom import parse_dicom
+from detectclf.imaging.images import image_size
 from detectclf.inference.input_files import collect_inputs
 from detectclf.inference.predictor import Predictor
 from detectclf.inference.sources import FileSlice, name_of, pixels_of
 from detectclf.inference.volumes import Volume, inputs_of, one_slice_of, volume_in
 
 pytest.importorskip("pydicom")
-pytest.importorskip("nibabel")
+nibabel = pytest.importorskip("nibabel")
 
-from volume_examples import NAME, PATIENT, SERIES, slice_pixels, write_dicom, write_nifti, write_series
+from volume_examples import (  # noqa: E402
+    NAME,
+    PATIENT,
+    SERIES,
+    slice_pixels,
+    write_dicom,
+    write_enhanced,
+    write_nifti,
+    write_series,
+)
 
 
 def found_in(folder: Path) -> dict[str, int | str]:
@@ -47,6 +59,7 @@ def test_a_mixed_folder(tmp_path: Path) -> None:
         "alone.dcm": "picture",
         "series-1": 4,
         "broken.dcm": "picture",
+        "scout": "picture",
         "series-2": 3,
         "series-1.nii": 2,
         "head": 5,
@@ -54,9 +67,60 @@ def test_a_mixed_folder(tmp_path: Path) -> None:
     }
 
 
-def test_scouts_alone_are_pictures(tmp_path: Path) -> None:
-    write_dicom(tmp_path / "a", 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    assert found_in(tmp_path) == {"a": "picture"}
+def test_scouts_are_pictures_and_no_volume(tmp_path: Path) -> None:
+    write_series(tmp_path, 3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert found_in(tmp_path) == {f"IM000{i}": "picture" for i in (1, 2, 3)}
+
+
+def test_enhanced_mr_is_a_volume_and_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_enhanced(tmp_path / "e.dcm", [{"z": 10.0}, {"z": 0.0}, {"z": 5.0}, {"z": 0.0}])
+    volume = volume_in(tmp_path / "e.dcm")
+    parsed = []
+    monkeypatch.setattr(volumes, "parse_dicom", lambda *given: parsed.append(given) or parse_dicom(*given))
+    assert [int(pixels_of(each)[0, 0]) for each in volume] == [1, 2, 0] and len(parsed) == 1
+    assert (volume.step, volume.spacing, volume.flags) == (5, (0.5, 2.0), ("duplicate_positions",))
+    assert [each.file.frame for each in volume] == [1, 2, 0] and volume.left_out == (tmp_path / "e.dcm",)
+    volume.close()
+    assert int(pixels_of(one_slice_of(volume, 2))[0, 0]) == 0 and len(parsed) == 2, "parsed again after it was closed"
+
+
+def test_slices_of_one_file_that_are_no_volume_are_pictures(tmp_path: Path) -> None:
+    """Three planes of two slices, and one alone: nothing of the file is lost."""
+    planes = [{"orientation": turn} for turn in ([1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]) for _ in range(2)]
+    places = [{"z": 0.0}, {"z": 5.0}, {"y": 0.0}, {"y": 5.0}, {"orientation": [0, 1, 0, 0, 0, -1]}]
+    frames = [plane | place for plane, place in zip([*planes, {}], places, strict=True)]
+    found = inputs_of([write_enhanced(tmp_path / "e", frames)])
+    assert [len(each) if isinstance(each, Volume) else each.frame for each in found] == [2, 2, 4]
+
+
+THICK = [
+    ((0.9, 0.9, 5.0), None, "axial"),
+    ((5.0, 0.9, 0.9), "sagittal", "thick sagittal slices"),
+    ((0.9, 5.0, 0.9), "coronal", "thick coronal slices"),
+    ((1.2, 1.0, 1.0), None, "thin sagittal slices are nearly a cube"),
+    ((1.0, 1.0, 1.0), None, "a cube"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "axis", "why"), THICK, ids=[row[2] for row in THICK])
+def test_a_nifti_is_sliced_as_it_was_taken(
+    sizes: tuple[float, ...], axis: str | None, why: str, tmp_path: Path
+) -> None:
+    shape = tuple(round(60 / size) for size in sizes)
+    levels = np.random.default_rng(0).integers(0, 200, shape).astype(np.int16)
+    nibabel.Nifti1Image(levels, np.diag([*sizes, 1.0])).to_filename(tmp_path / "a.nii")
+    volume = volume_in(tmp_path / "a.nii")
+    along = {"sagittal": 0, "coronal": 1}.get(axis or "", 2)
+    assert {each.axis for each in volume.files} == {axis} and len(volume) == shape[along]
+    assert volume.step == pytest.approx(sizes[along])
+    for each in (None, "axial", "coronal", "sagittal"):
+        cut = volume_in(tmp_path / "a.nii", each)
+        height, width = pixels_of(next(iter(cut))).shape
+        assert cut.spacing is not None
+        # 60 mm each way, and square pixels, unless it is axial by default.
+        assert (width * cut.spacing[0], height * cut.spacing[1]) == pytest.approx((60, 60), abs=1)
+        assert cut.spacing[0] == pytest.approx(cut.spacing[1]) or (each is None and axis is None)
+        assert image_size(tmp_path / "a.nii", axis=each) == (width, height)
 
 
 @pytest.mark.parametrize("axis", [None, "coronal", "sagittal"])

@@ -45,7 +45,7 @@ def heads(network: Detector, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_nothing_changes_where_no_channel_is_cut_off(run: Path, slices: Path, tmp_path: Path) -> None:
-    narrow_proposals.main(run, slices, WIDTH, tmp_path / "same")
+    narrow_proposals.start(run, slices, WIDTH, tmp_path / "same")
     image = torch.rand(1, 128, 128)
     with torch.inference_mode():
         before, after = (heads(load_stage(folder, "detector").network, image) for folder in (run, tmp_path / "same"))
@@ -54,7 +54,7 @@ def test_nothing_changes_where_no_channel_is_cut_off(run: Path, slices: Path, tm
 
 
 def test_a_narrower_one_is_a_start_for_training(run: Path, slices: Path, tmp_path: Path) -> None:
-    narrow_proposals.main(run, slices, 24, tmp_path / "narrow")
+    narrow_proposals.start(run, slices, 24, tmp_path / "narrow")
     config = DetectorConfig(
         arch="fasterrcnn_small_fpn", weights=str(tmp_path / "narrow"), image_size=128, proposal_channels=24
     )
@@ -64,3 +64,17 @@ def test_a_narrower_one_is_a_start_for_training(run: Path, slices: Path, tmp_pat
     assert network.network.backbone.out_channels == WIDTH
     for name, tensor in narrow.network.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name]), name
+
+
+def test_all_but_the_proposal_network_is_as_it_was(run: Path, slices: Path, tmp_path: Path) -> None:
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    narrow_proposals.main(["start", str(run), str(slices), "24", str(trained)])
+    stage = load_stage(trained, "detector")
+    with torch.no_grad():
+        for weights in stage.network.parameters():
+            weights.add_(1)  # as a training would
+    save_stage(trained, stage)
+    narrow_proposals.main(["finish", str(run), str(trained), str(out)])
+    wide, new, found = (load_stage(folder, "detector").network.state_dict() for folder in (run, trained, out))
+    for name, tensor in found.items():
+        assert torch.equal(tensor, (new if "rpn.head" in name else wide)[name]), name

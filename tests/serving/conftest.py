@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from serving_examples import Running, serving
+from browser_examples import Opened, chromium, opened
+from serving_examples import Running, serve_in_a_process, serving
 from starlette.testclient import TestClient
 
 from detectclf.inference.loading import load
@@ -30,20 +33,29 @@ def client(predictor: Predictor) -> Iterator[TestClient]:
 @pytest.fixture
 def running() -> Iterator[Callable[..., Running]]:
     """``running("--set", ...)`` starts ``detectclf serve`` on a free port and waits until it answers."""
-    started: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
+        yield lambda *flags: stack.enter_context(serve_in_a_process(*flags))
 
-    def start(*flags: str) -> Running:
-        command = [sys.executable, "-m", "detectclf", "serve", "--port", "0", *flags]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        line = process.stdout.readline()
-        assert line.startswith("page: http://127.0.0.1:"), process.stderr.read()
-        return Running(process, int(line.split("/")[2].rpartition(":")[2]))
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for each module; not for the session, since Playwright's event loop would stand in others' way."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page_url(browser: Any) -> Iterator[str]:
+    """The page of one server for each module."""
+    with serve_in_a_process() as running:
+        yield running.url
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Opened]:
+    """``open_page(url, color_scheme="dark")`` -> the page; at the end of the test what must hold of it is checked."""
+    with ExitStack() as stack:
+        yield lambda url, **screen: stack.enter_context(opened(browser, url, **screen))
 
 
 @pytest.fixture

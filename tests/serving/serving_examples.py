@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,3 +55,17 @@ class Running:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+
+@contextmanager
+def serve_in_a_process(*flags: str) -> Iterator[Running]:
+    """``detectclf serve`` on a free port, once it answers; killed at the end."""
+    command = [sys.executable, "-m", "detectclf", "serve", "--port", "0", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("page: http://127.0.0.1:"), process.stderr.read()
+        yield Running(process, int(line.split("/")[2].rpartition(":")[2]))
+    finally:
+        process.kill()
+        process.communicate()

@@ -132,7 +132,7 @@ def test_large_uploads_do_not_touch_a_disk(predictor: Predictor, monkeypatch: py
 
 
 def test_paths_and_methods_that_do_not_exist(client: TestClient) -> None:
-    for method, path, status in (("GET", "/v2", 404), ("GET", "/v1/predict", 405), ("POST", "/page.css/../x", 404)):
+    for method, path, status in (("GET", "/v2", 404), ("GET", "/v1/predict", 405), ("POST", "/static/../x", 404)):
         answer = client.request(method, path)
         assert (answer.status_code, answer.json()["status"]) == (status, status)
 
@@ -144,7 +144,7 @@ def test_models_health_and_figures(client: TestClient, predictor: Predictor) -> 
     assert client.get("/readyz").json() == {"status": "ready"}
     client.get("/patient-jane-doe")
     text = client.get("/metrics").text
-    assert 'detectclf_requests_total{route="/v1/models",method="GET",status="200"} 1' in text
+    assert 'detectclf_requests_total{method="GET",route="/v1/models",status="200"} 1.0' in text
     assert "jane" not in text and "scan.png" not in text, "only patterns of paths"
     for line in text.splitlines():
         assert line.startswith("# ") or float(line.rpartition(" ")[2]) >= 0
@@ -156,7 +156,7 @@ def test_the_document_of_the_api_is_whole_and_nothing_comes_from_elsewhere(clien
     schemas = document["components"]["schemas"]
     for reference in {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}:
         assert reference in schemas, reference
-    for path in ("/", "/docs", "/page.css", "/page.js"):
+    for path in ("/", "/docs", "/static/page.css", "/static/page.js"):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "https://" not in answer.text and "//cdn" not in answer.text, path

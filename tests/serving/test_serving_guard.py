@@ -94,7 +94,7 @@ def test_the_token_opens_what_tells_of_pictures(predictor: Predictor, path: str)
             answer = client.get(path, headers=headers)
             assert answer.status_code == status, why
             assert TOKEN not in answer.text
-        for open_path in ("/", "/page.js", "/healthz", "/docs"):
+        for open_path in ("/", "/static/page.js", "/healthz", "/docs"):
             assert client.get(open_path).status_code == 200
         assert client.get("/openapi.json").json()["security"] == [{"token": []}]
 
