@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 from detectclf.version import __version__
 
 if TYPE_CHECKING:
+    from detectclf.errors import (
+        ConfigError,
+        DataError,
+        DetectclfError,
+        DeviceError,
+        ModelError,
+        TrainingError,
+        UnsafeError,
+    )
     from detectclf.inference.loading import load
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import FileSlice
@@ -19,7 +28,10 @@ if TYPE_CHECKING:
     from detectclf.prediction import Prediction
     from detectclf.types import Sample
 
+_ERRORS = ("ConfigError", "DataError", "DetectclfError", "DeviceError", "ModelError", "TrainingError", "UnsafeError")
+
 _MODULES = {
+    **dict.fromkeys(_ERRORS, "detectclf.errors"),
     "load": "detectclf.inference.loading",
     "Predictor": "detectclf.inference.predictor",
     "FileSlice": "detectclf.inference.sources",
@@ -29,7 +41,23 @@ _MODULES = {
     "evaluate": "detectclf.pipelines.evaluate",
 }
 
-__all__ = ["FileSlice", "Prediction", "Predictor", "Sample", "Study", "__version__", "evaluate", "load"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DetectclfError",
+    "DeviceError",
+    "FileSlice",
+    "ModelError",
+    "Prediction",
+    "Predictor",
+    "Sample",
+    "Study",
+    "TrainingError",
+    "UnsafeError",
+    "__version__",
+    "evaluate",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -161,6 +161,18 @@ def read_bytes(
     return content
 
 
+def free_folder(folder: Path) -> Path:
+    """``folder``, or ``folder-2``, ``folder-3`` and so on: the first of them that is missing or empty.
+
+    Where nobody named a folder for results, those of an earlier command stay as they are.
+    """
+    number, free = 1, folder
+    while free.exists() and not (free.is_dir() and not any(free.iterdir())):
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
 def atomic_write(path: str | Path, data: bytes | str) -> None:
     """Writes ``path`` in one step: after a crash or a power cut it has the old content or the new, never half of it.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectclf.errors import ConfigError, DataError
+from detectclf.errors import ConfigError, DataError, DetectclfError
 from detectclf.files import ByteSpan
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -142,7 +143,33 @@ class Prediction(FusedOutputs):
             **({} if self.origin.axis is None else {"axis": self.origin.axis}),
         }
 
+    def __repr__(self) -> str:
+        name = f"{self.image} ({self.part})" if self.part else self.image
+        if self.error is not None:
+            return f"Prediction({name!r}: not read, {self.error})"
+        if self.label is None or self.confidence is None:
+            why = f"refused, {', '.join(self.flags)}" if self.flags else "no class"
+            return f"Prediction({name!r}: {why})"
+        count = int((self.scores >= self.box_threshold).sum())
+        boxes = f"{count or 'no'} box{'' if count == 1 else 'es'}"
+        flags = f", {', '.join(self.flags)}" if self.flags else ""
+        return f"Prediction({name!r}: {self.label} {self.confidence:.0%}, {boxes}{flags})"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture of :meth:`draw`, which notebooks show; nothing where it cannot be drawn."""
+        try:
+            picture = self.draw()
+        except DetectclfError:
+            return None
+        target = io.BytesIO()
+        picture.save(target, "PNG")
+        return target.getvalue()
+
     def to_supervision(self) -> Detections:
+        """The former name of :meth:`to_detections`."""
+        return self.to_detections()
+
+    def to_detections(self) -> Detections:
         """The drawn boxes for the tools of the package supervision: its annotators, trackers and counters.
 
         Class ids count the classes of :attr:`probabilities` in order; ``data["class_name"]`` has their names. Boxes

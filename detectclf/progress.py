@@ -4,14 +4,51 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-PAUSE_S = 30.0
+PAUSE_S = 10.0
 """Seconds between two lines where there is no terminal; work that takes less says nothing."""
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says every :data:`PAUSE_S` seconds that work without countable steps goes on, unless a :class:`Progress` does.
+
+    Args:
+        what: the work, such as ``measuring the figures``.
+    """
+    if not _shown():
+        yield
+        return
+    ended, began = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        while not ended.wait(PAUSE_S):
+            if not _counted:
+                print(f"{what}: {time.monotonic() - began:.0f} s so far", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=say, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+_counted: list[str] = []
+"""The work that a :class:`Progress` shows at present."""
+
+
+def _shown() -> bool:
+    return logging.getLogger("detectclf").isEnabledFor(logging.INFO)
 
 
 class Progress:
@@ -26,10 +63,11 @@ class Progress:
 
     def __init__(self, what: str, total: int = 0, *, done: int = 0, show: bool | None = None) -> None:
         self.what, self.total, self.done = what, total, done
-        self.show = logging.getLogger("detectclf").isEnabledFor(logging.INFO) if show is None else show
+        self.show = _shown() if show is None else show
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
+        _counted.append(self.what)
         self._first = self.done
         self._began = self._last_line = time.monotonic()
         if self.show and sys.stderr.isatty():
@@ -46,6 +84,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        _counted.remove(self.what)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -70,4 +109,4 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "working"]

@@ -5,7 +5,8 @@ Each overrides the one before. An unknown key is an error, which names its dotte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,8 +58,32 @@ def load_recipe(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        reason = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{where}: {reason}", remedy="see `detectclf COMMAND --help` and configs/") from error
+        unknown, inner = first["type"] == "extra_forbidden", first["input"]
+        while unknown and isinstance(inner, Mapping) and inner:  # an unknown group: name its first setting
+            key, inner = next(iter(inner.items()))
+            where += f".{key}"
+        reason = f"unknown setting{close_to(where, setting_names(kind()))}" if unknown else first["msg"]
+        raise ConfigError(f"{where}: {reason}", remedy="see `detectclf config show`") from error
+
+
+def setting_names(settings: Settings, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    names: list[str] = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        names += setting_names(value, f"{prefix}{name}.") if isinstance(value, Settings) else [prefix + name]
+    return names
+
+
+def close_to(typed: str, known: Iterable[str]) -> str:
+    """``, did you mean training.lr?`` where ``typed`` is one of ``known`` with a slip, or its last part; else empty."""
+    names = list(known)
+    ends = [name for name in names if name.rpartition(".")[2] == typed.rpartition(".")[2]]
+    found = ends[:3] or get_close_matches(typed, names, 1, 0.7)
+    if not found:  # such as `epoch` for training.epochs
+        last = {name.rpartition(".")[2]: name for name in names}
+        found = [last[end] for end in get_close_matches(typed.rpartition(".")[2], last, 1, 0.75)]
+    return f", did you mean {' or '.join(found)}?" if found else ""
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
@@ -105,7 +130,9 @@ def _find_recipe(recipe: str) -> Path:
     if path.is_file():
         return path
     raise ConfigError(
-        "no such recipe", file=recipe, remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}"
+        f"no such recipe{close_to(recipe, shipped)}",
+        file=recipe,
+        remedy=f"give a YAML file or one of: {', '.join(shipped) or 'none shipped'}",
     )
 
 
@@ -118,4 +145,4 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-__all__ = ["load_recipe", "shipped_recipes"]
+__all__ = ["close_to", "load_recipe", "setting_names", "shipped_recipes"]

@@ -1,4 +1,6 @@
-"""The version of the package, which every module can import."""
+"""The version of the package, which every module can import, and of the packages that it needs."""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
 
@@ -11,3 +13,37 @@ def installed_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def torch_mismatch() -> str | None:
+    """Why the installed torch and torchvision cannot work together, with the remedy; ``None`` where they can.
+
+    torchvision is compiled for one version of torch, and for the CPU or for one version of CUDA. With another torch its
+    operators are missing: ``operator torchvision::nms does not exist``.
+    """
+    torch, vision = installed_version("torch"), installed_version("torchvision")
+    if torch is None or vision is None:
+        return None
+    return mismatch_of(torch, vision, _needed_torch())
+
+
+def mismatch_of(torch: str, vision: str, needed: str | None) -> str | None:
+    """As :func:`torch_mismatch`, of the versions ``torch`` and ``vision``, where torchvision needs torch ``needed``."""
+    number, _, build = torch.partition("+")
+    builds = {build, vision.partition("+")[2]}
+    if needed is not None and number != needed:
+        reason = f"torchvision {vision} needs torch {needed}, and torch {torch} is installed"
+    elif "cpu" in builds and len(builds) > 1:
+        reason = f"torch {torch} and torchvision {vision} are builds for different devices"
+    else:
+        return None
+    return f"{reason}; install both in one command: pip install --force-reinstall torch torchvision, see README.md"
+
+
+def _needed_torch() -> str | None:
+    """The one version of torch that the installed torchvision states."""
+    import re
+    from importlib import metadata
+
+    stated = [re.match(r"torch\s*\(?==\s*([\w.]+)", line) for line in metadata.requires("torchvision") or ()]
+    return next((found[1] for found in stated if found), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,10 +75,31 @@ def test_only_what_was_predicted_is_drawn() -> None:
 @pytest.mark.parametrize(("score", "count"), [(0.5, 1), (0.3, 0)])
 def test_sure_boxes_as_detections_of_supervision(score: float, count: int) -> None:
     supervision = pytest.importorskip("supervision")
-    found = replace(predicted(Origin()), scores=np.array([score], np.float32)).to_supervision()
+    found = replace(predicted(Origin()), scores=np.array([score], np.float32)).to_detections()
     assert isinstance(found, supervision.Detections) and len(found) == count
     assert found.class_id.tolist() == [0] * count and found["class_name"].tolist() == ["glioma"] * count
     assert found.xyxy.shape == (count, 4)
+
+
+SHORT = [
+    (Origin(), {}, "Prediction('a.nii': glioma 75%, 1 box, low_confidence)"),
+    (Origin(frame=7, axis="axial"), {"flags": ()}, "Prediction('a.nii (axial 7)': glioma 75%, 1 box)"),
+    (Origin(), {"scores": np.array([0.1], np.float32), "flags": ()}, "Prediction('a.nii': glioma 75%, no boxes)"),
+    (Origin(), {"error": "truncated"}, "Prediction('a.nii': not read, truncated)"),
+    (Origin(), {"label": None, "flags": ()}, "Prediction('a.nii': no class)"),
+    (Origin(), {"label": None, "flags": ("not_a_brain_mri",)}, "Prediction('a.nii': refused, not_a_brain_mri)"),
+]
+
+
+@pytest.mark.parametrize(("origin", "changes", "text"), SHORT)
+def test_a_prediction_is_shown_in_a_line(origin: Origin, changes: dict[str, Any], text: str) -> None:
+    assert repr(replace(predicted(origin), **changes)) == text
+
+
+def test_a_notebook_shows_the_picture_where_there_is_one() -> None:
+    shown = predicted(Origin(pixels=np.zeros((48, 64), np.uint8)))._repr_png_()
+    assert shown is not None and shown.startswith(b"\x89PNG")
+    assert predicted(Origin())._repr_png_() is None
 
 
 def test_supervision_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 
 import pytest
 
 from detectclf import progress as progress_module
-from detectclf.progress import Progress
+from detectclf.progress import Progress, working
 
 
 class _Terminal(io.StringIO):
@@ -35,11 +36,25 @@ def test_short_work_says_only_its_notes(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_long_work_says_how_long_it_takes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 20))
+    clock = iter(range(0, 1000, 7))
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: float(next(clock)))
     _work(4, show=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["reading slices: 2 of 4, 0.7 min left", "reading slices: 4 of 4, 0.0 min left", "half way"]
+    assert lines == ["reading slices: 2 of 4, 0.2 min left", "reading slices: 4 of 4, 0.0 min left", "half way"]
+
+
+def test_work_without_steps_says_that_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "PAUSE_S", 0.05)
+    monkeypatch.setattr(logging.getLogger("detectclf"), "level", logging.INFO)
+    logging.getLogger("detectclf").manager._clear_cache()  # type: ignore[attr-defined]
+    with working("measuring"):
+        time.sleep(0.5)
+    assert "measuring: 0 s so far\n" in capsys.readouterr().err
+    with working("measuring"), Progress("reading", 1, show=True):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "", "a piece of work that counts its steps speaks for itself"
 
 
 def test_a_terminal_shows_a_bar_and_lines_above_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,20 +11,22 @@ from typing import Any, NoReturn
 import typer
 
 from detectclf.cache import keep_library_folders
-from detectclf.cli import data, export, models, serving, speed, training
+from detectclf.cli import config, data, export, models, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
-EPILOG = "Research use only: not a medical device, not for diagnosis."
+EPILOG = (
+    "Exit codes: 0 done, 2 invalid input or usage, 3 refused as unsafe, 4 part of a batch failed, 130 interrupted. "
+    "Research use only: not a medical device, not for diagnosis."
+)
 
 app = typer.Typer(
     name="detectclf",
     help="Find, box and classify brain tumours on MRI slices: a Faster R-CNN and a classifier, combined and evaluated "
     "together.",
     epilog=EPILOG,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -35,11 +37,12 @@ speed.add_commands(app)
 serving.add_commands(app)
 export.add_commands(app)
 app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and stop.")
+    context: typer.Context, version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop.")
 ) -> None:
     if version:
         from detectclf.version import __version__
@@ -76,11 +79,23 @@ def main() -> NoReturn:
         remedy = "free some space; what was finished is kept" if full else "check the path and its permissions"
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
+        if reason := _install_fault(error):
+            _stop(reason, 2, verbose)
         _stop(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", 1, verbose)
     sys.exit(code)
 
 
+def _install_fault(error: Exception) -> str | None:
+    """What is wrong with the installation, where ``error`` comes from torch and torchvision that do not match."""
+    from detectclf.version import torch_mismatch
+
+    theirs = any(text in str(error) for text in ("torchvision", "undefined symbol"))
+    return torch_mismatch() if theirs else None
+
+
 def _run() -> int:
+    if "_DETECTCLF_COMPLETE" in os.environ:  # a shell asks what may follow
+        app(prog_name="detectclf")
     # Not `app()`: that one prints usage errors in several lines and exits 1 where the reader of stdout is gone.
     command = typer.main.get_command(app)
     try:

@@ -95,8 +95,15 @@ def evaluate(
     detector: options.DetectorRun = None,
     classifier: options.ClassifierRun = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the report and its figures.", metavar="DIR")
-    ] = Path("evaluation"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the report and its figures, without an earlier one [default: evaluation, or evaluation-2 "
+            "and so on where that is taken].",
+            metavar="DIR",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -138,7 +145,7 @@ def evaluate(
         model=model,
         detector=detector,
         classifier=classifier,
-        out=out,
+        out=pipeline.report_folder(out),
         explain=explain,
         made=predictions,
         command=output.command_line(),
@@ -229,6 +236,8 @@ def predict(
         output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})
     if not json:
         output.say(f"predictions: {done.file}", quiet)
+        if visualize:
+            output.say(f"pictures: {out} (*.pred.png)", quiet)
         if done.studies is not None:
             output.say(f"studies: {done.studies}", quiet)
     if done.exit_code:
@@ -273,6 +282,7 @@ def models(json: options.Json = False, quiet: options.Quiet = False, verbose: op
         output.print_json(rows)
     else:
         output.say(pipeline.models_table(rows))
+        output.say(pipeline.packaged_model())
 
 
 def doctor(json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:

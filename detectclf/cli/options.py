@@ -18,6 +18,15 @@ Data = Annotated[
     list[Path],
     typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
 ]
+RecipeData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Folder with an export; repeat it to merge several sources [default: those that --config names].",
+        metavar="DIR",
+    ),
+]
 Patients = Annotated[
     Path | None,
     typer.Option(
@@ -84,7 +93,12 @@ Limit = Annotated[
 ]
 RunOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run directory to write [default: runs/ARCH].", metavar="DIR"),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Run directory to write [default: runs/ARCH, or runs/ARCH-2 and so on where that is taken].",
+        metavar="DIR",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")]
 ChangedData = Annotated[
@@ -95,9 +109,22 @@ ChangedData = Annotated[
         "says so.",
     ),
 ]
+
+
+def _packaged(model: Path | None) -> Path | None:
+    """``None``, the packaged bundle, for the word ``default`` where there is no folder of that name."""
+    return None if str(model) == "default" and model is not None and not model.exists() else model
+
+
 Model = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Bundle to use [default: the packaged one].", metavar="BUNDLE"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Bundle to use; default is the packaged one [default: default].",
+        metavar="BUNDLE",
+        callback=_packaged,
+    ),
 ]
 DetectorRun = Annotated[
     Path | None,

@@ -11,7 +11,7 @@ from detectclf.cli import options, output
 
 
 def _flags(
-    data: list[Path],
+    data: list[Path] | None,
     patients: Path | None,
     any_tumor: list[str] | None,
     arch: str | None,
@@ -22,7 +22,7 @@ def _flags(
     limit: int | None,
 ) -> dict[str, Any]:
     return {
-        "data.sources": [str(d) for d in data] or None,
+        "data.sources": [str(d) for d in data or ()] or None,
         "data.patients": patients,
         "data.any_tumor": any_tumor or None,
         "data.limit": limit,
@@ -35,7 +35,7 @@ def _flags(
 
 
 def train_detector(
-    data: options.Data,
+    data: options.RecipeData = None,
     config: options.Config = None,
     arch: Annotated[
         str | None,
@@ -58,6 +58,8 @@ def train_detector(
 ) -> None:
     """Train the detector, a Faster R-CNN that boxes tumours.
 
+    `--config RUN/config.yaml` alone repeats a run. `detectclf config show --stage detector` lists every setting.
+
     Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
     """
     output.setup_logging(quiet, verbose)
@@ -76,7 +78,7 @@ def train_detector(
 
 
 def train_classifier(
-    data: options.Data,
+    data: options.RecipeData = None,
     arch: Annotated[
         str | None, typer.Option(help="Architecture, as `detectclf models` lists it [default: mobilenet_v2].")
     ] = None,
@@ -97,6 +99,8 @@ def train_classifier(
     verbose: options.Verbose = False,
 ) -> None:
     """Train the classifier of whole slices.
+
+    `--config RUN/config.yaml` alone repeats a run. `detectclf config show --stage classifier` lists every setting.
 
     Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
     """

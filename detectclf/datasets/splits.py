@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from detectclf.datasets.patients import independent_groups
 from detectclf.duplicates.copies import CopyGroup
-from detectclf.errors import DataError
+from detectclf.errors import DataError, DetectclfError
+from detectclf.files import read_bytes
 from detectclf.types import Dataset, Sample
 
 DEFAULT_RATIOS: Mapping[str, float] = {"train": 0.7, "valid": 0.2, "test": 0.1}
@@ -21,6 +24,25 @@ _LARGE = 8
 """Smaller groups of copies are usual also in small data sets."""
 
 _Stratum = tuple[str, bool]
+
+
+SPLIT_FILE = "detectclf-split.json"
+"""In an export that ``data split`` wrote: what the split keeps together."""
+
+
+def kept_together(sources: Sequence[str]) -> str | None:
+    """What the splits of all ``sources`` keep together, as text; ``None`` if ``data split`` did not make them all."""
+    patients = 0
+    for source in sources:
+        try:
+            content = read_bytes(Path(source) / SPLIT_FILE, limit_bytes=2**16, root=source)
+            patients += int(json.loads(content)["patients"])
+        except (DetectclfError, OSError, RecursionError, ValueError, KeyError, TypeError):
+            return None
+    if not sources:
+        return None
+    people = f"slices of each of {patients} known patients" if patients else "no patient, since none is known"
+    return f"`detectclf data split` made this split and kept copies of a slice together, and {people}"
 
 
 def grouped_split(

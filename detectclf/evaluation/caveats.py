@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,55 @@ def fitted_here(metadata: Mapping[str, Any], dataset: Dataset) -> bool | None:
     here = {Path(source).name for source in dataset.sources}
     sources = {Path(source).name for source in fitted.get("sources") or here}
     return fitted["split"] in dataset.splits and bool(here & sources)
+
+
+def warnings_of(here: Provenance, exact_copies: int, fitted: Sequence[str]) -> tuple[str, ...]:
+    """What takes the figures back or makes them look too good, a line each, to stand above all of them.
+
+    Args:
+        here: of the evaluated slices.
+        exact_copies: slices that the model keeps out-of-fold predictions of, which are training slices.
+        fitted: from :func:`fitted_note`.
+    """
+    return (*_trained_on(here, exact_copies), *fitted)
+
+
+def _trained_on(here: Provenance, exact_copies: int) -> list[str]:
+    count = len(here.groups)
+    copies = max(exact_copies, 0 if here.is_copy is None else int(here.is_copy.sum()))
+    if copies:
+        rest = "" if copies >= count else "; the rows below give those on the other slices"
+        return [
+            (
+                f"TRAINED ON THESE SLICES: {_share(copies, count)} a training slice of this model or a copy of one. "
+                f"Figures on such slices show what it has learned by heart, not how it does on new ones{rest}"
+            )
+        ]
+    if here.is_trained_on is not None and (seen := int((here.has_patient & here.is_trained_on).sum())):
+        rest = "" if seen >= count else "; the rows below give those on new patients"
+        return [
+            (
+                f"TRAINED ON THESE PATIENTS: {_share(seen, count)} of a patient whom this model was trained on. "
+                f"Figures on such slices look better than on new patients{rest}"
+            )
+        ]
+    if here.is_copy is None and count:
+        return [
+            (
+                "PERHAPS TRAINED ON THESE SLICES: the model keeps no record of its training slices, so whether it has "
+                "seen these is not known"
+            )
+        ]
+    return []
+
+
+def _share(part: int, count: int) -> str:
+    """Such as ``12 of 40 slices are each``, before what each of them is."""
+    if count == 1:
+        return "the slice is"
+    if part >= count:
+        return f"each of the {count} slices is"
+    return f"{part} of {count} slices is" if part == 1 else f"{part} of {count} slices are each"
 
 
 def fitted_note(metadata: Mapping[str, Any], dataset: Dataset) -> list[str]:

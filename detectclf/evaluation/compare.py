@@ -59,7 +59,8 @@ class Board:
             for pair in self.pairs
         )
         notes = "".join(f"note: {note}\n" for note in self.notes)
-        return text_table("leader board", names, rows) + pairs + notes
+        warnings = "".join(f"{run.run}: {warning}\n" for run in self.runs for warning in run.warnings)
+        return warnings + text_table("leader board", names, rows) + pairs + notes
 
 
 def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> Board:
@@ -102,8 +103,9 @@ def _patients_note(row: BoardRow) -> str:
     return f"{row.run}: {figures} on {row.new_patient_slices:.0f} slices of new patients"
 
 
-def _merit(row: BoardRow) -> tuple[float, str]:
-    return (-((row.accuracy or 0.0) + (row.mAP or 0.0)), row.run)
+def _merit(row: BoardRow) -> tuple[bool, float, str]:
+    """Runs whose figures are of slices that they were trained on come after all others."""
+    return (bool(row.copies), -((row.accuracy or 0.0) + (row.mAP or 0.0)), row.run)
 
 
 def _named(entries: Sequence[Entry]) -> list[Entry]:

@@ -30,6 +30,7 @@ class BoardRow:
         run: name on the board.
         kind: ``evaluation``, or ``run`` for a training run.
         explained: whether the speed includes class-activation maps.
+        warnings: what takes the figures back, as the report has it.
         copies: slices that are copies of training slices; ``clean_...`` are the figures without them.
         new_patient_slices: slices of patients that the model has not seen; ``new_patient_...`` are the figures on them.
     """
@@ -47,6 +48,7 @@ class BoardRow:
     explained: bool = False
     parameters: float | None = None
     slices: int | None = None
+    warnings: tuple[str, ...] = ()
     copies: float | None = None
     clean_accuracy: float | None = None
     clean_mAP: float | None = None  # noqa: N815
@@ -64,6 +66,7 @@ class Entry:
         row: its line of the board.
         data: its slices with predictions; ``None`` for a training run, which keeps none.
         groups: independent group of each slice: its patient where known, else its source group.
+        seen: whether each slice is a copy of a training slice of the model.
         digests: of the pixels of each slice; ``None`` where it is not known, as in evaluations before 2026-12.
     """
 
@@ -71,6 +74,7 @@ class Entry:
     row: BoardRow
     data: Aligned | None
     groups: tuple[int, ...]
+    seen: tuple[bool, ...] = ()
     digests: tuple[str | None, ...] = ()
 
     @property
@@ -133,7 +137,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
     record = _read(evaluation / "report.json")
     if not isinstance(record, dict) or not isinstance(record.get("combined"), dict):
         raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
-    data, groups = read_slices(evaluation)
+    data, groups, seen = read_slices(evaluation)
     intervals, speed = record.get("intervals") or {}, record.get("speed") or {}
     if not (isinstance(intervals, dict) and isinstance(speed, dict)):
         raise DataError("not a report", file=evaluation / "report.json", remedy="run `detectclf evaluate` again")
@@ -151,6 +155,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         explained=bool(speed.get("explained")),
         parameters=figure_at(record, "facts.model.parameters"),
         slices=len(data),
+        warnings=tuple(map(str, record.get("warnings") or ())),
         copies=figure_at(record, "leaks.samples"),
         clean_accuracy=figure_at(record, "clean.combined.accuracy"),
         clean_mAP=figure_at(record, "clean.combined.mAP"),
@@ -158,7 +163,7 @@ def _evaluation(folder: Path, evaluation: Path) -> Entry:
         new_patient_accuracy=figure_at(record, "new_patients.combined.accuracy"),
         new_patient_mAP=figure_at(record, "new_patients.combined.mAP"),
     )
-    return Entry(folder, row, data, groups, read_digests(evaluation))
+    return Entry(folder, row, data, groups, seen, read_digests(evaluation))
 
 
 def _interval(value: Any) -> list[float] | None:

@@ -85,15 +85,25 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     # Names of files and folders change when data are split or converted anew; pixels do not.
     by_content = all(entry.knows_content for entry in evaluated)
     tables = [entry.table(by_content=by_content) for entry in evaluated]
-    common = sorted(set.intersection(*(set(table) for table in tables)))
-    if not common:
+    shared = sorted(set.intersection(*(set(table) for table in tables)))
+    if not shared:
         return (), ["the evaluations share no slice with the same truth: they cannot be compared"]
+    common = [key for key in shared if not _seen_by_any(key, evaluated, tables)]
+    if not common:
+        return (), [
+            (
+                f"no winner: each of the {len(shared)} slices in every evaluation is one that a run was trained on; "
+                "evaluate on other slices"
+            )
+        ]
     notes = [] if by_content else ["slices are paired by name and folder: not every evaluation keeps their digests"]
     notes += [
-        f"{entry.name}: {len(table) - len(common)} of its slices are not in every evaluation; tests leave them out"
+        f"{entry.name}: {len(table) - len(shared)} of its slices are not in every evaluation; tests leave them out"
         for entry, table in zip(evaluated, tables, strict=True)
-        if len(table) > len(common)
+        if len(table) > len(shared)
     ]
+    if len(common) < len(shared):
+        notes.append(f"tests leave out {len(shared) - len(common)} of {len(shared)} slices that a run was trained on")
     groups = _groups(evaluated, tables, common)
     notes.append(_unit_note(evaluated, tables, common, groups))
     runs = [
@@ -108,6 +118,10 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
         for (first, second), a, m in zip(couples, accuracy, mean_ap, strict=True)
     ]
     return tuple(pairs), notes
+
+
+def _seen_by_any(key: Key, entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]]) -> bool:
+    return any(entry.seen[table[key]] for entry, table in zip(entries, tables, strict=True))
 
 
 def _groups(entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]], common: Sequence[Key]) -> Ints:

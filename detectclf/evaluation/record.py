@@ -160,9 +160,11 @@ class ReportRecord:
         limits: what these figures cannot show, a sentence each.
         notes: what a reader must know about this evaluation, a line each.
         use: what the model may be used for.
+        warnings: what takes the figures back, such as that the model was trained on these slices, a line each.
     """
 
     data: Data
+    warnings: tuple[str, ...]
     detection: Detection
     classification: Classification
     combined: Combined

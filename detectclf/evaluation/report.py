@@ -14,10 +14,18 @@ import numpy as np
 
 from detectclf.config import EvaluateConfig
 from detectclf.datasets.index import IndexedSlices, SliceIndex
+from detectclf.datasets.splits import kept_together
 from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned, align
 from detectclf.evaluation.by_source import source_rows
-from detectclf.evaluation.caveats import bootstrap_unit, fitted_here, fitted_note, split_unit, training_note
+from detectclf.evaluation.caveats import (
+    bootstrap_unit,
+    fitted_here,
+    fitted_note,
+    split_unit,
+    training_note,
+    warnings_of,
+)
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
@@ -58,6 +66,7 @@ def build_report(
     groups: Sequence[int] | None = None,
     held_out: bool = False,
     other_key: bool = False,
+    exact_copies: int = 0,
     map_shares: Sequence[float] | None = None,
     speed: Speed | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -79,6 +88,7 @@ def build_report(
             case.
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
         other_key: patients among ``train_patients`` were hashed under another key than those of the slices.
+        exact_copies: slices known to be training slices of the model, pixel for pixel, whatever the fingerprints say.
         map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
             themselves of all slices would not fit into memory.
         speed: how fast the predictions were made.
@@ -102,7 +112,9 @@ def build_report(
     unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
     recorded = dict(metadata or {})
     refused = sum(p.error is None and not p.judged for p in predictions)
+    fitted = fitted_note(recorded, dataset)
     content = ReportRecord(
+        warnings=warnings_of(here, exact_copies, fitted),
         data=_data(dataset, indexed, aligned, here, recorded, refused),
         detection=figures.detection,
         classification=figures.classification,
@@ -123,7 +135,7 @@ def build_report(
         command=command,
         versions=versions(),
         notes=(
-            *(*notes, *left_out, *fitted_note(recorded, dataset), *provenance.notes, *training_note(training)),
+            *(*notes, *left_out, *fitted, *provenance.notes, *training_note(training)),
             *(*known_notes, *unseen_notes),
         ),
     )
@@ -157,7 +169,7 @@ def _data(
         boxes=sum(len(s.box_labels) for s in dataset.samples),
         sources=tuple(str(source) for source in dataset.sources),
         sha256=_digest(indexed),
-        split_unit=split_unit(here),
+        split_unit="; ".join(filter(None, (split_unit(here), kept_together(dataset.sources)))),
         fitted_here=fitted_here(metadata, dataset),
     )
 

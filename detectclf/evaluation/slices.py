@@ -55,8 +55,22 @@ def slice_lines(report: Report) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
-    """The evaluated slices with their predictions, and the independent group of each, from the folder of an evaluation.
+class EvaluatedSlices(NamedTuple):
+    """The evaluated slices with their predictions.
+
+    Attributes:
+        data: the slices.
+        groups: independent group of each.
+        seen: whether each is a copy of a training slice of the model; ``False`` where that is not known.
+    """
+
+    data: Aligned
+    groups: tuple[int, ...]
+    seen: tuple[bool, ...]
+
+
+def read_slices(folder: Path) -> EvaluatedSlices:
+    """The slices of an evaluation, from its folder.
 
     Patients are numbers here. Evaluations before 2026-12 have none, and groups of copies only.
 
@@ -80,7 +94,7 @@ def read_slices(folder: Path) -> tuple[Aligned, tuple[int, ...]]:
         order_classes(names),
         negative,
     )
-    return data, tuple(row.group for row in rows)
+    return EvaluatedSlices(data, tuple(row.group for row in rows), tuple(row.seen for row in rows))
 
 
 def read_digests(folder: Path) -> tuple[str | None, ...]:
@@ -100,6 +114,7 @@ class _Row(NamedTuple):
     sample: Sample
     prediction: Prediction
     group: int
+    seen: bool
     negative: str | None
 
 
@@ -113,7 +128,7 @@ def _parse(path: Path, number: int, line: str, predictions: Sequence[str] | None
             prediction = _prediction(parse_json(predictions[row["line"] - 1]), threshold)
             if last_part(prediction.image) != last_part(row["image"]):
                 raise ValueError("the two files are of different evaluations")
-        return _Row(_sample(row), prediction, int(row["group"]), _text_or_none(row["negative"]))
+        return _Row(_sample(row), prediction, int(row["group"]), bool(row.get("seen")), _text_or_none(row["negative"]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise DataError("not a slice of an evaluation", file=path, line=number, remedy=_REMEDY) from error
 

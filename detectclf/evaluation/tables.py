@@ -28,7 +28,8 @@ def report_table(report: Report) -> str:
     notes = "".join(f"note: {note}\n" for note in record["notes"])
     point = operating_point_text(record)
     asked = f"operating point: {point}\n" if point else ""
-    return _headlines(record) + _figures(record) + _sources(record) + asked + notes + str(record["use"])
+    warnings = "".join(f"{warning}\n" for warning in record["warnings"])
+    return warnings + _headlines(record) + _figures(record) + _sources(record) + asked + notes + str(record["use"])
 
 
 def _headlines(record: Mapping[str, Any]) -> str:
@@ -57,7 +58,8 @@ def _figures(record: Mapping[str, Any]) -> str:
         ]
         for headline in shown
     ]
-    title = f"all {record['data']['evaluated']} slices; intervals by {record['bootstrap']['unit']}"
+    count = record["data"]["evaluated"]
+    title = f"{'the only slice' if count == 1 else f'all {count} slices'}; intervals by {record['bootstrap']['unit']}"
     return text_table(title, ["figure", "value", "95 % interval", *(head for head, _ in columns)], rows)
 
 

@@ -19,6 +19,11 @@ def default_bundle() -> Path:
     return Path(str(resources.files("detectclf"))) / "assets" / "default"
 
 
+def is_default(path: str | Path) -> bool:
+    """Whether ``path`` is the word ``default``, which means the packaged bundle, and no folder."""
+    return str(path) == "default" and not Path(path).exists()
+
+
 Runtime = Literal["auto", "openvino", "onnx", "torch"]
 
 
@@ -26,7 +31,7 @@ def load(path: str | Path | None = None, *, runtime: Runtime = "auto", device: s
     """A predictor of the bundle in the folder ``path``, or of the packaged default bundle.
 
     Args:
-        path: the bundle.
+        path: the bundle; ``None`` or ``"default"`` is the packaged one, unless there is a folder of that name.
         runtime, device: as in :class:`~detectclf.config.PredictConfig`.
 
     Raises:
@@ -36,7 +41,7 @@ def load(path: str | Path | None = None, *, runtime: Runtime = "auto", device: s
     """
     from detectclf.models.bundle import load_bundle
 
-    if path is None:
+    if path is None or is_default(path):
         path = default_bundle()
         if not path.is_dir():
             raise ModelError(

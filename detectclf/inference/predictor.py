@@ -17,6 +17,7 @@ from detectclf.boxes import in_original_pixels
 from detectclf.config import PredictConfig
 from detectclf.errors import ConfigError, DataError, ModelError, UnsafeError
 from detectclf.imaging.images import read_pixels
+from detectclf.inference import forks  # noqa: F401 - its hooks, for processes that are forked off
 from detectclf.inference.decoding_pool import DecodingPool
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty

@@ -94,8 +94,9 @@ ImageSource: TypeAlias = (
 * a file by its path, or one slice of it; a file in a store; a slice of a study; a sample of a data set;
 * the bytes of a file of any of the types that can be read, or a binary file object, which is read from where it stands
   to its end and left open;
-* pixels: a uint8 array ``(H, W)`` or ``(H, W, 3)`` RGB, a PIL image, or a uint8 torch tensor ``(H, W)``, ``(1, H, W)``
-  or ``(3, H, W)`` RGB, on any device.
+* pixels: an array ``(H, W)`` or ``(H, W, 3)`` RGB, a PIL image, or a torch tensor ``(H, W)``, ``(1, H, W)`` or
+  ``(3, H, W)`` RGB, on any device. Values of another type than uint8, such as 16-bit or floats, become grey levels by
+  the rule that holds for files (:mod:`detectclf.imaging.intensity`).
 """
 
 
@@ -237,40 +238,59 @@ def _array_of(tensor: Any) -> Pixels:
     """A torch tensor as an array ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
-        DataError: not uint8, another shape, or without values that can be read.
+        DataError: another shape, or without values that can be read.
     """
     shape = tuple(tensor.shape)
-    if str(tensor.dtype) != "torch.uint8" or not (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))):
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))):
         raise DataError(
             f"a tensor of type {tensor.dtype} and shape {shape} is not a slice",
-            remedy="give uint8 of shape (H, W), (1, H, W) or (3, H, W)",
+            remedy="give one of shape (H, W), (1, H, W) or (3, H, W)",
         )
     try:
-        array: Pixels = np.asarray(tensor.detach().cpu().numpy())
+        # NumPy has no bfloat16.
+        values = tensor.float() if tensor.dtype.is_floating_point else tensor
+        array: Pixels = np.asarray(values.detach().cpu().numpy())
     except (NotImplementedError, RuntimeError, TypeError) as error:  # such as of a sparse one
         raise DataError(f"the tensor cannot be read ({one_line(error)})", remedy="give a dense one") from error
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
+
+
+def _eight_bit(source: Any) -> Pixels:
+    """An array as uint8 ``(H, W)`` or ``(H, W, 3 or 4)``, deeper values by the rule of files.
+
+    Raises:
+        DataError: another shape, no real numbers, or no pixels.
+    """
+    from detectclf.imaging.intensity import to_grey
+
+    array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
+    colours = (3, 4) if array.dtype == np.uint8 else (3,)  # the scale of deeper transparency is not known
+    if array.dtype.kind not in "buif" or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in colours)):
+        raise DataError(
+            f"an array of type {source.dtype} and shape {source.shape} is not a slice",
+            remedy="give numbers of shape (H, W) or (H, W, 3)",
+        )
+    if not array.size:
+        raise DataError("the array has no pixels", remedy="give a slice")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if native.dtype == np.float16:
+        native = native.astype(np.float32)  # whose sums do not overflow
+    # As a PNG or TIFF of these values would be read.
+    return to_grey(native, format_white=65535 if native.dtype == np.uint16 else None)
 
 
 def _from_memory(source: Any) -> Pixels:
     """The grey levels of an array or PIL image. As TIFF in memory it is decoded by the same rule as a file.
 
     Raises:
-        DataError: not uint8, not ``(H, W)`` or ``(H, W, 1, 3 or 4)``, empty, or of a mode that cannot be stored.
+        DataError: not ``(H, W)`` or ``(H, W, 1, 3 or 4)`` real numbers, empty, or of a mode that cannot be stored.
     """
     from PIL import Image
 
     from detectclf.imaging.raster import open_raster, read_raster
 
     if isinstance(source, np.ndarray):
-        array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
-        if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-            raise DataError(
-                f"an array of type {source.dtype} and shape {source.shape} is not a slice",
-                remedy="give uint8 of shape (H, W) or (H, W, 3), or a file for deeper grey levels",
-            )
-        if not array.size:
-            raise DataError("the array has no pixels", remedy="give a slice")
+        array = _eight_bit(source)
         if array.ndim == 2:
             return np.ascontiguousarray(array)
         picture = Image.fromarray(np.ascontiguousarray(array))
@@ -282,7 +302,7 @@ def _from_memory(source: Any) -> Pixels:
             f"cannot predict on {type(source).__name__}",
             remedy="predict_many takes several pictures"
             if several
-            else "give a path, bytes, a binary file, a uint8 array or tensor, a PIL image, a FileSlice or a Sample",
+            else "give a path, bytes, a binary file, an array or tensor, a PIL image, a FileSlice or a Sample",
         )
     content = io.BytesIO()
     try:

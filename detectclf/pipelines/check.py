@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
+from detectclf.progress import working
 from detectclf.types import order_classes
 
 if TYPE_CHECKING:
@@ -64,13 +65,14 @@ def check(
 
     config = data_settings(patients, pattern, any_tumor)
     index = SliceIndex()
-    found = audit.check(
-        folders,
-        class_map=config.spellings,
-        patients=config.patients,
-        patient_pattern=config.patient_pattern,
-        index=index,
-    )
+    with working("checking the data"):
+        found = audit.check(
+            folders,
+            class_map=config.spellings,
+            patients=config.patients,
+            patient_pattern=config.patient_pattern,
+            index=index,
+        )
     if sheet is not None:
         write_picture(_group_sheet(found), sheet)
         log.info("groups of copies: %s", one_line(sheet))
@@ -94,10 +96,10 @@ def check(
 def load_judge(model: Path) -> Predictor:
     """The bundle ``model`` (``default``: the packaged one); raises ModelError where it is not a bundle."""
     from detectclf.config import PredictConfig
+    from detectclf.inference.loading import is_default
     from detectclf.pipelines.opening import predictor_of
 
-    named_default = str(model) == "default" and not model.exists()
-    return predictor_of(None if named_default else model, {}, PredictConfig())
+    return predictor_of(None if is_default(model) else model, {}, PredictConfig())
 
 
 def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectLabels:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectclf.version import installed_version
+from detectclf.version import __version__, installed_version, torch_mismatch
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
@@ -47,7 +47,12 @@ class Findings:
 
 def examine() -> Findings:
     """Versions, and checks of box operations, the device, the weights cache, images and the packaged model."""
-    versions = {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}}
+    versions = {
+        "detectclf": __version__,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: installed_version(name) for name in PACKAGES},
+    }
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
     missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
     checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all installed"))
@@ -64,8 +69,11 @@ def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
 
 def _nms() -> str:
     import torch
-    from torchvision.ops import nms
 
+    try:
+        from torchvision.ops import nms
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        raise RuntimeError(torch_mismatch() or str(error)) from error
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
     kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:
@@ -118,7 +126,8 @@ def _packaged_model() -> str:
     found = model.predict(sample_slice(1, drawn, "axial").pixels)
     if found.label != drawn or not found.boxes_xyxy.size:
         raise RuntimeError(f"{model.runtime.name} gives {found.label} for a drawn {drawn}, {len(found.scores)} boxes")
-    return f"{model.name} finds a drawn {drawn}, computed by {model.runtime.name}"
+    stages = " and ".join(stage.arch for stage in model.bundle.stages.values())
+    return f"{model.name} ({stages}) finds a drawn {drawn}, computed by {model.runtime.name}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {

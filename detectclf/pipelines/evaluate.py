@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
+from detectclf.files import free_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
-from detectclf.progress import Progress
+from detectclf.progress import Progress, working
 from detectclf.types import Dataset
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ class Evaluated:
     report: Report
     table: str
     html: Path | None
+
+
+def report_folder(out: Path | None) -> Path:
+    """The folder for a report: ``out``, or by default ``evaluation``, with a number where that is taken.
+
+    Raises:
+        DataError: ``out`` holds the report of an earlier evaluation.
+    """
+    if out is None:
+        return free_folder(Path("evaluation"))
+    if (out / "report.json").is_file():
+        raise DataError("already holds a report", file=out, remedy="choose another --out, or remove it")
+    return out
 
 
 def evaluate(
@@ -75,9 +89,11 @@ def evaluate(
     from detectclf.pipelines.provenance import model_provenance, training_patient_record, training_patients
 
     index = SliceIndex()
-    whole = open_dataset(recipe.data, index)
+    with working("opening the data"):
+        whole = open_dataset(recipe.data, index)
     dataset = require_split(whole, split)
-    predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
+    with working("loading the model"):
+        predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, recipe.predict)
     check_classes(dataset, predictor)
     runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
@@ -86,45 +102,44 @@ def evaluate(
     else:
         predictions, map_shares = _read(made, predictor, model, runs, explain), None
     seconds = time.perf_counter() - began
-    dataset = with_known_patients(dataset, whole, index)
-    known = training_patient_record(model, runs)
-    metadata = model_metadata(predictor)
-    notes = [*_exact_copies(predictor, index.look_up(dataset.samples))]
-    for line in never_trained(dataset.samples, metadata.get("training") or training_metadata(runs)):
-        log.warning(line)
-        notes.append(line)
-    report = build_report(
-        predictions,
-        dataset,
-        config=recipe.evaluate,
-        train_fingerprints=model_provenance(model, runs),
-        train_patients=training_patients(model, runs),
-        training=training_of(model, runs),
-        other_key=known is not None and known.has_other_key,
-        speed=Speed(len(predictions) / seconds, str(predictor.device), explain) if made is None else None,
-        map_shares=map_shares,
-        metadata=metadata,
-        command=command,
-        notes=notes,
-        index=index,
-    )
+    with working("comparing with the training slices and measuring"):
+        dataset = with_known_patients(dataset, whole, index)
+        known = training_patient_record(model, runs)
+        metadata = model_metadata(predictor)
+        notes: list[str] = []
+        for line in never_trained(dataset.samples, metadata.get("training") or training_metadata(runs)):
+            log.warning(line)
+            notes.append(line)
+        report = build_report(
+            predictions,
+            dataset,
+            config=recipe.evaluate,
+            train_fingerprints=model_provenance(model, runs),
+            train_patients=training_patients(model, runs),
+            training=training_of(model, runs),
+            other_key=known is not None and known.has_other_key,
+            speed=Speed(len(predictions) / seconds, str(predictor.device), explain) if made is None else None,
+            map_shares=map_shares,
+            metadata=metadata,
+            command=command,
+            exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
+            notes=notes,
+            index=index,
+        )
     if explain:
         report = replace(report, mistakes=_with_maps(report.mistakes, predictor))
-    files = write_report(report, out) if out is not None else {}
+    with working("writing the report"):
+        files = write_report(report, out) if out is not None else {}
     return Evaluated(report, report_table(report), files.get("report.html"))
 
 
-def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> list[str]:
-    """A note on slices that the bundle was trained on, found by the digests of their pixels."""
+def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> int:
+    """How many slices the bundle was trained on, found by the digests of their pixels."""
     training = predictor.bundle.out_of_fold
     if training is None:
-        return []
+        return 0
     known = {row.tobytes() for row in training.digests}
-    copies = sum(digest in known for digest in indexed.fingerprints.digests)
-    if not copies:
-        return []
-    what = f"{copies} of {len(indexed.samples)} slices are, pixel for pixel, training slices of this model"
-    return [f"{what}: its predictions there do not show how it performs on new slices"]
+    return sum(digest in known for digest in indexed.fingerprints.digests)
 
 
 def _read(made: str, predictor: Predictor, model: Path | None, runs: list[Path], explain: bool) -> list[Prediction]:

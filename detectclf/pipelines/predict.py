@@ -239,9 +239,18 @@ def _describe_prediction(prediction: Prediction) -> str:
     if prediction.confidence is None:
         result = f"refused; if it is a screen or a page, {CROP_ADVICE}"
     else:
-        result = f"{prediction.label} {prediction.confidence:.3f}; {'; '.join(boxes) or 'no box'}"
+        result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
     part = f" ({prediction.part})" if prediction.part else ""
     return one_line(f"{prediction.image}{part}: {result}{flags}")
+
+
+def _why(prediction: Prediction) -> str:
+    """Why the class is not the likeliest of all: a tumour is called by the probability of all its kinds together."""
+    likeliest = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
+    if likeliest == prediction.label:
+        return ""
+    share = prediction.probabilities[likeliest]
+    return f" (called a tumour: {1 - share:.3f} for all kinds together, {likeliest} {share:.3f})"
 
 
 def _describe_study(study: Study) -> str:

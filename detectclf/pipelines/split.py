@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detectclf.errors import ConfigError, DataError
-from detectclf.files import atomic_folder
+from detectclf.files import atomic_folder, atomic_write
 from detectclf.pipelines.opening import open_folder
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def split(
     """
     from detectclf.datasets.index import SliceIndex
     from detectclf.datasets.patients import with_patients
-    from detectclf.datasets.splits import grouped_split, large_groups
+    from detectclf.datasets.splits import SPLIT_FILE, grouped_split, large_groups
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
@@ -65,6 +66,9 @@ def split(
     dealt = grouped_split(dataset, groups, shares, seed)
     with atomic_folder(out) as partial:
         write(dealt, partial, detect_format(folder)[0])
+        people = {s.patient for s in dealt.samples} - {None}
+        made = {"patients": len(people), "groups": len(groups), "ratios": shares, "seed": seed}
+        atomic_write(partial / SPLIT_FILE, json.dumps(made) + "\n")
     counts = {name: len(dealt.split(name).samples) for name in dealt.splits}
     people = [s.patient for s in dealt.samples if s.patient is not None]
     detail = ", ".join(f"{name} {n}" for name, n in counts.items())

@@ -16,6 +16,7 @@ from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
 from detectclf.pipelines.pictures import write_picture
 from detectclf.prediction import Prediction
+from detectclf.progress import Progress
 from detectclf.types import Sample
 
 if TYPE_CHECKING:
@@ -125,8 +126,10 @@ def _opinions(predictor: Predictor, samples: Sequence[Sample], index: SliceIndex
         digests = index.look_up(samples).fingerprints.digests
     opinions: list[Opinion | None] = [None] * len(samples)
     others = [i for i, digest in enumerate(digests) if digest not in rows]
-    for i, prediction in zip(others, predictor.predict_many([samples[i] for i in others]), strict=True):
-        opinions[i] = _of_prediction(prediction, predictor.names.negative)
+    with Progress("checking labels", len(others)) as progress:
+        for i, prediction in zip(others, predictor.predict_many([samples[i] for i in others]), strict=True):
+            opinions[i] = _of_prediction(prediction, predictor.names.negative)
+            progress.advance()
     for i, digest in enumerate(digests):
         if out_of_fold is not None and digest in rows:
             values, box = out_of_fold.probabilities[rows[digest]], out_of_fold.boxes[rows[digest]]

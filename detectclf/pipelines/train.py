@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.errors import ConfigError, DataError
+from detectclf.files import free_folder
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
 from detectclf.types import ANY_TUMOR, Dataset
@@ -60,7 +61,7 @@ def train(
     Args:
         kind: kind of stage, a key of :data:`TASKS`.
         recipe: all settings.
-        out: the run directory; by default ``runs/`` and the architecture.
+        out: the run directory; by default ``runs/`` and the architecture, with a number where that is taken.
         resume: continue the run in ``out``.
         allow_changed_data: continue it also with other slices or labels than it was started with.
         quiet: show no progress.
@@ -85,7 +86,8 @@ def train(
     index = SliceIndex()
     opened = _open(kind, recipe, index)
     task = TASKS[kind](recipe, opened)
-    folder = out or Path("runs") / _folder_name(recipe.model.arch)
+    usual = Path("runs") / _folder_name(recipe.model.arch)
+    folder = out or (usual if resume else free_folder(usual))
     with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
         for slices in (task.train, task.valid):
             if not index.knows(slices.samples):

@@ -90,6 +90,8 @@ def fit(
                 progress.note(epoch_line(loop.state.records[-1], config.epochs))
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
+            if loop.state.epoch < config.epochs:
+                progress.note(stopped_early(loop.state.epoch, config, task.metric, loop.state.best_epoch))
         if loop.state.best_epoch is None:
             loop.evaluate_last()  # such as a run that is resumed with fewer epochs than it has finished
     finally:
@@ -105,6 +107,14 @@ def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     figures = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in record["metrics"].items())
     speed = f"{record['slices_per_second']:.1f} slices/s, {record['seconds']:.0f} s"
     return f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, {figures}, {speed}"
+
+
+def stopped_early(epoch: int, config: TrainingConfig, metric: str, best_epoch: int | None) -> str:
+    """Why a training ended before its last epoch."""
+    return (
+        f"stopped after epoch {epoch} of {config.epochs}: {metric} has not risen above that of epoch {best_epoch} for "
+        f"{config.patience} or more epochs (training.patience={config.patience}); 0 would train all epochs"
+    )
 
 
 class _Loop:

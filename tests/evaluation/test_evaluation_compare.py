@@ -162,7 +162,7 @@ def test_predictions_are_read_back_from_their_records(tmp_path: Path) -> None:
     foreign = replace(predictions[0], image="other.png", origin=Origin())
     report = build_report([foreign, *predictions[::-1]], dataset, config=EvaluateConfig(bootstrap=0, worst=0))
     write_bare(report, tmp_path / "new")
-    data, groups = read_slices(tmp_path / "new")
+    data, groups, _ = read_slices(tmp_path / "new")
     assert [s.name for s in data.samples] == [s.name for s in dataset.samples]
     assert groups == tuple(report.provenance.groups.tolist())
     for read, made, sample, true in zip(data.predictions, predictions, data.samples, dataset.samples, strict=True):
@@ -174,7 +174,7 @@ def test_predictions_are_read_back_from_their_records(tmp_path: Path) -> None:
         assert (sample.boxes_xyxy == true.boxes_xyxy).all()
     line = json.loads((tmp_path / "new" / "slices.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert set(line) == {"image", "line", "source", "group", "patient", "seen", "new_patient", "truth", "negative",
-        "box_threshold"}  # fmt: skip
+        "pixels", "box_threshold"}  # fmt: skip
 
 
 def test_old_evaluations_are_still_read(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_old_evaluations_are_still_read(tmp_path: Path) -> None:
         "negative": "no_tumor",
     }
     (tmp_path / "slices.jsonl").write_text(json.dumps(old) + "\n", encoding="utf-8")
-    data, groups = read_slices(tmp_path)
+    data, groups, _ = read_slices(tmp_path)
     (read,) = data.predictions
     assert (read.label, read.box_labels, read.box_threshold, groups) == ("pituitary", ("pituitary",), 0.25, (4,))
     assert read.boxes_xyxy.tolist() == pytest.approx(np.array([[11, 12, 51, 61.12]])), "rounded as records are"

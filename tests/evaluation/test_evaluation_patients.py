@@ -278,7 +278,7 @@ def test_evaluations_with_and_without_patients_are_paired_by_patient(tmp_path: P
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / name / "slices.jsonl").write_text(text, encoding="utf-8")
         (tmp_path / name / "predictions.jsonl").write_text(prediction_lines(report.predictions), encoding="utf-8")
-    data, groups = read_slices(tmp_path / "new")
+    data, groups, _ = read_slices(tmp_path / "new")
     assert len({s.patient for s in data.samples} - {None}) == 6 and len(set(groups)) == 26
     note = "tests are by patient where known: 40 slices of 6 patients; by source slice elsewhere: 20 slices of 20"
     for order in (("new", "old"), ("old", "new")):

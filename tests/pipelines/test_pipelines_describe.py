@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from detectclf.pipelines.predict import describe
@@ -25,6 +27,12 @@ def test_the_boxes_said_are_the_boxes_drawn() -> None:
     low = prediction("a.png", [0.4, 0.2], threshold=0.3)
     assert describe(low) == "a.png: glioma 0.750; glioma 0.40 at (1, 2, 3, 4)"
     assert describe(prediction("a.png", [0.4])) == "a.png: glioma 0.750; no box"
+
+
+def test_a_tumour_that_is_called_while_none_is_likelier_is_explained() -> None:
+    found = replace(prediction("a.png", []), probabilities={"glioma": 0.3, "no_tumor": 0.45, "pituitary": 0.25})
+    why = "(called a tumour: 0.550 for all kinds together, no_tumor 0.450)"
+    assert describe(found) == f"a.png: glioma 0.300 {why}; no box"
 
 
 def test_a_file_name_cannot_break_or_colour_the_line() -> None:

@@ -9,6 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -138,6 +139,10 @@ class OpenVINO(Engine):
 
     A single slice is computed by all cores together. Several are computed side by side, each by one or a few of the
     cores, which wastes less; what does that is compiled when it is first needed.
+
+    Nothing is computed or compiled in the caller's thread. There OpenVINO would keep an observer of its worker threads
+    for the thread's lifetime; a process forked off while a worker is on its way to sleep would wait for that worker, of
+    which it has no copy, when it exits.
     """
 
     name = "OpenVINO"
@@ -170,7 +175,8 @@ class OpenVINO(Engine):
         settings: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
         if threads := thread_limit():
             settings["INFERENCE_NUM_THREADS"] = threads
-        compiled = _core().compile_model(self._model, "CPU", settings)
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(_core().compile_model, self._model, "CPU", settings).result()
         self._made.append(compiled)
         return compiled
 
@@ -186,19 +192,19 @@ class OpenVINO(Engine):
             self._made.extend(made)
             return made
 
-    def _run(self, images: Pixels) -> Arrays:
-        if len(images) == 1:
-            requests = self._requests(self._idle_one, self._one, 1)
-            requests[0].infer({0: images}, share_inputs=True)
-            rows = [_values(requests[0])]
-            self._idle_one.append(requests)
-            return self._results(rows)
+    def _for_several(self) -> Any:
         with self._lock:
             if self._several is None:
                 self._several = self._compiled("THROUGHPUT")
-        count = self._several.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        requests = self._requests(self._idle_several, self._several, count)
-        rows = []
+            return self._several
+
+    def _run(self, images: Pixels) -> Arrays:
+        if len(images) == 1:
+            idle, compiled, count = self._idle_one, self._one, 1
+        else:
+            idle, compiled = self._idle_several, self._for_several()
+            count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        requests, rows = self._requests(idle, compiled, count), []
         for number in range(len(images) + count):
             request = requests[number % count]
             if 0 <= number - count < len(images):
@@ -206,10 +212,7 @@ class OpenVINO(Engine):
                 rows.append(_values(request))
             if number < len(images):
                 request.start_async({0: images[number : number + 1]}, share_inputs=True)
-        self._idle_several.append(requests)
-        return self._results(rows)
-
-    def _results(self, rows: list[list[npt.NDArray[Any]]]) -> Arrays:
+        idle.append(requests)
         return {name: np.concatenate(column) for name, column in zip(self._names, zip(*rows, strict=True), strict=True)}
 
 
