@@ -34,6 +34,8 @@ _BUILT = (b"--enable-gpl", b"--enable-nonfree")
 KNOWN: dict[str, str] = {
     # The CUDA libraries of torch, which its wheels for Linux need: NVIDIA allows to use and to pass them on.
     "cuda-toolkit": "NVIDIA's licence of the CUDA toolkit",
+    # Only for the tests of the page; it holds axe-core, which is under the MPL-2.0.
+    "axe-playwright-python": "MIT",
 }
 """Distributions that state no licence -> what their files say, looked up by hand."""
 

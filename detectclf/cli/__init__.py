@@ -79,8 +79,8 @@ def main() -> NoReturn:
         remedy = "free some space; what was finished is kept" if full else "check the path and its permissions"
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
-        if reason := _install_fault(error):
-            _stop(reason, 2, verbose)
+        if fault := _install_fault(error):
+            _stop(fault, 2, verbose)
         _stop(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", 1, verbose)
     sys.exit(code)
 

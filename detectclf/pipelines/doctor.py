@@ -126,7 +126,7 @@ def _packaged_model() -> str:
     found = model.predict(sample_slice(1, drawn, "axial").pixels)
     if found.label != drawn or not found.boxes_xyxy.size:
         raise RuntimeError(f"{model.runtime.name} gives {found.label} for a drawn {drawn}, {len(found.scores)} boxes")
-    stages = " and ".join(stage.arch for stage in model.bundle.stages.values())
+    stages = " and ".join(stage.meta.arch for stage in model.bundle.stages.values())
     return f"{model.name} ({stages}) finds a drawn {drawn}, computed by {model.runtime.name}"
 
 

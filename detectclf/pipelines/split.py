@@ -64,13 +64,12 @@ def split(
         log.warning("%s: %s (such as %s)", folder, line, dataset.samples[first].name)
     dataset = with_patients(dataset, index)
     dealt = grouped_split(dataset, groups, shares, seed)
+    people = [s.patient for s in dealt.samples if s.patient is not None]
     with atomic_folder(out) as partial:
         write(dealt, partial, detect_format(folder)[0])
-        people = {s.patient for s in dealt.samples} - {None}
-        made = {"patients": len(people), "groups": len(groups), "ratios": shares, "seed": seed}
+        made = {"patients": len(set(people)), "groups": len(groups), "ratios": shares, "seed": seed}
         atomic_write(partial / SPLIT_FILE, json.dumps(made) + "\n")
     counts = {name: len(dealt.split(name).samples) for name in dealt.splits}
-    people = [s.patient for s in dealt.samples if s.patient is not None]
     detail = ", ".join(f"{name} {n}" for name, n in counts.items())
     detail += f"; kept together: {len(groups)} groups of copies, {len(set(people))} patients ({len(people)} slices)"
     return {
