@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -143,6 +144,19 @@ class StoredFolder:
 
         _asked(write, self.name)
 
+    def remove(self, file: str) -> None:
+        """Removes ``file``, which need not be there; raises StorageError where it cannot be removed."""
+
+        def remove() -> None:
+            if is_uri(self.name):
+                store, path = _store(self.path(file))
+                store.rm_file(path)
+            else:
+                Path(self.path(file)).unlink()
+
+        with suppress(DataError):  # it is not there
+            _asked(remove, self.name)
+
     def read(self, file: str, limit_bytes: int = 2**30) -> bytes:
         """The bytes of ``file``; raises as :func:`read_stored`."""
         if is_uri(self.name):
@@ -214,23 +228,14 @@ class _Stream:
     def read(self, size: int = -1) -> bytes:
         return _asked(lambda: bytes(self._file.read(size)), self._name, again=False)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
     def __enter__(self) -> _Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._file.close()
 
 
 def _store(name: str) -> tuple[Any, str]:

@@ -22,6 +22,7 @@ from detectclf.inference.volumes import Input, Volume, inputs_of, one_slice_of
 from detectclf.storage import file_name, is_uri, list_stored, shown
 
 Item: TypeAlias = "Input | ImageSource | Container"
+Unit: TypeAlias = "ImageSource | Volume"
 
 
 def item_names(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Iterator[str]:
@@ -87,4 +88,18 @@ def items_alone(name: str, frame: int | None = None, axis: str | None = None) ->
     return [replace(each, name=names[each.name]) if isinstance(each, Volume) else each for each in items]
 
 
-__all__ = ["Item", "item_names", "items_alone", "items_of"]
+def units_alone(names: Sequence[str], frame: int | None = None, axis: str | None = None) -> Iterator[Unit]:
+    """The pictures and volumes of :func:`items_alone` of each name, in order; containers are read as it goes.
+
+    Raises:
+        StorageError, ConfigError: the store of a container refuses or does not answer.
+    """
+    for name in names:
+        for item in items_alone(name, frame, axis):
+            if isinstance(item, Container):
+                yield from item
+            else:
+                yield item
+
+
+__all__ = ["Item", "Unit", "item_names", "items_alone", "items_of", "units_alone"]

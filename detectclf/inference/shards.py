@@ -1,13 +1,14 @@
 """Predictions in shards: a folder, local or in a store, that any number of workers write into and that can be resumed.
 
-============================  ==========================================================================================
-``run.json``                  by what model and settings (:mod:`detectclf.inference.run_description`)
-``plan/part-000000.jsonl``    the names that one part goes over, a JSON string a line; listed once, before anything else
-``plan.json``                 how many parts and names; written last, so that half a plan is none
-``records/part-000000.*``     ``.jsonl`` and ``.parquet`` with the records; ``.studies.jsonl`` where there are volumes
-``records/part-000000.json``  what was written, with sizes and SHA-256; written last, so that half a part is none
-``manifest.json``             all parts and their sums, once the run is finished
-============================  ==========================================================================================
+================================  ======================================================================================
+``run.json``                      by what model and settings (:mod:`detectclf.inference.run_description`)
+``plan/part-000000.jsonl``        the names that one part goes over, a JSON string a line; listed once, before all else
+``plan.json``                     how many parts and names; written last, so that half a plan is none
+``records/part-000000.*``         ``.jsonl`` and ``.parquet`` with the records; ``.studies.jsonl`` if there are volumes
+``records/part-000000.json``      what was written, with sizes and SHA-256; written last, so that half a part is none
+``records/part-000000.attempts``  how many attempts at it were begun; removed when it is finished
+``manifest.json``                 all parts and their sums, once the run is finished
+================================  ======================================================================================
 
 A part is predicted by one worker at a time and always gives the same files, so that a second attempt does no harm.
 """
@@ -26,6 +27,7 @@ from detectclf.storage import StoredFolder
 PLAN_FILE, MANIFEST_FILE = "plan.json", "manifest.json"
 _FORMAT = "detectclf-shards"
 _LIMIT_BYTES = 2**32
+_ATTEMPTS = ".attempts"
 
 
 def part_name(number: int) -> str:
@@ -117,6 +119,33 @@ def write_part(
     }
     folder.write(f"records/{part_name(number)}.json", json.dumps(done) + "\n")
     return done
+
+
+def attempts_of(folder: StoredFolder, number: int) -> int:
+    """How many attempts at a part were begun that nothing is known of any more, since their process ended."""
+    try:
+        return int(folder.read(_attempts_file(number), limit_bytes=100))
+    except (DataError, ValueError):
+        return 0
+
+
+def note_attempts(folder: StoredFolder, number: int, attempts: int) -> None:
+    """Writes what :func:`attempts_of` reads; 0 removes it."""
+    if attempts:
+        folder.write(_attempts_file(number), str(attempts))
+    else:
+        folder.remove(_attempts_file(number))
+
+
+def _attempts_file(number: int) -> str:
+    return f"records/{part_name(number)}{_ATTEMPTS}"
+
+
+def forget_attempts(folder: StoredFolder) -> None:
+    """Removes what attempts left behind that ended between the files of their part and their own end."""
+    for name in folder.sizes("records"):
+        if name.endswith(_ATTEMPTS):
+            folder.remove(f"records/{name}")
 
 
 def finished_parts(folder: StoredFolder, parts: int) -> dict[int, dict[str, Any]]:
@@ -223,9 +252,12 @@ check_arrow = _arrow
 
 __all__ = [
     "MANIFEST_FILE",
+    "attempts_of",
     "check_arrow",
     "finished_parts",
+    "forget_attempts",
     "names_of",
+    "note_attempts",
     "part_name",
     "read_plan",
     "records_of",

@@ -135,6 +135,8 @@ def _connected(address: str | None) -> Iterator[None]:
     if not address:
         # Else its workers give way to everything else on this machine, unlike the local engine.
         os.environ.setdefault("RAY_worker_niceness", "0")
+    # Its processes write lines that mean nothing to users between ours; this leaves one, which says that it is set.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.ERROR}

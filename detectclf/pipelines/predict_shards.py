@@ -51,7 +51,7 @@ def predict_shards(
         StorageError: a store refuses or does not answer; ``resume`` goes on later.
         KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; finished parts are kept.
     """
-    from detectclf.inference.shards import check_arrow, finished_parts, write_manifest
+    from detectclf.inference.shards import check_arrow, finished_parts, forget_attempts, write_manifest
 
     if shards.engine == "ray":
         from detectclf.pipelines.predict_ray import check_ray
@@ -71,6 +71,7 @@ def predict_shards(
             for part in _engine(folder, config, shards, model, frame, axis)(todo) if todo else ():
                 finished[part["part"]] = part
                 progress.advance(part["items"])
+        forget_attempts(folder)
         manifest = write_manifest(folder, finished)
         folder.write("run.json", json.dumps(description | {"finished": True}, indent=1) + "\n")
     failed, read = manifest["errors"] + manifest["studies_refused"], manifest["records"] - manifest["errors"]

@@ -186,6 +186,10 @@ def test_a_parquet_manifest(tmp_path: Path) -> None:
     file = tmp_path / "m.parquet"
     pq.write_table(pa.table({"n": [1, 2], "uri": ["a.png", "/b.png"]}), file)
     assert list(item_names([str(file)])) == [str(tmp_path / "a.png"), "/b.png"]
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe("/manifests/m.parquet", file.read_bytes())
+    assert next(item_names(["memory://manifests/m.parquet"])) == "memory://manifests/a.png"
+    memory.store.clear()
     pq.write_table(pa.table({"n": [1]}), file)
     with pytest.raises(DataError, match="no column with pictures"):
         list(item_names([str(file)]))
@@ -285,6 +289,9 @@ def test_a_folder_of_a_store_is_written_and_listed(store: Any, tmp_path: Path) -
         assert folder.sizes("a") == {"1.json": 8, "2.json": 2} and folder.exists("run.json")
         assert folder.read_all(["a/2.json", "a/1.json"]) == {"a/2.json": b"22", "a/1.json": b'{"n": 1}'}
         assert folder.read("a/2.json") == b"22"
+        for _ in range(2):
+            folder.remove("a/2.json")
+            assert folder.sizes("a") == {"1.json": 8}, "also where it is not there any more"
 
 
 def test_encoded_pictures_are_sources(predictor: Predictor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from process_ender import write_ender
 from volume_examples import slice_pixels
 
 from detectclf.config import PredictConfig, ShardConfig
@@ -172,6 +174,52 @@ def test_flags_that_do_not_go_together(flags: tuple[Any, ...], said: str) -> Non
         shard_settings("out", *flags)
 
 
+def ended(folder: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """``predict --resume`` where files called ``ends*.png`` end every process that opens them."""
+    ender = write_ender(folder.parent / f"{folder.name}-ender")
+    paths = os.pathsep.join([str(ender), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "detectclf", "predict", str(folder), "--out", str(out), "--resume", *words]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+
+
+def errors_in(out: Path) -> list[tuple[str, bool]]:
+    """Each picture, and whether its record says that it ended processes."""
+    found = records_of(StoredFolder(str(out)))
+    return [(Path(each["image"]).name, "ended without a word" in (each["error"] or "")) for each in found]
+
+
+@pytest.fixture
+def deadly(tmp_path: Path) -> Path:
+    """Four pictures in two parts, one of which ends the process that reads it."""
+    for number, name in enumerate(("a", "b", "ends", "z")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(slice_pixels(number)).save(tmp_path / "in" / f"{name}.png")
+    return tmp_path / "in"
+
+
+DEADLY = [("a.png", False), ("b.png", False), ("ends.png", True), ("z.png", False)]
+
+
+def test_a_picture_that_ends_its_process_becomes_a_record(deadly: Path, tmp_path: Path) -> None:
+    assert ended(deadly, tmp_path / "out", "--shard-size", "2").returncode == -signal.SIGKILL
+    assert (tmp_path / "out/records/part-000001.attempts").read_text() == "1"
+    done = ended(deadly, tmp_path / "out", "--shard-size", "2")
+    assert done.returncode == 4, done.stderr
+    assert errors_in(tmp_path / "out") == DEADLY
+    assert not list(tmp_path.rglob("*.attempts"))
+
+
+def test_a_part_whose_workers_end_for_another_reason_is_given_up(folder: Path, whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    (out / "records/part-000001.json").unlink()
+    (out / "records/part-000001.attempts").write_text("10")
+    with pytest.raises(DataError, match="ended 10 times"):
+        in_shards(folder, out, resume=True)
+    (out / "records/part-000002.attempts").write_text("1")  # of one that ended right after its last file
+    in_shards(folder, out, resume=True)
+    assert content(out) == content(whole), "tried again, and nothing left behind"
+
+
 @needs_ray
 def test_an_address_nobody_listens_on(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DetectclfError, match=r"nobody listens at 127\.0\.0\.1:9;"):
@@ -193,5 +241,14 @@ def test_ray_gives_the_same_files(folder: Path, whole: Path, tmp_path: Path) -> 
         [sys.executable, "-m", "detectclf", *map(str, words)], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 4 and done.stdout == f"predictions: {tmp_path / 'out' / 'manifest.json'}\n", done.stderr
-    assert done.stderr == "", "nothing of Ray's own"
+    of_ours = "predicting: "  # on a slow machine
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(of_ours)]
+    assert all("Set ray log level" in line for line in lines), "nothing else of Ray's own"
     assert content(tmp_path / "out") == content(whole)
+
+
+@needs_ray
+def test_a_picture_that_ends_its_worker_is_not_tried_for_ever(deadly: Path, tmp_path: Path) -> None:
+    done = ended(deadly, tmp_path / "out", "--engine", "ray", "--shard-size", "2", "--ray-cpus", "1")
+    assert done.returncode == 4, done.stderr
+    assert errors_in(tmp_path / "out") == DEADLY
