@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.imaging.heads import LARGE, SIDE, Box, Head, look
+from detectclf.imaging.heads import LARGE, SIDE, Box, Head, look, shrink
 from detectclf.types import Pixels
 
 Number = TypeVar("Number", np.uint8, np.float32)
@@ -212,11 +212,8 @@ def _shows_more(pixels: Pixels, part: Part) -> bool:
 
 def _squares(pixels: Pixels) -> Pixels:
     """The mean of each square of ``_BLOCK`` pixels, so that noise is even."""
-    import cv2
-
     height, width = pixels.shape
-    size = (max(1, width // _BLOCK), max(1, height // _BLOCK))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return shrink(pixels, (max(1, width // _BLOCK), max(1, height // _BLOCK)))
 
 
 def _without_strips(pixels: Pixels) -> Part:

@@ -30,10 +30,8 @@ _SOLID, _LARGE_SOLID = 0.8, 0.55  # least share of its hull that an outline fill
 _CORNERS, _QUAD = 0.04, 0.93  # tolerance of a polygon, share of the circumference; share of the hull that it must fill
 _CONTACT = 0.33  # most of the picture's border that a head touches: a neck at one side, a little of the others
 _STEP = 0.3  # least step at the outline, as a share of the contrast between head and air
-_LEAST_CLEAR, _SURE = (
-    0.6,
-    0.9,
-)  # share of the outline that is such a step, at least and where nothing else is looked for
+_LEAST_CLEAR = 0.6  # least share of the outline that is such a step
+_SURE = 0.9  # the share from which on nothing else is looked for
 _RING = 7  # pixels round an outline that are looked at
 _LEAST_TEXTURE = 6.0  # grey levels: what is more even is no tissue
 PANEL_RIM = 1.5  # pixels of a small picture that are cut off a panel, so that no light edge is left
@@ -153,13 +151,26 @@ def _distinct(quads: list[_Outline]) -> list[_Outline]:
     return kept
 
 
+def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """``pixels`` with ``size`` as width and height, each pixel the mean of what it covers.
+
+    By halves first, which OpenCV does twenty times as fast as other factors.
+    """
+    import cv2
+
+    height, width = pixels.shape
+    while width >= 2 * size[0] and height >= 2 * size[1] and width % 2 == 0 and height % 2 == 0:
+        width, height = width // 2, height // 2
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def _shrunk(pixels: Pixels) -> Pixels:
     import cv2
 
     scale = SIDE / max(pixels.shape)
     size = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(small, (0, 0), 0.8), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(shrink(pixels, size), (0, 0), 0.8), dtype=np.uint8)
 
 
 def _masks(small: Pixels) -> Iterator[Pixels]:
@@ -258,4 +269,4 @@ def _head(outline: _Outline, scale: float, clear: float) -> Head:
     return Head(Box(*(value * scale for value in outline.box)), points, clear)
 
 
-__all__ = ["LARGE", "SIDE", "Box", "Found", "Head", "apart", "look"]
+__all__ = ["LARGE", "SIDE", "Box", "Found", "Head", "apart", "look", "shrink"]
