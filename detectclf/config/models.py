@@ -36,8 +36,6 @@ class DetectorConfig(ModelConfig):
     """Height of an anchor divided by its width."""
     pyramid_channels: Annotated[int, Field(ge=16, le=512)] | None = None
     """Channels of a lean detector's feature pyramid; by default the architecture's own."""
-    proposal_channels: Annotated[int, Field(ge=8, le=512)] | None = None
-    """Channels inside the proposal network; by default those of the pyramid, at which it costs as much as that."""
     head_width: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Width of a lean detector's box head; by default the architecture's own."""
     frozen: tuple[str, ...] = ()

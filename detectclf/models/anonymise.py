@@ -12,15 +12,22 @@ def without_folders(value: Any) -> Any:
 
     Args:
         value: mappings, lists, tuples and plain values, nested. Every ``Path`` is a path, and so is every string that
-            is an absolute path; other strings stay as they are.
+            is an absolute path, or ends with one after ``=``, as in a word of a command; other strings stay.
     """
     if isinstance(value, Mapping):
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(without_folders(item) for item in value)
-    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
-        return Path(value).name
-    return value
+    if isinstance(value, Path):
+        return value.name
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _plain(text: str) -> str:
+    name, equals, path = text.partition("=")
+    if equals and Path(path).is_absolute():
+        return f"{name}={Path(path).name}"
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 __all__ = ["without_folders"]

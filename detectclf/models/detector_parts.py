@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork
 
@@ -58,24 +57,6 @@ class Float32Anchors(AnchorGenerator):  # type: ignore[misc]
         return anchors
 
 
-def proposal_head(width: int, hidden: int, anchors: int, depth: int) -> RPNHead:
-    """The proposal network's head with ``hidden`` channels inside; torchvision's has as many as the pyramid.
-
-    Args:
-        width: channels of the pyramid.
-        hidden: channels of its convolutions.
-        anchors: anchors per place.
-        depth: 3 x 3 convolutions.
-    """
-    head = RPNHead(hidden, anchors, depth)
-    if hidden != width:
-        first = head.conv[0][0]
-        head.conv[0][0] = nn.Conv2d(width, hidden, first.kernel_size, padding=first.padding)
-        nn.init.normal_(head.conv[0][0].weight, std=0.01)
-        nn.init.zeros_(head.conv[0][0].bias)
-    return head
-
-
 def to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     """Forward hook: a head returns box deltas and scores in float32, so that boxes are decoded in full precision."""
     return tuple([t.float() for t in part] if isinstance(part, list) else part.float() for part in outputs)
@@ -104,4 +85,4 @@ class PyramidBackbone(nn.Module):
         return pyramid
 
 
-__all__ = ["PYRAMID_CHANNELS", "Float32Anchors", "PyramidBackbone", "SliceTransform", "proposal_head", "to_float32"]
+__all__ = ["PYRAMID_CHANNELS", "Float32Anchors", "PyramidBackbone", "SliceTransform", "to_float32"]

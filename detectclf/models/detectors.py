@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.rpn import RPNHead
 
 from detectclf.config import DetectorConfig
 from detectclf.errors import ModelError
@@ -25,7 +26,7 @@ from detectclf.models.detector_backbones import (
     mobilenet_v2_body,
     stock,
 )
-from detectclf.models.detector_parts import Float32Anchors, SliceTransform, proposal_head, to_float32
+from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.transfer import TransferModel
 from detectclf.types import ANY_TUMOR_INDEX, MOST_CLASSES
 
@@ -102,8 +103,9 @@ class Detector(TransferModel):
         self.network = row.build(num_classes + 1, _settings(config), widths)
         self.network.transform = SliceTransform(config.image_size, row.mean, row.std)
         self.network.rpn.anchor_generator = anchors
-        width, per_place = self.network.backbone.out_channels, anchors.num_anchors_per_location()[0]
-        self.network.rpn.head = proposal_head(width, config.proposal_channels or width, per_place, row.rpn_depth)
+        self.network.rpn.head = RPNHead(
+            self.network.backbone.out_channels, anchors.num_anchors_per_location()[0], row.rpn_depth
+        )
         self.network.roi_heads = TumorRoIHeads(self.network.roi_heads, num_classes, config.box_loss)
         self.network.rpn.head.register_forward_hook(to_float32)
         self.network.roi_heads.box_predictor.register_forward_hook(to_float32)

@@ -113,6 +113,8 @@ def test_names_of_folders_stay_at_home(classifier: Classifier, monkeypatch: pyte
 def test_only_the_last_name_of_a_path_is_published() -> None:
     value = {"a": ["/home/somebody/data", "train/valid", 3, None], "b": (Path("somebody/run"), {"c": "/x/y.txt"})}
     assert without_folders(value) == {"a": ["data", "train/valid", 3, None], "b": ("run", {"c": "y.txt"})}
+    words = ["--set", "data.head_maps=/home/somebody/heads", "--data=/x/y", "training.lr=1e-3", "a=b/c"]
+    assert without_folders(words) == ["--set", "data.head_maps=heads", "--data=y", "training.lr=1e-3", "a=b/c"]
 
 
 def test_wrong_number_of_class_names_is_refused(classifier: Classifier) -> None:
