@@ -58,6 +58,10 @@ class TrainingError(DetectclfError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class StorageError(DetectclfError):
+    """A store that refuses or does not answer: no fault of the file that was asked for."""
+
+
 class UnsafeError(DetectclfError):
     """Input refused as unsafe: bomb, path escape, pickle, oversize."""
 

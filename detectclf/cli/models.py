@@ -110,6 +110,7 @@ def evaluate(
             "--explain", help="Add class-activation maps: pictures, and the share of each map inside the true boxes."
         ),
     ] = False,
+    predictions: options.Predictions = None,
     runtime: options.Runtime = None,
     device: options.Device = None,
     limit: options.Limit = None,
@@ -146,6 +147,7 @@ def evaluate(
         classifier=classifier,
         out=pipeline.report_folder(out),
         explain=explain,
+        made=predictions,
         command=output.command_line(),
     )
     if json:
@@ -157,7 +159,11 @@ def evaluate(
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(help="Image files, folders (recursive), globs, or - for paths on stdin.")
+        list[str],
+        typer.Argument(
+            help="Image files, folders (recursive), globs, manifests (Parquet, CSV, JSONL), TFRecord, tar and zip "
+            "files, URIs of any of them, or - for paths on stdin."
+        ),
     ],
     model: options.Model = None,
     detector: options.DetectorRun = None,
@@ -178,13 +184,21 @@ def predict(
         Literal["axial", "coronal", "sagittal"] | None,
         typer.Option(help="Axis along which NIfTI volumes are sliced [default: axial]."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for records and pictures.", metavar="DIR")] = Path(
-        "predictions"
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", help="Folder for records and pictures; a URI (s3://...) gets shards.", metavar="DIR_OR_URI"
+        ),
+    ] = "predictions",
     format: Annotated[str, typer.Option(help="Format of the predictions file: json, jsonl, csv or coco.")] = "jsonl",
     runtime: options.Runtime = None,
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
+    resume: options.ResumePrediction = False,
+    engine: options.Engine = None,
+    ray_address: options.RayAddress = None,
+    ray_cpus: options.RayCpus = None,
+    shard_size: options.ShardSize = None,
     json: options.JsonLines = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -192,6 +206,8 @@ def predict(
     """Classify slices and box their tumours; sum up the slices of each volume (NIfTI file or DICOM series).
 
     Example: detectclf predict image.jpg --model bundle/ --visualize
+
+    In shards: detectclf predict s3://bucket/slices/ --engine ray --out s3://bucket/predictions --resume
     """
     output.setup_logging(quiet, verbose)
     from detectclf.config import PredictConfig
@@ -199,6 +215,7 @@ def predict(
     from detectclf.recipes import load_recipe
 
     config = load_recipe(PredictConfig, None, (), {"runtime": runtime, "device": device, "batch_size": batch_size})
+    shards = pipeline.shard_settings(out, engine, shard_size, ray_address, ray_cpus)
     done = pipeline.predict(
         inputs,
         config,
@@ -211,8 +228,12 @@ def predict(
         explain=explain,
         frame=frame,
         axis=axis,
+        resume=resume,
+        shards=shards,
         each=lambda p: output.print_json(p.to_record()) if json else output.say(pipeline.describe(p), quiet),
     )
+    if json and shards is not None:
+        output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})
     if not json:
         output.say(f"predictions: {done.file}", quiet)
         if visualize:

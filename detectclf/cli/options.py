@@ -138,3 +138,34 @@ ClassifierRun = Annotated[
         "--classifier", help="Run directory of a classifier; with --detector, instead of a bundle.", metavar="RUN"
     ),
 ]
+ResumePrediction = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where a run of the same model, settings and inputs stopped in --out."),
+]
+Engine = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option(help="What predicts; ray uses Ray Data, on one machine or a cluster [default: local]."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Cluster for --engine ray, such as 10.0.0.1:6379 or auto [default: RAY_ADDRESS, else this machine].",
+        metavar="ADDR",
+    ),
+]
+RayCpus = Annotated[
+    float | None, typer.Option(help="CPUs of each actor of Ray, which holds the model once [default: 2].")
+]
+ShardSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Write shards of so many pictures, JSONL and Parquet, as ray and URIs do [default: one file; 1000].",
+    ),
+]
+Predictions = Annotated[
+    str | None,
+    typer.Option(
+        help="Records that `predict` wrote with the same model, its --out, instead of predicting.", metavar="DIR_OR_URI"
+    ),
+]

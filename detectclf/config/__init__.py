@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from detectclf.config.data import DataConfig
     from detectclf.config.models import ClassifierConfig, DetectorConfig, ModelConfig
     from detectclf.config.serving import ServeConfig
+    from detectclf.config.shards import ShardConfig
     from detectclf.config.training import TrainingConfig
 
 _MODULES = {
@@ -34,6 +35,7 @@ _MODULES = {
     "data": ("DataConfig",),
     "models": ("ClassifierConfig", "DetectorConfig", "ModelConfig"),
     "serving": ("ServeConfig",),
+    "shards": ("ShardConfig",),
     "training": ("TrainingConfig",),
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "PredictConfig",
     "ServeConfig",
     "Settings",
+    "ShardConfig",
     "ShowRecipe",
     "TrainingConfig",
     "present_name",

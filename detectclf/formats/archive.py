@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import stat
 import struct
@@ -13,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from detectclf.errors import DataError, UnsafeError, one_line
 from detectclf.files import resolve_inside
@@ -98,11 +100,11 @@ class Member:
     head: Callable[[], bytes]
 
 
-def members(content: bytes, name: str, limits: ZipLimits | None = None) -> list[Member]:
-    """The files of an archive in memory, checked as by :func:`unpack`; each is unpacked only when it is read.
+def members(content: bytes | BinaryIO, name: str, limits: ZipLimits | None = None) -> list[Member]:
+    """The files of an archive, checked as by :func:`unpack`; each is unpacked only when it is read.
 
     Args:
-        content: the archive.
+        content: the archive, in memory or as an open file, which has to stay open.
         name: what errors call it.
         limits: of the archive.
 
@@ -111,9 +113,10 @@ def members(content: bytes, name: str, limits: ZipLimits | None = None) -> list[
         DataError: not a zip, damaged, or encrypted.
     """
     limits = limits or ZipLimits()
-    _check_directory(content, name, limits)
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    _check_directory(file, name, limits)
     try:
-        pack = zipfile.ZipFile(io.BytesIO(content))
+        pack = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise DataError("not a whole zip archive", file=name, remedy="send it again") from error
     entries = pack.infolist()
@@ -129,9 +132,11 @@ def members(content: bytes, name: str, limits: ZipLimits | None = None) -> list[
     return [member(entry) for entry in entries if not entry.is_dir()]
 
 
-def _check_directory(content: bytes, name: str, limits: ZipLimits) -> None:
+def _check_directory(file: BinaryIO, name: str, limits: ZipLimits) -> None:
     # zipfile makes an object for every entry before they can be counted, so their bytes are looked at first.
-    end = content.rfind(b"PK\5\6", max(0, len(content) - 2**16 - 22))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16 - 22))
+    content = file.read()
+    end = content.rfind(b"PK\5\6")
     if end < 0 or len(content) < end + 22:
         raise DataError("not a whole zip archive", file=name, remedy="send it again")
     (size,) = struct.unpack_from("<I", content, end + 12)

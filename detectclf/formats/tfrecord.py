@@ -6,10 +6,12 @@ size. Images are not unpacked; :attr:`~detectclf.types.Sample.span` gives their 
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import BinaryIO
 
 from detectclf.files import ByteSpan, open_regular
 from detectclf.formats.assemble import assemble
@@ -43,8 +45,13 @@ def looks_like(folder: Path) -> bool:
     return bool(_record_files(folder))
 
 
+def is_record_file(name: str) -> bool:
+    """Whether a file is a TFRecord by its name."""
+    return _NAME.search(name) is not None
+
+
 def _records_in(folder: Path) -> list[Path]:
-    return [path for path in files_with(folder, "") if _NAME.search(path.name)]
+    return [path for path in files_with(folder, "") if is_record_file(path.name)]
 
 
 def _record_files(folder: Path) -> list[tuple[str, Path]]:
@@ -89,25 +96,42 @@ def _label_map(text: str) -> dict[int, str]:
 def _records(file: Path, folder: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     """``(offset of the data in the file, data)`` of each intact record."""
     with open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream:
-        size = file.stat().st_size
-        index = offset = 0
-        while offset < size:
-            header = stream.read(12)
-            if len(header) < 12 or masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
-                what = "is cut short" if len(header) < 12 else "has a wrong checksum of its length"
-                faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
-                return
-            (length,) = struct.unpack("<Q", header[:8])
-            if length > size - offset - 16 or length > _LIMIT_RECORD_BYTES:
-                what = "is cut short" if length <= _LIMIT_RECORD_BYTES else f"declares {length} bytes"
-                faults.error("bad_record", file, f"record {index} at byte {offset} {what}; the rest is not read")
-                return
-            data, checksum = stream.read(length), struct.unpack("<I", stream.read(4))[0]
-            if masked_crc32c(data) == checksum:
-                yield offset + 12, data
+        for offset, data in records_in(stream):
+            if isinstance(data, bytes):
+                yield offset, data
             else:
-                faults.error("bad_crc", file, f"record {index} at byte {offset} has a wrong checksum")
-            index, offset = index + 1, offset + length + 16
+                code, detail = data.args
+                faults.error(code, file, detail)
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: a code of :mod:`detectclf.formats.faults`, and a sentence."""
+
+
+def records_in(stream: BinaryIO) -> Iterator[tuple[int, bytes | RecordError]]:
+    """``(offset of the data, data)`` of each record of an open TFRecord file, or what is wrong with it."""
+    size = stream.seek(0, os.SEEK_END)
+    index = offset = stream.seek(0)
+    while offset < size:
+        header, where = stream.read(12), f"record {index} at byte {offset}"
+        if len(header) < 12 or masked_crc32c(header[:8]) != struct.unpack("<I", header[8:])[0]:
+            what = "is cut short" if len(header) < 12 else "has a wrong checksum of its length"
+            yield offset, RecordError("bad_record", f"{where} {what}; the rest is not read")
+            return
+        (length,) = struct.unpack("<Q", header[:8])
+        if length > size - offset - 16 or length > _LIMIT_RECORD_BYTES:
+            what = "is cut short" if length <= _LIMIT_RECORD_BYTES else f"declares {length} bytes"
+            yield offset, RecordError("bad_record", f"{where} {what}; the rest is not read")
+            return
+        data, checksum = stream.read(length), struct.unpack("<I", stream.read(4))[0]
+        whole = masked_crc32c(data) == checksum
+        yield offset + 12, data if whole else RecordError("bad_crc", f"{where} has a wrong checksum")
+        index, offset = index + 1, offset + length + 16
+
+
+def record_name(features: dict[str, Feature], container: str, index: int) -> str:
+    """The name of the picture in a record: its ``image/filename``, or the stem of the file and a number."""
+    return next(iter(_texts(features, "image/filename")), "") or f"{PurePath(container).stem}-{index:06d}"
 
 
 def masked_crc32c(data: bytes) -> int:
@@ -130,7 +154,7 @@ def _slice(
     names: dict[int, str],
     faults: Faults,
 ) -> RawSlice:
-    name = next(iter(_texts(features, "image/filename")), "") or f"{file.stem}-{index:06d}"
+    name = record_name(features, file.name, index)
     images = features.get("image/encoded") or [b""]
     image = images[0]
     span = None
@@ -219,4 +243,4 @@ def _example(sample: Sample, name: str, classes: list[str]) -> bytes:
     )
 
 
-__all__ = ["looks_like", "masked_crc32c", "read", "write"]
+__all__ = ["RecordError", "is_record_file", "looks_like", "masked_crc32c", "read", "record_name", "records_in", "write"]

@@ -73,7 +73,7 @@ def read_image(
     return _decode(_content(path, span, root), path, frame, axis)
 
 
-def decode_image(content: bytes, name: str) -> Pixels:
+def decode_image(content: bytes, name: str, *, frame: int | None = None, axis: str | None = None) -> Pixels:
     """The slice in the bytes of an image file, as :func:`read_image` gives it; ``name`` is what errors call it.
 
     Raises:
@@ -81,7 +81,7 @@ def decode_image(content: bytes, name: str) -> Pixels:
     """
     if len(content) > MAX_FILE_BYTES:
         raise UnsafeError(f"larger than the limit of {MAX_FILE_BYTES} bytes", file=name, remedy="give a smaller file")
-    return _decode(_not_empty(content, name), name, None, None)
+    return _decode(_not_empty(content, name), name, frame, axis)
 
 
 def read_pixels(sample: Sample) -> Pixels:
@@ -247,9 +247,14 @@ def is_nifti(path: str | Path) -> bool:
     """Whether a file is a NIfTI volume by its first bytes; ``False`` for an unreadable file."""
     try:
         with open_regular(path, limit_bytes=MAX_FILE_BYTES) as file:
-            return _kind(file.read(_HEAD_BYTES)) == "NIfTI"
+            return is_nifti_content(file.read(_HEAD_BYTES))
     except (DataError, UnsafeError, OSError):
         return False
+
+
+def is_nifti_content(content: bytes) -> bool:
+    """Whether the bytes of a file, or its first ones, are of a NIfTI volume."""
+    return _kind(content[:_HEAD_BYTES]) == "NIfTI"
 
 
 def _kind(head: bytes) -> str:
@@ -317,6 +322,7 @@ __all__ = [
     "image_suffix",
     "is_dicom",
     "is_nifti",
+    "is_nifti_content",
     "read_image",
     "read_pixels",
     "resize_pad",

@@ -9,7 +9,7 @@ from typing import Any
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import open_regular, read_bytes
 from detectclf.imaging.dicom import dicom_frame, parse_dicom
-from detectclf.imaging.images import MAX_FILE_BYTES, is_nifti
+from detectclf.imaging.images import MAX_FILE_BYTES, is_nifti, is_nifti_content
 from detectclf.imaging.nifti import NiftiGrid, UnpackedNifti, nifti_grid, unpack_nifti
 from detectclf.types import Pixels
 
@@ -107,4 +107,20 @@ def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
         return None
 
 
-__all__ = ["DicomFrames", "NiftiVolume", "open_nifti", "open_slices"]
+def check_one_slice(content: bytes, name: str) -> None:
+    """Refuses the bytes of a NIfTI file of several slices, where they cannot be read as a volume.
+
+    Raises:
+        DataError: it is one.
+    """
+    if is_nifti_content(content):
+        grid = nifti_grid(content[:_HEADER_BYTES], Path(name), None)
+        if grid.slices * grid.times > 1:
+            raise DataError(
+                f"a volume of {grid.slices} slices is read as a whole from a local file only",
+                file=name,
+                remedy="copy it to this machine, or choose a slice with --frame",
+            )
+
+
+__all__ = ["DicomFrames", "NiftiVolume", "check_one_slice", "open_nifti", "open_slices"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detectclf.errors import DataError, one_line
+from detectclf.inference.containers import is_container
 from detectclf.inference.picture_names import PICTURE_SUFFIX
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def collect_inputs(arguments: Sequence[str], stdin: BinaryIO | None = None) -> l
     * a file: taken whatever its suffix, even if it does not exist; prediction then gives a record with an error.
     * a folder: searched recursively for images by suffix and for DICOM files by content, since scanners give these any
       name. Hidden files and folders, our own ``*.pred.png`` and symlinks to folders are skipped; the number of other
-      files, except annotations, is logged.
+      files, except annotations, is logged. Without any image, files that hold many are taken.
     * a glob: a name with ``*``, ``?`` or ``[`` that is not an existing file; ``**`` is recursive.
     * ``-``: paths from ``stdin``, one per line, or separated by NUL as ``find -print0`` writes them; globs are not
       expanded there.
@@ -55,7 +56,8 @@ def _expand(argument: str) -> Iterator[Path]:
         yield from _images_in(path)
     elif any(sign in argument for sign in "*?[") and not os.path.lexists(path):
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-        images = [path for match in matches if (path := Path(match)).is_file() and _is_image(path)]
+        files = [path for match in matches if (path := Path(match)).is_file()]
+        images = [path for path in files if is_container(path.name) or _is_image(path)]
         if not images:
             raise DataError("no image matches", file=argument, remedy="check the pattern, or quote the name")
         yield from images
@@ -69,6 +71,8 @@ def _images_in(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in files if not name.startswith(".")]
     images = sorted(path for path in found if _is_image(path))
+    # A folder of shards. Beside pictures, an archive may well hold the same ones again.
+    images = images or sorted(path for path in found if is_container(path.name))
     if not images:
         raise DataError("no images in the folder", file=folder, remedy="name a folder with image files")
     others = sum(path.suffix.lower() not in _ANNOTATIONS for path in set(found) - set(images))

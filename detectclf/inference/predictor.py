@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from detectclf.config import PredictConfig
 from detectclf.errors import ConfigError, DataError, ModelError, UnsafeError
 from detectclf.imaging.images import read_pixels
 from detectclf.inference import forks  # noqa: F401 - its hooks, for processes that are forked off
+from detectclf.inference.decoding_pool import DecodingPool
 from detectclf.inference.fusion import FusionClasses, fuse
 from detectclf.inference.ood import novelty
 from detectclf.inference.orientation import is_turned
@@ -214,7 +215,7 @@ class Predictor:
         remaining = iter(inputs)
         pending: deque[Future[DecodedInput | UndecodedInput]] = deque()
         # Threads suffice, since cv2 and PIL release the interpreter lock; more would take cores from the networks.
-        pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+        pool = DecodingPool(min(4, os.cpu_count() or 1))
         try:
             while True:
                 for item in islice(remaining, max(0, 2 * size - len(pending))):
@@ -223,7 +224,7 @@ class Predictor:
                     return
                 yield [pending.popleft().result() for _ in range(min(size, len(pending)))]
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.close()
 
     def _prepare(
         self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from detectclf.errors import DataError, DetectclfError
+from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError
 from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.imaging.upright import upright_features
@@ -73,17 +73,23 @@ def prepare(
     classifier_size: int,
     read: Callable[[Sample], Pixels] = read_pixels,
 ) -> DecodedInput | UndecodedInput:
-    """Decodes ``source``, a sample by ``read``, and resizes it for each network, whose sizes are sides in pixels."""
+    """Decodes ``source``, a sample by ``read``, and resizes it for each network, whose sizes are sides in pixels.
+
+    Raises:
+        StorageError, ConfigError: the store that it lies in refuses, does not answer, or has no library here.
+    """
     image, origin = name_of(source), origin_of(source)
     try:
         pixels = pixels_of(source, read)
+    except (StorageError, ConfigError):
+        raise  # no fault of this picture, and no record of it
     except DetectclfError as error:
         return UndecodedInput(image, origin, error)
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
         return UndecodedInput(image, origin, DataError(reason, file=image, remedy="check the file and its disk"))
     if origin.path is None:
-        origin = Origin(pixels=pixels)
+        origin = replace(origin, pixels=pixels)
     shown = framed(pixels)
     detector, scale, _ = resize_pad(shown.pixels, detector_size)
     classifier, _, inside = resize_pad(shown.pixels, classifier_size)

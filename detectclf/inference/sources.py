@@ -13,7 +13,9 @@ import numpy as np
 
 from detectclf.errors import DataError, DetectclfError, one_line
 from detectclf.imaging.images import MAX_FILE_BYTES, decode_image, read_image, read_pixels
+from detectclf.imaging.volumes import check_one_slice
 from detectclf.prediction import Origin
+from detectclf.storage import read_stored, shown
 from detectclf.types import Pixels, Sample
 
 if TYPE_CHECKING:
@@ -56,6 +58,20 @@ class StudySlice:
     volume: NiftiVolume | DicomFrames | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a store that fsspec reaches.
+
+    Attributes:
+        uri: its URI.
+        frame, axis: as of a :class:`FileSlice`.
+    """
+
+    uri: str
+    frame: int | None = None
+    axis: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """What was read from a file object or, in the case of an error, from a PIL image.
@@ -70,12 +86,12 @@ class Encoded:
 
 
 ImageSource: TypeAlias = (
-    "str | Path | FileSlice | StudySlice | Sample | bytes | bytearray | memoryview | BinaryIO | Encoded | Pixels "
-    "| Image | Tensor"
+    "str | Path | FileSlice | StoredFile | StudySlice | Sample | bytes | bytearray | memoryview | BinaryIO | Encoded "
+    "| Pixels | Image | Tensor"
 )
 """A picture:
 
-* a file by its path, or one slice of it; a slice of a study; a sample of a data set;
+* a file by its path, or one slice of it; a file in a store; a slice of a study; a sample of a data set;
 * the bytes of a file of any of the types that can be read, or a binary file object, which is read from where it stands
   to its end and left open;
 * pixels: an array ``(H, W)`` or ``(H, W, 3)`` RGB, a PIL image, or a torch tensor ``(H, W)``, ``(1, H, W)`` or
@@ -101,7 +117,7 @@ def taken(source: ImageSource) -> ImageSource:
         return _read_to_end(source)
     return (
         source
-        if isinstance(source, str | Path | FileSlice | StudySlice | Sample | Encoded | bytes)
+        if isinstance(source, str | Path | FileSlice | StoredFile | StudySlice | Sample | Encoded | bytes)
         else _loaded(source)
     )
 
@@ -144,6 +160,8 @@ def name_of(source: ImageSource) -> str:
         source = source.file
     if isinstance(source, Sample | Encoded):
         return source.name
+    if isinstance(source, StoredFile):
+        return shown(source.uri)
     if isinstance(source, str | Path | FileSlice):
         return str(source.path if isinstance(source, FileSlice) else source)
     if isinstance(source, bytes):
@@ -161,6 +179,8 @@ def origin_of(source: ImageSource) -> Origin:
         return replace(origin_of(source.file), study=source.study, number=source.number)
     if isinstance(source, FileSlice):
         return Origin(Path(source.path), frame=source.frame, axis=source.axis)
+    if isinstance(source, StoredFile):
+        return Origin(frame=source.frame, axis=source.axis)
     return Origin(Path(source)) if isinstance(source, str | Path) else Origin()
 
 
@@ -183,6 +203,11 @@ def pixels_of(source: ImageSource, read: Callable[[Sample], Pixels] = read_pixel
         source = source.file
     if isinstance(source, FileSlice):
         return read_image(source.path, frame=source.frame, axis=source.axis)
+    if isinstance(source, StoredFile):
+        content = read_stored(source.uri, MAX_FILE_BYTES)
+        if source.frame is None:
+            check_one_slice(content, shown(source.uri))
+        return decode_image(content, shown(source.uri), frame=source.frame, axis=source.axis)
     if isinstance(source, str | Path):
         return read_image(source)
     if isinstance(source, Encoded):

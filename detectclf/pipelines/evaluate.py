@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.files import free_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
 from detectclf.prediction import Prediction
@@ -57,6 +57,7 @@ def evaluate(
     classifier: Path | None = None,
     out: Path | None = None,
     explain: bool = False,
+    made: str | None = None,
     command: str | None = None,
 ) -> Evaluated:
     """Predicts every slice of ``split`` once and measures mAP and accuracy from these predictions.
@@ -68,6 +69,8 @@ def evaluate(
         detector, classifier: two runs instead of a bundle.
         out: folder for report.json, report.html, predictions.jsonl and figures; nothing is written without.
         explain: also measure how much of each class-activation map lies in the true boxes; the gallery shows the maps.
+        made: what a ``predict`` of the same model wrote, a folder or URI, instead of predicting; figures of the stages
+            alone are missing then.
         command: the command line, for the report.
 
     Raises:
@@ -94,7 +97,10 @@ def evaluate(
     check_classes(dataset, predictor)
     runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
-    predictions, map_shares = _predicted(predictor, dataset, explain, index)
+    if made is None:
+        predictions, map_shares = _predicted(predictor, dataset, explain, index)
+    else:
+        predictions, map_shares = _read(made, predictor, model, runs, explain), None
     seconds = time.perf_counter() - began
     with working("comparing with the training slices and measuring"):
         dataset = with_known_patients(dataset, whole, index)
@@ -112,7 +118,7 @@ def evaluate(
             train_patients=training_patients(model, runs),
             training=training_of(model, runs),
             other_key=known is not None and known.has_other_key,
-            speed=Speed(len(predictions) / seconds, str(predictor.device), explain),
+            speed=Speed(len(predictions) / seconds, str(predictor.device), explain) if made is None else None,
             map_shares=map_shares,
             metadata=metadata,
             command=command,
@@ -134,6 +140,15 @@ def _exact_copies(predictor: Predictor, indexed: IndexedSlices) -> int:
         return 0
     known = {row.tobytes() for row in training.digests}
     return sum(digest in known for digest in indexed.fingerprints.digests)
+
+
+def _read(made: str, predictor: Predictor, model: Path | None, runs: list[Path], explain: bool) -> list[Prediction]:
+    from detectclf.inference.made_predictions import read_predictions
+    from detectclf.pipelines.model_digest import model_digest
+
+    if explain:
+        raise ConfigError("--explain needs the slices to be predicted", remedy="leave out --predictions or --explain")
+    return read_predictions(made, model_digest(model, runs), predictor.bundle.fusion.box_threshold)
 
 
 def _predicted(

@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectclf.config import PredictConfig
+from detectclf.config import PredictConfig, ShardConfig
 from detectclf.drawing.panel import CROP_ADVICE
 from detectclf.errors import ConfigError, DetectclfError, one_line
-from detectclf.files import atomic_write
 from detectclf.pipelines.opening import predictor_of
+from detectclf.pipelines.predict_types import Predicted
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
+from detectclf.signals import ended_like_interrupted
+from detectclf.storage import is_uri
 
 if TYPE_CHECKING:
+    from detectclf.inference.containers import Container
+    from detectclf.inference.items import Item
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import ImageSource
     from detectclf.inference.studies import Study
-    from detectclf.inference.volumes import Input
+    from detectclf.pipelines.predict_files import Drawing, Results
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """Result of ``predict``.
-
-    Attributes:
-        file: the records of pictures and slices.
-        studies: those of the volumes; ``None`` where there were none.
-        done, failed: numbers of pictures and slices; a volume that is refused as a whole counts as one that failed.
-        exit_code: 4 where some inputs or pictures failed.
-    """
-
-    file: Path
-    studies: Path | None
-    done: int
-    failed: int
-    exit_code: int
 
 
 def predict(
@@ -52,12 +37,14 @@ def predict(
     model: Path | None = None,
     detector: Path | None = None,
     classifier: Path | None = None,
-    out: Path,
+    out: str | Path,
     format: str = "jsonl",
     visualize: bool = False,
     explain: bool = False,
     frame: int | None = None,
     axis: str | None = None,
+    resume: bool = False,
+    shards: ShardConfig | None = None,
     each: Callable[[Prediction | Study], None] = lambda result: None,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
@@ -67,145 +54,153 @@ def predict(
     Args:
         frame: the picture of files that hold several, and the slice of volumes, which have no study then.
         axis: along which NIfTI volumes are sliced.
+        shards: writes shards, in which nothing is drawn and ``each`` is not called
+            (:mod:`detectclf.pipelines.predict_shards`).
+        resume: go on with the records that a stopped run of the same model, settings and inputs left in ``out``.
         each: called with every prediction as it is made, and with every study after its slices.
 
     Raises:
         DataError: there is nothing to predict, or ``out`` cannot be written.
-        ConfigError: unknown format, or both a bundle and runs are named.
+        ConfigError: unknown format, or both a bundle and runs are named; or the records in ``out`` are of another run.
         ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
         DeviceError: the device is not available.
-        KeyboardInterrupt: from the user; the records made so far are written first.
+        KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; the records made so far are written first.
     """
     from detectclf.imaging.images import is_nifti
-    from detectclf.inference.input_files import collect_inputs
-    from detectclf.inference.records import FORMATS, make_folder
-    from detectclf.inference.volumes import inputs_of, one_slice_of
+    from detectclf.inference.items import item_names, items_of
+    from detectclf.inference.records import FORMATS, STUDIES_FILE, make_folder
+    from detectclf.pipelines.predict_files import Drawing, Results
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
-    files = collect_inputs(inputs, sys.stdin.buffer)
-    if axis is not None and not any(is_nifti(file) for file in files):
+    if shards is not None:
+        from detectclf.pipelines.predict_shards import predict_shards
+
+        if visualize or format != "jsonl" or detector or classifier:
+            raise ConfigError(
+                "shards hold the records of a bundle as JSONL and Parquet, and no pictures",
+                remedy="leave out --visualize, --format, --detector and --classifier, or predict without shards",
+            )
+        return predict_shards(inputs, config, shards, model=model, out=str(out), frame=frame, axis=axis, resume=resume)
+    out = Path(out)
+    names = list(item_names(inputs, sys.stdin.buffer))
+    if axis is not None and not any(is_uri(name) or is_nifti(name) for name in names):
         log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
     make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    found = inputs_of(files, axis)
-    # Each once, since frames of one file that are no volume are sources of their own.
-    sources: list[Input | ImageSource] = list(
-        found if frame is None else dict.fromkeys(one_slice_of(source, frame) for source in found)
-    )
-    results = _Results(out, format)
-    drawing = _Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
+    sources = items_of(names, frame, axis)
+    settings = {"frame": frame, "axis": axis, "format": format, "visualize": visualize, "explain": explain}
+    description = _description(predictor, model, (detector, classifier), settings, sources)
+    results = Results(out, format, description, resume=resume)
+    if results.finished:
+        return _finished(results)
+    drawing = Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
     try:
-        _predict_all(predictor, sources, results, drawing, each)
+        with ended_like_interrupted():
+            _predict_all(predictor, sources, results, drawing, each)
+            results.finish()
     except (KeyboardInterrupt, DetectclfError):
-        if results.records:
-            log.warning("%s: %d of %d", results.write()[0], len(results.records), _slices_in(sources))
+        file = results.save()
+        if file is not None:
+            log.warning("%s: %d of %d; --resume goes on", file, results.records.count, _slices_in(sources))
         raise
-    file, studies = results.write()
-    done = sum(record["error"] is None for record in results.records)
-    exit_code = 0 if not results.errors and not drawing.failed else 4 if done else max(results.errors)
-    return Predicted(file, studies, done, len(results.errors), exit_code)
+    exit_code = 0 if not results.failed and not drawing.failed else 4 if results.done else results.worst
+    studies = out / STUDIES_FILE if results.studies.count else None
+    return Predicted(out / FORMATS[format][0], studies, results.done, results.failed, exit_code)
 
 
-@dataclass(slots=True, eq=False)
-class _Results:
-    """What is predicted so far: records, and not predictions, whose arrays would fill the memory."""
+def shard_settings(
+    out: str, engine: str | None, shard_size: int | None, ray_address: str | None, ray_cpus: float | None
+) -> ShardConfig | None:
+    """The settings that flags give; ``None`` where one file of records is written, as without any of them.
 
-    out: Path
-    format: str
-    records: list[dict[str, Any]] = field(default_factory=list)
-    studies: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[int] = field(default_factory=list)
+    Raises:
+        ConfigError: a flag has no meaning without another.
+    """
+    from detectclf.recipes import load_recipe
 
-    def add(self, prediction: Prediction) -> None:
-        if prediction.error is not None:
-            log.error("%s", prediction.error)
-            self.errors.append(prediction.error_exit)
-        self.records.append(prediction.to_record())
-
-    def add_study(self, study: Study) -> None:
-        from detectclf.inference.records import FORMATS
-
-        if study.error is not None:
-            log.error("%s", study.error)
-            if not study.predictions:  # else each of its slices has been counted
-                self.errors.append(study.error_exit)
-        self.studies.append(study.to_record(FORMATS[self.format][0]))
-
-    def write(self) -> tuple[Path, Path | None]:
-        """The files of records and of studies; without any, those that an earlier run left are removed."""
-        from detectclf.inference.records import STUDIES_FILE, write_records, write_studies
-
-        file = write_records(self.records, self.out, self.format)
-        if self.studies:
-            return file, write_studies(self.studies, self.out)
-        (self.out / STUDIES_FILE).unlink(missing_ok=True)
-        return file, None
+    if engine != "ray" and (ray_address or ray_cpus):
+        raise ConfigError("--ray-address and --ray-cpus are for Ray", remedy="add --engine ray")
+    if engine != "ray" and shard_size is None and not is_uri(out):
+        return None
+    flags = {"engine": engine, "shard_size": shard_size, "ray_address": ray_address, "ray_cpus": ray_cpus}
+    return load_recipe(ShardConfig, flags=flags)
 
 
-@dataclass(slots=True, eq=False)
-class _Drawing:
-    """Which pictures are drawn, and how many could not be; ``part`` is what ``--frame`` and ``--axis`` say."""
+def _description(
+    predictor: Predictor,
+    model: Path | None,
+    runs: tuple[Path | None, Path | None],
+    settings: dict[str, Any],
+    sources: Sequence[Item],
+) -> dict[str, Any]:
+    from detectclf.inference.containers import Container
+    from detectclf.inference.run_description import describe_run, inputs_digest
+    from detectclf.inference.sources import name_of
+    from detectclf.inference.volumes import Volume
+    from detectclf.pipelines.model_digest import model_description
 
-    out: Path
-    visualize: bool
-    explain: bool
-    part: str
-    failed: int = 0
+    names: list[str] = []
+    for source in sources:
+        if isinstance(source, Volume):
+            names += [source.name, *(str(file.path) for file in source.files)]
+        else:
+            names.append(source.name if isinstance(source, Container) else name_of(source))
+    inputs = {"count": _slices_in(sources), "sha256": inputs_digest(names)}
+    return describe_run(model_description(predictor, model, runs), settings, inputs)
 
-    def names(self, sources: Sequence[Input | ImageSource]) -> list[Path]:
-        """A file for the picture of each source."""
-        from detectclf.inference.picture_names import picture_names
-        from detectclf.inference.sources import name_of
-        from detectclf.inference.volumes import Volume
 
-        named = [source.stem if isinstance(source, Volume) else name_of(source) for source in sources]
-        return [self.out / name for name in picture_names(named, self.part)]
+def _finished(results: Results) -> Predicted:
+    from detectclf.inference.records import FORMATS, STUDIES_FILE
 
-    def save(self, result: Prediction | Study, file: Path) -> None:
-        """Draws a result into ``file``; where that fails, the log says so."""
-        if not self.visualize or result.error is not None:
-            return
-        buffer = io.BytesIO()
-        try:
-            result.draw().save(buffer, format="PNG")
-            atomic_write(file, buffer.getvalue())
-        except DetectclfError as error:
-            log.error("%s", error)
-            self.failed += 1
+    log.info("%s: the run had come to its end", results.out)
+    counts = results.description["result"]
+    code = 0 if not counts["failed"] else 4 if counts["done"] else 2
+    studies = results.out / STUDIES_FILE if counts["studies"] else None
+    return Predicted(results.out / FORMATS[results.format][0], studies, counts["done"], counts["failed"], code)
 
 
 def _predict_all(
     predictor: Predictor,
-    sources: Sequence[Input | ImageSource],
-    results: _Results,
-    drawing: _Drawing,
+    sources: Sequence[Item],
+    results: Results,
+    drawing: Drawing,
     each: Callable[[Prediction | Study], None],
 ) -> None:
-    """Predicts pictures in batches and volumes one by one, in their order."""
+    """Predicts pictures in batches and volumes one by one, in their order; what an earlier run did is left out."""
     from detectclf.inference.volumes import Volume
 
+    named = list(zip(sources, drawing.names(sources), strict=True))
+    first = next((i for i, source in enumerate(sources) if not results.has(source)), len(sources))
     # Where results go to the terminal they are progress enough, and a bar would get in their way.
     show = False if sys.stdout.isatty() else None
-    with Progress("predicting", _slices_in(sources), show=show) as progress:
+    with Progress("predicting", _slices_in(sources), done=_slices_in(sources[:first]), show=show) as progress:
 
-        def made(prediction: Prediction) -> None:
+        def made(prediction: Prediction, steps: int = 1) -> None:
             results.add(prediction)
             each(prediction)
-            progress.advance()
+            progress.advance(steps)
 
         def predict_pictures() -> None:
+            read: deque[tuple[Path, bool]] = deque()  # a batch or two ahead of the predictions
+
+            def sources_ahead() -> Iterator[ImageSource]:
+                for waiting, at in pictures:
+                    for picture, file, first in drawing.pictures(waiting, at):
+                        read.append((file, first))
+                        yield picture
+
             explain = drawing.explain and drawing.visualize
-            predictions = predictor.predict_many((picture for picture, _ in pictures), explain=explain)
-            for prediction, (_, file) in zip(predictions, pictures, strict=True):
+            for prediction in predictor.predict_many(sources_ahead(), explain=explain):
+                file, first = read.popleft()
                 drawing.save(prediction, file)
-                made(prediction)
+                made(prediction, int(first))
             pictures.clear()
 
-        pictures: list[tuple[ImageSource, Path]] = []
-        for source, file in zip(sources, drawing.names(sources), strict=True):
+        pictures: list[tuple[ImageSource | Container, Path]] = []
+        for source, file in named[first:]:
             if not isinstance(source, Volume):
                 pictures.append((source, file))
                 continue
@@ -217,7 +212,7 @@ def _predict_all(
         predict_pictures()
 
 
-def _slices_in(sources: Sequence[Input | ImageSource]) -> int:
+def _slices_in(sources: Sequence[Item]) -> int:
     from detectclf.inference.volumes import Volume
 
     return sum(len(source) if isinstance(source, Volume) else 1 for source in sources)

@@ -335,7 +335,7 @@ def test_a_forked_process_predicts_the_same(way: str) -> None:
 
 
 def decoders() -> int:
-    return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+    return sum(thread.name.startswith("decoding-") for thread in threading.enumerate())
 
 
 def test_a_dropped_stream_reads_two_batches_ahead_and_ends_its_threads(

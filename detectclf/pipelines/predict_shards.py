@@ -1,0 +1,144 @@
+"""``predict`` in shards: the plan, the parts that are not finished, by whichever engine, and the manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectclf.config import PredictConfig, ShardConfig
+from detectclf.errors import ConfigError
+from detectclf.pipelines.predict_types import Engine, Predicted
+from detectclf.progress import Progress
+from detectclf.signals import ended_like_interrupted
+from detectclf.storage import StoredFolder, is_uri, shown
+
+log = logging.getLogger(__name__)
+
+
+def predict_shards(
+    inputs: Sequence[str],
+    config: PredictConfig,
+    shards: ShardConfig,
+    *,
+    model: Path | None = None,
+    out: str,
+    frame: int | None = None,
+    axis: str | None = None,
+    resume: bool = False,
+) -> Predicted:
+    """Predicts into the shards of ``out``, a folder or URI; :mod:`detectclf.inference.shards` says what lies there.
+
+    Local names are written as absolute paths, since the workers of a cluster have other working directories.
+
+    Args:
+        inputs: as of :func:`detectclf.inference.items.item_names`.
+        config: batch size, runtime and device.
+        shards: the engine, its cluster and the size of shards.
+        model: a bundle; the packaged one by default.
+        out: where to write.
+        frame, axis: as of :func:`detectclf.pipelines.predict.predict`.
+        resume: go on with a run of the same model and settings; its inputs are not listed again.
+
+    Raises:
+        ConfigError: ``out`` holds another run, an extra is not installed, or the cluster cannot be reached.
+        DataError: there is nothing to predict.
+        ModelError, DeviceError: as of the model.
+        StorageError: a store refuses or does not answer; ``resume`` goes on later.
+        KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; finished parts are kept.
+    """
+    from detectclf.inference.shards import check_arrow, finished_parts, forget_attempts, write_manifest
+
+    if shards.engine == "ray":
+        from detectclf.pipelines.predict_ray import check_ray
+
+        check_ray(shards)
+    check_arrow()
+    folder = StoredFolder(out if is_uri(out) else os.path.abspath(out))  # noqa: PTH100 - resolves no symlinks
+    description = _description(inputs, config, shards, model, frame, axis)
+    with ended_like_interrupted():
+        plan = _planned(folder, inputs, description, shards.shard_size, resume=resume)
+        finished = finished_parts(folder, plan["parts"])
+        todo = [number for number in range(plan["parts"]) if number not in finished]
+        if finished:
+            log.info("%s: %d of %d parts are finished", shown(out), len(finished), plan["parts"])
+        done = sum(part["items"] for part in finished.values())
+        with Progress("predicting", plan["items"], done=done) as progress:
+            for part in _engine(folder, config, shards, model, frame, axis)(todo) if todo else ():
+                finished[part["part"]] = part
+                progress.advance(part["items"])
+        forget_attempts(folder)
+        manifest = write_manifest(folder, finished)
+        folder.write("run.json", json.dumps(description | {"finished": True}, indent=1) + "\n")
+    failed, read = manifest["errors"] + manifest["studies_refused"], manifest["records"] - manifest["errors"]
+    studies = f"{manifest['studies']} in records/" if manifest["studies"] else None
+    return Predicted(folder.path("manifest.json"), studies, read, failed, (4 if read else 2) if failed else 0)
+
+
+def _description(
+    inputs: Sequence[str],
+    config: PredictConfig,
+    shards: ShardConfig,
+    model: Path | None,
+    frame: int | None,
+    axis: str | None,
+) -> dict[str, Any]:
+    from detectclf.inference.loading import default_bundle
+    from detectclf.inference.run_description import describe_run
+    from detectclf.models.bundle import load_bundle
+    from detectclf.pipelines.model_digest import model_digest
+
+    bundle = load_bundle(default_bundle() if model is None else model)
+    of_model = {"name": bundle.name, "version": bundle.version, "sha256": model_digest(model, ())}
+    of_model |= {"runtime": config.runtime, "device": config.device}
+    settings = {"frame": frame, "axis": axis, "shard_size": shards.shard_size}
+    return describe_run(of_model, settings, {"arguments": [shown(each) for each in inputs]})
+
+
+def _planned(
+    folder: StoredFolder, inputs: Sequence[str], description: dict[str, Any], size: int, *, resume: bool
+) -> dict[str, int]:
+    """The plan of the run in ``folder``, made if there is none; refuses a folder with another run."""
+    from detectclf.inference.items import item_names
+    from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
+    from detectclf.inference.shards import read_plan, write_plan
+
+    out = shown(folder.name)
+    if folder.exists(RUN_FILE):
+        check_same_run(parse_run(folder.read(RUN_FILE), folder.path(RUN_FILE)), description, out)
+        if not resume:
+            raise ConfigError(f"{out}: has the records of a run", remedy="add --resume, or choose another --out")
+        plan = read_plan(folder)
+        if plan is not None:
+            return plan
+    elif folder.sizes("records") or folder.sizes("plan"):
+        raise ConfigError(f"{out}: has parts of a run that nothing describes", remedy="choose another --out")
+    folder.write(RUN_FILE, run_text(description))
+    names = item_names(inputs, sys.stdin.buffer)
+    return write_plan(folder, (each if is_uri(each) else os.path.abspath(each) for each in names), size)  # noqa: PTH100
+
+
+def _engine(
+    folder: StoredFolder,
+    config: PredictConfig,
+    shards: ShardConfig,
+    model: Path | None,
+    frame: int | None,
+    axis: str | None,
+) -> Engine:
+    if shards.engine == "ray":
+        from detectclf.pipelines.predict_ray import ray_engine
+
+        return ray_engine(folder, config, shards, model, frame, axis)
+    from detectclf.inference.part import predict_part
+    from detectclf.pipelines.opening import predictor_of
+
+    predictor = predictor_of(model, {}, config)
+    return lambda parts: (predict_part(predictor, folder, number, frame, axis) for number in parts)
+
+
+__all__ = ["predict_shards"]
