@@ -181,8 +181,9 @@ def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null:
 def test_contract_keys_and_agreement_of_intervals() -> None:
     predictions, dataset = example(60, 2)
     record = report_of(predictions, dataset, speed=Speed(3.0, "cpu")).record
-    assert list(record)[:9] == [
-        "data", "detection", "classification", "combined", "stages", "intervals", "clean", "new_patients", "speed",
+    assert list(record)[:10] == [
+        "data", "warnings", "detection", "classification", "combined", "stages", "intervals", "clean", "new_patients",
+        "speed",
     ]  # fmt: skip
     assert {"split", "samples", "boxed", "sources", "sha256"} <= record["data"].keys()
     assert list(record["detection"]["froc"]) == ["0.125", "0.25", "0.5", "1", "2", "4", "8"]
@@ -235,7 +236,7 @@ SECTION_KEYS = {
 def test_the_keys_of_every_section_are_frozen() -> None:
     record = report_of(*example(30, 2)).record
     assert {name: set(record[name]) for name in SECTION_KEYS} == {k: set(v.split()) for k, v in SECTION_KEYS.items()}
-    others = {"intervals", "by_source", "facts", "command", "versions", "limits", "notes", "use"}
+    others = {"warnings", "intervals", "by_source", "facts", "command", "versions", "limits", "notes", "use"}
     assert set(record) == {*SECTION_KEYS, *others}
 
 

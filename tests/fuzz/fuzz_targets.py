@@ -132,12 +132,11 @@ def _dicom(syntax: str | None = None, **tags: Any) -> Target:
         return [file.read_bytes()]
 
     def run(folder: Path, content: bytes) -> None:
-        from detectclf.imaging.dicom_series import find_series, read_slice_header
+        from detectclf.imaging.dicom_headers import read_slice_headers
+        from detectclf.imaging.dicom_series import find_series
 
         (folder / "a.dcm").write_bytes(content)
-        header = read_slice_header(folder / "a.dcm")
-        if header is not None:
-            find_series([header])
+        find_series(read_slice_headers(folder / "a.dcm"))
         _read_picture(folder, content)
 
     return Target(seeds, run)
@@ -371,7 +370,7 @@ def _evaluation(name: str) -> Target:
         from detectclf.evaluation.entries import load_entry
 
         (folder / name).write_bytes(content)
-        load_entry(folder).table()
+        load_entry(folder).table(by_content=False)
 
     return Target(seeds, run, json=True)
 

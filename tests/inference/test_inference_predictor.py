@@ -127,7 +127,7 @@ def bad_inputs(folder: Path) -> dict[str, object]:
         "truncated": folder / "cut.jpg",
         "not there": folder / "none.png",
         "a folder": folder,
-        "float array": np.zeros((5, 5)),
+        "complex array": np.zeros((5, 5), complex),
         "array of a volume": np.zeros((5, 5, 5), np.uint8),
         "array without pixels": np.zeros((0, 5), np.uint8),
         "no image at all": 7,

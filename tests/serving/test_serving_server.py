@@ -136,13 +136,13 @@ def test_slow_clients_are_ended(running: Start) -> None:
                 assert block, "patient with those that are not slow"
                 answer += block
             time.sleep(0.2)
-    assert len(answers_not_taken(server)) < 2000 * len(DIRECTLY.open(f"{server.url}/page.js", timeout=60).read())
+    assert len(answers_not_taken(server)) < 2000 * len(DIRECTLY.open(f"{server.url}/static/page.js", timeout=60).read())
 
 
 def answers_not_taken(server: Running) -> bytes:
     """What is left of 2,000 answers for a client that first takes none: they would fill the memory."""
     with server.connect() as connection:
-        connection.sendall(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+        connection.sendall(b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
         time.sleep(1.5)
         try:
             return everything(connection)
