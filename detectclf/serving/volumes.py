@@ -186,7 +186,7 @@ def _steps_of_volume(predictor: Predictor, volume: Volume, written: _Written) ->
             yield Predicted(written.named(prediction.to_record()), prediction, source)
     except StopIteration as end:
         study: Study = end.value
-        yield Ended(written.named(study.to_record()), study.judged)
+        yield Ended(written.named(study.to_record("records")), study.judged)
     finally:
         steps.close()
 

@@ -61,7 +61,7 @@ export function saying(entry) {
     return entry.volume.unfinished ? `ended after ${far}` : `reading, ${far}`;
   }
   if (problem(entry)) return "not read";
-  return judged(entry) ? `${words(recordOf(entry).class)} ${percent(recordOf(entry).confidence)}` : "not judged";
+  return judged(entry) ? `${words(recordOf(entry).class)} ${percent(recordOf(entry).confidence)}` : "refused";
 }
 
 export function sayingOf(slice) {
