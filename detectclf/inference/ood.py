@@ -46,12 +46,19 @@ def distances(ood: OODStatistics, features: FloatArray) -> Doubles:
     return np.asarray(np.linalg.norm(centred @ ood.whitening.astype(np.float64), axis=1))
 
 
-def novelty(ood: OODStatistics | None, features: FloatArray | None) -> Novelty:
-    """How a picture with ``features`` ``(D,)`` compares with the training slices; ``usual`` where it is not known."""
+def novelty(ood: OODStatistics | None, features: FloatArray | None, *, cropped: bool = False) -> Novelty:
+    """How a picture with ``features`` ``(D,)`` compares with the training slices; ``usual`` where it is not known.
+
+    Args:
+        ood: the statistics.
+        features: of the picture, or of the part of it that was taken for a slice.
+        cropped: whether it is such a part. Then no margin is given: a part that looks like a head, such as that of a
+            portrait, is nearer to a slice than other pictures are.
+    """
     if ood is None or features is None:
         return "usual"
     distance = float(distances(ood, features[None])[0])
-    if distance > ood.threshold:
+    if distance > (ood.threshold / MARGIN if cropped else ood.threshold):
         known = any(float(distances(noisy, features[None])[0]) <= noisy.threshold for noisy in ood.noisy)
         return "unusual" if known else "outside"
     return "unusual" if distance > ood.unusual else "usual"

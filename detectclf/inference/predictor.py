@@ -29,7 +29,7 @@ from detectclf.inference.sources import ImageSource, taken
 from detectclf.inference.studies import Study, refused, summed_up
 from detectclf.inference.volumes import Volume, volume_in
 from detectclf.prediction import Prediction
-from detectclf.types import ORIENTATION, FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
+from detectclf.types import CROPPED, ORIENTATION, FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.models.bundle import Bundle
@@ -254,7 +254,8 @@ class Predictor:
 
     def _fuse(self, prepared: DecodedInput, outputs: StageOutputs) -> FusedOutputs:
         ood = self.bundle.ood
-        fused = fuse(outputs, self.bundle.fusion, self.names, novelty=novelty(ood, outputs.features))
+        novel = novelty(ood, outputs.features, cropped=CROPPED in prepared.flags)
+        fused = fuse(outputs, self.bundle.fusion, self.names, novelty=novel)
         if not fused.judged:
             return fused
         turned = ood is not None and is_turned(ood.orientation, prepared.upright)

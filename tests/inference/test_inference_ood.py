@@ -48,6 +48,8 @@ def test_slices_of_another_kind_are_unusual_and_those_of_the_fit_are_not() -> No
     assert novelty(wider, slices(rng, 1)[0] + 20 * shift) == "outside"
     features = slices(rng)
     assert novelty(None, features[0]) == novelty(fitted, None) == "usual", "nothing is said where nothing is known"
+    edge = replace(fitted, threshold=1.1 * float(distances(fitted, features[:1])[0]), unusual=0.0)
+    assert (novelty(edge, features[0]), novelty(edge, features[0], cropped=True)) == ("unusual", "outside")
 
 
 def test_slices_with_a_known_kind_of_noise_are_unusual_not_outside() -> None:

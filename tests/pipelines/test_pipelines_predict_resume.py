@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ JOURNAL = "predictions.partial.jsonl"
 def start(folder: Path, out: Path, at: int, how: str) -> subprocess.Popen[str]:
     """Predicts in a process of its own, which ``how`` hits after ``at`` records."""
     words = [sys.executable, "-c", RUN, str(at), how, str(folder), "--out", str(out), "--batch-size", "2"]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    # Under nohup, signals of a closed terminal are ignored, by what it starts as well.
+    usual = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=usual)
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
