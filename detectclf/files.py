@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detectclf.errors import DataError, UnsafeError
-from detectclf.leftovers import hold, remove_files, temporary_folder
+from detectclf.leftovers import hold, remove_files, temporary_folder, unfinished_name
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -29,8 +28,6 @@ _KINDS = (
 )
 # C:x and C:\x name another drive on Windows; \\server\share and \x leave the folder there.
 _WINDOWS_ROOT = re.compile(r"^(?:[A-Za-z]:|\\)")
-_TOKEN_BYTES = 8
-_LEFTOVER = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +180,7 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     """
     path = Path(path)
     content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    partial = path.parent / f".{secrets.token_hex(_TOKEN_BYTES)}.partial"
+    partial = path.parent / unfinished_name()
     remove_files(path.parent)
     try:
         # O_EXCL with the default mode and not tempfile's 0600: others may read what the user's umask allows.
@@ -218,11 +215,6 @@ def sync_folder(folder: Path) -> None:
         # Some network file systems have no such call, and a folder may be writable but not readable.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
-
-
-def is_leftover(path: Path) -> bool:
-    """Whether ``path`` has a name as :func:`atomic_write` gives to a file that it has not finished."""
-    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager
@@ -267,7 +259,6 @@ __all__ = [
     "atomic_folder",
     "atomic_write",
     "check_inside",
-    "is_leftover",
     "open_regular",
     "read_bytes",
     "resolve_inside",

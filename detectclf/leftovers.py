@@ -23,7 +23,8 @@ if _LOCKS:
 
 _DAY_S = 86_400.0
 _FRESH_S = 2.0  # younger files may be between two steps of their owner
-_FILE = re.compile(r"\.[0-9a-f]{16}\.partial")
+_TOKEN_BYTES = 8
+_FILE = re.compile(rf"\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.partial")
 _SCRATCH = re.compile(r"detectclf-[0-9a-f]{16}")
 _cleaned: set[Path] = set()
 
@@ -33,6 +34,16 @@ def hold(descriptor: int) -> None:
     if _LOCKS:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def unfinished_name() -> str:
+    """A new name for a file until its content is whole."""
+    return f".{secrets.token_hex(_TOKEN_BYTES)}.partial"
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether ``path`` has a name of :func:`unfinished_name`."""
+    return _FILE.fullmatch(path.name) is not None
 
 
 def remove_files(folder: Path) -> None:
@@ -117,4 +128,4 @@ def _is_left_over(path: Path) -> bool:
     return True
 
 
-__all__ = ["hold", "remove_files", "scratch_folder", "temporary_folder"]
+__all__ = ["hold", "is_unfinished", "remove_files", "scratch_folder", "temporary_folder", "unfinished_name"]

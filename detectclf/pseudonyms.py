@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from detectclf.errors import ConfigError
+from detectclf.leftovers import unfinished_name
 
 KEY_VARIABLE = "DETECTCLF_PATIENT_KEY"
 KEY_FILE = "patient.key"
@@ -114,7 +115,7 @@ def _read_key(file: Path) -> bytes:
 
 def _make_key(file: Path) -> bytes:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = file.with_name(f".{secrets.token_hex(8)}.partial")
+    partial = file.with_name(unfinished_name())
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from detectclf.datasets.patients import independent_groups
+from detectclf.documents import parse_json
 from detectclf.duplicates.copies import CopyGroup
 from detectclf.errors import DataError, DetectclfError
 from detectclf.files import read_bytes
@@ -36,8 +36,8 @@ def kept_together(sources: Sequence[str]) -> str | None:
     for source in sources:
         try:
             content = read_bytes(Path(source) / SPLIT_FILE, limit_bytes=2**16, root=source)
-            patients += int(json.loads(content)["patients"])
-        except (DetectclfError, OSError, RecursionError, ValueError, KeyError, TypeError):
+            patients += int(parse_json(content)["patients"])
+        except (DetectclfError, OSError, ValueError, KeyError, TypeError):
             return None
     if not sources:
         return None

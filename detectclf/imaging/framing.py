@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from detectclf.imaging.heads import LARGE, SIDE, Box, Head, look, shrink
+from detectclf.imaging.heads import LARGE, SIDE, Box, Head, apart, look, shrink
 from detectclf.types import Pixels
 
 Number = TypeVar("Number", np.uint8, np.float32)
@@ -81,6 +81,7 @@ class _Slice(NamedTuple):
 
     @property
     def weight(self) -> float:
+        """Of equal heads the one with a panel is better."""
         return 0.0 if self.head is None else self.head.weight * (1.5 if self.panel else 1.0)
 
     def moved(self, left: float, top: float) -> _Slice:
@@ -136,16 +137,7 @@ def _slices(pixels: Pixels, depth: int) -> list[_Slice]:
         for h in heads
         if not any(h.box.inside(e.box) > 0.5 and h.box.longer < _LEAST_IN_PANEL * e.box.longer for e in empty)
     ]
-    return _distinct(heads) + sorted(rest, key=lambda each: -each.box.area)
-
-
-def _distinct(slices: list[_Slice]) -> list[_Slice]:
-    """The best head first, without those that overlap with a better one; of equals the one with a panel is better."""
-    kept: list[_Slice] = []
-    for each in sorted(slices, key=lambda each: -each.weight):
-        if all(max(each.box.inside(other.box), other.box.inside(each.box)) < 0.5 for other in kept):
-            kept.append(each)
-    return kept
+    return apart(heads) + sorted(rest, key=lambda each: -each.box.area)
 
 
 def _part(found: _Slice, pixels: Pixels) -> Part:

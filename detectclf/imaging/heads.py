@@ -8,8 +8,8 @@ a neck that reaches the edge of a slice joins the head to the page around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,17 @@ class Head(NamedTuple):
         return Head(self.box.moved(left, top), self.outline + np.array([left, top], np.float32), self.clear)
 
 
+class _Weighed(Protocol):
+    @property
+    def box(self) -> Box: ...
+
+    @property
+    def weight(self) -> float: ...
+
+
+Placed = TypeVar("Placed", bound=_Weighed)
+
+
 class _Outline(NamedTuple):
     contour: _Grey
     box: tuple[int, int, int, int]
@@ -133,10 +144,10 @@ def look(pixels: Pixels, *, whole: bool) -> Found:
     return Found(apart(heads), [Box(*(round(value * scale) for value in box)) for box in inner])
 
 
-def apart(heads: list[Head]) -> list[Head]:
-    """``heads``, the best first, without those that overlap with a better one; large and clear ones are better."""
-    kept: list[Head] = []
-    for each in sorted(heads, key=lambda head: -head.weight):
+def apart(found: Iterable[Placed]) -> list[Placed]:
+    """``found``, of the largest weight first, without what overlaps with something of a larger one."""
+    kept: list[Placed] = []
+    for each in sorted(found, key=lambda one: -one.weight):
         if all(max(each.box.inside(other.box), other.box.inside(each.box)) < 0.5 for other in kept):
             kept.append(each)
     return kept

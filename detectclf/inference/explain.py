@@ -81,7 +81,7 @@ def activation_maps(
     import torch
     from torchvision.transforms.functional import gaussian_blur
 
-    if classifier.gradcam_layer is None:
+    if classifier.last_map is None:
         raise ModelError(
             "an activation map needs convolutions, and this classifier has none",
             remedy="predict without --explain, or use another classifier",
@@ -107,7 +107,7 @@ def _layer_maps(
     import torch
     from torch.nn import functional
 
-    layer = classifier.gradcam_layer
+    layer = classifier.last_map
     assert layer is not None
     with _outputs_by_side(classifier, layer) as outputs:
         logits = classifier(images.requires_grad_(True))

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detectclf.documents import parse_json
 from detectclf.errors import DataError
 
 
@@ -115,7 +116,7 @@ def _whole_lines(file: Path) -> Generator[tuple[dict[str, Any], int], None, None
     with stream:
         for line in stream:
             try:
-                record = json.loads(line) if line.endswith(b"\n") else None
+                record = parse_json(line) if line.endswith(b"\n") else None
             except ValueError:
                 record = None
             if not isinstance(record, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detectclf.documents import parse_json
 from detectclf.errors import DataError
 from detectclf.inference.records import FORMATS
 from detectclf.inference.run_description import RUN_FILE, parse_run
@@ -51,7 +51,7 @@ def _lines(folder: StoredFolder) -> Iterator[dict[str, Any]]:
     name = FORMATS["jsonl"][0]
     if not folder.exists(name):
         raise DataError(f"has no {name}", file=shown(folder.name), remedy="predict with --format jsonl")
-    yield from map(json.loads, folder.read(name, _LIMIT_BYTES).splitlines())
+    yield from map(parse_json, folder.read(name, _LIMIT_BYTES).splitlines())
 
 
 def _prediction(record: dict[str, Any], box_threshold: float) -> Prediction:

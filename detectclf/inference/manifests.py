@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from detectclf.documents import parse_json
 from detectclf.errors import ConfigError, DataError
 from detectclf.storage import file_name, is_uri, open_stored, shown
 
@@ -91,8 +91,8 @@ def _json_rows(stream: Any, name: str) -> Iterator[tuple[int, Any]]:
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError):
+            row = parse_json(text)
+        except ValueError:
             row = None
         if not isinstance(row, dict):
             raise DataError("not a JSON object", file=name, line=line, remedy="correct the row")

@@ -15,7 +15,7 @@ from detectclf.inference.sources import Encoded, ImageSource, name_of
 from detectclf.inference.trial import fatal_units
 from detectclf.inference.volumes import Volume
 from detectclf.prediction import Prediction
-from detectclf.storage import StoredFolder
+from detectclf.storage import StoredFolder, shown
 
 _MOST_ATTEMPTS = 10
 
@@ -43,7 +43,7 @@ def predict_part(
         note_attempts(folder, number, 0)  # so that --resume may try again
         raise DataError(
             f"its worker ended {attempts} times, and no picture in it does that alone",
-            file=folder.path(f"plan/{part_name(number)}.jsonl"),
+            file=shown(folder.path(f"plan/{part_name(number)}.jsonl")),
             remedy="give workers more memory or a smaller --batch-size, then go on with --resume",
         )
     note_attempts(folder, number, attempts + 1)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from detectclf.documents import parse_json
 from detectclf.errors import ConfigError, DataError
 from detectclf.version import __version__
 
@@ -53,7 +54,7 @@ def parse_run(content: bytes | str, file: str) -> dict[str, Any]:
         DataError: it is none.
     """
     try:
-        description = json.loads(content)
+        description = parse_json(content)
         if description["format"] == _FORMAT and description["format_version"] == 1:
             return dict(description)
     except (ValueError, KeyError, TypeError):

@@ -20,9 +20,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from detectclf.documents import parse_json
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.containers import is_container
-from detectclf.storage import StoredFolder
+from detectclf.storage import StoredFolder, shown
 
 PLAN_FILE, MANIFEST_FILE = "plan.json", "manifest.json"
 _FORMAT = "detectclf-shards"
@@ -75,12 +76,23 @@ def read_plan(folder: StoredFolder) -> dict[str, int] | None:
     """What :func:`write_plan` gave; ``None`` where it did not come to its end."""
     if not folder.exists(PLAN_FILE):
         return None
-    return {key: int(value) for key, value in json.loads(folder.read(PLAN_FILE)).items()}
+    try:
+        return {key: int(value) for key, value in parse_json(folder.read(PLAN_FILE)).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(folder, PLAN_FILE) from error
 
 
 def names_of(folder: StoredFolder, number: int) -> list[str]:
     """The names of a part."""
-    return [json.loads(line) for line in folder.read(f"plan/{part_name(number)}.jsonl").splitlines()]
+    file = f"plan/{part_name(number)}.jsonl"
+    try:
+        return [parse_json(line) for line in folder.read(file).splitlines()]
+    except ValueError as error:
+        raise _damaged(folder, file) from error
+
+
+def _damaged(folder: StoredFolder, file: str) -> DataError:
+    return DataError("is damaged", file=shown(folder.path(file)), remedy="choose another --out, and predict again")
 
 
 def write_part(
@@ -160,7 +172,7 @@ def finished_parts(folder: StoredFolder, parts: int) -> dict[int, dict[str, Any]
         if content is None:
             continue
         try:
-            done = json.loads(content)
+            done = parse_json(content)
             whole = all(sizes.get(file) == about["bytes"] for file, about in done["files"].items())
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
@@ -187,16 +199,18 @@ def records_of(folder: StoredFolder) -> Iterator[dict[str, Any]]:
         DataError: it is not finished, or a file was changed.
     """
     if not folder.exists(MANIFEST_FILE):
-        raise DataError("is not finished", file=folder.name, remedy="go on with detectclf predict --resume")
-    manifest = json.loads(folder.read(MANIFEST_FILE, _LIMIT_BYTES))
+        raise DataError("is not finished", file=shown(folder.name), remedy="go on with detectclf predict --resume")
+    manifest = parse_json(folder.read(MANIFEST_FILE, _LIMIT_BYTES))
     for part in manifest["parts"]:
         name = f"{part_name(part['part'])}.jsonl"
         content = folder.read(f"records/{name}", _LIMIT_BYTES)
         if hashlib.sha256(content).hexdigest() != part["files"][name]["sha256"]:
             raise DataError(
-                "is not the file that was written", file=folder.path(f"records/{name}"), remedy="predict it again"
+                "is not the file that was written",
+                file=shown(folder.path(f"records/{name}")),
+                remedy="predict it again",
             )
-        yield from map(json.loads, content.splitlines())
+        yield from map(parse_json, content.splitlines())
 
 
 def _lines(records: Sequence[dict[str, Any]]) -> bytes:

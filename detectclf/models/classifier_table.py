@@ -24,7 +24,7 @@ class ClassifierRow:
         min_size: smallest side that the network accepts, pixels.
         weights: what ``--weights default`` loads, as in :func:`~detectclf.models.weights.load_weights`.
         dropout: dotted name of the dropout before the last layer, if the network has one.
-        gradcam: dotted name of the layer whose output ``(B, C, h, w)`` gives the class-activation map.
+        last_map: dotted name of the layer whose output ``(B, C, h, w)`` gives the class-activation map.
         mean, std: mean and standard deviation of the pixels that the weights were trained on, one number per channel.
         auxiliary: dotted name of the last layer of Inception's auxiliary classifier, which is removed if the input is
             smaller than ``input_size``.
@@ -36,7 +36,7 @@ class ClassifierRow:
     min_size: int = 32
     weights: str | None = None
     dropout: str | None = None
-    gradcam: str | None = None
+    last_map: str | None = None
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     auxiliary: str | None = None
@@ -63,7 +63,7 @@ def _inception() -> nn.Module:
 CLASSIFIERS: dict[str, ClassifierRow] = {
     "mlp": ClassifierRow(lambda: Mlp(1), "last", input_size=64, dropout="drop2", mean=(0.5,), std=(0.5,)),
     "cnn": ClassifierRow(
-        lambda: Cnn(1), "last", input_size=128, dropout="drop", gradcam="block5", mean=(0.5,), std=(0.5,)
+        lambda: Cnn(1), "last", input_size=128, dropout="drop", last_map="block5", mean=(0.5,), std=(0.5,)
     ),
     "alexnet": ClassifierRow(
         _torchvision("alexnet"),
@@ -71,27 +71,27 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
         min_size=63,
         weights="alexnet",
         dropout="classifier.3",
-        gradcam="features.11",
+        last_map="features.11",
     ),
     "vgg16": ClassifierRow(
-        _torchvision("vgg16"), "classifier.6", weights="vgg16", dropout="classifier.5", gradcam="features.29"
+        _torchvision("vgg16"), "classifier.6", weights="vgg16", dropout="classifier.5", last_map="features.29"
     ),
     "mobilenet_v2": ClassifierRow(
         _torchvision("mobilenet_v2"),
         "classifier.1",
         weights="mobilenet_v2",
         dropout="classifier.0",
-        gradcam="features.18",
+        last_map="features.18",
     ),
     "mobilenet_v3_large": ClassifierRow(
         _torchvision("mobilenet_v3_large"),
         "classifier.3",
         weights="mobilenet_v3_large",
         dropout="classifier.2",
-        gradcam="features.16",
+        last_map="features.16",
     ),
-    "resnet18": ClassifierRow(_torchvision("resnet18"), "fc", weights="resnet18", gradcam="layer4"),
-    "resnet50": ClassifierRow(_torchvision("resnet50"), "fc", weights="resnet50", gradcam="layer4"),
+    "resnet18": ClassifierRow(_torchvision("resnet18"), "fc", weights="resnet18", last_map="layer4"),
+    "resnet50": ClassifierRow(_torchvision("resnet50"), "fc", weights="resnet50", last_map="layer4"),
     "inception_v3": ClassifierRow(
         _inception,
         "fc",
@@ -99,7 +99,7 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
         min_size=75,
         weights="inception_v3",
         dropout="dropout",
-        gradcam="Mixed_7c",
+        last_map="Mixed_7c",
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         auxiliary="AuxLogits.fc",
@@ -110,13 +110,13 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
         input_size=384,
         weights="efficientnet_v2_s",
         dropout="classifier.0",
-        gradcam="features.7",
+        last_map="features.7",
     ),
     "convnext_tiny": ClassifierRow(
-        _torchvision("convnext_tiny"), "classifier.2", weights="convnext_tiny", gradcam="features"
+        _torchvision("convnext_tiny"), "classifier.2", weights="convnext_tiny", last_map="features"
     ),
     # `permute` turns Swin's channels-last maps into (B, C, h, w).
-    "swin_t": ClassifierRow(_torchvision("swin_t"), "head", weights="swin_t", gradcam="permute"),
+    "swin_t": ClassifierRow(_torchvision("swin_t"), "head", weights="swin_t", last_map="permute"),
 }
 """Every architecture of a fixed name; ``timm:NAME`` is any network of timm."""
 
@@ -136,7 +136,7 @@ def classifier_row(arch: str) -> ClassifierRow:
             None,
             input_size=network.input_size,
             weights=arch,
-            gradcam=network.last_map,
+            last_map=network.last_map,
             mean=network.mean,
             std=network.std,
         )

@@ -30,7 +30,7 @@ class Classifier(SquareInputModel):
         features = _cut_last(self.network, row.last)
         self.dropout = nn.Dropout(_set_dropout(self.network, row.dropout, config.dropout))
         self.head = nn.Linear(features, num_classes)
-        self._gradcam = row.gradcam
+        self._last_map = row.last_map
         self._auxiliary = self._auxiliary_head(row)
         self.set_normalisation(row.mean, row.std)
         self.freeze_parts(config.frozen)
@@ -58,9 +58,9 @@ class Classifier(SquareInputModel):
         return (self.network.get_submodule(self._auxiliary),) if self._auxiliary else ()
 
     @property
-    def gradcam_layer(self) -> nn.Module | None:
+    def last_map(self) -> nn.Module | None:
         """The layer whose output ``(B, C, h, w)`` gives the class-activation map; ``None`` if there is none."""
-        return self.network.get_submodule(self._gradcam) if self._gradcam else None
+        return self.network.get_submodule(self._last_map) if self._last_map else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)``.

@@ -21,6 +21,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
+from detectclf.documents import parse_json
 from detectclf.errors import DataError, ModelError, TrainingError
 from detectclf.files import atomic_write
 
@@ -161,7 +162,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     if _checksum(content) != path.stem.partition("-")[2]:
         raise ValueError("another checksum")
     with safe_open(path, framework="pt") as file:
-        state = json.loads(file.metadata()["state"])
+        state = parse_json(file.metadata()["state"])
     if state.pop("format") != FORMAT:
         raise ModelError("checkpoint of another version", file=path, remedy=_REMEDY)
     return _by_part(load(content)), state
@@ -170,7 +171,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
 def _read_old(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     """The checkpoint that an earlier version left."""
     try:
-        state = json.loads((folder / _OLD_STATE).read_text(encoding="utf-8"))
+        state = parse_json((folder / _OLD_STATE).read_bytes())
         name = state.pop("tensors")
         if state.pop("format") != 1 or name not in _OLD_TENSORS:
             raise ModelError("checkpoint of another version", file=folder, remedy=_REMEDY)

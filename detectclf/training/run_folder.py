@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from detectclf.errors import DataError, TrainingError
-from detectclf.files import is_leftover
+from detectclf.leftovers import is_unfinished
 
 LOCK_WAIT_S = 6.0
 """How long a new process waits for the one before to be gone: of a training that was killed, loader processes notice it
@@ -29,7 +29,7 @@ def check_folder(path: Path) -> None:
     if not path.is_dir() or (path / "config.yaml").is_file() or (path / "model.json").is_file():
         return
     # A training that was killed at once leaves its lock, and a config.yaml that it had not finished.
-    if any(inside.name != _LOCK and not is_leftover(inside) for inside in path.iterdir()):
+    if any(inside.name != _LOCK and not is_unfinished(inside) for inside in path.iterdir()):
         raise DataError("is not empty and not a run directory", file=path, remedy="choose another --out")
 
 
@@ -57,5 +57,5 @@ def remove_leftovers(path: Path) -> None:
     """
     for folder in (path, path / "last"):
         for inside in list(folder.iterdir()) if folder.is_dir() else []:
-            if is_leftover(inside) or (folder.name == "last" and inside.match(_OLD_LEFTOVERS)):
+            if is_unfinished(inside) or (folder.name == "last" and inside.match(_OLD_LEFTOVERS)):
                 inside.unlink(missing_ok=True)

@@ -25,13 +25,13 @@ class TwoChannels(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gradcam_layer = nn.Conv2d(1, 2, 1, bias=False)
+        self.last_map = nn.Conv2d(1, 2, 1, bias=False)
         with torch.no_grad():
-            self.gradcam_layer.weight.copy_(torch.tensor([1.0, 1.0]).view(2, 1, 1, 1))
+            self.last_map.weight.copy_(torch.tensor([1.0, 1.0]).view(2, 1, 1, 1))
         self.act = nn.ReLU(inplace=True)  # changes the layer's output after the hook, as torchvision's networks do
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.act(self.gradcam_layer(images)).mean(dim=(2, 3))
+        maps = self.act(self.last_map(images)).mean(dim=(2, 3))
         return torch.stack([3 * maps[:, 0] - maps[:, 1], 0 * maps[:, 0]], dim=1)
 
 
@@ -51,7 +51,7 @@ class OneSided(TwoChannels):
     """Whatever is bright speaks for the first class and against the second."""
 
     def forward(self, images: Tensor) -> Tensor:
-        first = self.act(self.gradcam_layer(images)).mean(dim=(2, 3))[:, :1]
+        first = self.act(self.last_map(images)).mean(dim=(2, 3))[:, :1]
         return torch.cat([first, 0 * first], dim=1)
 
 

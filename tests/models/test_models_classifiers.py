@@ -72,7 +72,7 @@ def test_row_learns_and_its_frozen_backbone_stands_still(arch: str) -> None:
 
 
 def assert_map_of_last_layer(model: Classifier, images: torch.Tensor) -> None:
-    layer = model.gradcam_layer
+    layer = model.last_map
     if layer is None:
         assert model.arch == "mlp"
         return

@@ -20,7 +20,7 @@ from volume_examples import slice_pixels
 from detectclf.config import PredictConfig, ShardConfig
 from detectclf.errors import ConfigError, DataError, DetectclfError
 from detectclf.inference.made_predictions import read_predictions
-from detectclf.inference.shards import records_of
+from detectclf.inference.shards import names_of, read_plan, records_of
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
 from detectclf.storage import StoredFolder
@@ -252,3 +252,17 @@ def test_a_picture_that_ends_its_worker_is_not_tried_for_ever(deadly: Path, tmp_
     done = ended(deadly, tmp_path / "out", "--engine", "ray", "--shard-size", "2", "--ray-cpus", "1")
     assert done.returncode == 4, done.stderr
     assert errors_in(tmp_path / "out") == DEADLY
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "7", '{"parts": "x"}'], ids=["cut", "deep", "number", "text"])
+def test_a_damaged_plan_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(DataError, match="is damaged; choose another --out"):
+        read_plan(StoredFolder(str(tmp_path)))
+
+
+def test_damaged_names_of_a_part_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "part-000000.jsonl").write_text('"a.png"\n"b')
+    with pytest.raises(DataError, match=r"part-000000\.jsonl: is damaged"):
+        names_of(StoredFolder(str(tmp_path)), 0)

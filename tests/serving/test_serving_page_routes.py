@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,6 @@ from volume_examples import NAME, PATIENT, write_nifti, write_series
 from detectclf.inference.predictor import Predictor
 from detectclf.serving import page, volumes
 from detectclf.serving.batching import Upload
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the server keeps what lies on disk meanwhile."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def sent(*paths: Path) -> list[tuple[str, tuple[str, bytes]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
 import zipfile
 from pathlib import Path
@@ -20,15 +19,6 @@ from detectclf.serving.batching import Upload
 
 pytest.importorskip("nibabel", reason="the extra medical is not installed")
 pydicom = pytest.importorskip("pydicom")
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the server keeps what lies on disk meanwhile."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def sent(paths: list[Path]) -> list[tuple[str, tuple[str, bytes]]]:
