@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -12,29 +13,33 @@ Result = TypeVar("Result")
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """The result of ``call()``, which runs in a thread of its own and is left behind there if it takes too long.
 
-    Timeouts of sockets start again with every byte, so that they limit no whole answer.
+    Timeouts of sockets start again with every byte, so that they limit no whole answer. A result that comes too late
+    is closed, if it is something that can be.
 
     Raises:
         TimeoutError: it has not ended after ``seconds``.
         BaseException: what ``call`` raised.
     """
-    done: list[Result] = []
-    failed: list[BaseException] = []
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
-            done.append(call())
+            future.set_result(call())
         except BaseException as error:
-            failed.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not done:
+    threading.Thread(target=run, daemon=True).start()
+    wait([future], seconds)
+    if not future.done():
+        future.add_done_callback(_close)
         raise TimeoutError(f"no whole answer within {seconds:g} s")
-    return done[0]
+    return future.result()
+
+
+def _close(late: Future[Result]) -> None:
+    close = None if late.exception() else getattr(late.result(), "close", None)
+    if close is not None:
+        close()
 
 
 __all__ = ["within"]

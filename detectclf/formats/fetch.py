@@ -68,6 +68,7 @@ class SameKindRedirects(HTTPRedirectHandler):
     ) -> Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()  # urllib closes it only where the redirect is followed
             raise UnsafeError("the server redirects to an unsafe address", remedy="check the network")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

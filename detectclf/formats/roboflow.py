@@ -158,5 +158,6 @@ class _SameHostRedirects(SameKindRedirects):
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            fp.close()
             raise UnsafeError("the server redirects a request with the key to another host", remedy="check the network")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -51,7 +51,8 @@ def test_beyond_the_bound_it_says_so_before_the_body_comes(server: Running) -> N
             status, head = answer(late)  # and not a byte of the body was sent
             assert status == 429 and int(head.partition(b"retry-after: ")[2].split()[0]) >= 1
             late.sendall(body)  # is dropped, and the connection serves for the next one
-        assert DIRECTLY.open(f"{server.url}/healthz", timeout=60).status == 200
+        with DIRECTLY.open(f"{server.url}/healthz", timeout=60) as health:
+            assert health.status == 200
         for connection in (first, other):
             connection.sendall(whole[-100:])
             assert answer(connection)[0] == 200

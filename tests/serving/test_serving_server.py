@@ -42,8 +42,13 @@ DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """``urlopen`` remembers the proxies of the test that used it first."""
 
 
+def fetched(url: str | urllib.request.Request) -> bytes:
+    with DIRECTLY.open(url, timeout=60) as response:
+        return bytes(response.read())
+
+
 def figure(server: Running, name: str) -> float:
-    text = DIRECTLY.open(f"{server.url}/metrics", timeout=60).read().decode()
+    text = fetched(f"{server.url}/metrics").decode()
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
 
 
@@ -91,7 +96,7 @@ def test_the_log_names_no_volume(running: Start, tmp_path: Path) -> None:
         part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="jane-doe.nii"\r\n\r\n'
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         sent = urllib.request.Request(f"{server.url}/v1/{route}", part + content + b"\r\n--x--\r\n", kind)
-        assert b"jane-doe" in DIRECTLY.open(sent, timeout=60).read()
+        assert b"jane-doe" in fetched(sent)
     server.process.send_signal(signal.SIGTERM)
     out, err = server.process.communicate(timeout=60)
     assert "jane" not in out + err
@@ -136,7 +141,7 @@ def test_slow_clients_are_ended(running: Start) -> None:
                 assert block, "patient with those that are not slow"
                 answer += block
             time.sleep(0.2)
-    assert len(answers_not_taken(server)) < 2000 * len(DIRECTLY.open(f"{server.url}/static/page.js", timeout=60).read())
+    assert len(answers_not_taken(server)) < 2000 * len(fetched(f"{server.url}/static/page.js"))
 
 
 def answers_not_taken(server: Running) -> bytes:
