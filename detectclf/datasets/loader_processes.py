@@ -8,6 +8,7 @@ import sys
 import threading
 from functools import cache
 from multiprocessing.context import BaseContext
+from types import TracebackType
 
 from detectclf.cores import decoding_threads
 
@@ -59,9 +60,16 @@ def begin_loader_process(_worker: int) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    sys.excepthook = _unless_left
     if hasattr(signal, "sigwaitinfo"):  # Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=_end_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback, but not that of a thread whose connection ended because the training was killed."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_for_parent(parent: int) -> None:

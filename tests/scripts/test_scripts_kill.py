@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,5 +26,6 @@ def test_a_training_that_is_killed_and_stopped_goes_on_to_the_bit(tmp_path: Path
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 kills, 1 kills inside a save, 1 stops" in done.stdout
+    # On a busy machine a kill at any moment may meet a save as well.
+    assert re.search(r"^4 kills, [1-4] kills inside a save, 1 stops", done.stdout, re.MULTILINE), done.stdout
     assert not (tmp_path / "out").exists()
