@@ -72,6 +72,8 @@ class Training:
         child = os.fork()
         if child == 0:
             _train(self, out, save_every)
+        with suppress(PermissionError, ProcessLookupError):  # it has done so itself, or has ended
+            os.setpgid(child, child)
         return child
 
     def left_alone(self) -> None:
