@@ -255,6 +255,8 @@ CROPPED = "cropped"
 """Flag: the picture shows more than a slice, such as a page; the head that was found in it was judged."""
 ORIENTATION = "orientation"
 """Flag: the head seems to be turned by 90 degrees or upside down."""
+ARTEFACTS = "artefacts"
+"""Flag: strong noise or stripes were removed from the slice before it was judged."""
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from detectclf.drawing.palette import Rgb, color_of, text_color_on
 from detectclf.errors import one_line
 from detectclf.types import (
+    ARTEFACTS,
     CLASS_BOX_CONFLICT,
     CROPPED,
     LOW_CONFIDENCE,
@@ -51,6 +52,7 @@ FLAG_TEXTS = {
     NOT_A_BRAIN_MRI: f"no brain MRI; a screen? {CROP_ADVICE}",
     SEVERAL_SLICES: f"one of several heads: {CROP_ADVICE}",
     CROPPED: f"the head in a larger picture: {CROP_ADVICE}",
+    ARTEFACTS: "noise or stripes were removed",
     ORIENTATION: "seems turned: set it upright",
 }
 """Flag -> text on the panel; a flag that is not listed is its own text."""

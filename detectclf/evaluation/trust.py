@@ -12,10 +12,10 @@ import numpy as np
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.sections import Trust
 from detectclf.evaluation.weighted import Bools, Values, WeightedFigures, ratio
-from detectclf.types import ANY_TUMOR, CROPPED, LOW_CONFIDENCE, ORIENTATION, SEVERAL_SLICES, UNUSUAL_INPUT
+from detectclf.types import ANY_TUMOR, ARTEFACTS, CROPPED, LOW_CONFIDENCE, ORIENTATION, SEVERAL_SLICES, UNUSUAL_INPUT
 
 SURE = 0.9
-LOW_TRUST = frozenset({CROPPED, LOW_CONFIDENCE, ORIENTATION, SEVERAL_SLICES, UNUSUAL_INPUT})
+LOW_TRUST = frozenset({ARTEFACTS, CROPPED, LOW_CONFIDENCE, ORIENTATION, SEVERAL_SLICES, UNUSUAL_INPUT})
 """Flags that ask not to trust the class."""
 
 

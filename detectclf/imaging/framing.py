@@ -32,6 +32,10 @@ _EVEN = 24  # most grey levels between the darkest and the brightest squares of 
 _PANELS, _DEPTH = 3, 2  # panels searched in one picture; how deep they are nested
 _LEAST_IN_PANEL = 0.2  # longer side of a head as a share of the panel's: what is smaller is a part of a head
 _LEAST_SIDE = 48  # pixels of the shorter side of a picture or panel in which heads are looked for
+_EVEN_SHARE = 0.8  # least share of the border that has one grey level, where the background is even
+_ABOUT_AS_LARGE, _LARGER = 0.97, 1.1
+"""How large a head on black is at least, by the head found otherwise; the second where that lies in a panel, such as the
+slice on a page, which is a better bound than the background."""
 _FLAT = 8
 """Most grey levels that a flat line may span, or differ from the outermost line, because JPEG adds ripples."""
 
@@ -96,18 +100,44 @@ def framed(pixels: Pixels) -> Framed:
     Args:
         pixels: ``(H, W)`` uint8.
     """
-    slices = _slices(pixels, _DEPTH)
+    slices, cut = _slices(pixels, _DEPTH), pixels
+    dark = _on_black(pixels)
+    if dark is not None:
+        # Outlines are steps to darker air, and an even background can be as bright as the head.
+        others = _slices(dark, _DEPTH)
+        in_panel = bool(slices) and slices[0].panel is not None and slices[0].panel.area < pixels.size
+        if _largest(others) > (_LARGER if in_panel else _ABOUT_AS_LARGE) * _largest(slices):
+            cut, slices = dark, others
     if not slices:
         part = _without_strips(pixels)
         return Framed(part, part.of(pixels), None, several=False, more=_shows_more(pixels, part))
     first = slices[0]
     part = _part(first, pixels)
-    shown, head = part.of(pixels), None
+    shown, head = part.of(cut), None
     if first.head is not None:
         head = first.head.moved(-part.left, -part.top)
         shown = _without_background(shown, head)
     alike = [each for each in slices if each.head is not None and each.box.area > _ALIKE * first.box.area]
     return Framed(part, shown, head, several=len(alike) > 1, more=_shows_more(pixels, part))
+
+
+def _on_black(pixels: Pixels) -> Pixels | None:
+    """The pixels with a bright and even background, as far as it is joined to the border, made black; or ``None``."""
+    import cv2
+
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
+    level = int(np.median(border))
+    if level <= _BRIGHT or float((np.abs(border - level) <= _FLAT).mean()) < _EVEN_SHARE:
+        return None
+    # With a line round the picture all of it is one region.
+    alike = np.pad((cv2.absdiff(pixels, np.full_like(pixels, level)) <= _FLAT).astype(np.uint8), 1, constant_values=1)
+    _, labels = cv2.connectedComponents(alike, connectivity=4)
+    return np.where(labels[1:-1, 1:-1] == labels[0, 0], np.uint8(0), pixels)
+
+
+def _largest(slices: list[_Slice]) -> float:
+    """Longer side of the head of the first slice; 0 where there is none."""
+    return 0.0 if not slices or slices[0].head is None else slices[0].head.box.longer
 
 
 def _slices(pixels: Pixels, depth: int) -> list[_Slice]:

@@ -1,4 +1,4 @@
-"""Preprocessing: a source is decoded, cropped to the head, and resized for each network."""
+"""Preprocessing: a source is decoded, cropped to the head, cleaned, and resized for each network."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError
+from detectclf.imaging.artefacts import cleaned
 from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.imaging.upright import upright_features
 from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
 from detectclf.prediction import Origin, Prediction
-from detectclf.types import CROPPED, SEVERAL_SLICES, FloatArray, Pixels, Sample
+from detectclf.types import ARTEFACTS, CROPPED, SEVERAL_SLICES, FloatArray, Pixels, Sample
 
 
 class ResizedInput(NamedTuple):
@@ -91,10 +92,12 @@ def prepare(
     if origin.path is None:
         origin = replace(origin, pixels=pixels)
     shown = framed(pixels)
-    detector, scale, _ = resize_pad(shown.pixels, detector_size)
-    classifier, _, inside = resize_pad(shown.pixels, classifier_size)
+    clean = cleaned(shown.pixels)
+    detector, scale, _ = resize_pad(clean, detector_size)
+    classifier, _, inside = resize_pad(clean, classifier_size)
     resized = ResizedInput(detector, scale, classifier, inside)
-    flags = tuple(flag for flag, raised in ((SEVERAL_SLICES, shown.several), (CROPPED, shown.more)) if raised)
+    raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: clean is not shown.pixels}
+    flags = tuple(flag for flag, applies in raised.items() if applies)
     return DecodedInput(image, origin, pixels, shown.part, resized, upright_features(shown), flags)
 
 
