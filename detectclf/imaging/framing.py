@@ -32,10 +32,11 @@ _EVEN = 24  # most grey levels between the darkest and the brightest squares of 
 _PANELS, _DEPTH = 3, 2  # panels searched in one picture; how deep they are nested
 _LEAST_IN_PANEL = 0.2  # longer side of a head as a share of the panel's: what is smaller is a part of a head
 _LEAST_SIDE = 48  # pixels of the shorter side of a picture or panel in which heads are looked for
+_GREY = 20  # most grey levels of air
 _EVEN_SHARE = 0.8  # least share of the border that has one grey level, where the background is even
 _ABOUT_AS_LARGE, _LARGER = 0.97, 1.1
-"""How large a head on black is at least, by the head found otherwise; the second where that lies in a panel, such as the
-slice on a page, which is a better bound than the background."""
+"""How large a head on black is at least, by the head found otherwise; the second where that lies in a panel, such as
+the slice on a page, which is a better bound than the background."""
 _FLAT = 8
 """Most grey levels that a flat line may span, or differ from the outermost line, because JPEG adds ripples."""
 
@@ -127,10 +128,14 @@ def _on_black(pixels: Pixels) -> Pixels | None:
 
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
     level = int(np.median(border))
-    if level <= _BRIGHT or float((np.abs(border - level) <= _FLAT).mean()) < _EVEN_SHARE:
+    # As little as the background varies: tissue of nearly its grey level is joined to it here and there.
+    varies = round(float(np.quantile(np.abs(border - level), _EVEN_SHARE)))
+    if level <= _GREY or varies > _FLAT:
         return None
     # With a line round the picture all of it is one region.
-    alike = np.pad((cv2.absdiff(pixels, np.full_like(pixels, level)) <= _FLAT).astype(np.uint8), 1, constant_values=1)
+    alike = np.pad(
+        (cv2.absdiff(pixels, np.full_like(pixels, level)) <= varies + 1).astype(np.uint8), 1, constant_values=1
+    )
     _, labels = cv2.connectedComponents(alike, connectivity=4)
     return np.where(labels[1:-1, 1:-1] == labels[0, 0], np.uint8(0), pixels)
 

@@ -176,3 +176,24 @@ def test_whatever_is_shown_lies_inside(seed: int, width: int, height: int) -> No
     pixels = cv2.resize(drawn(seed=seed).pixels, (width, height))
     shown = framed(pixels)
     assert shown.pixels.shape == (shown.part.height, shown.part.width) == shown.part.of(pixels).shape
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize(
+    ("level", "reason"),
+    [
+        (30, "nearly black"),
+        (60, "darker than the head"),
+        (128, "as bright as the head, without a step"),
+        (255, "brighter"),
+    ],
+)
+def test_air_of_another_grey_level_is_made_black_and_nothing_else(level: int, reason: str, plane: str) -> None:
+    pixels = drawn(plane=plane).pixels
+    air = (cv2.GaussianBlur(pixels, (0, 0), 2) < 25).astype(np.uint8)
+    _, labels = cv2.connectedComponents(np.pad(air, 1, constant_values=1))
+    outside = labels[1:-1, 1:-1] == labels[0, 0]
+    shown = framed(np.where(outside, np.uint8(level), pixels))
+    assert shown.part == Part(0, 0, 256, 256) and shown.head is not None and not shown.more, reason
+    # Tissue of this very grey level at the rim cannot be told from air.
+    assert (shown.pixels != np.where(outside, 0, pixels)).sum() <= 12, reason
