@@ -74,12 +74,10 @@ def _without_noise(pixels: Pixels) -> Pixels:
 
 
 def _without_spikes(pixels: Pixels) -> Pixels:
-    from scipy.fft import irfft2, rfft2
-
     found = _spikes(pixels)
     if not found.any():
         return pixels
-    waves = rfft2(pixels.astype(np.float32))
+    waves = np.fft.rfft2(pixels.astype(np.float32))
     # A spike has the same number of waves per picture at every size of the picture.
     rows, columns = min(_SIDE, waves.shape[0]) // 2, min(found.shape[1], waves.shape[1])
     near = np.zeros(waves.shape, dtype=bool)
@@ -87,18 +85,17 @@ def _without_spikes(pixels: Pixels) -> Pixels:
     height, around = _heights(waves)
     spike = near & (height > _SKIRT)
     waves[spike] *= np.exp(around[spike]) / np.abs(waves[spike])
-    clean: Pixels = np.clip(np.rint(irfft2(waves, pixels.shape)), 0, 255).astype(np.uint8)
+    clean: Pixels = np.clip(np.rint(np.fft.irfft2(waves, pixels.shape)), 0, 255).astype(np.uint8)
     return clean
 
 
 def _spikes(pixels: Pixels) -> Bools:
     """``(256, 129)``: where the real Fourier transform of the picture, as a square of 256 pixels, is near a spike."""
     import cv2
-    from scipy.fft import rfft2
 
     square = shrink(pixels, (_SIDE, _SIDE)) if min(pixels.shape) > _SIDE else cv2.resize(pixels, (_SIDE, _SIDE))
     # Without a window the edges of the picture are a cross that is full of peaks.
-    height, _ = _heights(rfft2(square * _window()))
+    height, _ = _heights(np.fft.rfft2(square * _window()))
     spike = ((height > LEAST_PEAK) & ~_low()).astype(np.uint8)
     if not 0 < spike.mean() <= _MOST:
         return np.zeros(height.shape, dtype=bool)
@@ -108,11 +105,11 @@ def _spikes(pixels: Pixels) -> Bools:
     return near & ~_low()
 
 
-def _heights(waves: npt.NDArray[np.complex64]) -> tuple[FloatArray, FloatArray]:
+def _heights(waves: npt.NDArray[np.complexfloating]) -> tuple[FloatArray, FloatArray]:
     """How far each value stands above those around it, in standard deviations, and their level; of the logarithm."""
     import cv2
 
-    level = np.log(np.abs(waves) + 1e-3)
+    level = np.log(np.abs(waves) + 1e-3).astype(np.float32)
     around = np.asarray(cv2.medianBlur(level, 5), dtype=np.float32)
     above = level - around
     deviation = 1.4826 * np.median(np.abs(above[::3])) + 1e-6  # of every third line: a median takes long
