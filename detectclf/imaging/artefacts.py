@@ -23,6 +23,7 @@ LEAST_NOISE = 5.0
 LEAST_PEAK = 4.2
 """Height of a peak in the logarithm of the Fourier transform from which on it is a spike, in standard deviations. The
 highest peaks of slices of five sources have 2.6 to 3.7."""
+_OTHERS = 3.2  # the same for other spikes, where there is one
 _SKIRT = 2.0  # the same for what is removed with it, over which the edges of the picture have spread it
 _LONGEST = 512  # longer side, pixels, that larger pictures are shrunk to: the networks see no more of their noise
 _LEAST_SIDE = 192  # longer side, pixels, below which edges are as strong as noise: nothing is removed
@@ -96,8 +97,9 @@ def _spikes(pixels: Pixels) -> Bools:
     square = shrink(pixels, (_SIDE, _SIDE)) if min(pixels.shape) > _SIDE else cv2.resize(pixels, (_SIDE, _SIDE))
     # Without a window the edges of the picture are a cross that is full of peaks.
     height, _ = _heights(np.fft.rfft2(square * _window()))
-    spike = ((height > LEAST_PEAK) & ~_low()).astype(np.uint8)
-    if not 0 < spike.mean() <= _MOST:
+    height[_low()] = 0.0
+    spike = (height > _OTHERS).astype(np.uint8)
+    if height.max() <= LEAST_PEAK or spike.mean() > _MOST:
         return np.zeros(height.shape, dtype=bool)
     reach = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
     wrapped = cv2.copyMakeBorder(spike, _REACH, _REACH, 0, 0, cv2.BORDER_WRAP)
