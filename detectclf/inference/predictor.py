@@ -181,29 +181,22 @@ class Predictor:
         Raises:
             DataError, UnsafeError: a picture cannot be read; a fit must not leave it out silently.
         """
-        for batch in self._readable(samples, batch_size, read):
-            yield from self._run_stages(batch)
+        for batch in self._batches(samples, batch_size, read):
+            yield from self._run_stages(_readable(batch))
 
     def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
         """``(N, D)`` statistics of the detector's feature maps, as in :attr:`StageOutputs.features`.
 
-        Only the detector runs.
+        Only the detector runs, and noise and stripes are left in: a refusal that knows only slices from which all of
+        them is gone refuses those with a rest (docs/log.md).
 
         Raises:
             DataError, UnsafeError: a picture cannot be read.
         """
-        batches = self._readable(samples, None)
-        return np.concatenate([self.runtime.features(_stacked(s.resized.detector for s in batch)) for batch in batches])
-
-    def _readable(
-        self, samples: Iterable[ImageSource], size: int | None, read: Callable[[Sample], Pixels] = read_pixels
-    ) -> Iterator[list[DecodedInput]]:
-        """Batches of decoded pictures; raises the error of the first one that cannot be read."""
-        for batch in self._batches(samples, size, read):
-            for prepared in batch:
-                if isinstance(prepared, UndecodedInput):
-                    raise prepared.error
-            yield [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
+        rows, remaining = [], iter(samples)
+        while batch := [self._prepare(taken(each), clean=False) for each in islice(remaining, self.config.batch_size)]:
+            rows.append(self.runtime.features(_stacked(s.resized.detector for s in _readable(batch))))
+        return np.concatenate(rows)
 
     def _batches(
         self, inputs: Iterable[ImageSource], batch_size: int | None, read: Callable[[Sample], Pixels]
@@ -227,10 +220,10 @@ class Predictor:
             pool.close()
 
     def _prepare(
-        self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels
+        self, source: ImageSource, read: Callable[[Sample], Pixels] = read_pixels, *, clean: bool = True
     ) -> DecodedInput | UndecodedInput:
         detector, classifier = (self.bundle.stages[kind].preprocessing.size for kind in ("detector", "classifier"))
-        return prepare(source, detector, classifier, read)
+        return prepare(source, detector, classifier, read, clean=clean)
 
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
@@ -304,6 +297,14 @@ class Predictor:
             part.of(whole)[:] = heatmap(cam, inside, size, part.width, part.height)
             maps.append(whole)
         return maps
+
+
+def _readable(batch: Sequence[DecodedInput | UndecodedInput]) -> list[DecodedInput]:
+    """The pictures of a batch; raises the error of the first one that cannot be read."""
+    for prepared in batch:
+        if isinstance(prepared, UndecodedInput):
+            raise prepared.error
+    return [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
 
 
 def _stacked(slices: Iterable[Pixels]) -> Pixels:

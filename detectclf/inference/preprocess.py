@@ -73,8 +73,12 @@ def prepare(
     detector_size: int,
     classifier_size: int,
     read: Callable[[Sample], Pixels] = read_pixels,
+    *,
+    clean: bool = True,
 ) -> DecodedInput | UndecodedInput:
     """Decodes ``source``, a sample by ``read``, and resizes it for each network, whose sizes are sides in pixels.
+
+    Without ``clean``, noise and stripes are left in.
 
     Raises:
         StorageError, ConfigError: the store that it lies in refuses, does not answer, or has no library here.
@@ -92,11 +96,11 @@ def prepare(
     if origin.path is None:
         origin = replace(origin, pixels=pixels)
     shown = framed(pixels)
-    clean = cleaned(shown.pixels)
-    detector, scale, _ = resize_pad(clean, detector_size)
-    classifier, _, inside = resize_pad(clean, classifier_size)
+    seen = cleaned(shown.pixels) if clean else shown.pixels
+    detector, scale, _ = resize_pad(seen, detector_size)
+    classifier, _, inside = resize_pad(seen, classifier_size)
     resized = ResizedInput(detector, scale, classifier, inside)
-    raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: clean is not shown.pixels}
+    raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: seen is not shown.pixels}
     flags = tuple(flag for flag, applies in raised.items() if applies)
     return DecodedInput(image, origin, pixels, shown.part, resized, upright_features(shown), flags)
 
