@@ -26,7 +26,7 @@ highest peaks of slices of five sources have 2.6 to 3.7."""
 _OTHERS = 3.2  # the same for other spikes, where there is one
 _SKIRT = 2.0  # the same for what is removed with it, over which the edges of the picture have spread it
 _LONGEST = 512  # longer side, pixels, that larger pictures are shrunk to: the networks see no more of their noise
-_LEAST_SIDE = 192  # longer side, pixels, below which edges are as strong as noise: nothing is removed
+_SMALL = 192  # longer side, pixels, up to which edges are as strong as noise: nothing is removed
 _SIDE = 256  # of the picture in which spikes are looked for
 _LOW = 8  # waves per picture, up to which there are parts of heads
 _REACH = 3  # waves per picture to either side of a spike that are removed with it
@@ -44,7 +44,7 @@ def cleaned(pixels: Pixels) -> Pixels:
     import cv2
 
     height, width = pixels.shape
-    if max(height, width) < _LEAST_SIDE or min(height, width) < _LEAST_SIDE / 2:
+    if max(height, width) <= _SMALL or min(height, width) < _SMALL / 2:
         return pixels
     factor = max(height, width) / _LONGEST
     small = pixels if factor <= 1 else shrink(pixels, (max(1, round(width / factor)), max(1, round(height / factor))))
