@@ -11,6 +11,7 @@ import numpy as np
 
 from detectclf.errors import ConfigError, DataError, DetectclfError
 from detectclf.files import ByteSpan
+from detectclf.models.map_fit import NOT_MEASURED
 from detectclf.types import FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Prediction(FusedOutputs):
         width, height: pixels of the original image.
         model: name and version of the bundle.
         heatmap: ``(height, width)`` float32 in [0, 1], activation map of the classifier, where it was asked for.
+        heatmap_fit: how well such maps of this model fit the true boxes, or that it was not measured; with a map.
+        picture: name of the file that it was drawn into, where it was.
         origin: where the pixels can be read again.
         error: why the input could not be read, one line; no class is predicted then.
         error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.
@@ -67,6 +70,8 @@ class Prediction(FusedOutputs):
     height: int | None = None
     model: str | None = None
     heatmap: FloatArray | None = None
+    heatmap_fit: str | None = None
+    picture: str | None = None
     origin: Origin = field(default_factory=Origin)
     error: str | None = None
     error_exit: int = 0
@@ -82,10 +87,12 @@ class Prediction(FusedOutputs):
         origin: Origin,
         model: str | None = None,
         heatmap: FloatArray | None = None,
+        heatmap_fit: str | None = None,
     ) -> Prediction:
         """The prediction of ``image`` with the class and boxes of ``fused``; arguments are the attributes."""
         shared = {each.name: getattr(fused, each.name) for each in fields(FusedOutputs)}
-        return cls(image, width=width, height=height, model=model, heatmap=heatmap, origin=origin, **shared)
+        own = {"width": width, "height": height, "model": model, "heatmap": heatmap, "heatmap_fit": heatmap_fit}
+        return cls(image, origin=origin, **own, **shared)
 
     @property
     def path(self) -> Path | None:
@@ -119,7 +126,7 @@ class Prediction(FusedOutputs):
         boxes.
         Where the file holds several pictures, ``frame`` is the number of this one from 0, and ``axis`` the direction
         that the volume is sliced in. A slice of a volume has ``study`` and, as its place in it, ``frame``, even where
-        it could not be read.
+        it could not be read. Where it was drawn, ``picture`` is the name of that file.
         """
         place = {} if self.origin.study is None else {"study": self.origin.study, "frame": self.origin.number}
         if self.error is not None:
@@ -141,6 +148,7 @@ class Prediction(FusedOutputs):
             "error": None,
             **(place or ({} if self.origin.frame is None else {"frame": self.origin.frame})),
             **({} if self.origin.axis is None else {"axis": self.origin.axis}),
+            **({} if self.picture is None else {"picture": self.picture}),
         }
 
     def __repr__(self) -> str:
@@ -206,14 +214,15 @@ class Prediction(FusedOutputs):
         Raises:
             DataError: the input could not be read, or its file is gone.
         """
-        from detectclf.drawing.predictions import draw_prediction
+        from detectclf.drawing.predictions import Heat, draw_prediction
 
         if self.error is not None or (self.label is None and self.judged):
             reason = self.error or "nothing was predicted"
             raise DataError(reason, file=self.image, remedy="only readable slices are drawn")
         title = f"{PurePath(self.image).name} ({self.part})" if self.part else PurePath(self.image).name
         pixels = self._read_pixels()
-        return draw_prediction(pixels, self, title=title, model=self.model or "", heatmap=self.heatmap, truth=truth)
+        heat = None if self.heatmap is None else Heat(self.heatmap, self.heatmap_fit or NOT_MEASURED)
+        return draw_prediction(pixels, self, title=title, model=self.model or "", heat=heat, truth=truth)
 
     def _read_pixels(self) -> Pixels:
         from detectclf.imaging.images import read_image

@@ -93,6 +93,19 @@ def shorten(text: str, face: FreeTypeFont, width: float) -> str:
     return "…"
 
 
+def wrapped(text: str, face: FreeTypeFont, width: float) -> list[str]:
+    """``text`` as lines of at most ``width`` pixels, broken between words."""
+    lines: list[str] = []
+    row = ""
+    for word in text.split():
+        longer = f"{row} {word}".strip()
+        if row and face.getlength(longer) > width:
+            lines.append(row)
+            longer = word
+        row = longer
+    return [*lines, row]
+
+
 def panel(
     fused: FusedOutputs, truth: Sample | None, shown: Sequence[int], unit: int, least_height: int, model: str
 ) -> Image:
@@ -155,15 +168,8 @@ class _Pen:
 
     def paragraph(self, text: str, color: Rgb) -> None:
         """Several lines where one is too short: what a human has to do is not cut out of the middle."""
-        face = font(self.unit)
-        row = ""
-        for word in text.split():
-            longer = f"{row} {word}".strip()
-            if row and face.getlength(longer) > self.right - self.left:
-                self.line(row, color)
-                longer = word
-            row = longer
-        self.line(row, color)
+        for row in wrapped(text, font(self.unit), self.right - self.left):
+            self.line(row, color)
 
     def swatch(self, color: Rgb) -> None:
         top = self.y + round(0.12 * self.unit)

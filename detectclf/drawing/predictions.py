@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from detectclf.drawing.box_labels import draw_boxes, draw_labels
 from detectclf.drawing.palette import color_of
-from detectclf.drawing.panel import BACKGROUND, FAINT, INK, font, panel, shorten
+from detectclf.drawing.panel import BACKGROUND, FAINT, INK, font, panel, shorten, wrapped
+from detectclf.models.map_fit import NOT_MEASURED
 from detectclf.types import CLASS_BOX_CONFLICT, TUMOR_WITHOUT_BOX, FloatArray, FusedOutputs, Pixels, Sample
 
 if TYPE_CHECKING:
@@ -24,27 +25,39 @@ MOST_DRAWN = 12
 """Boxes drawn; more would hide the slice."""
 
 
+class Heat(NamedTuple):
+    """An activation map to be drawn.
+
+    Attributes:
+        values: ``(H, W)`` float32 in [0, 1].
+        fit: how well such maps fit tumours, which is written above it.
+    """
+
+    values: FloatArray
+    fit: str = NOT_MEASURED
+
+
 def draw_prediction(
     pixels: Pixels,
     fused: FusedOutputs,
     *,
     title: str,
     model: str = "",
-    heatmap: FloatArray | None = None,
+    heat: Heat | None = None,
     truth: Sample | None = None,
 ) -> Image:
     """The slice with its boxes, and beside it class, probabilities, flags and, where given, the truth.
 
     Boxes with a score of at least ``fused.box_threshold`` are drawn. Where no box reaches it and a flag says that class
-    and boxes disagree, the best box is drawn thin and marked as unsure. The boxes of the truth are dashed. The heatmap
-    is drawn on a second copy of the slice.
+    and boxes disagree, the best box is drawn thin and marked as unsure. The boxes of the truth are dashed. The map is
+    drawn on a second copy of the slice.
 
     Args:
         pixels: the slice, ``(H, W)``.
         fused: class, boxes and flags of the slice.
         title: name of the slice.
         model: name and version of the model.
-        heatmap: ``(H, W)`` float32 in [0, 1], activation map of the class.
+        heat: activation map of the class.
         truth: the labelled sample.
 
     Returns:
@@ -56,22 +69,25 @@ def draw_prediction(
     slice_picture = _resized(pixels, scale)
     unit = max(14, round(max(slice_picture.size) / 38))
     shown = shown_boxes(fused)
-    tiles = [("Prediction", _with_boxes(slice_picture, fused, shown, truth, scale, unit))]
-    if heatmap is not None:
+    small = font(round(0.85 * unit))
+    tiles = [(["Prediction"], _with_boxes(slice_picture, fused, shown, truth, scale, unit))]
+    if heat is not None:
         # A map of zeros looks like the bare slice, so the caption says that it is one.
-        what = "Evidence" if heatmap.max() > 0 else "No evidence"
+        what = "Evidence" if heat.values.max() > 0 else "No evidence"
         caption = f"{what} for {(fused.label or '?').replace('_', ' ')} (LayerCAM)"
-        tiles.append((caption, _with_heat(slice_picture, heatmap)))
+        lines = [shorten(caption, small, slice_picture.width), *wrapped(heat.fit, small, slice_picture.width)]
+        tiles.append((lines, _with_heat(slice_picture, heat.values)))
     side = panel(fused, truth, shown, unit, slice_picture.height, model)
-    gap, head = unit // 2, 4 * unit
+    gap, row = unit // 2, round(1.1 * unit)
+    head = 4 * unit + row * (max(len(lines) for lines, _ in tiles) - 1)
     widths = [tile.width + gap for _, tile in tiles]
     canvas = Image.new("RGB", (gap + sum(widths) + side.width, head + side.height + gap), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     _header(draw, title, pixels, canvas.width, unit)
     left = gap
-    for caption, tile in tiles:
-        face = font(round(0.85 * unit))
-        draw.text((left, head - 0.4 * unit), shorten(caption, face, tile.width), font=face, fill=FAINT, anchor="ls")
+    for lines, tile in tiles:
+        for above, line in enumerate(reversed(lines)):
+            draw.text((left, head - 0.4 * unit - above * row), line, font=small, fill=FAINT, anchor="ls")
         canvas.paste(tile, (left, head))
         left += tile.width + gap
     canvas.paste(side, (left, head))

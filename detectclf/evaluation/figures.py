@@ -23,7 +23,7 @@ from detectclf.evaluation.box_figures import (
 )
 from detectclf.evaluation.caveats import why_missing
 from detectclf.evaluation.classification import CALIBRATION_BINS, Classified, class_section, classification_figures
-from detectclf.evaluation.explanation import explanation_figures, explanation_section
+from detectclf.evaluation.explanation import as_array, explanation_figures, explanation_section
 from detectclf.evaluation.intervals import confidence_intervals
 from detectclf.evaluation.outcomes import (
     SliceOutcomes,
@@ -109,19 +109,20 @@ class _Measured:
     false_alarms: dict[str, Floats]
     outcomes: SliceOutcomes
     risk: float
-    map_shares: Floats
+    map_fits: Floats
     notes: tuple[str, ...]
 
 
-def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = None) -> Figures:
+def compute_figures(data: Aligned, *, risk: float, map_fits: Floats | None = None) -> Figures:
     """Every figure of ``data``; ``None`` with a note where one is undefined.
 
     Args:
         data: slices with predictions.
         risk: error rate that is accepted among the slices not referred to a human.
-        map_shares: ``(I,)`` share of each slice's class-activation map inside its true boxes, NaN where none is known.
+        map_fits: ``(I, 2)`` mass and peak of each slice's class-activation map inside its true boxes, NaN where none is
+            known.
     """
-    measured = _measure(data, risk, np.full(len(data), np.nan) if map_shares is None else map_shares)
+    measured = _measure(data, risk, as_array(None, len(data)) if map_fits is None else map_fits)
     weighted = _weighted(measured)
     values = published(weighted, len(data))
     boxes = measured.detector_boxes
@@ -141,7 +142,7 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
             ClassifierAlone(classification.accuracy, classification.balanced_accuracy, classification.macro_f1),
             DetectorAlone(values.get("stages.detector_alone.accuracy"), detection.mAP, detection.mAP50),
         ),
-        explanation=explanation_section(data, measured.map_shares, values),
+        explanation=explanation_section(data, measured.map_fits, values),
         weighted=weighted,
         values=values,
         proportions=_proportions(measured),
@@ -150,7 +151,7 @@ def compute_figures(data: Aligned, *, risk: float, map_shares: Floats | None = N
     )
 
 
-def _measure(data: Aligned, risk: float, map_shares: Floats) -> _Measured:
+def _measure(data: Aligned, risk: float, map_fits: Floats) -> _Measured:
     notes = []
     combined = classified(data, "combined")
     has_classifier = all(data.predictions[i].classifier_probabilities for i in data.labelled)
@@ -175,7 +176,7 @@ def _measure(data: Aligned, risk: float, map_shares: Floats) -> _Measured:
         alarms,
         slice_outcomes(data),
         risk,
-        map_shares,
+        map_fits,
         tuple(notes),
     )
 
@@ -184,7 +185,7 @@ def _weighted(measured: _Measured) -> WeightedFigures:
     """Every headline figure of the slices, as one function of their weights."""
     data, labelled = measured.data, measured.data.labelled
     functions = [
-        *explanation_figures(measured.map_shares),
+        *explanation_figures(measured.map_fits),
         *agreement_figures(data, measured.outcomes),
         *sensitivity_figures(data, "combined", fused=True),
         *sensitivity_figures(data, "classification", fused=measured.classifier is measured.combined),

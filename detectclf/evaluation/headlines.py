@@ -94,6 +94,7 @@ STAGES = (
     Headline(
         "explanation.mass_inside_box", "Map inside the box", "share of the class-activation map in the true box", True
     ),
+    Headline("explanation.peak_inside_box", "Peak inside the box", "maps with their peak in the true box", True),
 )
 HEADLINES = COMBINED + GAINS + STAGES
 _TARGETS = {"sensitivity": "sensitivity {:g} or more", "max_false_alarm_rate": "false-alarm rate {:g} or less"}

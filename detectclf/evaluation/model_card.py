@@ -23,6 +23,7 @@ from detectclf.evaluation.record import LIMITS, RESEARCH_USE
 from detectclf.evaluation.rendering import environment, flat
 from detectclf.files import atomic_write
 from detectclf.models.anonymise import without_folders
+from detectclf.models.map_fit import NOT_MEASURED, measured_fit
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -149,13 +150,21 @@ def _claim(card: CardContent) -> list[tuple[int, str, str]]:
             else "not measured yet",
         ),
         (30, "Robustness", "not measured"),
-        (31, "Explainability", "not measured; `detectclf evaluate --explain` measures class-activation maps"),
+        (31, "Explainability", explained(card.metadata)),
         (32, "External testing", "not recorded"),
         (34, "Demographics", "not recorded in the data sets"),
         (36, "Accuracy and precision", "under Quantitative analyses" if measured else "not measured yet"),
         (37, "Failure analysis", "not included; the report.html of `detectclf evaluate` shows the worst mistakes"),
         (38, "Limitations", "under Caveats and recommendations"),
     ]
+
+
+def explained(metadata: Mapping[str, Any]) -> str:
+    """What the card says of class-activation maps."""
+    fit = measured_fit(metadata)
+    if fit == NOT_MEASURED:
+        return "not measured; `detectclf evaluate --explain` measures class-activation maps"
+    return f"class-activation maps (LayerCAM). {fit}"
 
 
 def _partitions(record: Mapping[str, Any] | None) -> str:

@@ -26,6 +26,7 @@ from detectclf.evaluation.caveats import (
     training_note,
     warnings_of,
 )
+from detectclf.evaluation.explanation import MapFit, as_array
 from detectclf.evaluation.figures import Figures, compute_figures
 from detectclf.evaluation.leakage import Provenance, find_provenance
 from detectclf.evaluation.mistakes import worst_mistakes
@@ -67,7 +68,7 @@ def build_report(
     held_out: bool = False,
     other_key: bool = False,
     exact_copies: int = 0,
-    map_shares: Sequence[float] | None = None,
+    map_fits: Sequence[MapFit] | None = None,
     speed: Speed | None = None,
     metadata: Mapping[str, Any] | None = None,
     command: str | None = None,
@@ -89,8 +90,8 @@ def build_report(
         held_out: no slice is a copy of a training slice because whole sources were held out, as in cross-validation.
         other_key: patients among ``train_patients`` were hashed under another key than those of the slices.
         exact_copies: slices known to be training slices of the model, pixel for pixel, whatever the fingerprints say.
-        map_shares: share of each slice's class-activation map inside its true boxes, NaN where it has none; the maps
-            themselves of all slices would not fit into memory.
+        map_fits: how the class-activation map of each slice fits its true boxes; the maps themselves of all slices
+            would not fit into memory.
         speed: how fast the predictions were made.
         metadata: of the model: ``operating_point``, ``model``, ``training``, ``licences``, sizes.
         command: the exact command line.
@@ -104,12 +105,11 @@ def build_report(
         indexed, index, train_fingerprints, train_patients, groups, held_out=held_out, other_key=other_key
     )
     here = provenance.take(aligned.rows)
-    shares = np.full(len(dataset.samples), np.nan) if map_shares is None else np.asarray(map_shares, dtype=np.float64)
-    shares = shares[aligned.rows]
-    figures = compute_figures(aligned, risk=config.risk, map_shares=shares)
+    fits = as_array(map_fits, len(dataset.samples))[aligned.rows]
+    figures = compute_figures(aligned, risk=config.risk, map_fits=fits)
     intervals, no_interval = figures.intervals(here.groups, count=config.bootstrap, seed=config.seed)
     known_notes = (*figures.notes, *no_interval)
-    unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, shares))
+    unseen, unseen_notes = subsets(Measured(aligned, here, figures, intervals, known_notes, config, fits))
     recorded = dict(metadata or {})
     refused = sum(p.error is None and not p.judged for p in predictions)
     fitted = fitted_note(recorded, dataset)

@@ -221,9 +221,10 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Share of the class-activation maps, and of the slice area, inside the true boxes of ``slices`` slices."""
+    """Share of the mass of the class-activation maps, of their peaks and of the slice area inside the true boxes."""
 
     mass_inside_box: float | None
+    peak_inside_box: float | None
     area_inside_box: float | None
     slices: int
 

@@ -29,7 +29,7 @@ class Measured:
         figures, intervals: of all of them.
         notes: on these.
         config: of the evaluation.
-        map_shares: ``(I,)`` share of each slice's class-activation map inside its true boxes.
+        map_fits: ``(I, 2)`` mass and peak of each slice's class-activation map inside its true boxes.
     """
 
     data: Aligned
@@ -38,7 +38,7 @@ class Measured:
     intervals: Intervals
     notes: tuple[str, ...]
     config: EvaluateConfig
-    map_shares: Floats
+    map_fits: Floats
 
 
 def subsets(measured: Measured) -> tuple[dict[str, Subset], list[str]]:
@@ -74,7 +74,7 @@ def _subset(measured: Measured, keep: Bools | None, note: str | None, name: str)
     data = measured.data.take(rows.tolist())
     if len(rows) < len(measured.data):
         config = measured.config
-        figures = compute_figures(data, risk=config.risk, map_shares=measured.map_shares[rows])
+        figures = compute_figures(data, risk=config.risk, map_fits=measured.map_fits[rows])
         groups = measured.here.groups[rows]
         intervals, no_interval = figures.intervals(groups, count=config.bootstrap, seed=config.seed)
         if len(rows) and name != _UNKNOWN:  # else the note of the subset says it

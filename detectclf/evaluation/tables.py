@@ -18,7 +18,7 @@ from detectclf.evaluation.report_types import Report
 
 _SHOWN = ("accuracy", "sensitivity", "specificity", "mAP50", "boxed", "tumor_ece", "confident_misses")
 """Figures of each source that fit on a terminal."""
-_EXPLAINED = "explanation.mass_inside_box"
+_EXPLAINED = ("explanation.mass_inside_box", "explanation.peak_inside_box")
 _ALONE = ("classification.accuracy", "stages.detector_alone.accuracy", "detection.mAP", "detection.mAP50")
 
 
@@ -47,8 +47,8 @@ def _headlines(record: Mapping[str, Any]) -> str:
 
 def _figures(record: Mapping[str, Any]) -> str:
     columns = detail_columns(record)
-    explained = figure_at(record, _EXPLAINED) is not None
-    shown = (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key == _EXPLAINED)))
+    explained = figure_at(record, _EXPLAINED[0]) is not None
+    shown = (*COMBINED, *(h for h in HEADLINES if h.key in _ALONE or (explained and h.key in _EXPLAINED)))
     rows = [
         [
             headline.name,

@@ -28,6 +28,7 @@ from detectclf.inference.runtimes.choice import open_runtime
 from detectclf.inference.sources import ImageSource, taken
 from detectclf.inference.studies import Study, refused, summed_up
 from detectclf.inference.volumes import Volume, volume_in
+from detectclf.models.map_fit import measured_fit
 from detectclf.prediction import Prediction
 from detectclf.types import CROPPED, ORIENTATION, FloatArray, FusedOutputs, Pixels, Sample, StageOutputs
 
@@ -228,7 +229,10 @@ class Predictor:
     def _predict_batch(self, batch: Sequence[DecodedInput | UndecodedInput], explain: bool) -> list[Prediction]:
         decoded = [prepared for prepared in batch if isinstance(prepared, DecodedInput)]
         fused = [self._fuse(*each) for each in zip(decoded, self._run_stages(decoded), strict=True)]
-        heatmaps = self._heatmaps(decoded, fused) if explain else [None] * len(decoded)
+        heatmaps: list[FloatArray | None] = [None] * len(decoded)
+        fit = None
+        if explain:
+            heatmaps, fit = self._heatmaps(decoded, fused), measured_fit(self.bundle.metadata)
         predictions = iter(
             [
                 Prediction.of(
@@ -239,6 +243,7 @@ class Predictor:
                     origin=prepared.origin,
                     model=self.name,
                     heatmap=heatmap,
+                    heatmap_fit=fit,
                 )
                 for prepared, outputs, heatmap in zip(decoded, fused, heatmaps, strict=True)
             ]

@@ -19,6 +19,7 @@ from detectclf.types import Dataset
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import IndexedSlices, SliceIndex
+    from detectclf.evaluation.explanation import MapFit
     from detectclf.evaluation.mistakes import Mistake
     from detectclf.evaluation.report_types import Report
     from detectclf.inference.predictor import Predictor
@@ -98,9 +99,9 @@ def evaluate(
     runs = [run for run in (detector, classifier) if run is not None]
     began = time.perf_counter()
     if made is None:
-        predictions, map_shares = _predicted(predictor, dataset, explain, index)
+        predictions, map_fits = _predicted(predictor, dataset, explain, index)
     else:
-        predictions, map_shares = _read(made, predictor, model, runs, explain), None
+        predictions, map_fits = _read(made, predictor, model, runs, explain), None
     seconds = time.perf_counter() - began
     with working("comparing with the training slices and measuring"):
         dataset = with_known_patients(dataset, whole, index)
@@ -119,7 +120,7 @@ def evaluate(
             training=training_of(model, runs),
             other_key=known is not None and known.has_other_key,
             speed=Speed(len(predictions) / seconds, str(predictor.device), explain) if made is None else None,
-            map_shares=map_shares,
+            map_fits=map_fits,
             metadata=metadata,
             command=command,
             exact_copies=_exact_copies(predictor, index.look_up(dataset.samples)),
@@ -153,26 +154,27 @@ def _read(made: str, predictor: Predictor, model: Path | None, runs: list[Path],
 
 def _predicted(
     predictor: Predictor, dataset: Dataset, explain: bool, index: SliceIndex
-) -> tuple[list[Prediction], list[float]]:
-    """The prediction of each slice, and the share of its class-activation map inside the true boxes.
+) -> tuple[list[Prediction], list[MapFit]]:
+    """The prediction of each slice, and how its class-activation map fits the true boxes.
 
-    Each map is dropped once its share is known: those of all slices would not fit into memory.
+    Each map is dropped then: those of all slices would not fit into memory.
     """
     from detectclf.evaluation.explanation import map_inside_boxes
 
-    predictions, shares = [], []
+    predictions, fits = [], []
     found = predictor.predict_many(dataset.samples, explain=explain, read=index.read)
     with Progress("predicting", len(dataset.samples)) as progress:
         for sample, prediction in zip(dataset.samples, found, strict=True):
-            shares.append(map_inside_boxes(prediction, sample, dataset.negative))
+            fits.append(map_inside_boxes(prediction, sample, dataset.negative))
             predictions.append(replace(prediction, heatmap=None))
             progress.advance()
-    return predictions, shares
+    return predictions, fits
 
 
 def _with_maps(mistakes: Sequence[Mistake], predictor: Predictor) -> tuple[Mistake, ...]:
     """The few mistakes of the gallery, each with its class-activation map computed again."""
     again = predictor.predict_many([m.sample for m in mistakes], explain=True)
     return tuple(
-        replace(m, prediction=replace(m.prediction, heatmap=p.heatmap)) for m, p in zip(mistakes, again, strict=True)
+        replace(m, prediction=replace(m.prediction, heatmap=p.heatmap, heatmap_fit=p.heatmap_fit))
+        for m, p in zip(mistakes, again, strict=True)
     )

@@ -169,7 +169,7 @@ def _step_shown(step: Step, negative: str | None) -> Answer:
 
 @router.post("/page/explain")
 async def explain_for_page(request: Request, service: TheService) -> dict[str, Any]:
-    """The activation map of one picture, as the page shows it: class, seconds, and a layer to lay over it as PNG."""
+    """The activation map of one picture, as the page shows it: class, fit, seconds, and a layer to lay over it as PNG."""
     (upload, *others) = await service.intake.uploads(request)
     if others:
         raise ProblemError(413, "too_many_files", "one picture at a time is explained; send one")
@@ -189,7 +189,8 @@ def _explained(predictor: Predictor, upload: Upload) -> dict[str, Any]:
     if heat is None:
         raise ProblemError(422, "not_explained", f"{upload.name}: has no class to explain; give a brain MRI")
     layer, seconds = heat_layer(heat), time.perf_counter() - started
-    return {"class": prediction.label, "evidence": bool(heat.max() > 0), "png": _encoded(layer), "seconds": seconds}
+    said = {"class": prediction.label, "evidence": bool(heat.max() > 0), "fit": prediction.heatmap_fit}
+    return said | {"png": _encoded(layer), "seconds": seconds}
 
 
 def _shown(prediction: Prediction) -> Answer:

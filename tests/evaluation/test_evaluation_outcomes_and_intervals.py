@@ -84,18 +84,20 @@ def test_contradiction_is_between_the_stages() -> None:
     assert slice_outcomes(data).contradicts.tolist() == [True]
 
 
-def test_map_mass_inside_the_box() -> None:
+def test_mass_and_peak_of_a_map_inside_the_box() -> None:
     heat = np.zeros((100, 100), dtype=np.float32)
     heat[10:30, 10:30] = 1.0  # 400 pixels inside the box
     heat[80:90, 80:90] = 1.0  # 100 outside
     glioma = a_slice("glioma")
-    assert map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heat), glioma, "no_tumor") == pytest.approx(0.8)
+    assert map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heat), glioma, "no_tumor") == pytest.approx((0.8, 1))
+    heat[85, 85] = 1.5  # most of the mass may be inside, and the peak outside
+    assert map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heat), glioma, "no_tumor").peak == 0
     for why, heatmap, sample in (
         ("no map", None, glioma),
         ("nothing speaks for the class", np.zeros_like(heat), glioma),
         ("no tumour", heat, a_slice("no_tumor")),
     ):
-        assert np.isnan(map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heatmap), sample, "no_tumor")), why
+        assert np.isnan(map_inside_boxes(said("glioma", TRUTH, 0.9, heatmap=heatmap), sample, "no_tumor")).all(), why
 
 
 boxes = st.lists(st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2), min_size=1, max_size=4)

@@ -227,7 +227,7 @@ SECTION_KEYS = {
     "speed": "images_per_second device explained",
     "training": "patients slices slices_without_patient",
     "leaks": "samples files",
-    "explanation": "mass_inside_box area_inside_box slices",
+    "explanation": "mass_inside_box peak_inside_box area_inside_box slices",
     "operating_point": "set sensitivity sensitivity_interval specificity specificity_interval",
     "bootstrap": "resamples seed unit groups patient_groups level",
 }
@@ -458,14 +458,16 @@ def test_shares_of_the_maps_are_a_figure_with_its_interval() -> None:
     predictions, dataset = example(12)
     shares = [np.nan if i % 3 == 0 else i / 12 for i in range(12)]
     del predictions[1]  # its share goes with it
-    record = report_of(predictions, dataset, map_shares=shares).record
+    fits = [MapFit(share, share if np.isnan(share) else float(share > 0.4)) for share in shares]
+    record = report_of(predictions, dataset, map_fits=fits).record
     known = [share for i, share in enumerate(shares) if i % 3 and i != 1]
     assert record["explanation"]["mass_inside_box"] == pytest.approx(np.mean(known))
+    assert record["explanation"]["peak_inside_box"] == pytest.approx(np.mean([share > 0.4 for share in known]))
     assert record["explanation"]["slices"] == 7
     assert 0 < record["explanation"]["area_inside_box"] < 0.3, "what a map that says nothing would have"
     low, high = record["intervals"]["explanation.mass_inside_box"]
     assert low < np.mean(known) < high
-    nothing = {"mass_inside_box": None, "area_inside_box": None, "slices": 0}
+    nothing = {"mass_inside_box": None, "peak_inside_box": None, "area_inside_box": None, "slices": 0}
     assert report_of(predictions, dataset).record["explanation"] == nothing
 
 

@@ -174,7 +174,7 @@ async function compute(slice) {
 function mapSaid(slice) {
   const { heat } = slice;
   const what = heat.evidence ? `What in this slice speaks for “${words(heat.class)}”` : `Nothing in this slice speaks for “${words(heat.class)}”`;
-  $("map-said").textContent = `${what} (LayerCAM of the classifier).`;
+  $("map-said").textContent = `${what} (LayerCAM of the classifier). ${heat.fit}`;
 }
 
 changes.addEventListener("answered", ({ detail: entry }) => {
