@@ -42,6 +42,10 @@ class DataError(DetectclfError):
     """A data set, annotation or image that cannot be used as it is."""
 
 
+class MissingPackageError(DataError):
+    """A file whose kind needs a package that is not installed, as do all others of its kind."""
+
+
 class ConfigError(DetectclfError):
     """A setting that is unknown, of the wrong type, or out of range."""
 

@@ -170,6 +170,14 @@ def free_folder(folder: Path) -> Path:
     return free
 
 
+def latest_folder(folder: Path) -> Path:
+    """The last of ``folder``, ``folder-2``, ``folder-3`` and so on that is there, to go on with; else ``folder``."""
+    number, last = 2, folder
+    while (following := folder.with_name(f"{folder.name}-{number}")).is_dir():
+        number, last = number + 1, following
+    return last
+
+
 def atomic_write(path: str | Path, data: bytes | str) -> None:
     """Writes ``path`` in one step: after a crash or a power cut it has the old content or the new, never half of it.
 

@@ -63,6 +63,7 @@ class Prediction(FusedOutputs):
         origin: where the pixels can be read again.
         error: why the input could not be read, one line; no class is predicted then.
         error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.
+        missing: reason and remedy where it failed only because a package is not installed.
     """
 
     image: str = field(kw_only=False)
@@ -75,6 +76,7 @@ class Prediction(FusedOutputs):
     origin: Origin = field(default_factory=Origin)
     error: str | None = None
     error_exit: int = 0
+    missing: tuple[str, str] | None = None
 
     @classmethod
     def of(

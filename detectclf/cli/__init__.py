@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 from detectclf.cache import keep_library_folders
-from detectclf.cli import config, data, export, models, serving, speed, training
+from detectclf.cli import config, data, export, models, predicting, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 training.add_commands(app)
 models.add_commands(app)
+predicting.add_commands(app)
 speed.add_commands(app)
 serving.add_commands(app)
 export.add_commands(app)

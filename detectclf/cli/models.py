@@ -1,9 +1,9 @@
-"""``bundle``, ``evaluate``, ``predict``, ``compare``, ``models``, ``doctor``."""
+"""``bundle``, ``evaluate``, ``compare``, ``models``, ``doctor``."""
 
 # No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -157,93 +157,6 @@ def evaluate(
         output.say(f"report: {done.html}", quiet)
 
 
-def predict(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Image files, folders (recursive), globs, manifests (Parquet, CSV, JSONL), TFRecord, tar and zip "
-            "files, URIs of any of them, or - for paths on stdin."
-        ),
-    ],
-    model: options.Model = None,
-    detector: options.DetectorRun = None,
-    classifier: options.ClassifierRun = None,
-    visualize: Annotated[
-        bool, typer.Option("--visualize", help="Write a picture <stem>.pred.png for each image and volume.")
-    ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Add a class-activation map to the pictures.")] = False,
-    frame: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Picture of a multi-frame or multi-page file, or slice of a volume, counted from 0 [default for "
-            "volumes: all of them].",
-        ),
-    ] = None,
-    axis: Annotated[
-        Literal["axial", "coronal", "sagittal"] | None,
-        typer.Option(help="Axis along which NIfTI volumes are sliced [default: axial]."),
-    ] = None,
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", "-o", help="Folder for records and pictures; a URI (s3://...) gets shards.", metavar="DIR_OR_URI"
-        ),
-    ] = "predictions",
-    format: Annotated[str, typer.Option(help="Format of the predictions file: json, jsonl, csv or coco.")] = "jsonl",
-    runtime: options.Runtime = None,
-    device: options.Device = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Slices per forward pass [default: 8].")] = None,
-    resume: options.ResumePrediction = False,
-    engine: options.Engine = None,
-    ray_address: options.RayAddress = None,
-    ray_cpus: options.RayCpus = None,
-    shard_size: options.ShardSize = None,
-    json: options.JsonLines = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Classify slices and box their tumours; sum up the slices of each volume (NIfTI file or DICOM series).
-
-    Example: detectclf predict image.jpg --model bundle/ --visualize
-
-    In shards: detectclf predict s3://bucket/slices/ --engine ray --out s3://bucket/predictions --resume
-    """
-    output.setup_logging(quiet, verbose)
-    from detectclf.config import PredictConfig
-    from detectclf.pipelines import predict as pipeline
-    from detectclf.recipes import load_recipe
-
-    config = load_recipe(PredictConfig, None, (), {"runtime": runtime, "device": device, "batch_size": batch_size})
-    shards = pipeline.shard_settings(out, engine, shard_size, ray_address, ray_cpus)
-    done = pipeline.predict(
-        inputs,
-        config,
-        model=model,
-        detector=detector,
-        classifier=classifier,
-        out=out,
-        format=format,
-        visualize=visualize,
-        explain=explain,
-        frame=frame,
-        axis=axis,
-        resume=resume,
-        shards=shards,
-        each=lambda p: output.print_json(p.to_record()) if json else output.say(pipeline.describe(p), quiet),
-    )
-    if json and shards is not None:
-        output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})
-    if not json:
-        output.say(f"predictions: {done.file}", quiet)
-        if visualize:
-            output.say(f"pictures: {out} (*.pred.png)", quiet)
-        if done.studies is not None:
-            output.say(f"studies: {done.studies}", quiet)
-    if done.exit_code:
-        raise typer.Exit(done.exit_code)
-
-
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders that `evaluate` wrote, or run directories.", metavar="RUN")
@@ -304,5 +217,5 @@ def doctor(json: options.Json = False, quiet: options.Quiet = False, verbose: op
 
 def add_commands(app: typer.Typer) -> None:
     """Adds this file's commands to ``app``."""
-    for command in (bundle, evaluate, predict, compare, models, doctor):
+    for command in (bundle, evaluate, compare, models, doctor):
         app.command(command.__name__)(command)

@@ -138,6 +138,32 @@ ClassifierRun = Annotated[
         "--classifier", help="Run directory of a classifier; with --detector, instead of a bundle.", metavar="RUN"
     ),
 ]
+PredictionsOut = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder for records and pictures, without other results; a URI (s3://...) gets shards [default: "
+        "predictions, or predictions-2 and so on where that is taken; none with --json alone].",
+        metavar="DIR_OR_URI",
+    ),
+]
+PredictionsFormat = Annotated[
+    str | None,
+    typer.Option(help="Format of the predictions: json, jsonl, csv, coco or yolo [default: jsonl]."),
+]
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Lowest score of the boxes in pictures, on the terminal, and in csv, coco and yolo; records in JSON have "
+        "all [default: that from which boxes count, 0.5 in the packaged model].",
+    ),
+]
+AllCandidates = Annotated[
+    bool, typer.Option("--all-candidates", help="Every candidate box, as --min-score 0; pictures show the best 12.")
+]
 ResumePrediction = Annotated[
     bool,
     typer.Option("--resume", help="Go on where a run of the same model, settings and inputs stopped in --out."),

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from types import ModuleType
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import MissingPackageError, UnsafeError
 
 MAX_UNPACKED_BYTES = 256 * 2**20
 """Most bytes of an unpacked DICOM file or NIfTI volume: 512 x 512 x 512 voxels of 16 bits."""
@@ -21,13 +21,13 @@ def import_medical(name: str, file: str | Path) -> ModuleType:
     """Imports a module of pydicom or nibabel and silences its log, which quotes header values.
 
     Raises:
-        DataError: it is not installed; the message names the extra.
+        MissingPackageError: it is not installed; the message names the extra.
     """
     try:
         module = importlib.import_module(name)
     except ImportError:
         reason = f"needs {name.partition('.')[0]} to be read"
-        raise DataError(reason, file=file, remedy='pip install "detectclf[medical]"') from None
+        raise MissingPackageError(reason, file=file, remedy='pip install "detectclf[medical]"') from None
     for logger in ("pydicom", "nibabel.global"):
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return module

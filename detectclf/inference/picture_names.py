@@ -12,7 +12,7 @@ PICTURE_SUFFIX = ".pred.png"
 """End of the name of every drawn prediction; ``predict`` skips such files in a folder."""
 
 
-def picture_names(inputs: Sequence[str | Path], part: str = "") -> list[str]:
+def picture_names(inputs: Sequence[str | Path], part: str = "", suffix: str = PICTURE_SUFFIX) -> list[str]:
     """A file name for the picture of each input: ``<stem>.pred.png``, or ``<stem>.PART.pred.png`` with a ``part``.
 
     The names differ by more than case. Inputs with the same stem get more of their path until they differ: first the
@@ -22,6 +22,7 @@ def picture_names(inputs: Sequence[str | Path], part: str = "") -> list[str]:
     Args:
         inputs: paths of the files.
         part: which picture of each file it is, such as ``axial.12``; empty where a file holds one.
+        suffix: end of each name.
     """
     paths = [Path(name) for name in inputs]
     candidates = [[_legal(_stem(path)) for path in paths], [_legal(path.name) for path in paths]]
@@ -33,7 +34,7 @@ def picture_names(inputs: Sequence[str | Path], part: str = "") -> list[str]:
         if max(count.values(), default=0) <= 1:
             break
         chosen = [new if count[old.casefold()] > 1 else old for old, new in zip(chosen, longer, strict=True)]
-    end = f".{part}{PICTURE_SUFFIX}" if part else PICTURE_SUFFIX
+    end = f".{part}{suffix}" if part else suffix
     return [name + end for name in _numbered(chosen)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError
+from detectclf.errors import ConfigError, DataError, DetectclfError, MissingPackageError, StorageError
 from detectclf.imaging.artefacts import cleaned
 from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
@@ -65,7 +65,11 @@ class UndecodedInput:
 
     def prediction(self) -> Prediction:
         """A prediction without a class, with the error."""
-        return Prediction(self.image, origin=self.origin, error=str(self.error), error_exit=self.error.exit_code)
+        error = self.error
+        missing = (error.reason, error.remedy or "") if isinstance(error, MissingPackageError) else None
+        return Prediction(
+            self.image, origin=self.origin, error=str(error), error_exit=error.exit_code, missing=missing
+        )
 
 
 def prepare(

@@ -1,4 +1,4 @@
-"""Writes the records of predictions as JSON, JSON Lines, CSV or COCO.
+"""Writes the records of predictions: JSON and JSON Lines as they are; CSV, COCO and YOLO labels as other programs want.
 
 A record is :meth:`detectclf.prediction.Prediction.to_record`. File names may hold bytes that are not UTF-8; they are
 written as escapes, so that every file is valid UTF-8. A file is written under another name and renamed when complete.
@@ -9,18 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from detectclf.errors import ConfigError, DataError
 from detectclf.files import atomic_write
-from detectclf.spreadsheets import table_text
-from detectclf.types import order_classes
-
-Record: TypeAlias = dict[str, Any]
-"""A JSON object that :meth:`detectclf.prediction.Prediction.to_record` gives."""
-
-_BOX_COLUMNS = ("box_class", "box_score", "x1", "y1", "x2", "y2")
+from detectclf.inference.record_tables import Record, boxes_csv, coco_json, pictures_csv, yolo_labels
 
 
 def _as_jsonl(records: Sequence[Record]) -> str:
@@ -33,85 +27,36 @@ def _as_json(records: Sequence[Record]) -> str:
     return json.dumps(list(records), indent=1, allow_nan=False) + "\n"
 
 
-def _as_csv(records: Sequence[Record]) -> str:
-    """One row per box, best score first, each with the columns of its slice; a slice without boxes has one row.
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of the predictions.
 
-    Columns: image, class, confidence, ``p_CLASS`` for each class, box_class, box_score, x1, y1, x2, y2 (pixels), flags
-    (separated by semicolons), width, height, model, error; frame, axis and study where there are any. A text that a
-    spreadsheet would take for a formula begins with an apostrophe.
+    Attributes:
+        file: name of its main file.
+        content: records, and the lowest score of a box that is written -> content of that file.
+        others: the same -> name of another file -> its content.
     """
-    classes = order_classes([name for record in records for name in record["probabilities"] or {}])
-    probabilities = [f"p_{name}" for name in classes]
-    head = ["image", "class", "confidence", *probabilities, *_BOX_COLUMNS, "flags", "width", "height", "model", "error"]
-    head += [key for key in ("frame", "axis", "study") if any(key in record for record in records)]
-    table: list[list[object]] = [[*head]]
-    for record in records:
-        kept = ("image", "class", "confidence", "width", "height", "model", "error", "frame", "axis", "study")
-        row = {key: record[key] for key in kept if key in record}
-        row |= {f"p_{name}": value for name, value in (record["probabilities"] or {}).items()}
-        row["flags"] = ";".join(record["flags"] or ())
-        boxes = [
-            dict(zip(_BOX_COLUMNS, (box["class"], box["score"], *box["xyxy"]), strict=True))
-            for box in record["boxes"] or ()
-        ]
-        table += [[(row | box).get(name, "") for name in head] for box in boxes or [{}]]
-    # Python holds bytes of a name that are not UTF-8 as lone surrogates, which no encoding can write.
-    return table_text(table).encode("utf-8", "backslashreplace").decode("utf-8")
+
+    file: str
+    content: Callable[[Sequence[Record], float], str]
+    others: Callable[[Sequence[Record], float], dict[str, str]] = lambda records, min_score: {}
 
 
-def _as_coco(records: Sequence[Record]) -> str:
-    """A COCO document: ``images`` with class and flags of the slice, ``annotations`` with ``score``; ids start at 1.
-
-    Inputs that could not be read are listed under ``errors``, pictures that were refused under ``refused``, with the
-    flags that say why; neither are in ``images``.
-    """
-    read = [record for record in records if record["error"] is None and record["class"] is not None]
-    refused = [record for record in records if record["error"] is None and record["class"] is None]
-    of_boxes = [box["class"] for record in read for box in record["boxes"]]
-    names = order_classes([name for record in read for name in record["probabilities"]] + of_boxes)
-    ids = {name: i for i, name in enumerate(names, 1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, record in enumerate(read, 1):
-        kept = ("width", "height", "class", "confidence", "probabilities", "flags", "model", "frame", "axis", "study")
-        of_slice = {key: record[key] for key in kept if key in record}
-        images.append({"id": image_id, "file_name": record["image"], **of_slice})
-        for box in record["boxes"]:
-            x1, y1, x2, y2 = box["xyxy"]
-            sides = [round(x2 - x1, 2), round(y2 - y1, 2)]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": ids[box["class"]],
-                    "bbox": [x1, y1, *sides],
-                    "area": round(sides[0] * sides[1], 2),
-                    "iscrowd": 0,
-                    "score": box["score"],
-                }
-            )
-    document = {
-        "info": {"description": "Predictions of detectclf. Research use, not for diagnosis."},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name, "supercategory": "none"} for name, i in ids.items()],
-        "refused": [{"file_name": r["image"], "flags": r["flags"]} for r in refused],
-        "errors": [{"file_name": r["image"], "error": r["error"]} for r in records if r["error"] is not None],
-    }
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
-
-
-FORMATS: dict[str, tuple[str, Callable[[Sequence[Record]], str]]] = {
-    "json": ("predictions.json", _as_json),
-    "jsonl": ("predictions.jsonl", _as_jsonl),
-    "csv": ("predictions.csv", _as_csv),
-    "coco": ("predictions.coco.json", _as_coco),
+FORMATS: dict[str, Format] = {
+    "json": Format("predictions.json", lambda records, _: _as_json(records)),
+    "jsonl": Format("predictions.jsonl", lambda records, _: _as_jsonl(records)),
+    "csv": Format("predictions.csv", pictures_csv, lambda *of: {"predictions.boxes.csv": boxes_csv(*of)}),
+    "coco": Format("predictions.coco.json", coco_json),
+    # Labels hold neither classes of slices nor scores, flags and errors.
+    "yolo": Format("predictions.jsonl", lambda records, _: _as_jsonl(records), yolo_labels),
 }
-"""Name of a format -> file name and writer."""
+"""Name of a format -> what it writes. Records in JSON have every candidate box, whatever the lowest score."""
 
 
-def write_records(records: Sequence[Record], out: str | Path, format: str = "jsonl") -> Path:
-    """Writes ``predictions.*`` into the folder ``out``, which is made if needed; returns the file.
+def write_records(
+    records: Sequence[Record], out: str | Path, format: str = "jsonl", *, min_score: float = 0.0
+) -> Path:
+    """Writes ``predictions.*``, last of the files of its format, into ``out``, which is made if needed; returns it.
 
     Raises:
         ConfigError: unknown format.
@@ -119,10 +64,12 @@ def write_records(records: Sequence[Record], out: str | Path, format: str = "jso
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"choose one of {', '.join(FORMATS)}")
-    name, writer = FORMATS[format]
-    folder = make_folder(out)
-    atomic_write(folder / name, writer(records))
-    return folder / name
+    chosen, folder = FORMATS[format], make_folder(out)
+    for name, content in chosen.others(records, min_score).items():
+        make_folder((folder / name).parent)
+        atomic_write(folder / name, content)
+    atomic_write(folder / chosen.file, chosen.content(records, min_score))
+    return folder / chosen.file
 
 
 STUDIES_FILE = "studies.jsonl"
@@ -156,4 +103,4 @@ def make_folder(out: str | Path) -> Path:
     return folder
 
 
-__all__ = ["FORMATS", "STUDIES_FILE", "Record", "make_folder", "write_records", "write_studies"]
+__all__ = ["FORMATS", "STUDIES_FILE", "Format", "Record", "make_folder", "write_records", "write_studies"]

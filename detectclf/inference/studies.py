@@ -53,6 +53,7 @@ class Study:
         flags: reasons for a human look.
         negative: the class that means "no tumour", or ``None``.
         model: name and version of the bundle.
+        picture: name of the file that it was drawn into, where it was.
         error: why nothing was predicted, one line.
         error_exit: exit code of that error; 0 without one.
     """
@@ -73,6 +74,7 @@ class Study:
     flags: tuple[str, ...] = ()
     negative: str | None = None
     model: str | None = None
+    picture: str | None = None
     error: str | None = None
     error_exit: int = 0
 
@@ -142,6 +144,7 @@ class Study:
             "model": self.model,
             "left_out": [str(file) for file in self.left_out],
             **({} if self.axis is None else {"axis": self.axis}),
+            **({} if self.picture is None else {"picture": self.picture}),
         }
 
     def _finding_record(self, finding: Finding) -> dict[str, Any]:

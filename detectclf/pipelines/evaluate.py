@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.config import EvaluateRecipe
-from detectclf.errors import ConfigError, DataError
+from detectclf.errors import ConfigError
 from detectclf.files import free_folder
 from detectclf.pipelines.opening import check_classes, predictor_of, with_known_patients
+from detectclf.pipelines.results_folder import check_no_results
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress, working
 from detectclf.types import Dataset
@@ -40,12 +41,11 @@ def report_folder(out: Path | None) -> Path:
     """The folder for a report: ``out``, or by default ``evaluation``, with a number where that is taken.
 
     Raises:
-        DataError: ``out`` holds the report of an earlier evaluation.
+        DataError: ``out`` holds the results of an earlier command.
     """
     if out is None:
         return free_folder(Path("evaluation"))
-    if (out / "report.json").is_file():
-        raise DataError("already holds a report", file=out, remedy="choose another --out, or remove it")
+    check_no_results(out)
     return out
 
 

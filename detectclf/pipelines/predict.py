@@ -6,12 +6,13 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.drawing.panel import CROP_ADVICE
-from detectclf.errors import ConfigError, DetectclfError, one_line
+from detectclf.errors import ConfigError, DetectclfError
+from detectclf.files import free_folder, latest_folder
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.predict_types import Predicted
 from detectclf.prediction import Prediction
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import ImageSource
     from detectclf.inference.studies import Study
-    from detectclf.pipelines.predict_files import Drawing, Results
+    from detectclf.pipelines.predict_drawing import Drawing
+    from detectclf.pipelines.predict_files import Counts, Results
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,9 @@ def predict(
     model: Path | None = None,
     detector: Path | None = None,
     classifier: Path | None = None,
-    out: str | Path,
+    out: str | Path | None = None,
     format: str = "jsonl",
+    min_score: float | None = None,
     visualize: bool = False,
     explain: bool = False,
     frame: int | None = None,
@@ -52,6 +55,10 @@ def predict(
     All slices of a volume are predicted, and ``studies.jsonl`` says what they amount to.
 
     Args:
+        out: a folder without other results; nothing is written without.
+        format: a key of :data:`detectclf.inference.records.FORMATS`.
+        min_score: lowest score of the boxes in pictures, tables, labels and ``each``; by default the model's own, from
+            which they count. Records in JSON have every candidate.
         frame: the picture of files that hold several, and the slice of volumes, which have no study then.
         axis: along which NIfTI volumes are sliced.
         shards: writes shards, in which nothing is drawn and ``each`` is not called
@@ -60,59 +67,97 @@ def predict(
         each: called with every prediction as it is made, and with every study after its slices.
 
     Raises:
-        DataError: there is nothing to predict, or ``out`` cannot be written.
+        DataError: there is nothing to predict, or ``out`` cannot be written or holds other results.
         ConfigError: unknown format, or both a bundle and runs are named; or the records in ``out`` are of another run.
         ModelError: the bundle or a run is missing or damaged; or ``explain``, and the classifier has no convolutions.
         DeviceError: the device is not available.
         KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; the records made so far are written first.
     """
-    from detectclf.imaging.images import is_nifti
     from detectclf.inference.items import item_names, items_of
-    from detectclf.inference.records import FORMATS, STUDIES_FILE, make_folder
-    from detectclf.pipelines.predict_files import Drawing, Results
+    from detectclf.inference.records import FORMATS, make_folder
+    from detectclf.pipelines.predict_drawing import Drawing
+    from detectclf.pipelines.predict_files import Counts, Results
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
-    if explain and not visualize:
-        log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     if shards is not None:
         from detectclf.pipelines.predict_shards import predict_shards
 
-        if visualize or format != "jsonl" or detector or classifier:
+        if visualize or format != "jsonl" or min_score is not None or detector or classifier or out is None:
             raise ConfigError(
-                "shards hold the records of a bundle as JSONL and Parquet, and no pictures",
-                remedy="leave out --visualize, --format, --detector and --classifier, or predict without shards",
+                "shards hold the records of a bundle as JSONL and Parquet, with all boxes, and no pictures",
+                remedy="leave out --visualize, --format, --min-score, --all-candidates, --detector and --classifier, "
+                "or predict without shards",
             )
         return predict_shards(inputs, config, shards, model=model, out=str(out), frame=frame, axis=axis, resume=resume)
-    out = Path(out)
     names = list(item_names(inputs, sys.stdin.buffer))
-    if axis is not None and not any(is_uri(name) or is_nifti(name) for name in names):
-        log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
+    _warn(names, format, min_score, axis, visualize=visualize, explain=explain)
     predictor = predictor_of(model, {"detector": detector, "classifier": classifier}, config)
-    make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    sources = items_of(names, frame, axis)
+    sources, part = items_of(names, frame, axis), ".".join(str(each) for each in (axis, frame) if each is not None)
+    lowest = predictor.bundle.fusion.box_threshold if min_score is None else min_score
+    if out is None:
+        counts = Counts()
+        with ended_like_interrupted():
+            _predict_all(predictor, sources, counts, Drawing(Path(), False, False, part), lowest, each)
+        counts.say_missing()
+        return Predicted(None, None, counts.done, counts.failed, counts.exit_code)
+    folder = make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     settings = {"frame": frame, "axis": axis, "format": format, "visualize": visualize, "explain": explain}
+    settings |= {} if min_score is None else {"min_score": min_score}
     description = _description(predictor, model, (detector, classifier), settings, sources)
-    results = Results(out, format, description, resume=resume)
+    results = Results(folder, format, description, min_score=lowest, resume=resume)
     if results.finished:
         return _finished(results)
-    drawing = Drawing(out, visualize, explain, ".".join(str(which) for which in (axis, frame) if which is not None))
+    drawing = Drawing(folder, visualize, explain, part)
     try:
         with ended_like_interrupted():
-            _predict_all(predictor, sources, results, drawing, each)
+            _predict_all(predictor, sources, results, drawing, lowest, each)
+            page = results.draw_page() if visualize else None
             results.finish()
     except (KeyboardInterrupt, DetectclfError):
         file = results.save()
         if file is not None:
             log.warning("%s: %d of %d; --resume goes on", file, results.records.count, _slices_in(sources))
         raise
-    exit_code = 0 if not results.failed and not drawing.failed else 4 if results.done else results.worst
-    studies = out / STUDIES_FILE if results.studies.count else None
-    return Predicted(out / FORMATS[format][0], studies, results.done, results.failed, exit_code)
+    finally:
+        results.say_missing()
+    code = results.exit_code or (4 if drawing.failed else 0)
+    return Predicted(results.file, results.studies_file, results.done, results.failed, code, page)
+
+
+def _warn(
+    names: Sequence[str], format: str, min_score: float | None, axis: str | None, *, visualize: bool, explain: bool
+) -> None:
+    """Says which options have no effect."""
+    from detectclf.imaging.images import is_nifti
+
+    if explain and not visualize:
+        log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
+    if min_score is not None and format in ("json", "jsonl") and not visualize:
+        log.warning("records in JSON list every candidate box with its score, whatever the lowest score that is asked for")
+    if axis is not None and not any(is_uri(name) or is_nifti(name) for name in names):
+        log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
+
+
+def predictions_folder(out: str | None, *, resume: bool) -> str:
+    """The folder for predictions: ``out``, else ``predictions`` with a number where that is taken, or the last one."""
+    usual = Path("predictions")
+    return out or str(latest_folder(usual) if resume else free_folder(usual))
+
+
+def lowest_score(min_score: float | None, all_candidates: bool) -> float | None:
+    """The lowest score that ``--min-score`` and ``--all-candidates`` ask for; ``None`` for the model's own.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if all_candidates and min_score is not None:
+        raise ConfigError("--all-candidates is --min-score 0", remedy="give one of the two")
+    return 0.0 if all_candidates else min_score
 
 
 def shard_settings(
-    out: str, engine: str | None, shard_size: int | None, ray_address: str | None, ray_cpus: float | None
+    out: str | None, engine: str | None, shard_size: int | None, ray_address: str | None, ray_cpus: float | None
 ) -> ShardConfig | None:
     """The settings that flags give; ``None`` where one file of records is written, as without any of them.
 
@@ -123,7 +168,7 @@ def shard_settings(
 
     if engine != "ray" and (ray_address or ray_cpus):
         raise ConfigError("--ray-address and --ray-cpus are for Ray", remedy="add --engine ray")
-    if engine != "ray" and shard_size is None and not is_uri(out):
+    if engine != "ray" and shard_size is None and not is_uri(out or ""):
         return None
     flags = {"engine": engine, "shard_size": shard_size, "ray_address": ray_address, "ray_cpus": ray_cpus}
     return load_recipe(ShardConfig, flags=flags)
@@ -153,20 +198,18 @@ def _description(
 
 
 def _finished(results: Results) -> Predicted:
-    from detectclf.inference.records import FORMATS, STUDIES_FILE
-
     log.info("%s: the run had come to its end", results.out)
     counts = results.description["result"]
     code = 0 if not counts["failed"] else 4 if counts["done"] else 2
-    studies = results.out / STUDIES_FILE if counts["studies"] else None
-    return Predicted(results.out / FORMATS[results.format][0], studies, counts["done"], counts["failed"], code)
+    return Predicted(results.file, results.studies_file, counts["done"], counts["failed"], code, results.page)
 
 
 def _predict_all(
     predictor: Predictor,
     sources: Sequence[Item],
-    results: Results,
+    results: Counts,
     drawing: Drawing,
+    min_score: float,
     each: Callable[[Prediction | Study], None],
 ) -> None:
     """Predicts pictures in batches and volumes one by one, in their order; what an earlier run did is left out."""
@@ -178,7 +221,10 @@ def _predict_all(
     show = False if sys.stdout.isatty() else None
     with Progress("predicting", _slices_in(sources), done=_slices_in(sources[:first]), show=show) as progress:
 
-        def made(prediction: Prediction, steps: int = 1) -> None:
+        def made(prediction: Prediction, steps: int = 1, file: Path | None = None) -> None:
+            prediction = replace(prediction, box_threshold=min_score)
+            if file is not None:
+                prediction = drawing.saved(prediction, file)
             results.add(prediction)
             each(prediction)
             progress.advance(steps)
@@ -195,8 +241,7 @@ def _predict_all(
             explain = drawing.explain and drawing.visualize
             for prediction in predictor.predict_many(sources_ahead(), explain=explain):
                 file, first = read.popleft()
-                drawing.save(prediction, file)
-                made(prediction, int(first))
+                made(prediction, int(first), file)
             pictures.clear()
 
         pictures: list[tuple[ImageSource | Container, Path]] = []
@@ -205,8 +250,7 @@ def _predict_all(
                 pictures.append((source, file))
                 continue
             predict_pictures()  # those before it
-            study = predictor.study_of(source, each=made)
-            drawing.save(study, file)
+            study = drawing.saved(predictor.study_of(source, each=made), file)
             results.add_study(study)
             each(study)
         predict_pictures()
@@ -216,55 +260,3 @@ def _slices_in(sources: Sequence[Item]) -> int:
     from detectclf.inference.volumes import Volume
 
     return sum(len(source) if isinstance(source, Volume) else 1 for source in sources)
-
-
-def describe(result: Prediction | Study) -> str:
-    """One prediction or study as one line of text, whatever characters the file name has."""
-    from detectclf.inference.studies import Study
-
-    if isinstance(result, Study):
-        return _describe_study(result)
-    return _describe_prediction(result)
-
-
-def _describe_prediction(prediction: Prediction) -> str:
-    if prediction.error is not None:
-        return one_line(f"{prediction.image}: not read")
-    boxes = [
-        f"{label} {score:.2f} at ({', '.join(f'{v:.0f}' for v in box)})"
-        for box, label, score in zip(prediction.boxes_xyxy, prediction.box_labels, prediction.scores, strict=True)
-        if score >= prediction.box_threshold
-    ]
-    flags = f" [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    if prediction.confidence is None:
-        # A slice of a volume is no screen.
-        result = "refused" if prediction.origin.study else f"refused; if it is a screen or a page, {CROP_ADVICE}"
-    else:
-        result = f"{prediction.label} {prediction.confidence:.3f}{_why(prediction)}; {'; '.join(boxes) or 'no box'}"
-    part = f" ({prediction.part})" if prediction.part else ""
-    return one_line(f"{prediction.image}{part}: {result}{flags}")
-
-
-def _why(prediction: Prediction) -> str:
-    """Why the class is not the likeliest of all: a tumour is called by the probability of all its kinds together."""
-    likeliest = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
-    if likeliest == prediction.label:
-        return ""
-    share = prediction.probabilities[likeliest]
-    return f" (called a tumour: {1 - share:.3f} for all kinds together, {likeliest} {share:.3f})"
-
-
-def _describe_study(study: Study) -> str:
-    if study.error is not None:
-        return one_line(f"{study.name}: not read")
-    findings = []
-    for finding in study.findings:
-        first, last = finding.slices
-        extent = study.extent_mm(finding)
-        size = "" if extent is None else f", {' x '.join(f'{side:.0f}' for side in extent)} mm"
-        findings.append(f"{finding.label} {finding.score(study.agree):.2f} on slices {first} to {last}{size}")
-    flags = f" [{', '.join(study.flags)}]" if study.flags else ""
-    told = "refused"
-    if study.confidence is not None:
-        told = f"{study.label} {study.confidence:.3f}; {'; '.join(findings) or 'no finding'}"
-    return one_line(f"{study.name}, {study.slices} slices together: {told}{flags}")

@@ -1,27 +1,25 @@
-"""The records and pictures of a prediction in one folder, written as they are made; ``--resume`` goes on with them."""
+"""The records of a prediction in one folder, written as they are made; ``--resume`` goes on with them."""
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectclf.errors import ConfigError, DataError, DetectclfError
+from detectclf.errors import ConfigError, DataError
 from detectclf.files import atomic_write, read_bytes
 from detectclf.inference.containers import Container
 from detectclf.inference.items import Item
 from detectclf.inference.journal import Journal
-from detectclf.inference.picture_names import PICTURE_SUFFIX, picture_names
 from detectclf.inference.records import FORMATS, STUDIES_FILE, write_records, write_studies
 from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
-from detectclf.inference.sources import ImageSource, name_of
+from detectclf.inference.sources import name_of
 from detectclf.inference.volumes import Volume
+from detectclf.pipelines.predict_page import GALLERY_FILE, write_gallery
+from detectclf.pipelines.results_folder import check_no_results
 from detectclf.prediction import Prediction
-from detectclf.storage import shown
 
 if TYPE_CHECKING:
     from detectclf.inference.studies import Study
@@ -32,28 +30,81 @@ _JOURNAL, _STUDIES_JOURNAL = "predictions.partial.jsonl", "studies.partial.jsonl
 _LIMIT_BYTES = 2**20
 
 
-class Results:
+class Counts:
+    """How many predictions were made; they are written nowhere.
+
+    Attributes:
+        finished: nothing is left to do.
+        done: pictures and slices that could be read.
+        failed: inputs that failed; a volume that is refused as a whole counts as one.
+        volumes: those among the inputs.
+        worst: highest exit code of the errors.
+    """
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.done = self.failed = self.volumes = self.worst = 0
+        self._missing: Counter[tuple[str, str]] = Counter()
+
+    def has(self, source: Item) -> bool:
+        """Whether nothing of ``source`` is left to do."""
+        return False
+
+    def add(self, prediction: Prediction) -> None:
+        """Counts the prediction of a picture or slice, and says why it failed."""
+        self.count(prediction.error)
+        if prediction.missing is not None:
+            self._missing[prediction.missing] += 1
+        elif prediction.error is not None:
+            log.error("%s", prediction.error)
+        self.worst = max(self.worst, prediction.error_exit)
+
+    def count(self, error: str | None) -> None:
+        """Counts a picture or slice with this error."""
+        self.done += error is None
+        self.failed += error is not None
+
+    def add_study(self, study: Study) -> None:
+        """Counts a volume, whose slices were added."""
+        self.volumes += 1
+        if study.error is not None and not any(each.missing for each in study.predictions):
+            log.error("%s", study.error)
+        if study.error is not None and not study.predictions:  # else each of its slices has been counted
+            self.failed += 1
+            self.worst = max(self.worst, study.error_exit)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all went well, 4 where only some inputs failed, else that of the worst error."""
+        return 0 if not self.failed else 4 if self.done else self.worst
+
+    def say_missing(self) -> None:
+        """Says in one line each which packages were missing, and for how many files."""
+        for (reason, remedy), count in self._missing.items():
+            log.error("%d file%s: %s (%s)", count, "" if count == 1 else "s", reason, remedy)
+        self._missing.clear()
+
+
+class Results(Counts):
     """What is predicted so far. It lies in journals; memory holds counts only.
 
     Args:
         out: the folder, which exists.
         format: of the final file, a key of :data:`detectclf.inference.records.FORMATS`.
         description: of this run (:mod:`detectclf.inference.run_description`).
+        min_score: lowest score of the boxes that go into tables and labels.
         resume: go on with the records that lie there.
-
-    Attributes:
-        finished: nothing is left to do, since the run that is resumed had come to its end.
-        failed: inputs that failed; a volume that is refused as a whole counts as one.
-        worst: highest exit code of their errors.
 
     Raises:
         ConfigError: ``resume``, and the records there were made otherwise; or not, and an unfinished run lies there.
-        DataError: the folder cannot be read or written.
+        DataError: the folder cannot be read or written, or holds other results.
     """
 
-    def __init__(self, out: Path, format: str, description: dict[str, Any], *, resume: bool) -> None:
-        self.out, self.format, self.description = out, format, description
-        self.failed = self.worst = 0
+    def __init__(
+        self, out: Path, format: str, description: dict[str, Any], *, min_score: float, resume: bool
+    ) -> None:
+        super().__init__()
+        self.out, self.format, self.description, self.min_score = out, format, description, min_score
         journal = out / _JOURNAL
         earlier = _earlier(out)
         if earlier is not None and "shard_size" in earlier["settings"]:
@@ -65,6 +116,8 @@ class Results:
                 f"{out}: has the records of a run that was stopped",
                 remedy=f"go on with --resume, choose another --out, or remove {_JOURNAL}",
             )
+        else:
+            check_no_results(out, but=() if earlier is None or "result" in earlier else (RUN_FILE,))
         # Without its journal a run has come to its end, even where it could not say so any more.
         self.finished = resume and earlier is not None and "result" in earlier and not journal.exists()
         if self.finished and earlier is not None:
@@ -76,18 +129,32 @@ class Results:
         self.records, self.studies = Journal(journal), Journal(out / _STUDIES_JOURNAL)
         self._describe()
 
+    @property
+    def file(self) -> Path:
+        """The file of records."""
+        return self.out / FORMATS[self.format].file
+
+    @property
+    def studies_file(self) -> Path | None:
+        """The records of the volumes; ``None`` where there is none."""
+        return file if (file := self.out / STUDIES_FILE).exists() else None
+
+    @property
+    def page(self) -> Path | None:
+        """The gallery; ``None`` where there is none."""
+        return file if (file := self.out / GALLERY_FILE).exists() else None
+
+    def draw_page(self) -> Path | None:
+        """Writes the gallery of what has been drawn; ``None`` where it is a single picture."""
+        return write_gallery(self.out, list(self.records.records()), list(self.studies.records()))
+
     def _check(self, earlier: dict[str, Any] | None) -> None:
         if earlier is not None:
             check_same_run(earlier, self.description, str(self.out))
-        elif (self.out / FORMATS[self.format][0]).exists():
+        elif self.file.exists():
             raise ConfigError(
                 f"{self.out}: nothing says how its records were made (no {RUN_FILE})", remedy="choose another --out"
             )
-
-    @property
-    def done(self) -> int:
-        """Pictures and slices that could be read."""
-        return self.records.count - self.records.failed
 
     def has(self, source: Item) -> bool:
         """Takes over what the run that is resumed had predicted of ``source``, the next one; whether it is all of it.
@@ -108,8 +175,13 @@ class Results:
                 file=self.records.file,
                 remedy="choose another --out",
             )
-        self.records.skip()
+        self._skip()
         return True
+
+    def _skip(self) -> None:
+        record = self.records.peek()
+        self.records.skip()
+        self.count(None if record is None else record.get("error"))
 
     def _has_pictures(self, container: Container) -> bool:
         if self.records.peek() is None:
@@ -125,26 +197,22 @@ class Results:
         if study is None or study.get("study") != volume.name:
             # Some of its slices may be there, but a study needs the predictions of all of them.
             return False
-        self.records.skip(0 if volume.error is not None else len(volume))
+        for _ in range(0 if volume.error is not None else len(volume)):
+            self._skip()
         self.studies.skip()
+        self.volumes += 1
         self.failed += volume.error is not None
         return True
 
     def add(self, prediction: Prediction) -> None:
         """Writes the record of a picture or slice."""
-        if prediction.error is not None:
-            log.error("%s", prediction.error)
-            self.worst = max(self.worst, prediction.error_exit)
+        super().add(prediction)
         self.records.write(prediction.to_record())
 
     def add_study(self, study: Study) -> None:
         """Writes the record of a volume, whose slices are written."""
-        if study.error is not None:
-            log.error("%s", study.error)
-            if not study.predictions:  # else each of its slices has been counted
-                self.failed += 1
-                self.worst = max(self.worst, study.error_exit)
-        self.studies.write(study.to_record(FORMATS[self.format][0]))
+        super().add_study(study)
+        self.studies.write(study.to_record(self.file.name))
 
     def finish(self) -> None:
         """Gives the files of records and studies their names; without studies, those of an earlier run are removed.
@@ -152,18 +220,17 @@ class Results:
         Raises:
             DataError: a file cannot be written.
         """
-        self.failed += self.records.failed
         self.worst = max(self.worst, 2 if self.failed else 0)
-        self.description |= {"result": {"done": self.done, "failed": self.failed, "studies": self.studies.count}}
+        self.description |= {"result": {"done": self.done, "failed": self.failed, "studies": self.volumes}}
         self._describe()
         has_studies = self.studies.count > 0
         if not has_studies:
             (self.out / STUDIES_FILE).unlink(missing_ok=True)
         self.studies.finish(self.out / STUDIES_FILE if has_studies else None)
         if self.format == "jsonl":
-            self.records.finish(self.out / FORMATS[self.format][0])
+            self.records.finish(self.file)
         else:
-            write_records(list(self.records.records()), self.out, self.format)
+            write_records(list(self.records.records()), self.out, self.format, min_score=self.min_score)
             self.records.finish(None)
         self.description["finished"] = True
         self._describe()
@@ -176,9 +243,10 @@ class Results:
             return None
         if self.studies.count:
             write_studies(list(self.studies.records()), self.out)
-        if self.format != "jsonl":
-            return write_records(list(self.records.records()), self.out, self.format)
-        file = self.out / FORMATS[self.format][0]
+        file = self.file
+        if file.suffix != self.records.file.suffix:
+            return write_records(list(self.records.records()), self.out, self.format, min_score=self.min_score)
+        # Labels wait for the end: their names depend on all pictures.
         partial = file.with_suffix(".copy")
         shutil.copyfile(self.records.file, partial)
         return partial.replace(file)
@@ -196,48 +264,4 @@ def _has_records(journal: Path) -> bool:
     return journal.exists() and journal.stat().st_size > 0
 
 
-@dataclass(slots=True, eq=False)
-class Drawing:
-    """Which pictures are drawn, and how many could not be; ``part`` is what ``--frame`` and ``--axis`` say."""
-
-    out: Path
-    visualize: bool
-    explain: bool
-    part: str
-    failed: int = 0
-
-    def names(self, sources: Sequence[Item]) -> Iterator[Path]:
-        """A file for the picture of each source."""
-        named = [
-            source.stem
-            if isinstance(source, Volume)
-            else shown(source.name)
-            if isinstance(source, Container)
-            else name_of(source)
-            for source in sources
-        ]
-        return (self.out / name for name in picture_names(named, self.part))
-
-    def pictures(self, source: ImageSource | Container, file: Path) -> Iterator[tuple[ImageSource, Path, bool]]:
-        """The pictures in ``source``, the file that each is drawn into, and whether it is the first."""
-        if not isinstance(source, Container):
-            yield source, file, True
-            return
-        stem = file.name.removesuffix(PICTURE_SUFFIX)
-        for number, picture in enumerate(source, start=source.skip):
-            yield picture, file.with_name(f"{stem}-{number:06d}{PICTURE_SUFFIX}"), number == source.skip
-
-    def save(self, result: Prediction | Study, file: Path) -> None:
-        """Draws a result into ``file``; where that fails, the log says so."""
-        if not self.visualize or result.error is not None:
-            return
-        buffer = io.BytesIO()
-        try:
-            result.draw().save(buffer, format="PNG")
-            atomic_write(file, buffer.getvalue())
-        except DetectclfError as error:
-            log.error("%s", error)
-            self.failed += 1
-
-
-__all__ = ["Drawing", "Results"]
+__all__ = ["Counts", "Results"]

@@ -83,7 +83,7 @@ def test_folders_that_nobody_named_are_numbered(tmp_path: Path, monkeypatch: pyt
     assert report_folder(None) == Path("evaluation-3")
     (tmp_path / "evaluation-3").mkdir()
     assert report_folder(None) == Path("evaluation-3"), "empty"
-    with pytest.raises(DataError, match="already holds a report"):
+    with pytest.raises(DataError, match="already holds results"):
         report_folder(Path("evaluation"))
     assert report_folder(Path("new")) == Path("new")
 

@@ -1,4 +1,4 @@
-"""The records of predictions in four formats, read back by other programs."""
+"""The records of predictions in each format, read back by other programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from detectclf.errors import ConfigError, DataError
 from detectclf.inference.records import FORMATS, write_records
@@ -50,16 +51,45 @@ def test_json_and_jsonl_hold_the_records(tmp_path: Path) -> None:
     assert listed[1] == dict.fromkeys(listed[0]) | {"image": "bad.jpg", "error": "bad.jpg: truncated"}
 
 
-def test_csv_has_one_row_per_box(tmp_path: Path) -> None:
+def test_csv_has_one_row_per_picture_and_a_file_of_boxes(tmp_path: Path) -> None:
     file = write_records(RECORDS, tmp_path, "csv")
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [(row["image"], row["box_class"]) for row in rows] == [
-        ("a.jpg", "glioma"), ("a.jpg", "pituitary"), ("bad.jpg", ""), ('b, "c".jpg', "")
-    ]  # fmt: skip
-    assert [rows[1][key] for key in ("x1", "y1", "x2", "y2")] == ["10.0", "5.0", "17.5", "25.25"]
+    rows, boxes = (rows_of(each) for each in (file, tmp_path / "predictions.boxes.csv"))
+    assert [(row["image"], row["boxes"]) for row in rows] == [("a.jpg", "2"), ("bad.jpg", ""), ('b, "c".jpg', "0")]
     assert rows[0]["flags"] == "low_confidence;class_box_conflict" and float(rows[0]["p_meningioma"]) == 0.2
-    assert {key for key, value in rows[2].items() if value} == {"image", "error"}
+    assert {key for key, value in rows[1].items() if value} == {"image", "error"}
+    assert [(box["image"], box["class"]) for box in boxes] == [("a.jpg", "glioma"), ("a.jpg", "pituitary")]
+    assert [boxes[1][key] for key in ("x1", "y1", "x2", "y2")] == ["10.0", "5.0", "17.5", "25.25"]
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+
+
+def test_tables_and_labels_have_the_boxes_that_are_asked_for_and_json_has_all(tmp_path: Path) -> None:
+    for format in FORMATS:
+        write_records(RECORDS, tmp_path / format, format, min_score=0.5)
+    assert [box["score"] for box in rows_of(tmp_path / "csv" / "predictions.boxes.csv")] == ["0.8999999761581421"]
+    assert len(json.loads((tmp_path / "coco" / "predictions.coco.json").read_text())["annotations"]) == 1
+    assert (tmp_path / "yolo" / "labels" / "a.txt").read_text() == "0 0.058594 0.315104 0.117188 0.421875\n"
+    for format in ("json", "jsonl", "yolo"):
+        assert "pituitary" in (tmp_path / format / FORMATS[format].file).read_text().partition('"boxes"')[2]
+
+
+def test_yolo_labels_are_of_what_was_answered(tmp_path: Path) -> None:
+    """An empty file says that nothing is in the picture: of those refused or not read there is none."""
+    refused = Prediction("x.jpg", flags=("not_a_brain_mri",), width=8, height=6, model="tiny 1")
+    slices = [replace(prediction("v/a.nii", 0), origin=Origin(frame=frame)) for frame in (3, 12)]
+    same = [prediction("w1/s.jpg"), prediction("w2/s.jpg")]
+    records = [each.to_record() for each in (*PREDICTIONS, refused, *slices, *same)]
+    write_records(records, tmp_path, "yolo")
+    names = sorted(file.name for file in (tmp_path / "labels").iterdir())
+    assert names == [
+        "a.jpg.txt", "a.nii-000003.txt", "a.nii-000012.txt", "b, _c_.txt", "w1__s.jpg.txt", "w2__s.jpg.txt"
+    ]  # fmt: skip
+    assert (tmp_path / "labels" / "b, _c_.txt").read_text() == ""
+    classes = yaml.safe_load((tmp_path / "data.yaml").read_text())["names"]
+    assert classes == dict(enumerate(PROBABILITIES))
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == len(records), "scores, flags and errors"
 
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", "-2+3", "\t=1", " =1", "\r=1"]
@@ -70,10 +100,13 @@ def test_csv_holds_no_formulas(tmp_path: Path, text: str) -> None:
     """A name, a class and an error are texts of strangers; numbers stay numbers, below 0 too."""
     boxed = replace(PREDICTIONS[0], image=text, label=text, probabilities={text: 0.7}, box_labels=(text, "-0.5"))
     records = [boxed.to_record(), Prediction(text, error=text).to_record()]
-    with write_records(records, tmp_path, "csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
+    file = write_records(records, tmp_path, "csv")
+    rows = []
+    for each in (file, file.with_name("predictions.boxes.csv")):
+        with each.open(encoding="utf-8", newline="") as stream:
+            rows += csv.reader(stream)
     cells = [cell for row in rows for cell in row]
-    assert f"'{text}" in rows[1] and cells.count(f"'{text}") >= 5 and f"p_{text}" in rows[0]
+    assert f"'{text}" in rows[1] and cells.count(f"'{text}") >= 4 and f"p_{text}" in rows[0]
     assert not [cell for cell in cells if cell.strip().startswith(("=", "+", "@"))]
     assert [cell for cell in cells if cell.startswith("-")] == ["-0.5"]
 
@@ -99,8 +132,11 @@ def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) 
     slices = [replace(prediction("a.nii", boxes), origin=Origin(frame=7, axis="coronal")) for boxes in (0, 1)]
     text = write_records([p.to_record() for p in (*slices, prediction("b.jpg"))], tmp_path, format).read_text()
     if format == "csv":
-        rows = list(csv.DictReader(io.StringIO(text)))
-        assert [(row["frame"], row["axis"]) for row in rows] == [("7", "coronal")] * 2 + [("", "")] * 2
+        assert [(row["frame"], row["axis"]) for row in csv.DictReader(io.StringIO(text))] == [
+            *[("7", "coronal")] * 2, ("", "")
+        ]  # fmt: skip
+        boxes = rows_of(tmp_path / "predictions.boxes.csv")
+        assert [(box["image"], box["frame"]) for box in boxes] == [("a.nii", "7"), *[("b.jpg", "")] * 2]
         return
     records = {"json": json.loads, "coco": lambda text: json.loads(text)["images"]}.get(
         format, lambda text: [json.loads(line) for line in text.splitlines()]
@@ -149,4 +185,4 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_record_is_one_line_and_no_records_are_a_header(tmp_path: Path) -> None:
     record = prediction("new\nline.jpg").to_record()
     assert write_records([record], tmp_path, "jsonl").read_text().count("\n") == 1
-    assert write_records([], tmp_path, "csv").read_text().startswith("image,class,confidence,box_class")
+    assert write_records([], tmp_path, "csv").read_text().startswith("image,class,confidence,boxes")

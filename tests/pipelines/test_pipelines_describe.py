@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from detectclf.pipelines.predict import describe
+from detectclf.pipelines.predict_text import describe
 from detectclf.prediction import Origin, Prediction
 
 
@@ -44,6 +44,5 @@ def test_advice_about_screens_is_for_pictures() -> None:
 
 def test_a_file_name_cannot_break_or_colour_the_line() -> None:
     hostile = "a\nb\x1b[31m.png"
-    for line in (describe(prediction(hostile, [])), describe(Prediction(hostile, error="broken"))):
-        assert line.isprintable()
-        assert line.startswith("a\\nb\\x1b[31m.png: ")
+    line = describe(prediction(hostile, []))
+    assert line.isprintable() and line.startswith("a\\nb\\x1b[31m.png: ")
