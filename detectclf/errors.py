@@ -43,7 +43,17 @@ class DataError(DetectclfError):
 
 
 class MissingPackageError(DataError):
-    """A file whose kind needs a package that is not installed, as do all others of its kind."""
+    """A file whose kind needs a package that is not installed, as do all others of its kind.
+
+    Args:
+        package: its name.
+        file: the file.
+        remedy: how to install it.
+    """
+
+    def __init__(self, package: str, *, file: str | Path, remedy: str) -> None:
+        self.package = package
+        super().__init__(f"needs {package} to be read", file=file, remedy=remedy)
 
 
 class ConfigError(DetectclfError):

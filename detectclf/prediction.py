@@ -63,7 +63,7 @@ class Prediction(FusedOutputs):
         origin: where the pixels can be read again.
         error: why the input could not be read, one line; no class is predicted then.
         error_exit: exit code of that error (2 invalid, 3 unsafe); 0 without an error.
-        missing: reason and remedy where it failed only because a package is not installed.
+        missing: name of the package that is not installed, and remedy, where it failed for that only.
     """
 
     image: str = field(kw_only=False)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detectclf.errors import ConfigError, DataError, UnsafeError
+from detectclf.errors import ConfigError, DataError, MissingPackageError, UnsafeError
 from detectclf.formats.boxes import check_boxes
 from detectclf.formats.faults import Change, Faults
 from detectclf.formats.files import is_there
@@ -128,6 +128,8 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
         return None
     try:
         return image_size(raw.path, span=raw.span)
+    except MissingPackageError:
+        raise  # no fault of the slice: a fixed data set must not go without it
     except DataError as error:
         code = error.code if isinstance(error, ImageError) else "unreadable"
         _leave_out(raw, code, raw.path, error.reason, faults)

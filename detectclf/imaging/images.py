@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectclf.errors import DataError, UnsafeError
+from detectclf.errors import DataError, MissingPackageError, UnsafeError
 from detectclf.files import ByteSpan, open_regular, read_bytes
 from detectclf.imaging.intensity import MAX_PIXELS, UNSAFE, ImageError
 from detectclf.imaging.raster import SUFFIXES_BY_FORMAT, open_raster, raster_frames, raster_size, read_raster
@@ -146,7 +146,11 @@ class Examined:
 
 
 def examine_image(path: str | Path, *, span: ByteSpan | None = None, root: str | Path | None = None) -> Examined:
-    """Reads and decodes an image once, for its pixels, its faults and the digest of its bytes."""
+    """Reads and decodes an image once, for its pixels, its faults and the digest of its bytes.
+
+    Raises:
+        MissingPackageError: its kind needs a package that is not installed.
+    """
     faults: list[tuple[str, str]] = []
     sha256, pixels, readable = b"", None, False
     try:
@@ -159,6 +163,8 @@ def examine_image(path: str | Path, *, span: ByteSpan | None = None, root: str |
         first = frames > 1 and kind != "NIfTI"  # of a NIfTI volume the middle slice is read
         pixels = _decode(content, path, 0 if first else None, None)
         readable = not first
+    except MissingPackageError:
+        raise  # no fault of the image
     except (DataError, UnsafeError) as fault:
         code = fault.code if isinstance(fault, ImageError) else "unreadable"
         faults.append((UNSAFE if isinstance(fault, UnsafeError) else code, fault.reason))

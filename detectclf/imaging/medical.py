@@ -26,8 +26,8 @@ def import_medical(name: str, file: str | Path) -> ModuleType:
     try:
         module = importlib.import_module(name)
     except ImportError:
-        reason = f"needs {name.partition('.')[0]} to be read"
-        raise MissingPackageError(reason, file=file, remedy='pip install "detectclf[medical]"') from None
+        package = name.partition(".")[0]
+        raise MissingPackageError(package, file=file, remedy='pip install "detectclf[medical]"') from None
     for logger in ("pydicom", "nibabel.global"):
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return module

@@ -30,6 +30,8 @@ _MOST_BEFORE_VOXELS = 2**26
 """Most bytes before the voxels: header and extensions. It bounds what is unpacked, since headers may claim any."""
 # Axes of the canonical (RAS+) volume: 0 to the right, 1 to the front, 2 to the head.
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+_SAID: set[str] = set()
+"""Axes of which it was said that one slice is read: once, not for every file."""
 _THICK = 2.0
 """How many times as thick as they are wide the voxels of a volume are that is no cube of thin slices."""
 _MOST_STRETCHED = 20.0
@@ -138,9 +140,10 @@ class UnpackedNifti:
             frames = slices * cut.times
             if frame is None:
                 frame = slices // 2
-                if frames > 1:
+                if frames > 1 and cut.axis not in _SAID:
+                    _SAID.add(cut.axis)
                     logging.getLogger(__name__).warning(
-                        "%s: a volume, of which only %s slice %d of %d is read",
+                        "%s: a volume, of which only %s slice %d of %d is read, as of any further one",
                         *(one_line(self.file), cut.axis, frame, slices),
                     )
             check_frame(frame, frames, self.file, f"{cut.axis} slices")

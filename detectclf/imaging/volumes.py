@@ -9,7 +9,7 @@ from typing import Any
 from detectclf.errors import DataError, UnsafeError
 from detectclf.files import open_regular, read_bytes
 from detectclf.imaging.dicom import dicom_frame, parse_dicom
-from detectclf.imaging.images import MAX_FILE_BYTES, is_nifti, is_nifti_content
+from detectclf.imaging.images import MAX_FILE_BYTES, image_suffix, is_nifti, is_nifti_content
 from detectclf.imaging.nifti import NiftiGrid, UnpackedNifti, nifti_grid, unpack_nifti
 from detectclf.types import Pixels
 
@@ -107,6 +107,27 @@ def open_nifti(path: Path, axis: str | None = None) -> NiftiVolume | None:
         return None
 
 
+def middle_slice(file: Path | bytes, axis: str | None = None) -> tuple[int, str | None] | None:
+    """Number and axis of the slice that is read of a volume where none is chosen; ``None`` for any other file.
+
+    Args:
+        file: a file, or the bytes of one.
+        axis: along which it is to be sliced; by default as it was taken, with the axis where that is not axial.
+    """
+    if isinstance(file, bytes):
+        if not is_nifti_content(file):
+            return None
+        try:
+            grid = nifti_grid(file[:_HEADER_BYTES], "file", axis)
+        except (DataError, UnsafeError):
+            return None  # which reading it reports
+    elif image_suffix(file) not in (None, ".nii", ".nii.gz") or (opened := open_nifti(file, axis)) is None:
+        return None
+    else:
+        grid = opened.grid
+    return (grid.slices // 2, grid.axis) if grid.slices * grid.times > 1 else None
+
+
 def check_one_slice(content: bytes, name: str) -> None:
     """Refuses the bytes of a NIfTI file of several slices, where they cannot be read as a volume.
 
@@ -114,7 +135,7 @@ def check_one_slice(content: bytes, name: str) -> None:
         DataError: it is one.
     """
     if is_nifti_content(content):
-        grid = nifti_grid(content[:_HEADER_BYTES], Path(name), None)
+        grid = nifti_grid(content[:_HEADER_BYTES], name, None)
         if grid.slices * grid.times > 1:
             raise DataError(
                 f"a volume of {grid.slices} slices is read as a whole from a local file only",
@@ -123,4 +144,4 @@ def check_one_slice(content: bytes, name: str) -> None:
             )
 
 
-__all__ = ["DicomFrames", "NiftiVolume", "check_one_slice", "open_nifti", "open_slices"]
+__all__ = ["DicomFrames", "NiftiVolume", "check_one_slice", "middle_slice", "open_nifti", "open_slices"]

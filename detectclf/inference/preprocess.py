@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from detectclf.errors import ConfigError, DataError, DetectclfError, MissingPackageError, StorageError
@@ -11,7 +12,8 @@ from detectclf.imaging.artefacts import cleaned
 from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.imaging.upright import upright_features
-from detectclf.inference.sources import ImageSource, name_of, origin_of, pixels_of
+from detectclf.imaging.volumes import middle_slice
+from detectclf.inference.sources import Encoded, ImageSource, name_of, origin_of, pixels_of
 from detectclf.prediction import Origin, Prediction
 from detectclf.types import ARTEFACTS, CROPPED, SEVERAL_SLICES, FloatArray, Pixels, Sample
 
@@ -66,7 +68,7 @@ class UndecodedInput:
     def prediction(self) -> Prediction:
         """A prediction without a class, with the error."""
         error = self.error
-        missing = (error.reason, error.remedy or "") if isinstance(error, MissingPackageError) else None
+        missing = (error.package, error.remedy or "") if isinstance(error, MissingPackageError) else None
         return Prediction(
             self.image, origin=self.origin, error=str(error), error_exit=error.exit_code, missing=missing
         )
@@ -97,6 +99,8 @@ def prepare(
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
         return UndecodedInput(image, origin, DataError(reason, file=image, remedy="check the file and its disk"))
+    if origin.frame is None and origin.study is None:
+        origin = _of_middle(source, origin)
     if origin.path is None:
         origin = replace(origin, pixels=pixels)
     shown = framed(pixels)
@@ -107,6 +111,14 @@ def prepare(
     raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: seen is not shown.pixels}
     flags = tuple(flag for flag, applies in raised.items() if applies)
     return DecodedInput(image, origin, pixels, shown.part, resized, upright_features(shown), flags)
+
+
+def _of_middle(source: ImageSource, origin: Origin) -> Origin:
+    """``origin`` with the slice that was read of a volume of which none was chosen."""
+    content = source.content if isinstance(source, Encoded) else source
+    file = origin.path if origin.path is not None and origin.span is None else content
+    middle = middle_slice(file, origin.axis) if isinstance(file, Path | bytes) else None
+    return origin if middle is None else replace(origin, frame=middle[0], axis=middle[1])
 
 
 __all__ = ["DecodedInput", "ResizedInput", "UndecodedInput", "prepare"]

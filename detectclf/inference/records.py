@@ -45,7 +45,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "json": Format("predictions.json", lambda records, _: _as_json(records)),
     "jsonl": Format("predictions.jsonl", lambda records, _: _as_jsonl(records)),
-    "csv": Format("predictions.csv", pictures_csv, lambda *of: {"predictions.boxes.csv": boxes_csv(*of)}),
+    "csv": Format("predictions.csv", pictures_csv, lambda *of: {"boxes.csv": boxes_csv(*of)}),
     "coco": Format("predictions.coco.json", coco_json),
     # Labels hold neither classes of slices nor scores, flags and errors.
     "yolo": Format("predictions.jsonl", lambda records, _: _as_jsonl(records), yolo_labels),

@@ -107,6 +107,7 @@ def inputs_of(files: Sequence[Path], axis: str | None = None) -> list[Input]:
     headers = {path: read_slice_headers(path) for path in candidates}
     series = find_series(header for found in headers.values() for header in found if not header.localizer)
     niftis = [opened for path in candidates if (opened := open_nifti(path, axis)) is not None and _has_slices(opened)]
+    _say_what_is_read(niftis)
     volumes = _named(series, niftis)
     inputs: list[Input] = []
     placed: set[str] = set()
@@ -164,6 +165,25 @@ def _has_slices(opened: NiftiVolume) -> bool:
     return opened.grid.slices * opened.grid.times > 1
 
 
+def _say_what_is_read(niftis: Sequence[NiftiVolume]) -> None:
+    """Says once what is special about the files of each kind."""
+    thick: dict[str, list[NiftiVolume]] = {}
+    times: dict[int, list[NiftiVolume]] = {}
+    for each in niftis:
+        if each.grid.axis not in (None, each.asked):
+            thick.setdefault(str(each.grid.axis), []).append(each)
+        if each.grid.times > 1:
+            times.setdefault(each.grid.times, []).append(each)
+    for axis, found in thick.items():
+        log.info("%s: voxels are thickest that way, so %s slices are read", _files(found), axis)
+    for count, found in times.items():
+        log.warning("%s: 4-D; volume 0 of %d is read (--frame for others)", _files(found), count)
+
+
+def _files(niftis: Sequence[NiftiVolume]) -> str:
+    return one_line(niftis[0].path) if len(niftis) == 1 else f"{len(niftis)} files"
+
+
 def _named(series: Sequence[Series], niftis: Sequence[NiftiVolume]) -> dict[tuple[Path, int | None], Volume]:
     """Each file, or frame of a file, that is part of a volume -> that volume."""
     numbered = [f"series-{number}" for number in range(1, len(series) + 1)]
@@ -183,11 +203,7 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
 
 
 def _of_nifti(opened: NiftiVolume, name: str) -> Volume:
-    slices, times, spacing, axis = opened.grid
-    if axis not in (None, opened.asked):
-        log.info("%s: its voxels are thickest that way, so %s slices are read", one_line(opened.path), axis)
-    if times > 1:
-        log.warning("%s: 4-D; volume 0 of %d is read (--frame for others)", one_line(opened.path), times)
+    slices, times, spacing, _ = opened.grid
     return Volume(
         name,
         tuple(FileSlice(opened.path, frame, opened.axis) for frame in range(slices)),

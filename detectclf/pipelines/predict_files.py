@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ class Counts:
     def __init__(self) -> None:
         self.finished = False
         self.done = self.failed = self.volumes = self.worst = 0
-        self._missing: Counter[tuple[str, str]] = Counter()
+        self._missing: list[tuple[str, str]] = []
 
     def has(self, source: Item) -> bool:
         """Whether nothing of ``source`` is left to do."""
@@ -54,7 +53,7 @@ class Counts:
         """Counts the prediction of a picture or slice, and says why it failed."""
         self.count(prediction.error)
         if prediction.missing is not None:
-            self._missing[prediction.missing] += 1
+            self._missing.append(prediction.missing)
         elif prediction.error is not None:
             log.error("%s", prediction.error)
         self.worst = max(self.worst, prediction.error_exit)
@@ -79,10 +78,13 @@ class Counts:
         return 0 if not self.failed else 4 if self.done else self.worst
 
     def say_missing(self) -> None:
-        """Says in one line each which packages were missing, and for how many files."""
-        for (reason, remedy), count in self._missing.items():
-            log.error("%d file%s: %s (%s)", count, "" if count == 1 else "s", reason, remedy)
-        self._missing.clear()
+        """Says in one line which packages were missing, and for how many files."""
+        if not self._missing:
+            return
+        packages, remedies = (" and ".join(sorted(set(each))) for each in zip(*self._missing, strict=True))
+        count = len(self._missing)
+        files = "1 file is" if count == 1 else f"{count} files are"
+        log.error("%s not read: %s not installed; %s", files, packages, remedies)
 
 
 class Results(Counts):
@@ -117,7 +119,7 @@ class Results(Counts):
                 remedy=f"go on with --resume, choose another --out, or remove {_JOURNAL}",
             )
         else:
-            check_no_results(out, but=() if earlier is None or "result" in earlier else (RUN_FILE,))
+            check_no_results(out, but=(RUN_FILE, FORMATS[format].file) if _is_empty(earlier) else ())
         # Without its journal a run has come to its end, even where it could not say so any more.
         self.finished = resume and earlier is not None and "result" in earlier and not journal.exists()
         if self.finished and earlier is not None:
@@ -258,6 +260,11 @@ class Results(Counts):
 def _earlier(out: Path) -> dict[str, Any] | None:
     file = out / RUN_FILE
     return parse_run(read_bytes(file, limit_bytes=_LIMIT_BYTES), str(file)) if file.exists() else None
+
+
+def _is_empty(run: dict[str, Any] | None) -> bool:
+    """Whether nothing is lost with what a run left: it had not begun, or read nothing, as by a slip in a name."""
+    return run is not None and run.get("result", {"done": 0})["done"] == 0
 
 
 def _has_records(journal: Path) -> bool:

@@ -99,7 +99,8 @@ def test_predict_says_one_record_per_image_and_draws_each(cli, trained, tmp_path
     assert [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()] == records
     assert len(records) == 4
     for record in records:
-        assert set(record) == RECORD and record["error"] is None
+        assert set(record) == RECORD | {"picture"} and record["error"] is None
+        assert (tmp_path / record["picture"]).is_file()
         assert list(record["probabilities"]) == CLASSES
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert record["class"] == max(record["probabilities"], key=record["probabilities"].get)
@@ -114,15 +115,15 @@ def test_predict_says_one_record_per_image_and_draws_each(cli, trained, tmp_path
         assert min(picture.size) >= 256
 
 
-@pytest.mark.parametrize("format", ["json", "csv", "coco"])
+@pytest.mark.parametrize("format", ["json", "csv", "coco", "yolo"])
 def test_predict_writes_the_format_that_is_asked_for(cli, trained, tmp_path, format):
     arguments = ("--model", trained.bundle, "--out", tmp_path, "--device", "cpu", "--format", format, "--quiet")
     said = cli("predict", trained.data / "test", *arguments)
     assert (said.code, said.out, said.err) == (0, "", "")
     (file,) = tmp_path.glob("predictions.*")
-    assert file.suffix == (".csv" if format == "csv" else ".json")
+    assert file.suffix == {"csv": ".csv", "yolo": ".jsonl"}.get(format, ".json")
     text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) >= 5 if format == "csv" else json.loads(text)
+    assert len(text.splitlines()) >= 4 if format in ("csv", "yolo") else json.loads(text)
 
 
 def test_an_interrupted_predict_keeps_the_records_it_made(cli, trained, tmp_path, monkeypatch):

@@ -64,11 +64,18 @@ def test_one_slice_of_a_volume_goes_on_as_before(predict, tmp_path):
     assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["head.coronal.2.pred.png"]
 
 
-def test_studies_of_an_earlier_run_do_not_stay(predict, tmp_path):
+def test_results_never_lie_among_others(predict, tmp_path):
+    """Records of one run beside studies, pictures and boxes of another would be taken for one."""
     write_nifti(tmp_path / "head.nii", 3)
     assert predict(tmp_path / "head.nii", "--quiet")[2]
     Image.fromarray(slice_pixels(1)).save(tmp_path / "a.png")
-    assert predict(tmp_path / "a.png", "--quiet")[2] is None
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    said, *_ = predict(tmp_path / "a.png", "--quiet", "--format", "csv")
+    assert (said.code, len(said.err.splitlines())) == (2, 1) and "already holds results" in said.err
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    # A slip in a name leaves nothing that is worth keeping.
+    assert predict(tmp_path / "b.png", "--quiet", out="slip")[0].code == 2
+    assert predict(tmp_path / "a.png", "--quiet", out="slip")[0].code == 0
 
 
 def test_a_mixed_folder_with_faults(predict, tmp_path):
@@ -131,7 +138,7 @@ def test_an_axis_of_no_volume_has_no_effect_and_that_is_said(predict, tmp_path):
     said, *_ = predict(tmp_path / "a.png", "--axis", "coronal")
     assert said.code == 0 and "--axis has no effect" in said.err
     write_nifti(tmp_path / "a.nii", 2)
-    assert "--axis has no effect" not in predict(tmp_path, "--axis", "axial")[0].err
+    assert "--axis has no effect" not in predict(tmp_path, "--axis", "axial", out="volume")[0].err
 
 
 def test_enhanced_mr_of_one_file(predict, tmp_path):
@@ -139,13 +146,13 @@ def test_enhanced_mr_of_one_file(predict, tmp_path):
     said, slices, (study,) = predict(tmp_path / "e.dcm", "--visualize")
     assert said.code == 0 and (study["study"], study["slices"], study["step_mm"]) == ("series-1", 3, 5.0)
     assert [(each["study"], each["frame"]) for each in slices] == [("series-1", number) for number in range(3)]
-    said, slices, studies = predict(tmp_path / "e.dcm", "--frame", 0)
+    said, slices, studies = predict(tmp_path / "e.dcm", "--frame", 0, out="frame")
     assert said.code == 0 and len(slices) == 1 and studies is None
     planes = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]
     write_enhanced(tmp_path / "e.dcm", [{"orientation": plane} for plane in planes])
     said, slices, studies = predict(tmp_path / "e.dcm", out="planes")
     assert (said.code, [each["frame"] for each in slices], studies) == (0, [0, 1, 2], None)
-    said, slices, _ = predict(tmp_path / "e.dcm", "--frame", 1, out="planes")
+    said, slices, _ = predict(tmp_path / "e.dcm", "--frame", 1, out="plane")
     assert (said.code, [each["frame"] for each in slices]) == (0, [1])
 
 
@@ -155,7 +162,7 @@ def test_nothing_of_a_patient_is_said(predict, tmp_path):
     said, *_ = predict(tmp_path / "s", tmp_path / "t", "--verbose", "--visualize")
     text = said.out + said.err + "".join(f.read_text() for f in (tmp_path / "out").glob("*.jsonl"))
     assert not any(secret in text for secret in (NAME, "Geheim", PATIENT, SERIES))
-    assert "series-1, 3 slices together: " in said.out and "series-2: not read" in said.out
+    assert "series-1, 3 slices together: " in said.out and "modality CT" in said.err
 
 
 @pytest.mark.parametrize(("frame", "code"), [(1, 0), (9, 2)])

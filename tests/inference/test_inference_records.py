@@ -53,7 +53,7 @@ def test_json_and_jsonl_hold_the_records(tmp_path: Path) -> None:
 
 def test_csv_has_one_row_per_picture_and_a_file_of_boxes(tmp_path: Path) -> None:
     file = write_records(RECORDS, tmp_path, "csv")
-    rows, boxes = (rows_of(each) for each in (file, tmp_path / "predictions.boxes.csv"))
+    rows, boxes = (rows_of(each) for each in (file, tmp_path / "boxes.csv"))
     assert [(row["image"], row["boxes"]) for row in rows] == [("a.jpg", "2"), ("bad.jpg", ""), ('b, "c".jpg', "0")]
     assert rows[0]["flags"] == "low_confidence;class_box_conflict" and float(rows[0]["p_meningioma"]) == 0.2
     assert {key for key, value in rows[1].items() if value} == {"image", "error"}
@@ -68,7 +68,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_tables_and_labels_have_the_boxes_that_are_asked_for_and_json_has_all(tmp_path: Path) -> None:
     for format in FORMATS:
         write_records(RECORDS, tmp_path / format, format, min_score=0.5)
-    assert [box["score"] for box in rows_of(tmp_path / "csv" / "predictions.boxes.csv")] == ["0.8999999761581421"]
+    assert [box["score"] for box in rows_of(tmp_path / "csv" / "boxes.csv")] == ["0.8999999761581421"]
     assert len(json.loads((tmp_path / "coco" / "predictions.coco.json").read_text())["annotations"]) == 1
     assert (tmp_path / "yolo" / "labels" / "a.txt").read_text() == "0 0.058594 0.315104 0.117188 0.421875\n"
     for format in ("json", "jsonl", "yolo"):
@@ -102,7 +102,7 @@ def test_csv_holds_no_formulas(tmp_path: Path, text: str) -> None:
     records = [boxed.to_record(), Prediction(text, error=text).to_record()]
     file = write_records(records, tmp_path, "csv")
     rows = []
-    for each in (file, file.with_name("predictions.boxes.csv")):
+    for each in (file, file.with_name("boxes.csv")):
         with each.open(encoding="utf-8", newline="") as stream:
             rows += csv.reader(stream)
     cells = [cell for row in rows for cell in row]
@@ -135,7 +135,7 @@ def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) 
         assert [(row["frame"], row["axis"]) for row in csv.DictReader(io.StringIO(text))] == [
             *[("7", "coronal")] * 2, ("", "")
         ]  # fmt: skip
-        boxes = rows_of(tmp_path / "predictions.boxes.csv")
+        boxes = rows_of(tmp_path / "boxes.csv")
         assert [(box["image"], box["frame"]) for box in boxes] == [("a.nii", "7"), *[("b.jpg", "")] * 2]
         return
     records = {"json": json.loads, "coco": lambda text: json.loads(text)["images"]}.get(
