@@ -45,9 +45,11 @@ def load_recipe(
         ConfigError: unknown key, invalid value, or unreadable file.
     """
     merged: dict[str, Any] = kind().model_dump(exclude_unset=False)
+    file, stated = None, dict[str, Any]()
     if recipe is not None:
         file = _find_recipe(recipe)
-        _merge(merged, _with_present_names(_read_yaml(file), file))
+        stated = _with_present_names(_read_yaml(file), file)
+        _merge(merged, stated)
     for text in assignments:
         _assign_text(merged, text)
     for key, value in (flags or {}).items():
@@ -63,7 +65,8 @@ def load_recipe(
             key, inner = next(iter(inner.items()))
             where += f".{key}"
         reason = f"unknown setting{close_to(where, setting_names(kind()))}" if unknown else first["msg"]
-        raise ConfigError(f"{where}: {reason}", remedy="see `detectclf config show`") from error
+        at_fault = file if _states(stated, first["loc"], merged) else None
+        raise ConfigError(f"{where}: {reason}", file=at_fault, remedy="see `detectclf config show`") from error
 
 
 def setting_names(settings: Settings, prefix: str = "") -> list[str]:
@@ -84,6 +87,17 @@ def close_to(typed: str, known: Iterable[str]) -> str:
         last = {name.rpartition(".")[2]: name for name in names}
         found = [last[end] for end in get_close_matches(typed.rpartition(".")[2], last, 1, 0.75)]
     return f", did you mean {' or '.join(found)}?" if found else ""
+
+
+def _states(content: Any, place: Sequence[str | int], merged: Any) -> bool:
+    """Whether a recipe states the value at fault, and neither ``--set`` nor a flag has replaced it."""
+    for part in place:
+        if not isinstance(content, Mapping):
+            break  # inside a value, such as a list
+        if part not in content:
+            return False
+        content, merged = content[part], merged[part]
+    return content == merged
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ def train_detector(
 ) -> None:
     """Train the detector, a Faster R-CNN that boxes tumours.
 
-    `--config RUN/config.yaml` alone repeats a run. `detectclf config show --stage detector` lists every setting.
+    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues it. `detectclf config show --stage detector` lists every setting.
 
     Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
     """
@@ -67,6 +67,8 @@ def train_detector(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
+    if resume and config is None:
+        config = train.recipe_to_resume(out, arch or DetectorRecipe().model.arch)
     recipe = load_recipe(
         DetectorRecipe,
         config,
@@ -100,7 +102,7 @@ def train_classifier(
 ) -> None:
     """Train the classifier of whole slices.
 
-    `--config RUN/config.yaml` alone repeats a run. `detectclf config show --stage classifier` lists every setting.
+    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues it. `detectclf config show --stage classifier` lists every setting.
 
     Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
     """
@@ -109,6 +111,8 @@ def train_classifier(
     from detectclf.pipelines import train
     from detectclf.recipes import load_recipe
 
+    if resume and config is None:
+        config = train.recipe_to_resume(out, arch or ClassifierRecipe().model.arch)
     recipe = load_recipe(
         ClassifierRecipe,
         config,

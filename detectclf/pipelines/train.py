@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.errors import ConfigError, DataError
-from detectclf.files import free_folder
+from detectclf.files import free_folder, latest_folder
 from detectclf.models.stage import STAGES
 from detectclf.progress import Progress
 from detectclf.types import ANY_TUMOR, Dataset
@@ -83,11 +83,13 @@ def train(
     from detectclf.training.runs import Run
 
     _check_symmetry(kind, recipe)
+    usual = _usual_folder(recipe.model.arch)
+    folder = out or (latest_folder(usual) if resume else free_folder(usual))
+    # Before weights are downloaded and data are read.
+    Run.at(folder).check(recipe, resume=resume, allow_changed_data=allow_changed_data)
     index = SliceIndex()
     opened = _open(kind, recipe, index)
     task = TASKS[kind](recipe, opened)
-    usual = Path("runs") / _folder_name(recipe.model.arch)
-    folder = out or (usual if resume else free_folder(usual))
     with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
         for slices in (task.train, task.valid):
             if not index.knows(slices.samples):
@@ -254,5 +256,16 @@ TASKS: dict[str, Callable[[Any, _Opened], Task]] = {"detector": _detection_task,
 """Kind of stage -> what makes network, slices and task from a recipe of that kind and its data."""
 
 
-def _folder_name(arch: str) -> str:
-    return arch.replace(":", "-").replace("/", "-")
+def _usual_folder(arch: str) -> Path:
+    return Path("runs") / arch.replace(":", "-").replace("/", "-")
+
+
+def recipe_to_resume(out: Path | None, arch: str) -> str | None:
+    """The recipe that the run to be resumed was started with; ``None`` where there is no run yet.
+
+    Args:
+        out: the run directory; by default that of the architecture.
+        arch: the architecture.
+    """
+    file = (out or latest_folder(_usual_folder(arch))) / "config.yaml"
+    return str(file) if file.is_file() else None

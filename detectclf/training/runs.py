@@ -56,6 +56,11 @@ class Run:
         self.path, self.writes, self._lock = path, writes, lock
 
     @classmethod
+    def at(cls, out: Path) -> Run:
+        """The directory, of which nothing is known and nothing is written yet."""
+        return cls(Path(out), writes=int(os.environ.get("RANK", "0")) == 0)
+
+    @classmethod
     def create(cls, out: Path, recipe: Recipe, *, resume: bool = False, allow_changed_data: bool = False) -> Run:
         """Starts a run in ``out``, or resumes the one that is there.
 
@@ -70,25 +75,32 @@ class Run:
             ConfigError: the run was started with other settings.
             TrainingError: it cannot be written, or another process is training into it.
         """
-        run = cls(Path(out), writes=int(os.environ.get("RANK", "0")) == 0)
+        run = cls.at(out)
         if not run.writes:
             return run
-        check_folder(run.path)
+        run.check(recipe, resume=resume, allow_changed_data=allow_changed_data)
         with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
             run._lock = lock_folder(run.path)
         try:
-            run._begin(recipe, resume, allow_changed_data)
+            run.check(recipe, resume=resume, allow_changed_data=allow_changed_data)  # now that nobody else begins one
+            run._begin(recipe)
         except BaseException:
             run.close()
             raise
         return run
 
-    def _begin(self, recipe: Recipe, resume: bool, allow_changed_data: bool) -> None:
+    def check(self, recipe: Recipe, *, resume: bool, allow_changed_data: bool) -> None:
+        """Makes sure that :meth:`create` may use the directory; arguments and errors as there."""
+        if not self.writes:
+            return
+        check_folder(self.path)
         if self.begun and not resume:
             raise DataError("already holds a run", file=self.path, remedy="choose another --out, or give --resume")
         if self.begun:
             check_same_settings(self.path, self.settings(), recipe, allow_changed_data=allow_changed_data)
+
+    def _begin(self, recipe: Recipe) -> None:
         with self._writing():
             if not self.begun:  # an earlier start that failed may have been on other slices
                 (self.path / FINGERPRINTS_FILE).unlink(missing_ok=True)
