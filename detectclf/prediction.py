@@ -93,8 +93,8 @@ class Prediction(FusedOutputs):
     ) -> Prediction:
         """The prediction of ``image`` with the class and boxes of ``fused``; arguments are the attributes."""
         shared = {each.name: getattr(fused, each.name) for each in fields(FusedOutputs)}
-        own = {"width": width, "height": height, "model": model, "heatmap": heatmap, "heatmap_fit": heatmap_fit}
-        return cls(image, origin=origin, **own, **shared)
+        shared |= {"width": width, "height": height, "heatmap": heatmap, "heatmap_fit": heatmap_fit}
+        return cls(image, origin=origin, model=model, **shared)
 
     @property
     def path(self) -> Path | None:

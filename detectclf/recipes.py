@@ -97,7 +97,7 @@ def _states(content: Any, place: Sequence[str | int], merged: Any) -> bool:
         if part not in content:
             return False
         content, merged = content[part], merged[part]
-    return content == merged
+    return bool(content == merged)
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

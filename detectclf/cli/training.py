@@ -58,7 +58,8 @@ def train_detector(
 ) -> None:
     """Train the detector, a Faster R-CNN that boxes tumours.
 
-    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues it. `detectclf config show --stage detector` lists every setting.
+    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues one.
+    `detectclf config show --stage detector` lists every setting.
 
     Example: detectclf train-detector --data export/ --epochs 12 --out runs/detector
     """
@@ -102,7 +103,8 @@ def train_classifier(
 ) -> None:
     """Train the classifier of whole slices.
 
-    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues it. `detectclf config show --stage classifier` lists every setting.
+    `--config RUN/config.yaml` alone repeats a run, `--out RUN --resume` continues one.
+    `detectclf config show --stage classifier` lists every setting.
 
     Example: detectclf train-classifier --arch resnet50 --data export/ --out runs/resnet50
     """

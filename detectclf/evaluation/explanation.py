@@ -66,9 +66,7 @@ def explanation_section(data: Aligned, map_fits: Floats, values: Values) -> Expl
     where = np.flatnonzero(np.isfinite(map_fits[:, 0]))
     areas = [_share_of_area(data.samples[i], data.predictions[i], data.negative) for i in where]
     usable = [area for area in areas if math.isfinite(area)]
-    return Explanation(
-        values.get(MASS), values.get(PEAK), float(np.mean(usable)) if usable else None, len(where)
-    )
+    return Explanation(values.get(MASS), values.get(PEAK), float(np.mean(usable)) if usable else None, len(where))
 
 
 def _share_of_area(sample: Sample, prediction: Prediction, negative: str | None) -> float:

@@ -48,7 +48,7 @@ def read_predictions(out: str, sha256: str, box_threshold: float) -> list[Predic
 
 
 def _lines(folder: StoredFolder) -> Iterator[dict[str, Any]]:
-    name = FORMATS["jsonl"][0]
+    name = FORMATS["jsonl"].file
     if not folder.exists(name):
         raise DataError(f"has no {name}", file=shown(folder.name), remedy="predict with --format jsonl")
     yield from map(parse_json, folder.read(name, _LIMIT_BYTES).splitlines())

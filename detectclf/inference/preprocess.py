@@ -69,9 +69,7 @@ class UndecodedInput:
         """A prediction without a class, with the error."""
         error = self.error
         missing = (error.package, error.remedy or "") if isinstance(error, MissingPackageError) else None
-        return Prediction(
-            self.image, origin=self.origin, error=str(error), error_exit=error.exit_code, missing=missing
-        )
+        return Prediction(self.image, origin=self.origin, error=str(error), error_exit=error.exit_code, missing=missing)
 
 
 def prepare(

@@ -53,9 +53,7 @@ FORMATS: dict[str, Format] = {
 """Name of a format -> what it writes. Records in JSON have every candidate box, whatever the lowest score."""
 
 
-def write_records(
-    records: Sequence[Record], out: str | Path, format: str = "jsonl", *, min_score: float = 0.0
-) -> Path:
+def write_records(records: Sequence[Record], out: str | Path, format: str = "jsonl", *, min_score: float = 0.0) -> Path:
     """Writes ``predictions.*``, last of the files of its format, into ``out``, which is made if needed; returns it.
 
     Raises:

@@ -18,7 +18,7 @@ def measured_fit(metadata: Mapping[str, Any]) -> str:
     if not isinstance(measured, Mapping):
         return NOT_MEASURED
     peak, mass, slices = (measured.get(key) for key in ("peak_inside_box", "mass_inside_box", "slices"))
-    if not (_is_share(peak) and _is_share(mass) and isinstance(slices, int)):
+    if peak is None or mass is None or not (_is_share(peak) and _is_share(mass) and isinstance(slices, int)):
         return NOT_MEASURED
     return (
         f"Measured on {slices} tumour slices of new patients: peak inside the true box on {100 * peak:.0f} %, "

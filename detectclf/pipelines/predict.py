@@ -102,7 +102,8 @@ def predict(
         counts.say_missing()
         return Predicted(None, None, counts.done, counts.failed, counts.exit_code)
     folder = make_folder(out)  # first: a folder that cannot be written must not cost the predictions
-    settings = {"frame": frame, "axis": axis, "format": format, "visualize": visualize, "explain": explain}
+    settings: dict[str, Any] = {"frame": frame, "axis": axis, "format": format}
+    settings |= {"visualize": visualize, "explain": explain}
     settings |= {} if min_score is None else {"min_score": min_score}
     description = _description(predictor, model, (detector, classifier), settings, sources)
     results = Results(folder, format, description, min_score=lowest, resume=resume)
@@ -134,7 +135,7 @@ def _warn(
     if explain and not visualize:
         log.warning("--explain has no effect without --visualize: it adds maps to the pictures")
     if min_score is not None and format in ("json", "jsonl") and not visualize:
-        log.warning("records in JSON list every candidate box with its score, whatever the lowest score that is asked for")
+        log.warning("records in JSON list every candidate box with its score, whatever --min-score says")
     if axis is not None and not any(is_uri(name) or is_nifti(name) for name in names):
         log.warning("--axis has no effect: it says how NIfTI files are sliced, and there is none among the inputs")
 

@@ -102,9 +102,7 @@ class Results(Counts):
         DataError: the folder cannot be read or written, or holds other results.
     """
 
-    def __init__(
-        self, out: Path, format: str, description: dict[str, Any], *, min_score: float, resume: bool
-    ) -> None:
+    def __init__(self, out: Path, format: str, description: dict[str, Any], *, min_score: float, resume: bool) -> None:
         super().__init__()
         self.out, self.format, self.description, self.min_score = out, format, description, min_score
         journal = out / _JOURNAL

@@ -57,9 +57,7 @@ class Section(NamedTuple):
     entries: tuple[Entry, ...]
 
 
-def write_gallery(
-    out: Path, records: Sequence[dict[str, Any]], studies: Sequence[dict[str, Any]]
-) -> Path | None:
+def write_gallery(out: Path, records: Sequence[dict[str, Any]], studies: Sequence[dict[str, Any]]) -> Path | None:
     """Writes the gallery of what has a ``picture`` into ``out``; ``None`` where these are fewer than two.
 
     Args:

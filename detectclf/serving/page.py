@@ -169,7 +169,7 @@ def _step_shown(step: Step, negative: str | None) -> Answer:
 
 @router.post("/page/explain")
 async def explain_for_page(request: Request, service: TheService) -> dict[str, Any]:
-    """The activation map of one picture, as the page shows it: class, fit, seconds, and a layer to lay over it as PNG."""
+    """The activation map of one picture, as the page shows it: class, fit, seconds, and a PNG to lay over it."""
     (upload, *others) = await service.intake.uploads(request)
     if others:
         raise ProblemError(413, "too_many_files", "one picture at a time is explained; send one")

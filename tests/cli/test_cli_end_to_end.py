@@ -126,6 +126,19 @@ def test_predict_writes_the_format_that_is_asked_for(cli, trained, tmp_path, for
     assert len(text.splitlines()) >= 4 if format in ("csv", "yolo") else json.loads(text)
 
 
+def test_predict_writes_into_folders_of_its_own_or_nowhere(cli, trained, tmp_path, monkeypatch):
+    (picture, *_) = sorted((trained.data / "test").glob("*.jpg"))
+    words = ("predict", picture, "--model", trained.bundle, "--device", "cpu")
+    monkeypatch.chdir(tmp_path)
+    assert cli(*words, "--json").document["image"] == str(picture)
+    assert not list(tmp_path.iterdir()), "records on stdout need no folder"
+    for folder in ("predictions", "predictions-2"):
+        said = cli(*words)
+        assert said.code == 0 and (tmp_path / folder / "predictions.jsonl").is_file() and folder in said.out
+    assert cli(*words, "--resume").code == 0 and len(list(tmp_path.iterdir())) == 2, "goes on with the last"
+    assert cli(*words, "--min-score", "0.1", "--all-candidates").code == 2
+
+
 def test_an_interrupted_predict_keeps_the_records_it_made(cli, trained, tmp_path, monkeypatch):
     from detectclf.cli import output
 

@@ -18,6 +18,7 @@ from PIL import Image
 from detectclf.config import EvaluateConfig
 from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
+from detectclf.evaluation.explanation import MapFit
 from detectclf.evaluation.headlines import HEADLINES, figure_at
 from detectclf.evaluation.record import Speed
 from detectclf.evaluation.rendering import markdown_text

@@ -130,7 +130,9 @@ def test_downloads(page_url: str, open_page: Opened, tmp_path: Path) -> None:
     assert {row["image"] for row in rows} == {f"'{FORMULA}", "broken.png"}, "no cell is a formula"
     row = next(row for row in rows if row["class"])
     assert float(row["p_meningioma"]) == records[FORMULA]["probabilities"]["meningioma"]
-    assert float(row["x1"]) == records[FORMULA]["boxes"][0]["xyxy"][0]
+    boxes = list(csv.DictReader(io.StringIO(download(page, "Boxes CSV", tmp_path).decode())))
+    assert int(row["boxes"]) == len(boxes) > 0 and boxes[0]["image"] == f"'{FORMULA}"
+    assert float(boxes[0]["x1"]) == records[FORMULA]["boxes"][0]["xyxy"][0]
     with zipfile.ZipFile(io.BytesIO(download(page, "Pictures", tmp_path))) as pack:
         assert pack.testzip() is None
         assert pack.namelist() == [f"001 {FORMULA}.pred.png"]

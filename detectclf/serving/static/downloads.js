@@ -1,6 +1,6 @@
 // What can be taken away: records as JSON or CSV, pictures as PNG or all of them in a zip archive.
 import { classes, make, say } from "./dom.js";
-import { recordOf, saying, sayingOf, shownSlice, view } from "./entries.js";
+import { recordOf, saying, sayingOf, shownSlice, sure, view } from "./entries.js";
 import { pictureOf, PLAIN } from "./picture.js";
 
 export function save(content, type, name) {
@@ -9,11 +9,13 @@ export function save(content, type, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** The records of the entries in the list; slices of volumes name their `study` and `frame`. */
-function records() {
-  return view.shown.flatMap((entry) => entry.slices.filter(Boolean).map(({ record }) => (
-    entry.volume ? record : { ...record, image: entry.name })));
+/** The slices of the entries in the list, whose records name their file and, of volumes, their `study` and `frame`. */
+function slices() {
+  return view.shown.flatMap((entry) => entry.slices.filter(Boolean).map((slice) => (
+    { ...slice, record: entry.volume ? slice.record : { ...slice.record, image: entry.name } })));
 }
+
+const records = () => slices().map(({ record }) => record);
 
 const studies = () => view.shown.filter((entry) => entry.volume && recordOf(entry)).map(recordOf);
 
@@ -30,18 +32,32 @@ function cell(value) {
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+const table = (rows) => `${rows.map((cells) => cells.map(cell).join(",")).join("\n")}\n`;
+
+const placesOf = (all) => ["frame", "axis", "study"].filter((key) => all.some(({ record }) => key in record));
+
+/** A row for each picture, with the columns of `predict`. */
 export function asCsv() {
-  const all = records();
-  const places = ["frame", "axis", "study"].filter((key) => all.some((record) => key in record));
-  const head = ["image", "class", "confidence", ...classes.map((name) => `p_${name}`), "box_class", "box_score",
-    "x1", "y1", "x2", "y2", "flags", "width", "height", "model", "error", ...places];
-  const rows = all.flatMap((record) => ((record.boxes || []).length ? record.boxes : [null]).map((box) => [
-    record.image, record.class, record.confidence, ...classes.map((name) => (record.probabilities || {})[name]),
-    ...(box ? [box.class, box.score, ...box.xyxy] : ["", "", "", "", "", ""]),
-    (record.flags || []).join(";"), record.width, record.height, record.model, record.error,
-    ...places.map((key) => record[key]),
-  ]));
-  return `${[head, ...rows].map((cells) => cells.map(cell).join(",")).join("\n")}\n`;
+  const all = slices();
+  const places = placesOf(all);
+  const head = ["image", "class", "confidence", ...classes.map((name) => `p_${name}`), "boxes", "flags", "width",
+    "height", "model", "error", ...places];
+  return table([head, ...all.map((slice) => [
+    slice.record.image, slice.record.class, slice.record.confidence,
+    ...classes.map((name) => (slice.record.probabilities || {})[name]),
+    slice.record.class ? sure(slice).length : "", (slice.record.flags || []).join(";"), slice.record.width,
+    slice.record.height, slice.record.model, slice.record.error, ...places.map((key) => slice.record[key]),
+  ])]);
+}
+
+/** A row for each box. */
+export function asBoxesCsv() {
+  const all = slices();
+  const places = placesOf(all);
+  return table([["image", ...places, "class", "score", "x1", "y1", "x2", "y2"], ...all.flatMap((slice) => (
+    sure(slice).map((box) => [
+      slice.record.image, ...places.map((key) => slice.record[key]), box.class, box.score, ...box.xyxy,
+    ])))]);
 }
 
 function caption(entry, at) {

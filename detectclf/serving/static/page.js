@@ -2,7 +2,7 @@
 import { $, counted, say } from "./dom.js";
 import { emptied, entries, view } from "./entries.js";
 import { sliceAt } from "./curve.js";
-import { asCsv, asJson, save, savePicture, savePictures } from "./downloads.js";
+import { asBoxesCsv, asCsv, asJson, save, savePicture, savePictures } from "./downloads.js";
 import { chosen, dropped, jobsOf } from "./intake.js";
 import { list, sortBy } from "./list.js";
 import { busy, enqueue, fetched, stop, unlock } from "./requests.js";
@@ -64,6 +64,7 @@ on("filter", "change", list);
 on("search", "input", list);
 on("json", "click", () => save(asJson(), "application/json", "predictions.json"));
 on("csv", "click", () => save(asCsv(), "text/csv", "predictions.csv"));
+on("boxes-csv", "click", () => save(asBoxesCsv(), "text/csv", "boxes.csv"));
 on("pictures", "click", savePictures);
 for (const button of document.querySelectorAll("[data-sort]")) {
   button.addEventListener("click", () => sortBy(button.dataset.sort));
