@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         DataError,
         DetectclfError,
         DeviceError,
+        MissingPackageError,
         ModelError,
+        StorageError,
         TrainingError,
         UnsafeError,
     )
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from detectclf.prediction import Prediction
     from detectclf.types import Sample
 
-_ERRORS = ("ConfigError", "DataError", "DetectclfError", "DeviceError", "ModelError", "TrainingError", "UnsafeError")
+_ERRORS = (
+    *("ConfigError", "DataError", "DetectclfError", "DeviceError", "MissingPackageError", "ModelError"),
+    *("StorageError", "TrainingError", "UnsafeError"),
+)
 
 _MODULES = {
     **dict.fromkeys(_ERRORS, "detectclf.errors"),
@@ -47,10 +52,12 @@ __all__ = [
     "DetectclfError",
     "DeviceError",
     "FileSlice",
+    "MissingPackageError",
     "ModelError",
     "Prediction",
     "Predictor",
     "Sample",
+    "StorageError",
     "Study",
     "TrainingError",
     "UnsafeError",

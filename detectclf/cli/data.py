@@ -77,8 +77,8 @@ def check(
 def show(
     folder: Folder,
     out: OutFile,
-    augmented: Annotated[bool, typer.Option("--augmented", help="Draw slices as training sees them.")] = False,
-    split: Annotated[str | None, typer.Option(help="Only this split [default: all].")] = None,
+    augmented: Annotated[bool, typer.Option("--augmented", help="Draw training slices as training sees them.")] = False,
+    split: Annotated[str | None, typer.Option(help="Only this split [default: all; train with --augmented].")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Slices to draw.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of slices.")] = 0,
     patients: options.Patients = None,

@@ -44,6 +44,10 @@ def show(
         log.warning("augment.* settings have no effect without --augmented")
     data = recipe.data.model_copy(update={"negative_boxes": "drop" if augmented else "keep"})
     dataset = open_dataset(data)
+    if augmented:
+        if split not in (None, data.train_split):
+            log.warning("no training sees the split %s: its slices are drawn as if one did", split)
+        split = split or data.train_split
     dataset = dataset if split is None else require_split(dataset, split)
     samples = spread(dataset, n, seed)
     tiles = _augmented_tiles(recipe, dataset, samples, seed) if augmented else sample_tiles(samples)
