@@ -58,7 +58,8 @@ def load_recipe(
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A setting that does not exist says most: it may be that of another stage.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
         unknown, inner = first["type"] == "extra_forbidden", first["input"]
         while unknown and isinstance(inner, Mapping) and inner:  # an unknown group: name its first setting

@@ -212,11 +212,8 @@ def percent(share: float) -> str:
 def _probability_lines(pen: _Pen, fused: FusedOutputs) -> None:
     pen.heading("Probability of each class")
     names = tuple(fused.probabilities)
-    likeliest = set(sorted(names, key=lambda name: -fused.probabilities[name])[:MOST_CLASSES])
     unit, small = pen.unit, font(round(0.9 * pen.unit))
-    for name in names:
-        if name not in likeliest:
-            continue
+    for name in sorted(names, key=lambda name: -fused.probabilities[name])[:MOST_CLASSES]:
         share = fused.probabilities[name]
         start, end = pen.left + 6.8 * unit, pen.right - 5.2 * unit
         middle = pen.y + 0.65 * unit

@@ -76,7 +76,7 @@ def predict(
     from detectclf.inference.items import item_names, items_of
     from detectclf.inference.records import FORMATS, make_folder
     from detectclf.pipelines.predict_drawing import Drawing
-    from detectclf.pipelines.predict_files import Counts, Results
+    from detectclf.pipelines.predict_files import Results
 
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
@@ -96,11 +96,7 @@ def predict(
     sources, part = items_of(names, frame, axis), ".".join(str(each) for each in (axis, frame) if each is not None)
     lowest = predictor.bundle.fusion.box_threshold if min_score is None else min_score
     if out is None:
-        counts = Counts()
-        with ended_like_interrupted():
-            _predict_all(predictor, sources, counts, Drawing(Path(), False, False, part), lowest, each)
-        counts.say_missing()
-        return Predicted(None, None, counts.done, counts.failed, counts.exit_code)
+        return _written_nowhere(predictor, sources, lowest, each)
     folder = make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     settings: dict[str, Any] = {"frame": frame, "axis": axis, "format": format}
     settings |= {"visualize": visualize, "explain": explain}
@@ -124,6 +120,21 @@ def predict(
         results.say_missing()
     code = results.exit_code or (4 if drawing.failed else 0)
     return Predicted(results.file, results.studies_file, results.done, results.failed, code, page)
+
+
+def _written_nowhere(
+    predictor: Predictor, sources: Sequence[Item], min_score: float, each: Callable[[Prediction | Study], None]
+) -> Predicted:
+    from detectclf.pipelines.predict_drawing import Drawing
+    from detectclf.pipelines.predict_files import Counts
+
+    counts = Counts()
+    try:
+        with ended_like_interrupted():
+            _predict_all(predictor, sources, counts, Drawing(Path(), False, False, ""), min_score, each)
+    finally:
+        counts.say_missing()
+    return Predicted(None, None, counts.done, counts.failed, counts.exit_code)
 
 
 def _warn(

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from detectclf.errors import one_line
 from detectclf.files import atomic_write
 from detectclf.types import (
+    ARTEFACTS,
     CLASS_BOX_CONFLICT,
     CROPPED,
     LOW_CONFIDENCE,
@@ -29,7 +30,7 @@ GALLERY_FILE = "index.html"
 
 _GRAVEST = (
     *(CLASS_BOX_CONFLICT, TUMOR_WITHOUT_BOX, LOW_CONFIDENCE, UNUSUAL_INPUT),
-    *(SEVERAL_SLICES, CROPPED, ORIENTATION),
+    *(SEVERAL_SLICES, CROPPED, ORIENTATION, ARTEFACTS),
 )
 """Flags in the order in which a person should look at them; a picture stands under the first of its own."""
 

@@ -64,6 +64,33 @@ def test_the_settings_that_a_run_keeps_repeat_it(tmp_path: Path) -> None:
     assert load_recipe(ClassifierRecipe, str(run.path / "config.yaml")) == recipe
 
 
+def test_an_error_in_a_recipe_names_its_file_and_one_of_a_flag_does_not(tmp_path: Path) -> None:
+    other = Run.create(tmp_path / "run", load_recipe(ClassifierRecipe)).path / "config.yaml"
+    slip = tmp_path / "slip.yaml"
+    slip.write_text("augment: {scale: [1, two]}\ntraining: {lr: fast}\n")
+    for recipe, assigned, named in (
+        (other, [], "config.yaml: model.dropout: unknown setting"),
+        (slip, ["training.lr=0.1"], "slip.yaml: augment.scale: "),
+        (slip, ["training.lr=0.1", "augment.scale=x"], "augment.scale: "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe(DetectorRecipe, str(recipe), assigned)
+        assert str(caught.value).removeprefix(f"{tmp_path}/").removeprefix("run/").startswith(named)
+
+
+def test_a_run_to_be_resumed_knows_its_settings_and_a_taken_one_is_said_first(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = load_recipe(ClassifierRecipe, None, ["training.seed=7"], {"data.sources": [str(tmp_path / "gone")]})
+    run = Run.create(tmp_path / "run", recipe)
+    run.close()
+    done = cli("train-classifier", "--out", run.path, "--resume")
+    assert done.code == 2 and f"{tmp_path / 'gone'}: " in done.err, "the data that it was started with"
+    (run.path / "model.json").touch()
+    done = cli("train-classifier", "--out", run.path, "--data", tmp_path, "--weights", tmp_path / "none.pt")
+    assert done.code == 2 and "already holds a run" in done.err, "before weights and data"
+
+
 def test_a_training_without_data_names_the_flag(cli: Callable[..., Any]) -> None:
     done = cli("train-classifier", "--epochs", "1")
     assert done.code == 2 and "name a folder with --data" in done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +155,19 @@ def test_enhanced_mr_of_one_file(predict, tmp_path):
     assert (said.code, [each["frame"] for each in slices], studies) == (0, [0, 1, 2], None)
     said, slices, _ = predict(tmp_path / "e.dcm", "--frame", 1, out="plane")
     assert (said.code, [each["frame"] for each in slices]) == (0, [1])
+
+
+def test_a_missing_package_is_one_line_for_all_files(predict, tmp_path, monkeypatch):
+    write_series(tmp_path / "s", 3)
+    write_nifti(tmp_path / "a.nii", 3)
+    Image.fromarray(slice_pixels(1)).save(tmp_path / "a.png")
+    for name in ("pydicom", "nibabel"):
+        monkeypatch.setitem(sys.modules, name, None)
+    said, records, _ = predict(tmp_path / "s", tmp_path / "a.nii", tmp_path / "a.png")
+    assert said.code == 4 and [each["error"] is None for each in records] == [False] * 4 + [True]
+    (line,) = [line for line in said.err.splitlines() if not line.startswith("predicting")]
+    assert line == '4 files are not read: nibabel and pydicom not installed; pip install "detectclf[medical]"'
+    assert "a.nii" not in said.out and "a.png: " in said.out
 
 
 def test_nothing_of_a_patient_is_said(predict, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from volume_examples import write_nifti
 
 from detectclf.config import PredictConfig
 from detectclf.drawing.predictions import draw_prediction
@@ -229,6 +230,15 @@ def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predi
     assert "choose a frame from 0 to 1" in str(unchosen.error)
     expected = draw_prediction(pages[1], done, title="pages.tif (1)", model="tiny 1")
     assert np.array_equal(np.asarray(done.draw()), np.asarray(expected))
+
+
+def test_the_slice_that_is_read_of_a_volume_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    pytest.importorskip("nibabel", reason="the extra medical is not installed")
+    file = write_nifti(tmp_path / "head.nii.gz", 5)
+    for source in (file, file.read_bytes(), FileSlice(file)):
+        assert predictor.predict(source).to_record()["frame"] == 2, "the middle one"
+    assert predictor.predict(FileSlice(file, 4)).to_record()["frame"] == 4
+    assert "frame" not in predictor.predict(np.zeros((40, 40), np.uint8)).to_record()
 
 
 def test_a_slice_inside_a_container_is_drawn(predictor: Predictor, slices: list[Path], tmp_path: Path) -> None:

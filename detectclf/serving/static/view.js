@@ -44,7 +44,7 @@ async function show(entry) {
   if (sliced) showVolume(entry, slice);
   $("slice-flags").textContent = entry.volume && slice?.record.flags?.length ? `This slice: ${listed(slice.record.flags)}` : "";
   const shares = (slice?.judged && slice.record.probabilities) || {};
-  $("view-probabilities").replaceChildren(...Object.entries(shares).map(probability));
+  $("view-probabilities").replaceChildren(...Object.entries(shares).sort(([, a], [, b]) => b - a).map(probability));
   const boxes = sure(slice);
   $("view-boxes").replaceChildren(...boxes.map(boxRow));
   if (!boxes.length) $("view-boxes").append(wholeRow(slice && !slice.record.error ? "no box" : "not read"));
