@@ -11,6 +11,7 @@ from PIL import Image
 from detectclf.inference.loading import default_bundle, load
 from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle_arrays import OOD_FILE
+from detectclf.models.map_fit import MEASURED, NOT_MEASURED, measured_fit
 
 MOST_BYTES = 25 * 2**20
 MOST_NOVELTY_BYTES = 2**20
@@ -31,6 +32,15 @@ def test_its_card_states_data_licences_figures_and_limits() -> None:
     card = (default_bundle() / "MODEL_CARD.md").read_text(encoding="utf-8")
     for words in ("CC BY 4.0", "Apache-2.0", "new patients", "Not a medical device", "95 % interval"):
         assert words in card, f"the card does not say {words!r}"
+
+
+def test_its_maps_are_captioned_with_what_was_measured_wherever_they_are_spoken_of(model: Predictor) -> None:
+    said = measured_fit(model.bundle.metadata)
+    assert said != NOT_MEASURED and model.bundle.metadata[MEASURED]["peak_inside_box"] >= 0.7
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "prediction.md"
+    card = default_bundle() / "MODEL_CARD.md"
+    for file in (guide, card):
+        assert said in file.read_text(encoding="utf-8").replace("\n", " "), file.name
 
 
 def others() -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from detectclf.inference.explain import activation_maps, heatmap
 from detectclf.inference.predictor import Predictor
 from detectclf.models.bundle import Bundle
 from detectclf.models.classifiers import build_classifier
+from detectclf.models.map_fit import NOT_MEASURED, measured_fit
 from detectclf.models.stage import new_stage
 
 
@@ -109,12 +110,30 @@ def test_heatmap_leaves_the_padding_out() -> None:
     assert heat[10, 2] > 0.9 and heat[:80, 120:].max() < 0.1
 
 
+MEASURED_FITS = [
+    ({"peak_inside_box": 0.809, "mass_inside_box": 0.384, "slices": 162}, True, "as recorded"),
+    ({"peak_inside_box": 1, "mass_inside_box": 0, "slices": 1}, True, "whole numbers, as JSON may have them"),
+    ({"peak_inside_box": 0.8, "mass_inside_box": 0.4}, False, "of how many slices is not known"),
+    ({"peak_inside_box": "0.8", "mass_inside_box": 0.4, "slices": 9}, False, "no number"),
+    ({"peak_inside_box": 81, "mass_inside_box": 0.4, "slices": 9}, False, "no share"),
+    ([0.8, 0.4, 9], False, "something else"),
+    (None, False, "any other model"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "known", "why"), MEASURED_FITS)
+def test_the_caption_of_a_map_is_what_was_measured(recorded: object, known: bool, why: str) -> None:
+    said = measured_fit({"activation_map": recorded})
+    assert (said != NOT_MEASURED) == known, why
+    assert not why.startswith("as ") or ("81 %" in said and "38 %" in said and "162 tumour slices" in said)
+
+
 def test_explained_predictions(predictor: Predictor, slices: list[Path]) -> None:
     inputs = [slices[0], slices[0].with_name("none.png"), *slices[1:]]
     done = list(predictor.predict_many(inputs, explain=True))
     assert done[1].error is not None and done[1].heatmap is None
     for prediction in done[:1] + done[2:]:
-        assert prediction.heatmap is not None
+        assert prediction.heatmap is not None and prediction.heatmap_fit == NOT_MEASURED
         assert prediction.heatmap.shape == (prediction.height, prediction.width)
         assert prediction.heatmap.min() >= 0 and prediction.heatmap.max() <= 1
     plain = predictor.predict(slices[0])

@@ -98,6 +98,7 @@ def test_an_activation_map_is_that_of_the_model(client: TestClient, predictor: P
     made = answer.json()
     explained = predictor.predict(content, explain=True)
     assert made["class"] == explained.label and made["evidence"] and made["seconds"] > 0
+    assert made["fit"] == explained.heatmap_fit, "how far such maps can be trusted"
     layer = np.asarray(Image.open(io.BytesIO(base64.b64decode(made["png"]))))
     assert layer.shape == (*explained.heatmap.shape, 4)
     assert np.abs(layer[..., 3] / 255 - explained.heatmap).max() < 0.01, "as opaque as the map is high"
