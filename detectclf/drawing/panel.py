@@ -94,11 +94,11 @@ def shorten(text: str, face: FreeTypeFont, width: float) -> str:
 
 
 def wrapped(text: str, face: FreeTypeFont, width: float) -> list[str]:
-    """``text`` as lines of at most ``width`` pixels, broken between words."""
+    """``text`` as lines of at most ``width`` pixels, broken at spaces, but not before a per cent sign."""
     lines: list[str] = []
     row = ""
-    for word in text.split():
-        longer = f"{row} {word}".strip()
+    for word in text.replace(" %", "\u00a0%").split(" "):
+        longer = f"{row} {word}".strip(" ")
         if row and face.getlength(longer) > width:
             lines.append(row)
             longer = word
