@@ -52,12 +52,15 @@ def main(
     split: Annotated[str, typer.Option(help="Split of the export.")] = "valid",
     screens_too: Annotated[bool, typer.Option("--screens", help="Pictures of screens and pages instead.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON Lines with what was found so far.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="JSON with the middle strength, for update_readme.py.")] = None,
 ) -> None:
     """Prints the table."""
     predictor = load(model)
     samples = chosen(open_dataset(DataConfig(sources=(data,))).split(split).samples, slices)
     cases = _screen_cases(samples) if screens_too else _cases(samples)
     rows = list(_judged(predictor, cases, out))
+    if summary is not None:
+        summary.write_text(json.dumps({"slices": len(samples), "rows": _middle(rows)}, indent=1) + "\n")
     print(f"{predictor.name}, {len(samples)} slices\n")
     print(_screen_table(rows) if screens_too else f"{_table(rows)}\n\n{_turned_table(rows)}")
 
@@ -138,6 +141,20 @@ def _table(rows: Sequence[Row]) -> str:
         strengths = ", ".join(f"{value:g}" for value in corruption.strengths)
         lines.append(f"| {name} | {strengths} ({corruption.unit}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _middle(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Shares of slices as they are, and with each change at its middle strength."""
+    names = {"as they are": "as they are"} | {f"{name}/{STRENGTHS[1]}": name for name in CORRUPTIONS}
+    own = {name: [row for row in rows if row["case"] == case] for case, name in names.items()}
+    return [
+        {
+            "change": name,
+            "right": sum(map(_is_right, found)) / len(found),
+            "refused": sum(row["label"] is None for row in found) / len(found),
+        }
+        for name, found in own.items()
+    ]
 
 
 def _turned_table(rows: Sequence[Row]) -> str:

@@ -10,7 +10,8 @@ Each file in docs/results/ is ``{"title": ..., "command": ..., "machine": ..., "
     python scripts/update_readme.py --add NAME --title T --machine M --report evaluation/report.json
 
 A result with slices of new patients goes to the block "patients", new patients first; one without to "results", with
-what its slices share with the training slices. ``demo`` and ``bakeoff`` have blocks of their own.
+what its slices share with the training slices. ``demo``, ``bakeoff`` and ``robustness``, whose report is the
+``--summary`` of ``bench_robustness.py``, have blocks of their own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
 
-BAKEOFF = "bakeoff"
+BAKEOFF, ROBUSTNESS = "bakeoff", "robustness"
 
 KEYS = (
     "combined.accuracy",
@@ -138,6 +139,19 @@ def board(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{result['machine']}, one slice at a time, decoded. `{result['command']}`"])
 
 
+def robustness(result: dict[str, Any]) -> str:
+    """Slices that are made worse, in two sentences."""
+    whole, *rows = result["report"]["rows"]
+    right = ", ".join(f"{row['change']} {100 * row['right']:.0f} %" for row in rows)
+    most = max(rows, key=lambda row: float(row["refused"]))
+    slices = result["report"]["slices"]
+    return (
+        f"**{result['title']}** ({slices} slices). Right as they are: {100 * whole['right']:.0f} %; "
+        f"each change at its middle strength: {right}. Refused: at most {100 * most['refused']:.0f} % "
+        f"({most['change']}). {result['machine']}. `{result['command']}`"
+    )
+
+
 def _cell(record: dict[str, Any], intervals: dict[str, Any], row: Headline) -> str:
     limits = show_interval(intervals.get(row.key), percent=row.percent)
     return show(figure_at(record, row.key), percent=row.percent) + (f" ({limits})" if limits else "")
@@ -147,7 +161,7 @@ def updated(text: str) -> str:
     """The README with every ``<!-- NAME:begin -->`` block filled from the results that belong there."""
     results = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in sorted(RESULTS.glob("*.json"))}
     kinds = {name: _block_of(name, result) for name, result in results.items()}
-    writers = {"patients": by_patient, "demo": table, "results": comparison, BAKEOFF: board}
+    writers = {"patients": by_patient, "demo": table, "results": comparison, BAKEOFF: board, ROBUSTNESS: robustness}
     for block, write in writers.items():
         tables = [write(results[name]) for name, kind in kinds.items() if kind == block]
         begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
@@ -158,9 +172,16 @@ def updated(text: str) -> str:
 
 
 def _block_of(name: str, result: dict[str, Any]) -> str:
-    if name in ("demo", BAKEOFF):
+    if name in ("demo", BAKEOFF, ROBUSTNESS):
         return name
     return "patients" if _has_new_patients(result["report"]) else "results"
+
+
+def _kept(report: dict[str, Any]) -> dict[str, Any]:
+    """What the README takes from a report: no lists of files, and no curves."""
+    keep = {k: _without_curves(report[k]) for k in KEPT}
+    keep["data"] = {k: v for k, v in report["data"].items() if isinstance(v, int | float | str)}
+    return keep | {"intervals": report["intervals"]}
 
 
 def _without_curves(section: Any) -> Any:
@@ -181,15 +202,11 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.add:
         report = json.loads(chosen.report.read_text(encoding="utf-8"))
-        keep = {k: _without_curves(report[k]) for k in KEPT}
-        # File lists and curves are of no use to the README.
-        keep["data"] = {k: v for k, v in report["data"].items() if isinstance(v, int | float | str)}
-        keep["intervals"] = report["intervals"]
         content = {
             "title": chosen.title,
             "machine": chosen.machine,
             "command": chosen.command or report["command"],
-            "report": keep,
+            "report": report if chosen.add == ROBUSTNESS else _kept(report),
         }
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / f"{chosen.add}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
