@@ -176,9 +176,12 @@ def tune(
     from detectclf.pipelines.tune import tune as search
     from detectclf.recipes import load_recipe
 
-    kind = DetectorRecipe if stage == "detector" else ClassifierRecipe
-    flags = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit)
-    recipe = load_recipe(kind, config, assign or (), flags)
+    flags, given = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit), assign or ()
+    recipe = (
+        load_recipe(DetectorRecipe, config, given, flags)
+        if stage == "detector"
+        else load_recipe(ClassifierRecipe, config, given, flags)
+    )
     found = search(stage, recipe, out, trials=trials, space=space, sampler=sampler, pruner=pruner, quiet=quiet)
     if json:
         output.print_json(found)

@@ -7,9 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -19,7 +18,8 @@ from detectclf.files import atomic_write, free_folder
 from detectclf.leftovers import is_unfinished
 from detectclf.pipelines.train import OpenedData, check_symmetry, open_data, train_on
 from detectclf.pipelines.tune_page import publish
-from detectclf.pipelines.tune_space import Space, read_space, values_of
+from detectclf.pipelines.tune_search import Pruner, Sampler, Search
+from detectclf.pipelines.tune_space import read_space, values_of
 from detectclf.pipelines.tune_study import SharedStudy, Taken, check_installed
 from detectclf.recipes import changed
 from detectclf.signals import ended_like_interrupted
@@ -29,45 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Sampler = Literal["tpe", "random"]
-Pruner = Literal["median", "none"]
-
-METRICS: Mapping[str, str] = {"detector": "mAP", "classifier": "accuracy"}
-"""Kind of stage -> the figure that is searched for, that of its best epoch."""
 DESCRIPTION = "study.json"
 _FOLDS = 5
 _WAIT_S = 2.0
 # A run may be resumed with others; trials of one study must be trained alike.
 _FIXED = ("training.epochs", "training.patience")
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search, in one of its processes.
-
-    Attributes:
-        kind: kind of stage.
-        wanted: the recipe that the best values go into.
-        recipe: the same with what all trials have in common: held-out patients, a figure for each epoch.
-        space: what is searched.
-        folder: its files.
-        total: trials, by all processes together.
-        sampler, pruner: as for :func:`tune`.
-    """
-
-    kind: str
-    wanted: Recipe
-    recipe: Recipe
-    space: Space
-    folder: Path
-    total: int
-    sampler: Sampler
-    pruner: Pruner
-
-    @property
-    def metric(self) -> str:
-        """Name of the figure."""
-        return METRICS[self.kind]
 
 
 def tune(

@@ -15,7 +15,7 @@ from detectclf.recipes import changed
 from detectclf.version import installed_version
 
 if TYPE_CHECKING:
-    from detectclf.pipelines.tune import Search
+    from detectclf.pipelines.tune_search import Search
 
 BEST, TRIALS, PAGE = "best.yaml", "trials.jsonl", "report.html"
 

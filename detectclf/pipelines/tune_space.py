@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Space = Mapping[str, Dimension]
-AnyRecipe = TypeVar("AnyRecipe", DetectorRecipe, ClassifierRecipe)
 
 # What all trials must have in common, or what changes no result.
 _FIXED = (
@@ -88,7 +87,7 @@ def suggest(trial: Trial, space: Space) -> dict[str, Any]:
     return values
 
 
-def values_of(recipe: AnyRecipe, space: Space) -> dict[str, Any] | None:
+def values_of(recipe: DetectorRecipe | ClassifierRecipe, space: Space) -> dict[str, Any] | None:
     """What ``recipe`` itself has for the settings of ``space``; ``None`` where one of its values is not in it."""
     found: dict[str, Any] = {}
     for name, dimension in space.items():

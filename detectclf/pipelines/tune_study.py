@@ -72,12 +72,12 @@ class SharedStudy:
     def __init__(
         self, folder: Path, *, seed: int, sampler: str, warm_up: int | None, first: Mapping[str, Any] | None
     ) -> None:
-        self.folder = folder
+        self.folder, self._sampler, self._seed = folder, sampler, seed
         (folder / "trials").mkdir(exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         self._mine: FileLock | None = None
         with self.locked():
-            self.study = _open_study(folder / DATABASE, seed=seed, sampler=sampler, warm_up=warm_up)
+            self.study = _open_study(folder / DATABASE, warm_up)
             if first is not None and not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(dict(first))
 
@@ -99,6 +99,7 @@ class SharedStudy:
             self._remove_heavy()
             if len(self.finished()) + len(self.running()) >= total:
                 return None
+            self.study.sampler = _sampler(self._sampler, self._seed, len(self.study.get_trials(deepcopy=False)))
             trial = self.study.ask()
             values = suggest(trial, space)
             number = trial.user_attrs.get(FOLDER, trial.number)
@@ -110,7 +111,7 @@ class SharedStudy:
         """Records the figure of an epoch (from 1); returns whether the trial is to be pruned."""
         with self.locked():
             taken.trial.report(figure, epoch)
-            return taken.trial.should_prune()
+            return bool(taken.trial.should_prune())
 
     def tell(self, taken: Taken, figure: float | None, note: str | None = None) -> None:
         """Records the result of a trial; one without a figure counts as pruned."""
@@ -136,13 +137,13 @@ class SharedStudy:
         """The trials that are complete or pruned, in order."""
         from optuna.trial import TrialState
 
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return list(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def running(self) -> list[FrozenTrial]:
         """The trials that some process has begun and not finished."""
         from optuna.trial import TrialState
 
-        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return list(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _take_up_left(self) -> None:
         """Puts trials of processes that are gone first in the queue, each to go on in its folder."""
@@ -201,7 +202,7 @@ def check_installed() -> None:
         raise ConfigError("tune needs optuna, which is not installed", remedy="pip install 'detectclf[tune]'")
 
 
-def _open_study(file: Path, *, seed: int, sampler: str, warm_up: int | None) -> Study:
+def _open_study(file: Path, warm_up: int | None) -> Study:
     import optuna
     from sqlalchemy import URL
 
@@ -218,51 +219,25 @@ def _open_study(file: Path, *, seed: int, sampler: str, warm_up: int | None) -> 
         if warm_up is None
         else optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up)
     )
-    return optuna.create_study(
-        storage=storage,
-        study_name=_NAME,
-        direction="maximize",
-        sampler=_seeded_sampler(sampler, seed),
-        pruner=pruner,
-        load_if_exists=True,
+    study: Study = optuna.create_study(
+        storage=storage, study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
     )
+    return study
 
 
-def _seeded_sampler(name: str, seed: int) -> BaseSampler:
-    """A sampler whose choice depends on the seed, the number of the trial and the trials before it.
+def _sampler(name: str, seed: int, number: int) -> BaseSampler:
+    """A sampler for one trial, whose choice depends on the seed, the number of the trial and the trials before it.
 
     Not on the process: processes that begin together try different values, and a search that was interrupted goes on as
     if it had not been.
     """
     import numpy as np
-    from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+    from optuna.samplers import RandomSampler, TPESampler
 
-    def made(number: int) -> BaseSampler:
-        key = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-        if name == "random":
-            return RandomSampler(seed=key)
-        return TPESampler(seed=key, n_startup_trials=6, multivariate=True)
-
-    class Seeded(BaseSampler):
-        def __init__(self) -> None:
-            self._inner = made(0)
-
-        def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-            self._inner = made(trial.number)
-
-        def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-            return self._inner.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-            return self._inner.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, distribution: Any) -> Any:
-            return self._inner.sample_independent(study, trial, param_name, distribution)
-
-        def after_trial(self, study: Study, trial: FrozenTrial, state: Any, values: Any) -> None:
-            self._inner.after_trial(study, trial, state, values)
-
-    return Seeded()
+    key = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    if name == "random":
+        return RandomSampler(seed=key)
+    return TPESampler(seed=key, n_startup_trials=6, multivariate=True)
 
 
 @contextmanager
