@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "study.json"
 _FOLDS = 5
 _WAIT_S = 2.0
+_PAGE_S = 60.0
 # A run may be resumed with others; trials of one study must be trained alike.
 _FIXED = ("training.epochs", "training.patience")
 
@@ -93,9 +94,12 @@ def tune(
             warm_up=None if pruner == "none" else max(1, recipe.training.epochs // 4),
             first=values_of(recipe, search.space),
         )
-        _work(search, study, opened, described, quiet)
-        with study.locked():
-            return publish(search, study, described["data"])
+        try:
+            _work(search, study, opened, described["data"], quiet)
+        finally:  # also of a search that was interrupted
+            with study.locked():
+                found = publish(search, study, described["data"], page=True)
+    return found
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:
@@ -180,9 +184,9 @@ def _first_difference(before: Any, now: Any) -> str:
     return f" ({before})"
 
 
-def _work(search: Search, study: SharedStudy, opened: OpenedData, described: Mapping[str, Any], quiet: bool) -> None:
+def _work(search: Search, study: SharedStudy, opened: OpenedData, data: Mapping[str, Any], quiet: bool) -> None:
     """Trains trials until all are done, those that processes leave unfinished too."""
-    waiting = False
+    waiting, page = False, time.monotonic()
     while True:
         taken = study.take(search.total, search.space)
         if taken is None:
@@ -204,8 +208,10 @@ def _work(search: Search, study: SharedStudy, opened: OpenedData, described: Map
             raise
         study.tell(taken, figure, note)
         said = note or "pruned" if figure is None else f"{search.metric} {figure:.4f}"
+        due = time.monotonic() - page > _PAGE_S
+        page = time.monotonic() if due else page
         with study.locked():
-            best = publish(search, study, described["data"])["best"]
+            best = publish(search, study, data, page=due)["best"]
         log.info("trial %s: %s; best %s", taken.folder.name, said, "-" if best is None else f"{best['figure']:.4f}")
 
 

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 BEST, TRIALS, PAGE = "best.yaml", "trials.jsonl", "report.html"
 
 
-def publish(search: Search, study: SharedStudy, data: Mapping[str, Any]) -> dict[str, Any]:
+def publish(search: Search, study: SharedStudy, data: Mapping[str, Any], *, page: bool) -> dict[str, Any]:
     """Writes the files, for the trials that are finished; returns what ``tune`` does.
 
     Args:
         search: what is searched.
         study: its trials; this process has its lock.
         data: counts of the slices trained and held out on.
+        page: write the page as well, which takes seconds.
 
     Raises:
         DataError: a file cannot be written.
@@ -43,7 +44,8 @@ def publish(search: Search, study: SharedStudy, data: Mapping[str, Any]) -> dict
             "settings: evaluate on patients that were never used.\n"
         )
         atomic_write(search.folder / BEST, head + yaml.safe_dump(recipe, sort_keys=False))
-    atomic_write(search.folder / PAGE, _page(search, study, records, best, data))
+    if page:
+        atomic_write(search.folder / PAGE, _page(search, study, records, best, data))
     return {
         "out": str(search.folder),
         "metric": search.metric,
@@ -133,11 +135,11 @@ def _plots(
 
 def _importance(study: SharedStudy, points: Sequence[SearchPoint]) -> dict[str, float]:
     """Empty with too few trials, or where all figures are equal, for which there is no importance."""
-    from optuna.importance import get_param_importances
-
     figures = [p.figure for p in points if p.figure is not None]
     if len(figures) < 5 or min(figures) == max(figures):
         return {}
+    from optuna.importance import get_param_importances
+
     return dict(get_param_importances(study.study))
 
 
