@@ -72,7 +72,7 @@ def train(
         the main one.
 
     Raises:
-        ConfigError: settings that exclude each other.
+        ConfigError: settings that exclude each other, or a tracker that is not installed.
         DataError: the data cannot be read, or ``out`` holds other files.
         ModelError: weights cannot be used, or were trained on slices that this run holds out.
         UnsafeError: weights in a pickle that holds code, or a slice that is refused as unsafe.
@@ -183,9 +183,11 @@ def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
     from detectclf.datasets.useless import before_training
     from detectclf.models.device import resolve_device
     from detectclf.pipelines.provenance import inherited_provenance
+    from detectclf.training.trackers import check_trackers
 
     # First what is quick to check: a missing GPU should be reported before the data are read.
     resolve_device(recipe.training.device)
+    check_trackers(recipe.training.trackers)
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):

@@ -28,6 +28,7 @@ from detectclf.training.processes import global_batch, make_accelerator, on_main
 from detectclf.training.resuming import Resumable
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
+from detectclf.training.trackers import Trackers
 from detectclf.training.train_state import TrainState
 
 
@@ -79,18 +80,21 @@ def fit(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
+    trackers = Trackers(config.trackers, run)
     if progress is None or not accelerator.is_main_process:
         progress = Progress("training", show=False)
     if resume:
         loop.restore()
     progress.total, progress.done = config.epochs * loop.steps, loop.state.epoch * loop.steps + loop.state.step
     try:
-        with progress, Interruption(progress.note) as interruption:
+        with progress, Interruption(progress.note) as interruption, trackers:
+            on_main(accelerator, lambda: trackers.start(loop.state.records))
             environment = describe_environment(accelerator.device, loop.precision, accelerator.num_processes)
             run.write_json("env.json", environment)
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch(interruption)
+                on_main(accelerator, lambda: trackers.log(loop.state.records))
                 progress.note(epoch_line(loop.state.records[-1], config.epochs))
                 if after_epoch is not None:
                     after_epoch(loop.state.records[-1])

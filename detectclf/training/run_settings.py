@@ -19,6 +19,7 @@ _FREE = (
     "training.device",
     "training.precision",
     "training.save_every_steps",
+    "training.trackers",
     "data.cache",
     "data.workers",
     "data.sources",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -119,9 +118,12 @@ def test_search_trains_publishes_goes_on_and_refuses_another(data: Path, space: 
     assert first["settings"] == {"training.lr": 8e-4, "training.batch_size": 32}, "the recipe itself is the first"
     assert list(second["epochs"]) == ["1", "2"] and second["figure"] == max(second["epochs"].values())
     best = load_recipe(ClassifierRecipe, str(out / "best.yaml"))
-    assert best.model_dump() == load_recipe(
-        ClassifierRecipe, flags={"data.sources": [str(data)]} | SMALL | found["best"]["settings"]
-    ).model_dump(), "nothing of how trials are judged is left in it"
+    assert (
+        best.model_dump()
+        == load_recipe(
+            ClassifierRecipe, flags={"data.sources": [str(data)]} | SMALL | found["best"]["settings"]
+        ).model_dump()
+    ), "nothing of how trials are judged is left in it"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "flatters" in page and "patients that were never used" in page and page.count("<svg") == 3
     assert not any(text in page for text in ("<script", "<link", "src=", 'href="http', "url(http", str(data)))
@@ -192,7 +194,7 @@ def test_trial_of_a_process_that_is_gone_is_taken_up_where_it_was(tmp_path: Path
     one.leave()
     folder = first.folder
     folder.mkdir()
-    for epochs in (1, 1, 2, 2, 2):
+    for epochs in (1, 1, 2, 2, 2, 2):
         again = one.take(3, space)
         assert again is not None and (again.folder, again.values) == (folder, first.values)
         (folder / "metrics.jsonl").write_text("{}\n" * epochs, encoding="utf-8")
@@ -227,26 +229,24 @@ def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
 
 def test_killed_process_loses_nothing_and_trials_are_counted_once(data: Path, space: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
-    out = tmp_path / "out"
-    flags = [f"--set={key}={value}" for key, value in {**SMALL, "training.epochs": 12}.items()]
-    command = [sys.executable, "-m", "detectclf", "tune", "--stage", "classifier", "--data", str(data)]
-    command += ["--trials", "4", "--space", str(space), "--out", str(out), "--pruner", "none", "--quiet", *flags]
+    from detectclf.pipelines.tune import tune
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-
-    victim = start()
-    until = time.monotonic() + 120
-    while not (out / "trials" / "0000" / "metrics.jsonl").is_file() and victim.poll() is None:
-        assert time.monotonic() < until
+    out, metrics = tmp_path / "out", tmp_path / "out" / "trials" / "0000" / "metrics.jsonl"
+    flags = [f"--set={key}={value}" for key, value in {**SMALL, "training.epochs": 8}.items()]
+    command = [sys.executable, "-m", "detectclf", "tune", "--stage", "classifier", "--data", str(data), *flags]
+    command += ["--trials", "2", "--space", str(space), "--out", str(out), "--quiet"]
+    victim = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 200
+    while not metrics.is_file() and victim.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate()
-    pair = [start(), start()]
-    for process in pair:
-        assert process.communicate(timeout=200)[1] == "" and process.returncode == 0
-    assert len(lines(out)) == len({t["trial"] for t in lines(out)}) == 4
-    assert lines(out)[0]["trial"] == 0 and all(len(t["epochs"]) == 12 for t in lines(out)), "the killed one, too"
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    before = metrics.read_text(encoding="utf-8").splitlines()
+    assert 1 <= len(before) < 8
+    found = tune("classifier", recipe(data, **{"training.epochs": 8}), out, trials=2, space=space, quiet=True)
+    assert found["trials"] == len(lines(out)) == 2 and len({t["trial"] for t in lines(out)}) == 2
+    assert metrics.read_text(encoding="utf-8").splitlines()[: len(before) - 1] == before[:-1], "it went on"
+    assert len(lines(out)[0]["epochs"]) == 8 and lines(out)[0]["trial"] == 0, "the killed one, with all its epochs"
 
 
 def test_suggested_values_have_the_types_of_the_space() -> None:
@@ -265,23 +265,10 @@ def test_suggested_values_have_the_types_of_the_space() -> None:
         assert all(space[name].holds(value) for name, value in values.items())
 
 
-def test_without_optuna_one_line_says_how_to_get_it(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "from importlib import metadata\nfound = metadata.version\n"
-        "def version(name):\n    if name == 'optuna': raise metadata.PackageNotFoundError(name)\n    return found(name)\n"
-        "metadata.version = version\n",
-        encoding="utf-8",
-    )
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "detectclf", "tune", "--stage", "classifier", "--data", str(data), "--trials", "1"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=Path(__file__).parents[2],
-        timeout=100,
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == (
-        "detectclf: tune needs optuna, which is not installed; pip install 'detectclf[tune]'\n"
-    )  # fmt: skip
+def test_without_optuna_one_line_says_how_to_get_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detectclf.pipelines import tune_study
+
+    monkeypatch.setattr(tune_study, "installed_version", lambda _: None)
+    with pytest.raises(ConfigError) as error:
+        tune_study.check_installed()
+    assert str(error.value) == "tune needs optuna, which is not installed; pip install 'detectclf[tune]'"
