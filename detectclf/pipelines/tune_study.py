@@ -33,9 +33,9 @@ FOLDER = "folder"
 NOTE = "note"
 """Attribute of a trial that could not be finished: why."""
 MOST_TRIES = 3
-"""A trial whose process ended so often without finishing an epoch more is given up: it may be what ends them."""
+"""A trial whose process ended so often without a further checkpoint is given up: it may be what ends them."""
 _TRIES = "tries"
-_EPOCHS = "epochs"
+_SAVED = "saved"
 # Of a finished run: what is of no use once its figure is known. A trial is a recipe, not a model.
 _HEAVY = ("last", "model.safetensors", "model.json", "fingerprints.safetensors", "curves.png", ".lock")
 _NAME = "tune"
@@ -156,17 +156,17 @@ class SharedStudy:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            with lock:
-                epochs = _finished_epochs(self._folder_of(number))
-                tries = left.user_attrs.get(_TRIES, 0) + 1 if epochs == left.user_attrs.get(_EPOCHS, 0) else 0
-                if tries >= MOST_TRIES:
-                    log.warning("trial %d ended its process %d times and is given up", number, tries)
-                    self.study.tell(left.number, state=TrialState.PRUNED)
-                    continue
-                log.info("going on with trial %d, which was left after %d epochs", number, epochs)
-                # In this order a process that is killed between the two loses the trial, and does not repeat it.
-                self.study.tell(left.number, state=TrialState.FAIL)
-                self.study.enqueue_trial(left.params, {FOLDER: number, _TRIES: tries, _EPOCHS: epochs})
+            lock.release()  # nobody else takes it meanwhile: they all need the lock of the study first
+            saved = _newest_checkpoint(self._folder_of(number))
+            tries = left.user_attrs.get(_TRIES, 0) + 1 if saved == left.user_attrs.get(_SAVED, "") else 0
+            if tries >= MOST_TRIES:
+                log.warning("trial %d ended its process %d times and is given up", number, tries)
+                self.study.tell(left.number, state=TrialState.PRUNED)
+                continue
+            log.info("going on with trial %d, whose process is gone", number)
+            # In this order a process that is killed between the two loses the trial, and does not repeat it.
+            self.study.tell(left.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(left.params, {FOLDER: number, _TRIES: tries, _SAVED: saved})
 
     def _remove_heavy(self) -> None:
         from optuna.trial import TrialState
@@ -189,11 +189,8 @@ class SharedStudy:
         return FileLock(self._folder_of(number).with_suffix(".lock"))
 
 
-def _finished_epochs(folder: Path) -> int:
-    try:
-        return len((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):
-        return 0
+def _newest_checkpoint(folder: Path) -> str:
+    return max((path.name for path in (folder / "last").glob("*.safetensors")), default="")
 
 
 def check_installed() -> None:

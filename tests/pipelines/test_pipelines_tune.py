@@ -193,14 +193,14 @@ def test_trial_of_a_process_that_is_gone_is_taken_up_where_it_was(tmp_path: Path
     assert last is not None and process().take(3, space) is None, "three are running"
     one.leave()
     folder = first.folder
-    folder.mkdir()
-    for epochs in (1, 1, 2, 2, 2, 2):
+    (folder / "last").mkdir(parents=True)
+    for saved in (1, 1, 2, 2, 2, 2):
         again = one.take(3, space)
         assert again is not None and (again.folder, again.values) == (folder, first.values)
-        (folder / "metrics.jsonl").write_text("{}\n" * epochs, encoding="utf-8")
+        (folder / "last" / f"{saved:06d}-0.safetensors").touch()
         one.leave()
     assert MOST_TRIES == 3
-    assert one.take(3, space) is None and len(one.finished()) == 1, "given up: thrice without a further epoch"
+    assert one.take(3, space) is None and len(one.finished()) == 1, "given up: thrice without a further checkpoint"
     two.tell(second, 0.5)
     third.tell(last, None, "why")
     assert sorted(t.value or 0 for t in process().finished()) == [0, 0, 0.5]
