@@ -189,9 +189,8 @@ def tune(
     best = found["best"]
     output.say(f"{found['trials']} trials, {found['pruned']} pruned", quiet)
     if best is not None:
-        output.say(
-            f"best: trial {best['trial']}, {found['metric']} {best['figure']:.4f} (chosen on it: too good)", quiet
-        )
+        said = f"best: trial {best['trial']}, {found['metric']} {best['figure']:.4f} on the slices that chose it"
+        output.say(said, quiet)
         output.say(f"recipe: {found['recipe']}", quiet)
     output.say(f"page: {found['page']}", quiet)
 

@@ -59,9 +59,12 @@ def publish(search: Search, study: SharedStudy, data: Mapping[str, Any], *, page
 
 def _record(trial: Any) -> dict[str, Any]:
     """One line of ``trials.jsonl``."""
+    from optuna.trial import TrialState
+
     return {
         "trial": trial.user_attrs.get(FOLDER, trial.number),
-        "figure": trial.value,
+        # Optuna gives a pruned trial the figure of its last epoch.
+        "figure": trial.value if trial.state == TrialState.COMPLETE else None,
         "epochs": {str(epoch): figure for epoch, figure in sorted(trial.intermediate_values.items())},
         "settings": trial.params,
         "note": trial.user_attrs.get(NOTE),

@@ -98,7 +98,7 @@ class Trackers:
     """
 
     def __init__(self, names: Sequence[str], run: Run) -> None:
-        self._names, self._run = names, run
+        self._names, self._run = tuple(dict.fromkeys(names)), run
         self._open: dict[str, GeneralTracker] = {}
         self._state: dict[str, dict[str, Any]] = {}
 

@@ -206,6 +206,32 @@ def test_trial_of_a_process_that_is_gone_is_taken_up_where_it_was(tmp_path: Path
     assert sorted(t.value or 0 for t in process().finished()) == [0, 0, 0.5]
 
 
+def test_pruned_trial_has_no_figure_and_is_never_the_best(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_page import publish
+    from detectclf.pipelines.tune_search import Search
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    space, wanted = {"training.lr": Dimension(low=0.1, high=0.9)}, ClassifierRecipe()
+    search = Search("classifier", wanted, wanted, space, tmp_path, 8, "random", "median")
+    study = SharedStudy(tmp_path, seed=0, sampler="random", warm_up=1, first=None)
+    said = []
+    for number in range(7):
+        taken = study.take(8, space)
+        assert taken is not None
+        first = 0.3 if number == 5 else 0.5
+        said.append(study.report(taken, first, 1))
+        pruned = said[-1] or number == 6
+        study.tell(taken, None if pruned else 0.25, "the loss was not finite" if number == 6 else None)
+    assert said == [False] * 5 + [True, False], "below the median of five others at the same epoch"
+    counts = {"samples": 2, "patients": 1}
+    found = publish(search, study, {"train": counts, "valid": counts}, page=True)
+    assert (found["trials"], found["pruned"], found["best"]["figure"]) == (7, 2, 0.25)
+    assert [t["figure"] for t in lines(tmp_path)] == [0.25] * 5 + [None, None]
+    assert lines(tmp_path)[6]["note"] == "the loss was not finite"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count(">pruned<") == 2
+
+
 def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune_study import SharedStudy
