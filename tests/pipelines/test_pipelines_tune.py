@@ -229,7 +229,7 @@ def test_pruned_trial_has_no_figure_and_is_never_the_best(tmp_path: Path) -> Non
     assert (found["trials"], found["pruned"], found["best"]["figure"]) == (7, 2, 0.25)
     assert [t["figure"] for t in lines(tmp_path)] == [0.25] * 5 + [None, None]
     assert lines(tmp_path)[6]["note"] == "the loss was not finite"
-    assert (tmp_path / "report.html").read_text(encoding="utf-8").count(">pruned<") == 2
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<td>pruned</td>") == 2
 
 
 def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
