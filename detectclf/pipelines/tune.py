@@ -80,9 +80,8 @@ def tune(
         raise ConfigError("tune does not run under torchrun", remedy=remedy)
     folder = out or free_folder(Path("runs") / f"tune-{kind}")
     trial_recipe = changed(recipe, _common(recipe))
-    search = Search(
-        kind, recipe, trial_recipe, read_space(space, kind, trial_recipe), folder, trials, sampler, pruner
-    )  # fmt: skip
+    searched = read_space(space, kind, trial_recipe)
+    search = Search(kind, recipe, trial_recipe, searched, folder, trials, sampler, pruner)
     with ended_like_interrupted():
         _check_folder(folder)
         opened = _open(search)
@@ -92,7 +91,7 @@ def tune(
             seed=recipe.training.seed,
             sampler=sampler,
             warm_up=None if pruner == "none" else max(1, recipe.training.epochs // 4),
-            first=values_of(recipe, search.space),
+            first=values_of(recipe, searched),
         )
         try:
             _work(search, study, opened, described["data"], quiet)

@@ -107,6 +107,13 @@ def test_values_of_a_dimension(dimension: Mapping[str, Any], inside: list[Any], 
     assert all(made.holds(v) for v in inside) and not any(made.holds(v) for v in outside)
 
 
+def test_figure_that_is_searched_for_is_that_of_the_best_epoch() -> None:
+    from detectclf.pipelines.tune_search import METRICS
+    from detectclf.training.tasks import ClassificationTask, DetectionTask
+
+    assert METRICS == {"detector": DetectionTask.metric, "classifier": ClassificationTask.metric}
+
+
 def test_search_trains_publishes_goes_on_and_refuses_another(data: Path, space: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune import tune
