@@ -111,7 +111,7 @@ def test_figure_that_is_searched_for_is_that_of_the_best_epoch() -> None:
     from detectclf.pipelines.tune_search import METRICS
     from detectclf.training.tasks import ClassificationTask, DetectionTask
 
-    assert METRICS == {"detector": DetectionTask.metric, "classifier": ClassificationTask.metric}
+    assert {"detector": DetectionTask.metric, "classifier": ClassificationTask.metric} == METRICS
 
 
 def test_search_trains_publishes_goes_on_and_refuses_another(data: Path, space: Path, tmp_path: Path) -> None:
