@@ -200,7 +200,7 @@ def _wandb(run: Run, before: Mapping[str, Any]) -> tuple[GeneralTracker, dict[st
     import wandb
     from accelerate.tracking import WandBTracker
 
-    number = before.get("run") or secrets.token_hex(4)
+    number, mode = before.get("run") or secrets.token_hex(4), os.environ.get("WANDB_MODE", "offline")
     # Of itself it records the machine, its user, paths, packages, code and everything that is printed.
     silence = wandb.Settings(
         console="off",
@@ -217,14 +217,17 @@ def _wandb(run: Run, before: Mapping[str, Any]) -> tuple[GeneralTracker, dict[st
         id=number,
         name=_name(run),
         dir=str(run.path),
-        mode=os.environ.get("WANDB_MODE", "offline"),
+        mode=mode,
         resume="allow",
         settings=silence,
     )
     tracker.start()
-    if not before:
+    # Offline, each process writes a file of its own, and of files of one run the last that is sent replaces the others:
+    # so each is told everything.
+    anew = not before or mode == "offline"
+    if anew:
         tracker.store_init_configuration(public_settings(run.settings()))
-    return tracker, {"run": number, "epochs": before.get("epochs", 0)}
+    return tracker, {"run": number, "epochs": 0 if anew else before.get("epochs", 0)}
 
 
 def _name(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,10 @@ def test_wandb_stays_offline_and_goes_on_in_one_run(tmp_path: Path, monkeypatch:
     folder = told(tmp_path, "wandb") / "wandb"
     files = sorted(folder.glob("offline-run-*/run-*.wandb"))
     assert len({f.name for f in files}) == 1 and files, "one id"
+    until = time.monotonic() + 60  # a process of wandb's own writes it
+    while files[-1].read_bytes().count(b"valid/accuracy") < 3 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert files[-1].read_bytes().count(b"valid/accuracy") >= 3, "the newest file alone has all epochs"
     content = b"".join(f.read_bytes() for f in files)
     assert b"valid/accuracy" in content and b"model.arch" in content
     for private in (str(tmp_path), "mueller", "clinic", str(Path(__file__).parents[2])):
