@@ -234,7 +234,7 @@ def _sampler(name: str, seed: int, number: int) -> BaseSampler:
     key = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     if name == "random":
         return RandomSampler(seed=key)
-    return TPESampler(seed=key, n_startup_trials=6, multivariate=True)
+    return TPESampler(seed=key, n_startup_trials=10, multivariate=True)
 
 
 @contextmanager
