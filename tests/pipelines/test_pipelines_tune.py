@@ -248,8 +248,8 @@ def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
     def values(folder: Path, restart: bool) -> list[Any]:
         folder.mkdir()
         study, found = SharedStudy(folder, seed=4, sampler="tpe", warm_up=None, first=None), []
-        for _ in range(9):
-            taken = study.take(9, space)
+        for _ in range(12):
+            taken = study.take(12, space)
             assert taken is not None
             found.append(dict(taken.values))
             study.tell(taken, float(taken.values["training.lr"]))
