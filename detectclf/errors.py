@@ -69,7 +69,11 @@ class DeviceError(DetectclfError):
 
 
 class TrainingError(DetectclfError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training that cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A loss that is not finite."""
 
 
 class StorageError(DetectclfError):

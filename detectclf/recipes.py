@@ -20,11 +20,15 @@ from detectclf.errors import ConfigError
 Recipe = TypeVar("Recipe", bound=Settings)
 
 
+def configs_folder() -> Path:
+    """Folder of the YAML files that are shipped: recipes, and search spaces in ``spaces/``."""
+    packaged = Path(str(resources.files("detectclf"))) / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
 def shipped_recipes() -> dict[str, Path]:
     """Name -> file of the YAML recipes in the package."""
-    packaged = Path(str(resources.files("detectclf"))) / "configs"
-    folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
-    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    return {p.stem: p for p in sorted(configs_folder().glob("*.yaml"))}
 
 
 def load_recipe(
@@ -55,6 +59,26 @@ def load_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(merged, key, value)
+    return _validated(kind, merged)
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with other values.
+
+    Args:
+        recipe: all settings.
+        values: dotted key -> value.
+
+    Raises:
+        ConfigError: unknown key or invalid value.
+    """
+    merged = recipe.model_dump()
+    for key, value in values.items():
+        _assign(merged, key, value)
+    return _validated(type(recipe), merged)
+
+
+def _validated(kind: type[Recipe], merged: Mapping[str, Any]) -> Recipe:
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
@@ -160,4 +184,4 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-__all__ = ["close_to", "load_recipe", "setting_names", "shipped_recipes"]
+__all__ = ["changed", "close_to", "configs_folder", "load_recipe", "setting_names", "shipped_recipes"]

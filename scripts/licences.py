@@ -36,6 +36,8 @@ KNOWN: dict[str, str] = {
     "cuda-toolkit": "NVIDIA's licence of the CUDA toolkit",
     # Only for the tests of the page; it holds axe-core, which is under the MPL-2.0.
     "axe-playwright-python": "MIT",
+    # Of mlflow.
+    "huey": "MIT",
 }
 """Distributions that state no licence -> what their files say, looked up by hand."""
 

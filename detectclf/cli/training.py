@@ -1,9 +1,9 @@
-"""``train-detector``, ``train-classifier``, ``demo``."""
+"""``train-detector``, ``train-classifier``, ``tune``, ``demo``."""
 
 # No `from __future__ import annotations` here: typer would have to compile every annotation again at each start.
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -125,6 +125,82 @@ def train_classifier(
     _report_run(summary, json, quiet)
 
 
+def tune(
+    stage: Annotated[Literal["detector", "classifier"], typer.Option(help="Stage whose settings are searched.")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials in all: of this call, of earlier ones and of other processes together.")
+    ],
+    data: options.RecipeData = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search space, a YAML file [default: the one in configs/spaces/ of the stage].", metavar="FILE"
+        ),
+    ] = None,
+    sampler: Annotated[
+        Literal["tpe", "random"],
+        typer.Option(help="How values are chosen: tpe from those that did well so far, or at random."),
+    ] = "tpe",
+    pruner: Annotated[
+        Literal["median", "none"],
+        typer.Option(help="median ends a trial early that is below the median of the others at the same epoch."),
+    ] = "median",
+    config: options.Config = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture, as `detectclf models` lists it [default: the stage's].")
+    ] = None,
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    limit: options.Limit = None,
+    patients: options.Patients = None,
+    any_tumor: options.AnyTumor = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the search; one that is there goes on [default: a new one, runs/tune-STAGE].",
+            metavar="DIR",
+        ),
+    ] = None,
+    assign: options.Assign = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Search settings of a stage with Optuna; writes the best recipe and a page.
+
+    Each trial is a training on most patients of the training split, judged on the others. Start it several times with
+    the same --out to use several processes; after an interruption, the same command goes on.
+
+    Example: detectclf tune --stage classifier --data export/ --trials 50 --epochs 8 --out runs/tune
+    """
+    output.setup_logging(quiet, verbose)
+    from detectclf.config import ClassifierRecipe, DetectorRecipe
+    from detectclf.pipelines.tune import tune as search
+    from detectclf.recipes import load_recipe
+
+    flags, given = _flags(data, patients, any_tumor, arch, weights, epochs, device, seed, limit), assign or ()
+    recipe = (
+        load_recipe(DetectorRecipe, config, given, flags)
+        if stage == "detector"
+        else load_recipe(ClassifierRecipe, config, given, flags)
+    )
+    found = search(stage, recipe, out, trials=trials, space=space, sampler=sampler, pruner=pruner, quiet=quiet)
+    if json:
+        output.print_json(found)
+        return
+    best = found["best"]
+    output.say(f"{found['trials']} trials, {found['pruned']} pruned", quiet)
+    if best is not None:
+        said = f"best: trial {best['trial']}, {found['metric']} {best['figure']:.4f} on the slices that chose it"
+        output.say(said, quiet)
+        output.say(f"recipe: {found['recipe']}", quiet)
+    output.say(f"page: {found['page']}", quiet)
+
+
 def _report_run(summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
     # Under torchrun only the main process has a summary.
     if not summary:
@@ -165,3 +241,4 @@ def add_commands(app: typer.Typer) -> None:
     app.command("demo")(demo)
     app.command("train-detector")(train_detector)
     app.command("train-classifier")(train_classifier)
+    app.command("tune")(tune)

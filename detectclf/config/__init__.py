@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from detectclf.config.serving import ServeConfig
     from detectclf.config.shards import ShardConfig
     from detectclf.config.training import TrainingConfig
+    from detectclf.config.tuning import Dimension
 
 _MODULES = {
     "augment": ("AugmentConfig",),
@@ -37,6 +38,7 @@ _MODULES = {
     "serving": ("ServeConfig",),
     "shards": ("ShardConfig",),
     "training": ("TrainingConfig",),
+    "tuning": ("Dimension",),
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "DataConfig",
     "DetectorConfig",
     "DetectorRecipe",
+    "Dimension",
     "EvaluateConfig",
     "EvaluateRecipe",
     "ExportRecipe",

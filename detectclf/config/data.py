@@ -45,6 +45,8 @@ class DataConfig(Settings):
     and copies stay together."""
     held_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Folds to validate on; the others are trained on. If empty, train on all folds and validate on fold 0."""
+    fold_splits: tuple[str, ...] = ()
+    """Published splits whose slices are split into folds, the others being left out; if empty, all of them."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the folds."""
     copies: Literal["keep", "one"] = "keep"
@@ -91,8 +93,8 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _folds_or_none(self) -> DataConfig:
-        if self.folds is None and (self.held_out or self.copies == "one"):
-            raise ValueError("held_out and copies=one need folds")
+        if self.folds is None and (self.held_out or self.fold_splits or self.copies == "one"):
+            raise ValueError("held_out, fold_splits and copies=one need folds")
         return self
 
 

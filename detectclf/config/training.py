@@ -48,6 +48,9 @@ class TrainingConfig(Settings):
     epoch only. SIGINT and SIGTERM save anyway."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop early after this many epochs without improvement; 0 turns early stopping off."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Also tell the figures of each epoch, and settings without paths, to these. MLflow goes where MLFLOW_TRACKING_URI
+    says; Weights & Biases stays offline, in the run, unless WANDB_MODE says otherwise."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

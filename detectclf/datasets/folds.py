@@ -10,7 +10,7 @@ from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.patients import with_patients
 from detectclf.datasets.splits import grouped_split
 from detectclf.duplicates.copies import CopyGroup
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.types import Dataset, Sample
 
 
@@ -36,14 +36,14 @@ def as_fold(dataset: Dataset, config: DataConfig, index: SliceIndex) -> Dataset:
 
     Raises:
         ConfigError: ``held_out`` names a fold that does not exist, or all of them.
-        DataError: there are fewer patients than folds.
+        DataError: there are fewer patients than folds, or no slice in a split that ``config.fold_splits`` names.
     """
     count = config.folds or 1
     if any(k >= count for k in config.held_out) or len(set(config.held_out)) >= count:
         raise ConfigError(
             f"data.held_out {list(config.held_out)} of {count} folds", remedy=f"name some of 0 to {count - 1}, not all"
         )
-    dataset = with_patients(dataset, index)
+    dataset = with_patients(_of_splits(dataset, config.fold_splits), index)
     groups = index.find_copies(index.look_up(dataset.samples).fingerprints)
     fold = fold_of_slices(dataset, groups, count, config.fold_seed)
     spare = {m for group in groups for m in _spare(dataset.samples, group)} if config.copies == "one" else set()
@@ -54,6 +54,13 @@ def as_fold(dataset: Dataset, config: DataConfig, index: SliceIndex) -> Dataset:
         if k in (config.held_out or (0,)):
             valid.append(replace(sample, split=config.valid_split))
     return replace(dataset, samples=(*train, *valid))
+
+
+def _of_splits(dataset: Dataset, splits: Sequence[str]) -> Dataset:
+    if missing := [name for name in splits if name not in dataset.splits]:
+        reason = f"split {missing[0]!r} is missing or empty; there is {', '.join(dataset.splits)}"
+        raise DataError(reason, file=", ".join(dataset.sources) or None, remedy="correct data.fold_splits")
+    return replace(dataset, samples=tuple(s for s in dataset.samples if not splits or s.split in splits))
 
 
 def _spare(samples: Sequence[Sample], group: CopyGroup) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from detectclf.types import ANY_TUMOR, Dataset
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
     from detectclf.duplicates.fingerprints import Fingerprints
+    from detectclf.training.loop import History
     from detectclf.training.runs import Recipe, Run
     from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
 
@@ -71,7 +72,7 @@ def train(
         the main one.
 
     Raises:
-        ConfigError: settings that exclude each other.
+        ConfigError: settings that exclude each other, or a tracker that is not installed.
         DataError: the data cannot be read, or ``out`` holds other files.
         ModelError: weights cannot be used, or were trained on slices that this run holds out.
         UnsafeError: weights in a pickle that holds code, or a slice that is refused as unsafe.
@@ -79,9 +80,41 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
+
+    check_symmetry(kind, recipe)
+    usual = Path("runs") / _folder_name(recipe.model.arch)
+    opened = open_data(kind, recipe, SliceIndex())
+    folder = out or (usual if resume else free_folder(usual))
+    return train_on(opened, kind, recipe, folder, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
+
+
+def train_on(
+    opened: OpenedData,
+    kind: str,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    allow_changed_data: bool = False,
+    quiet: bool = False,
+    after_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Trains a stage on data that are open.
+
+    Args:
+        opened: what :func:`open_data` gave for this recipe, or for one that differs in other settings than those of
+            data and starting weights.
+        kind, recipe, resume, allow_changed_data, quiet: as for :func:`train`, which says what is raised.
+        folder: the run directory.
+        after_epoch: as for :func:`detectclf.training.loop.fit`.
+
+    Returns:
+        As :func:`train`.
+    """
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
+<<<<<<< HEAD
     _check_symmetry(kind, recipe)
     usual = _usual_folder(recipe.model.arch)
     folder = out or (latest_folder(usual) if resume else free_folder(usual))
@@ -89,6 +122,9 @@ def train(
     Run.at(folder).check(recipe, resume=resume, allow_changed_data=allow_changed_data)
     index = SliceIndex()
     opened = _open(kind, recipe, index)
+=======
+    index = opened.slice_index
+>>>>>>> tune
     task = TASKS[kind](recipe, opened)
     with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
         for slices in (task.train, task.valid):
@@ -100,10 +136,12 @@ def train(
         if settings.freeze_epochs and not task.pretrained:
             log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
             settings = settings.model_copy(update={"freeze_epochs": 0})
-        progress = Progress("training", show=not quiet)
-        history = fit(task, settings, run, resume=resume, progress=progress, workers=recipe.data.workers)
-    if not run.writes:
-        return {}
+        progress, workers = Progress("training", show=not quiet), recipe.data.workers
+        history = fit(task, settings, run, resume=resume, progress=progress, workers=workers, after_epoch=after_epoch)
+    return _summary(run, recipe, history) if run.writes else {}
+
+
+def _summary(run: Run, recipe: Recipe, history: History) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "arch": recipe.model.arch,
@@ -113,7 +151,7 @@ def train(
     }
 
 
-def _record_data(run: Run, task: Task, opened: _Opened, recipe: Recipe, allow_changed: bool) -> None:
+def _record_data(run: Run, task: Task, opened: OpenedData, recipe: Recipe, allow_changed: bool) -> None:
     """Writes which slices the run uses, once it is certain that it may."""
     from detectclf.pipelines.provenance import fingerprints_of
     from detectclf.pipelines.shared_patients import known_patients, note_shared_patients
@@ -131,7 +169,7 @@ def _record_data(run: Run, task: Task, opened: _Opened, recipe: Recipe, allow_ch
     note_shared_patients(train, valid, recipe.data)
 
 
-class _Opened(NamedTuple):
+class OpenedData(NamedTuple):
     """The data of a training.
 
     Attributes:
@@ -149,14 +187,17 @@ class _Opened(NamedTuple):
     slice_index: SliceIndex
 
 
-def _open(kind: str, recipe: Recipe, index: SliceIndex) -> _Opened:
+def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
+    """Opens the data of a training and says what is odd about them; raises as :func:`train`."""
     from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.useless import before_training
     from detectclf.models.device import resolve_device
     from detectclf.pipelines.provenance import inherited_provenance
+    from detectclf.training.trackers import check_trackers
 
     # First what is quick to check: a missing GPU should be reported before the data are read.
     resolve_device(recipe.training.device)
+    check_trackers(recipe.training.trackers)
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
@@ -165,7 +206,7 @@ def _open(kind: str, recipe: Recipe, index: SliceIndex) -> _Opened:
     for line in before_training(dataset, recipe.data.train_split, recipe.data.valid_split, boxes=kind == "detector"):
         log.warning(line)
     inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
-    return _Opened(dataset, train, valid, inherited, index)
+    return OpenedData(dataset, train, valid, inherited, index)
 
 
 def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
@@ -178,7 +219,7 @@ def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
     return network
 
 
-def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
+def _detection_task(recipe: DetectorRecipe, opened: OpenedData) -> DetectionTask:
     from detectclf.datasets.augment import detection_augment
     from detectclf.datasets.loading import DetectionSlices
     from detectclf.pipelines.synthesis import synthesis_of
@@ -205,7 +246,7 @@ def _detection_task(recipe: DetectorRecipe, opened: _Opened) -> DetectionTask:
     return DetectionTask(network, train, valid, dataset.negative)
 
 
-def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> ClassificationTask:
+def _classification_task(recipe: ClassifierRecipe, opened: OpenedData) -> ClassificationTask:
     from detectclf.datasets.augment import classification_augment
     from detectclf.datasets.loading import ClassificationSlices
     from detectclf.pipelines.synthesis import synthesis_of
@@ -238,7 +279,7 @@ def _classification_task(recipe: ClassifierRecipe, opened: _Opened) -> Classific
     return ClassificationTask(network, train, valid, recipe.model, negative)
 
 
-def _check_symmetry(kind: str, recipe: Recipe) -> None:
+def check_symmetry(kind: str, recipe: Recipe) -> None:
     """Refuses symmetry augmentation if some tumours may have no box, or some boxes no tumour."""
     reason = None
     if kind == "detector" and recipe.data.negative_boxes == "keep":
@@ -252,7 +293,7 @@ def _check_symmetry(kind: str, recipe: Recipe) -> None:
         )
 
 
-TASKS: dict[str, Callable[[Any, _Opened], Task]] = {"detector": _detection_task, "classifier": _classification_task}
+TASKS: dict[str, Callable[[Any, OpenedData], Task]] = {"detector": _detection_task, "classifier": _classification_task}
 """Kind of stage -> what makes network, slices and task from a recipe of that kind and its data."""
 
 

@@ -15,18 +15,20 @@ from torch import nn
 from detectclf.config import TrainingConfig
 from detectclf.datasets.batches import Batches
 from detectclf.datasets.loading import make_loader
-from detectclf.errors import TrainingError
+from detectclf.errors import DivergedError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
 from detectclf.progress import Progress
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
+from detectclf.training.epoch_text import epoch_line, stopped_early
 from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
 from detectclf.training.processes import global_batch, make_accelerator, on_main
 from detectclf.training.resuming import Resumable
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
+from detectclf.training.trackers import Trackers
 from detectclf.training.train_state import TrainState
 
 
@@ -51,6 +53,7 @@ def fit(
     resume: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
+    after_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> History:
     """Trains ``task.model``; the run directory then holds the averaged weights of the best epoch.
 
@@ -61,9 +64,11 @@ def fit(
         resume: continue from the run's checkpoint, if it has one, exactly as if there had been no interruption.
         progress: shows steps and epochs, in the main process.
         workers: loader processes, see :func:`detectclf.datasets.loading.make_loader`.
+        after_epoch: called with the record of each epoch once its checkpoint is saved; may end the training by raising.
 
     Raises:
-        TrainingError: a loss is not finite (with the names of the batch's files), or the run cannot be written.
+        DivergedError: a loss is not finite (with the names of the batch's files).
+        TrainingError: the run cannot be written.
         ModelError: the checkpoint belongs to another model.
         DeviceError: the device is not available.
         DataError: a slice cannot be read.
@@ -75,19 +80,24 @@ def fit(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     loop = _Loop(accelerator, task, config, run, workers)
+    trackers = Trackers(config.trackers, run)
     if progress is None or not accelerator.is_main_process:
         progress = Progress("training", show=False)
     if resume:
         loop.restore()
     progress.total, progress.done = config.epochs * loop.steps, loop.state.epoch * loop.steps + loop.state.step
     try:
-        with progress, Interruption(progress.note) as interruption:
+        with progress, Interruption(progress.note) as interruption, trackers:
+            on_main(accelerator, lambda: trackers.start(loop.state.records))
             environment = describe_environment(accelerator.device, loop.precision, accelerator.num_processes)
             run.write_json("env.json", environment)
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch(interruption)
+                on_main(accelerator, lambda: trackers.log(loop.state.records))
                 progress.note(epoch_line(loop.state.records[-1], config.epochs))
+                if after_epoch is not None:
+                    after_epoch(loop.state.records[-1])
                 if interruption.agreed(accelerator):
                     raise KeyboardInterrupt
             if loop.state.epoch < config.epochs:
@@ -100,21 +110,6 @@ def fit(
         accelerator.free_memory()
     run.write_curves(loop.state.records, loop.state.best_epoch)
     return History(loop.state.records, loop.state.best_epoch)
-
-
-def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """One epoch as a line of text, such as ``epoch 3/12: loss 0.4121, mAP 0.310, mAP50 0.720, 6.9 slices/s, 93 s``."""
-    figures = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in record["metrics"].items())
-    speed = f"{record['slices_per_second']:.1f} slices/s, {record['seconds']:.0f} s"
-    return f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, {figures}, {speed}"
-
-
-def stopped_early(epoch: int, config: TrainingConfig, metric: str, best_epoch: int | None) -> str:
-    """Why a training ended before its last epoch."""
-    return (
-        f"stopped after epoch {epoch} of {config.epochs}: {metric} has not risen above that of epoch {best_epoch} for "
-        f"{config.patience} or more epochs (training.patience={config.patience}); 0 would train all epochs"
-    )
 
 
 class _Loop:
@@ -206,7 +201,7 @@ class _Loop:
             names = ", ".join(self.task.train.samples[t["image_id"]].name for t in batch["targets"])
             reason = f"{', '.join(bad)} is not finite in epoch {self.state.epoch + 1}, batch of {names}"
             remedy = "inspect those slices with `detectclf data check`, or lower training.lr and backbone_lr"
-            raise TrainingError(reason, file=self.run.path, remedy=remedy)
+            raise DivergedError(reason, file=self.run.path, remedy=remedy)
 
     def end_epoch(self, interruption: Interruption) -> None:
         """Validates if due, saves the best model, writes the record and the checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ _FREE = (
     "training.device",
     "training.precision",
     "training.save_every_steps",
+    "training.trackers",
     "data.cache",
     "data.workers",
     "data.sources",
@@ -28,7 +29,14 @@ _FREE = (
 _PATHS = ("data.lesion_masks", "data.head_maps")
 
 
-def check_same_settings(path: Path, settings: Mapping[str, Any], recipe: Settings, *, allow_changed_data: bool) -> None:
+def check_same_settings(
+    path: Path,
+    settings: Mapping[str, Any],
+    recipe: Settings,
+    *,
+    allow_changed_data: bool = False,
+    fixed: Sequence[str] = (),
+) -> None:
     """Makes sure that a run is resumed with the settings that it was started with.
 
     Args:
@@ -36,6 +44,7 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], recipe: Setting
         settings: those in its ``config.yaml``.
         recipe: the present ones.
         allow_changed_data: masks and label maps may be in other folders.
+        fixed: settings that may not change either.
 
     Raises:
         ConfigError: it is not.
@@ -43,7 +52,7 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], recipe: Setting
     free = _FREE + _PATHS if allow_changed_data else _FREE
     before, now = dict(_flat(_with_defaults(settings, recipe))), dict(_flat(recipe.model_dump(mode="json")))
     for key in sorted(before.keys() | now.keys()):
-        if key not in free and before.get(key) != now.get(key):
+        if (key not in free or key in fixed) and before.get(key) != now.get(key):
             reason = f"was started with {key} = {before.get(key)}, not {now.get(key)}"
             raise ConfigError(reason, file=path, remedy="give the same settings, or another --out")
 

@@ -2,8 +2,8 @@
 
 ``config.yaml`` (all settings), ``env.json``, ``data.json``, ``fingerprints.safetensors`` (provenance: fingerprints of
 the training slices and of those of the starting weights), ``metrics.jsonl`` (one line per epoch), ``model.safetensors``
-and ``model.json`` (best epoch, averaged weights), ``last/`` (the checkpoints), ``curves.png``, ``tensorboard/`` if
-TensorBoard is installed, and ``.lock``, which keeps a second training out.
+and ``model.json`` (best epoch, averaged weights), ``last/`` (the checkpoints), ``curves.png``, what trackers keep
+(``trackers.json``, ``tensorboard/``, ``wandb/``), and ``.lock``, which keeps a second training out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -176,11 +175,8 @@ class Run:
             self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
     def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Replaces ``metrics.jsonl`` and adds the newest epoch to TensorBoard's file."""
+        """Replaces ``metrics.jsonl``; raises as :meth:`write_text`."""
         self.write_text("metrics.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
-        if self.writes and records and find_spec("tensorboard") is not None:
-            with self._writing():
-                _to_tensorboard(self.path / "tensorboard", records[-1])
 
     def write_model(self, task: Task, model: TransferModel, metadata: Mapping[str, Any]) -> None:
         """Writes ``model.safetensors`` and ``model.json``; raises as :meth:`write_text`."""
@@ -277,14 +273,3 @@ class Run:
             yield
         except (OSError, DataError) as error:
             raise disk_error(error, self.path) from error
-
-
-def _to_tensorboard(folder: Path, record: Mapping[str, Any]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    values = {"train/loss": record["loss"], "train/lr": record["lr"]}
-    values |= {f"train/{k}": v for k, v in record["losses"].items()}
-    values |= {f"valid/{k}": v for k, v in record["metrics"].items() if v is not None}
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in values.items():
-            writer.add_scalar(name, value, record["epoch"])

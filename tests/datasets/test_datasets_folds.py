@@ -11,7 +11,7 @@ from PIL import Image
 
 from detectclf.config import DataConfig, DetectorRecipe
 from detectclf.datasets.dataset import open_dataset
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
 
@@ -66,7 +66,20 @@ def test_folds_that_cannot_be(source: Path, held: tuple[int, ...], why: str) -> 
         open_dataset(config(source, folds=3, held_out=held))
 
 
-@pytest.mark.parametrize("changes", [{"held_out": [0]}, {"copies": "one"}], ids=["held_out", "copies"])
+def test_folds_of_some_splits_leave_the_others_out(source: Path) -> None:
+    published = open_dataset(config(source))
+    data = open_dataset(config(source, folds=4, held_out=(1,), fold_splits=("train",)))
+    used = {str(s.path) for s in data.samples}
+    assert used == {str(s.path) for s in published.split("train").samples} and data.split("valid").samples
+    with pytest.raises(DataError, match=r"'test' is missing or empty.*fold_splits"):
+        open_dataset(config(source, folds=4, fold_splits=("train", "test")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"held_out": [0]}, {"copies": "one"}, {"fold_splits": ["train"]}],
+    ids=["held_out", "copies", "fold_splits"],
+)
 def test_settings_of_folds_need_folds(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="need folds"):
         load_recipe(DetectorRecipe, flags={f"data.{key}": value for key, value in changes.items()})

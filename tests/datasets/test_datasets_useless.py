@@ -77,11 +77,11 @@ def test_training_says_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     """Through the command's own opening of the data: the loop itself is not needed."""
     from detectclf.config import DetectorRecipe
     from detectclf.datasets.index import SliceIndex
-    from detectclf.pipelines.train import _open
+    from detectclf.pipelines.train import open_data
 
     coco(tmp_path, [image(1), image(2)], [box(1, 1, [2, 2, 20, 20])])
     coco(tmp_path, [image(3), image(4)], [box(1, 3, [2, 2, 20, 20], 4)], split="valid")
     recipe = DetectorRecipe.model_validate({"data": {"sources": [tmp_path]}, "model": {"weights": "none"}})
     with caplog.at_level(logging.WARNING):
-        _open("detector", recipe, SliceIndex())
+        open_data("detector", recipe, SliceIndex())
     assert any("pituitary is in valid" in line for line in caplog.messages)

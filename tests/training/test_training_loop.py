@@ -20,8 +20,8 @@ from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
 from detectclf.models.stage_files import load_stage
 from detectclf.progress import Progress
+from detectclf.training.epoch_text import epoch_line
 from detectclf.training.interruption import Interruption
-from detectclf.training.loop import epoch_line
 from detectclf.training.train_state import TrainState
 from detectclf.types import Sample
 
