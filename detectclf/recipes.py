@@ -59,7 +59,7 @@ def load_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(merged, key, value)
-    return _validated(kind, merged)
+    return _validated(kind, merged, file, stated)
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -75,10 +75,11 @@ def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     merged = recipe.model_dump()
     for key, value in values.items():
         _assign(merged, key, value)
-    return _validated(type(recipe), merged)
+    return _validated(type(recipe), merged, None, {})
 
 
-def _validated(kind: type[Recipe], merged: Mapping[str, Any]) -> Recipe:
+def _validated(kind: type[Recipe], merged: Mapping[str, Any], file: Path | None, stated: Mapping[str, Any]) -> Recipe:
+    """The settings; an error names ``file`` where the value at fault is ``stated`` there."""
     try:
         return kind.model_validate(merged)
     except ValidationError as error:

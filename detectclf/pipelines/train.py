@@ -80,11 +80,14 @@ def train(
         TrainingError: the loss is not finite, or the run cannot be written.
     """
     from detectclf.datasets.index import SliceIndex
+    from detectclf.training.runs import Run
 
     check_symmetry(kind, recipe)
-    usual = Path("runs") / _folder_name(recipe.model.arch)
+    usual = _usual_folder(recipe.model.arch)
+    folder = out or (latest_folder(usual) if resume else free_folder(usual))
+    # Before weights are downloaded and data are read.
+    Run.at(folder).check(recipe, resume=resume, allow_changed_data=allow_changed_data)
     opened = open_data(kind, recipe, SliceIndex())
-    folder = out or (usual if resume else free_folder(usual))
     return train_on(opened, kind, recipe, folder, resume=resume, allow_changed_data=allow_changed_data, quiet=quiet)
 
 
@@ -114,17 +117,7 @@ def train_on(
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
-<<<<<<< HEAD
-    _check_symmetry(kind, recipe)
-    usual = _usual_folder(recipe.model.arch)
-    folder = out or (latest_folder(usual) if resume else free_folder(usual))
-    # Before weights are downloaded and data are read.
-    Run.at(folder).check(recipe, resume=resume, allow_changed_data=allow_changed_data)
-    index = SliceIndex()
-    opened = _open(kind, recipe, index)
-=======
     index = opened.slice_index
->>>>>>> tune
     task = TASKS[kind](recipe, opened)
     with Run.create(folder, recipe, resume=resume, allow_changed_data=allow_changed_data) as run:
         for slices in (task.train, task.valid):
