@@ -94,7 +94,10 @@ def list_stored(uri: str) -> Iterator[str]:
         if not found:
             raise DataError("nothing matches", file=shown(uri), remedy="check the pattern")
         yield from (store.unstrip_protocol(each) for each in found)
-    elif "::" in uri or not _asked(lambda: store.isdir(path), uri):
+    elif "::" in uri:
+        yield uri
+    elif not _asked(lambda: store.isdir(path), uri):
+        _asked(lambda: store.info(path), uri)  # a name that is misspelt is no bad picture
         yield uri
     else:
         for _, _, files in _walked(store, path, uri):

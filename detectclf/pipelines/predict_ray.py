@@ -12,6 +12,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,7 @@ from detectclf.version import __version__
 
 _MOST_BLOCKS = 20_000
 _CONNECT_S = 5.0
+_ANSWER_S = 20.0
 
 
 class _Worker:
@@ -64,17 +67,24 @@ def check_ray(shards: ShardConfig) -> None:
     """Checks what can be checked before any work.
 
     Raises:
-        ConfigError: Ray is not installed, or nobody listens at the address.
+        ConfigError: Ray is not installed, or no cluster answers at the address.
     """
     if find_spec("ray") is None:
         raise ConfigError("the engine ray is not installed", remedy="pip install 'detectclf[ray]'")
-    _check_listens(_address(shards))
+    address = _address(shards) or ""
+    if "://" in address:
+        raise ConfigError(
+            f"{_said(address)}: Ray's client is not supported",
+            remedy="name the cluster itself, such as 10.0.0.1:6379, or start this command there by `ray job submit`",
+        )
+    _check_listens(address)
 
 
 def _address(shards: ShardConfig) -> str | None:
     return shards.ray_address or os.environ.get("RAY_ADDRESS")
 
 
+@contextmanager
 def ray_engine(
     folder: StoredFolder,
     config: PredictConfig,
@@ -82,47 +92,57 @@ def ray_engine(
     model: Path | None,
     frame: int | None,
     axis: str | None,
-) -> Engine:
-    """An engine of actors; arguments as of :func:`detectclf.pipelines.predict_shards.predict_shards`.
+) -> Iterator[Engine]:
+    """Inside the context, an engine of actors; arguments as of :mod:`detectclf.pipelines.predict_shards`.
 
-    The engine raises ConfigError where there is no cluster, DeviceError where it has no GPU and one is asked for, and
-    what an actor raised.
+    Raises:
+        ConfigError: there is no cluster.
+        DeviceError: it has no GPU, and one is asked for.
     """
     from detectclf.inference.loading import default_bundle
 
     bundle = default_bundle() if model is None else model
     files = {file.name: file.read_bytes() for file in sorted(bundle.iterdir()) if file.is_file()}
 
-    def predict(parts: Sequence[int]) -> Iterator[dict[str, Any]]:
-        with _connected(_address(shards)):
-            import ray
-            from ray.data import ActorPoolStrategy, DataContext
+    with _connected(_address(shards)):
+        import ray
 
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            context = DataContext.get_current()
-            context.enable_progress_bars = context.print_on_execution_start = False
-            rows = ray.data.from_items(
-                [{"part": number} for number in parts], override_num_blocks=min(len(parts), _MOST_BLOCKS)
-            )
-            found = rows.map_batches(
-                _Worker,
-                batch_size=1,
-                compute=ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2),
-                fn_constructor_kwargs={
-                    "model": [ray.put((__version__, files))],
-                    "config": config.model_dump_json(),
-                    "out": folder.name,
-                    "frame": frame,
-                    "axis": axis,
-                },
-                # Tasks are tried without limit, as by default: until a node is known to be lost, many attempts fail.
-                **_sized(config, shards),
-            )
-            try:
-                for row in found.iter_rows():
-                    yield json.loads(row["done"])
-            except ray.exceptions.RayError as error:
-                raise _own_error(error) from error
+        yield _predicting(
+            _sized(config, shards),
+            model=[ray.put((__version__, files))],
+            config=config.model_dump_json(),
+            out=folder.name,
+            frame=frame,
+            axis=axis,
+        )
+
+
+def _predicting(sized: dict[str, float], **of_worker: Any) -> Engine:
+    """An engine of actors of one size; arguments of :class:`_Worker`."""
+
+    def predict(parts: Sequence[int]) -> Iterator[dict[str, Any]]:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        rows = ray.data.from_items(
+            [{"part": number} for number in parts], override_num_blocks=min(len(parts), _MOST_BLOCKS)
+        )
+        found = rows.map_batches(
+            _Worker,
+            batch_size=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2),
+            fn_constructor_kwargs=of_worker,
+            # Tasks are tried without limit, as by default: until a node is known to be lost, many attempts fail.
+            **sized,
+        )
+        try:
+            for row in found.iter_rows():
+                yield json.loads(row["done"])
+        except ray.exceptions.RayError as error:
+            raise _own_error(error) from error
 
     return predict
 
@@ -149,7 +169,7 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except Exception as error:  # of many types, Exception itself where a node does not start in time
-        where = address or "this machine"
+        where = _said(address) if address else "this machine"
         raise ConfigError(
             f"no Ray cluster at {where} ({type(error).__name__})", remedy="check --ray-address and `ray status`"
         ) from error
@@ -161,16 +181,28 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_listens(address: str | None) -> None:
-    # Ray tries for a minute, and then ends the process.
-    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+def _check_listens(address: str) -> None:
+    # Ray itself tries for minutes, line by line, and may end the process.
+    host, separator, port = address.rpartition(":")
     if not separator or not port.isdecimal():
         return
+    said = _said(address)
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        reason = f"nobody listens at {host}:{port}"
+        reason = f"nobody listens at {said}"
         raise ConfigError(reason, remedy="start the cluster (`ray start --head`), or check --ray-address") from error
+    words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check", "--address", address]
+    try:
+        subprocess.run(words, capture_output=True, check=True, timeout=_ANSWER_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        reason = f"what listens at {said} does not answer as a Ray cluster does"
+        raise ConfigError(reason, remedy="check --ray-address and `ray status`") from error
+
+
+def _said(address: str) -> str:
+    """An address without what may be a secret."""
+    return address.rpartition("@")[2]
 
 
 def _sized(config: PredictConfig, shards: ShardConfig) -> dict[str, float]:
