@@ -2,7 +2,7 @@
 
 Of each run it says the rate of the whole command, start and end included, and that between its first finished part and
 its last one, which is what a long run comes to; and of both the processor time of all its processes, which other work
-on the machine hardly changes, while Linux may give an engine of more sessions (Ray's) more of a busy machine. Linux only.
+on the machine hardly changes. (Linux may give Ray, which has more sessions, more of a busy machine.) Linux only.
 
 Usage: scripts/bench_engines.py [FOLDER] [--slices 600] [--shard-size 50] [--rounds 3] [--ray-cpus 2]
 """

@@ -6,14 +6,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.pipelines.predict_types import Engine, Predicted
 from detectclf.progress import Progress
 from detectclf.signals import ended_like_interrupted
@@ -56,7 +56,7 @@ def predict_shards(
     from detectclf.inference.shards import check_arrow, finished_parts, forget_attempts, write_manifest
 
     if shards.engine == "ray":
-        from detectclf.pipelines.predict_ray import check_ray
+        from detectclf.pipelines.ray_cluster import check_ray
 
         check_ray(shards)
     check_arrow()
@@ -64,16 +64,19 @@ def predict_shards(
     description = _description(inputs, config, shards, model, frame, axis)
     with ended_like_interrupted():
         plan = _earlier_plan(folder, description, resume=resume)
+        names = _first_found(inputs) if plan is None else ()
         finished = {} if plan is None else finished_parts(folder, plan["parts"])
         if plan is None or len(finished) < plan["parts"]:
             # Before anything is written: a device or cluster that is not there leaves no output behind.
             with _engine(folder, config, shards, model, frame, axis) as engine:
-                plan = plan or _new_plan(folder, inputs, description, shards.shard_size)
+                plan = plan or _new_plan(folder, names, description, shards.shard_size)
                 _predict_rest(engine, plan, finished)
         forget_attempts(folder)
         manifest = write_manifest(folder, finished)
         folder.write("run.json", json.dumps(description | {"finished": True}, indent=1) + "\n")
     failed, read = manifest["errors"] + manifest["studies_refused"], manifest["records"] - manifest["errors"]
+    if failed:
+        log.warning("%s: %d could not be read; their records in records/ have an error", shown(out), failed)
     studies = f"{manifest['studies']} in records/" if manifest["studies"] else None
     return Predicted(folder.path("manifest.json"), studies, read, failed, (4 if read else 2) if failed else 0)
 
@@ -126,19 +129,27 @@ def _earlier_plan(folder: StoredFolder, description: dict[str, Any], *, resume: 
     return None
 
 
-def _new_plan(
-    folder: StoredFolder, inputs: Sequence[str], description: dict[str, Any], size: int
-) -> dict[str, int]:
+def _first_found(inputs: Sequence[str]) -> Iterator[str]:
+    """The names that the inputs mean, listed as they are asked for, of which the first was found.
+
+    Raises:
+        DataError: there is none.
+        StorageError, ConfigError: as of :func:`detectclf.inference.items.item_names`.
+    """
     from detectclf.inference.items import item_names
+
+    names = item_names(inputs, sys.stdin.buffer)
+    for first in names:
+        return chain([first], names)
+    raise DataError("no input", remedy="name image files, folders, globs or manifests with rows")
+
+
+def _new_plan(folder: StoredFolder, names: Iterable[str], description: dict[str, Any], size: int) -> dict[str, int]:
     from detectclf.inference.run_description import RUN_FILE, run_text
     from detectclf.inference.shards import write_plan
 
-    names = item_names(inputs, sys.stdin.buffer)
-    first = list(islice(names, 1))
-    if first:  # inputs that are not there leave no output behind either
-        folder.write(RUN_FILE, run_text(description))
-    absolute = (each if is_uri(each) else os.path.abspath(each) for each in chain(first, names))  # noqa: PTH100
-    return write_plan(folder, absolute, size)
+    folder.write(RUN_FILE, run_text(description))
+    return write_plan(folder, (each if is_uri(each) else os.path.abspath(each) for each in names), size)  # noqa: PTH100
 
 
 @contextmanager
