@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -221,10 +222,50 @@ def test_a_part_whose_workers_end_for_another_reason_is_given_up(folder: Path, w
 
 
 @needs_ray
-def test_an_address_nobody_listens_on(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetectclfError, match=r"nobody listens at 127\.0\.0\.1:9;"):
-        in_shards(folder, tmp_path / "out", shards=ShardConfig(engine="ray", ray_address="127.0.0.1:9"))
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:9", r"nobody listens at 127\.0\.0\.1:9;"),
+        ("me:secret@127.0.0.1:9", r"nobody listens at 127\.0\.0\.1:9;"),
+        ("ray://me:secret@127.0.0.1:9", r"ray:// \(Ray's client\) is not supported; name the cluster itself"),
+        ("127.0.0.1:PORT", "does not answer as a Ray cluster does; check --ray-address"),
+        ("nonsense", "no Ray cluster at nonsense"),
+    ],
+)
+def test_an_address_without_a_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setattr("detectclf.pipelines.ray_cluster._ANSWER_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = address.replace("PORT", str(silent.getsockname()[1]))
+        with pytest.raises(DetectclfError, match=said) as caught:
+            in_shards(folder, tmp_path / "out", shards=ShardConfig(engine="ray", ray_address=address))
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": PredictConfig(runtime="openvino", device="cuda")}, "cuda"),
+        ({"model": Path("nowhere")}, "no such folder"),
+        ({"folder": "no-columns.csv"}, r"no-columns\.csv: has no column with pictures"),
+        ({"folder": "no-rows.csv"}, "no input"),
+        ({"folder": "memory://bucket/misspelt"}, "is not there"),
+    ],
+    ids=["device", "model", "columns", "rows", "uri"],
+)
+def test_what_cannot_begin_leaves_no_output(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    """Else the same command, put right, would be refused as that of another run."""
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    Path("no-columns.csv").write_text("id\n1\n")
+    Path("no-rows.csv").write_text("image\n")
+    with pytest.raises(DetectclfError, match=said):
+        in_shards(change.pop("folder", folder), "out", **change)
+    assert not Path("out").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
@@ -241,7 +282,7 @@ def test_ray_gives_the_same_files(folder: Path, whole: Path, tmp_path: Path) -> 
         [sys.executable, "-m", "detectclf", *map(str, words)], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 4 and done.stdout == f"predictions: {tmp_path / 'out' / 'manifest.json'}\n", done.stderr
-    of_ours = "predicting: "  # on a slow machine
+    of_ours = ("predicting: ", f"{tmp_path / 'out'}: 1 could not be read")  # the first on a slow machine
     lines = [line for line in done.stderr.splitlines() if not line.startswith(of_ours)]
     assert all("Set ray log level" in line for line in lines), "nothing else of Ray's own"
     assert content(tmp_path / "out") == content(whole)
@@ -252,6 +293,28 @@ def test_a_picture_that_ends_its_worker_is_not_tried_for_ever(deadly: Path, tmp_
     done = ended(deadly, tmp_path / "out", "--engine", "ray", "--shard-size", "2", "--ray-cpus", "1")
     assert done.returncode == 4, done.stderr
     assert errors_in(tmp_path / "out") == DEADLY
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("run.json", {"model": 3}, "not the description of a prediction"),
+        ("run.json", {"settings": None}, "not the description of a prediction"),
+        ("run.json", {"finished": None}, "not the description of a prediction"),
+        ("run.json", {"model": {}}, "by another model"),
+        ("manifest.json", {"parts": None}, "manifest.json: is damaged; give the predict command again with --resume"),
+        ("manifest.json", {"parts": [{"part": "../x", "files": {}}]}, "is damaged"),
+        ("records/part-000001.jsonl", None, r"remove records/part-000001\.json and .* --resume"),
+    ],
+)
+def test_output_that_was_damaged_is_one_line(
+    whole: Path, tmp_path: Path, file: str, content: dict[str, Any] | None, said: str
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    was = (out / file).read_text()
+    (out / file).write_text(was[:-30] if content is None else json.dumps(json.loads(was) | content))
+    with pytest.raises(DataError, match=said):
+        read_predictions(str(out), model_digest(None, ()), 0.5)
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "7", '{"parts": "x"}'], ids=["cut", "deep", "number", "text"])
