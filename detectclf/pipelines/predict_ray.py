@@ -16,19 +16,40 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.errors import ConfigError, DetectclfError
+from detectclf.errors import (
+    ConfigError,
+    DataError,
+    DetectclfError,
+    DeviceError,
+    ModelError,
+    StorageError,
+    UnsafeError,
+)
 from detectclf.pipelines.predict_types import Engine
 from detectclf.pipelines.ray_cluster import actor_size, connected
 from detectclf.storage import StoredFolder
 from detectclf.version import __version__
 
 _MOST_BLOCKS = 20_000
+_ERRORS = (ConfigError, DataError, DeviceError, ModelError, StorageError, UnsafeError)
+_GO_ON = "finished parts are kept; see Ray's logs, then go on with --resume"
 
 
 class _Worker:
-    """An actor: a predictor of the driver's model, which is sent to it, since another node may not have its files."""
+    """An actor: a predictor of the driver's model, which is sent to it, since another node may not have its files.
 
-    def __init__(self, model: list[Any], config: str, out: str, frame: int | None, axis: str | None) -> None:
+    Errors are handed back like results: what Ray makes of an exception differs from version to version, and loses what
+    it was.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._failed: dict[str, Any] | None = None
+        try:
+            self._open(**arguments)
+        except Exception as error:
+            self._failed = _to_row(error)
+
+    def _open(self, model: list[Any], config: str, out: str, frame: int | None, axis: str | None) -> None:
         import ray
 
         from detectclf.inference.predictor import Predictor
@@ -47,11 +68,32 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Predicts the parts of a batch, normally one."""
+        return {"done": [json.dumps(self._predicted(int(number))) for number in batch["part"]]}
+
+    def _predicted(self, number: int) -> dict[str, Any]:
         from detectclf.inference.part import predict_part
 
-        numbers = [int(number) for number in batch["part"]]
-        done = [predict_part(self._predictor, self._out, number, self._frame, self._axis) for number in numbers]
-        return {"done": [json.dumps(each) for each in done]}
+        if self._failed is not None:
+            return self._failed
+        try:
+            return predict_part(self._predictor, self._out, number, self._frame, self._axis)
+        except Exception as error:
+            return _to_row(error)
+
+
+def _to_row(error: Exception) -> dict[str, Any]:
+    if not isinstance(error, DetectclfError):
+        return {"raised": None, "reason": f"{type(error).__name__}: {error}"}
+    said = {"reason": error.reason, "line": error.line, "remedy": error.remedy}
+    return {"raised": type(error).__name__, **said, "file": None if error.file is None else str(error.file)}
+
+
+def _from_row(row: dict[str, Any]) -> DetectclfError:
+    """The error that :func:`_to_row` wrote."""
+    kind: type[DetectclfError] | None = {each.__name__: each for each in _ERRORS}.get(row["raised"])
+    if kind is None:
+        return ConfigError(f"a worker failed ({row['reason']})", remedy=_GO_ON)
+    return kind(row["reason"], file=row["file"], line=row["line"], remedy=row["remedy"])
 
 
 @contextmanager
@@ -110,24 +152,15 @@ def _predicting(sized: dict[str, float], **of_worker: Any) -> Engine:
         )
         try:
             for row in found.iter_rows():
-                yield json.loads(row["done"])
+                done = json.loads(row["done"])
+                if "raised" in done:
+                    raise _from_row(done)
+                yield done
         except ray.exceptions.RayError as error:
-            raise _own_error(error) from error
+            last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ConfigError(f"Ray gave up: {last[0]}", remedy=_GO_ON) from error
 
     return predict
-
-
-def _own_error(error: BaseException) -> DetectclfError:
-    """What an actor raised, or what Ray says of a part that could not be predicted."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DetectclfError):
-            return cause
-        inner = getattr(cause, "cause", None)
-        cause = inner if isinstance(inner, BaseException) else cause.__cause__
-    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    reason = f"Ray gave up: {last[0]}"
-    return ConfigError(reason, remedy="finished parts are kept; see Ray's logs, then go on with --resume")
 
 
 __all__ = ["ray_engine"]

@@ -19,11 +19,12 @@ from process_ender import write_ender
 from volume_examples import slice_pixels
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.errors import ConfigError, DataError, DetectclfError
+from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError, UnsafeError
 from detectclf.inference.made_predictions import read_predictions
 from detectclf.inference.shards import names_of, read_plan, records_of
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
+from detectclf.pipelines.predict_ray import _from_row, _to_row
 from detectclf.storage import StoredFolder
 
 pytest.importorskip("pyarrow")
@@ -286,6 +287,34 @@ def test_ray_gives_the_same_files(folder: Path, whole: Path, tmp_path: Path) -> 
     lines = [line for line in done.stderr.splitlines() if not line.startswith(of_ours)]
     assert all("Set ray log level" in line for line in lines), "nothing else of Ray's own"
     assert content(tmp_path / "out") == content(whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("does not answer (X)", file="s3://b/out", remedy="go on with --resume when it answers"),
+        UnsafeError("a bomb", file=Path("a.zip")),
+        DataError("names no picture", file="m.csv", line=3, remedy="complete it"),
+    ],
+)
+def test_what_a_worker_raises_is_raised_by_the_driver(error: DetectclfError) -> None:
+    """Ray keeps neither the type of an exception nor what caused it."""
+    again = _from_row(json.loads(json.dumps(_to_row(error))))
+    assert (type(again), str(again)) == (type(error), str(error))
+
+
+def test_another_failure_of_a_worker_says_what_it_was() -> None:
+    found = _from_row(json.loads(json.dumps(_to_row(OSError(28, "No space left on device")))))
+    assert "a worker failed (OSError: [Errno 28] No space left on device)" in str(found)
+
+
+@needs_ray
+def test_nodes_of_another_version_are_refused(folder: Path, tmp_path: Path) -> None:
+    patched = "import runpy; from detectclf.pipelines import predict_ray; predict_ray.__version__ = '9.9'; "
+    words = [str(folder), "--out", str(tmp_path / "out"), "--engine", "ray", "--ray-cpus", "1"]
+    run = f"import sys; sys.argv[1:1] = ['predict']; {patched}runpy.run_module('detectclf', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", run, *words], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 2 and "the driver 9.9; install one version on all nodes" in done.stderr, done.stderr
 
 
 @needs_ray
