@@ -94,14 +94,22 @@ def list_stored(uri: str) -> Iterator[str]:
         if not found:
             raise DataError("nothing matches", file=shown(uri), remedy="check the pattern")
         yield from (store.unstrip_protocol(each) for each in found)
-    elif "::" in uri:
-        yield uri
-    elif not _asked(lambda: store.isdir(path), uri):
-        _asked(lambda: store.info(path), uri)  # a name that is misspelt is no bad picture
+    elif "::" in uri or not _asked(lambda: store.isdir(path), uri):
         yield uri
     else:
         for _, _, files in _walked(store, path, uri):
             yield from (store.unstrip_protocol(each["name"]) for _, each in sorted(files.items()))
+
+
+def check_stored(uri: str) -> None:
+    """Checks that a URI means something.
+
+    Raises:
+        DataError: there is nothing.
+        StorageError, ConfigError: as of :func:`read_stored`.
+    """
+    store, path = _asked(lambda: _store(uri), uri)
+    _asked(lambda: store.info(path), uri)
 
 
 def _walked(store: Any, path: str, uri: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -296,4 +304,4 @@ def _reason(error: Exception) -> tuple[str, bool]:
     return f"does not answer ({kind})", True
 
 
-__all__ = ["StoredFolder", "file_name", "is_uri", "list_stored", "open_stored", "read_stored", "shown"]
+__all__ = ["StoredFolder", "check_stored", "file_name", "is_uri", "list_stored", "open_stored", "read_stored", "shown"]

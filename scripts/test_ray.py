@@ -207,7 +207,9 @@ def run(
         raise RuntimeError(f"exit {driver.returncode}: {said[-600:]}")
     if driver.returncode == 4:
         json.loads(printed)  # and nothing of Ray's own
-    line = f" ({said.strip().splitlines()[-1]})" if driver.returncode == 2 else ""
+    if driver.returncode in (1, 2) and "--resume" not in said:
+        raise RuntimeError(f"exit {driver.returncode} without a remedy: {said[-600:]}")
+    line = f" ({said.strip().splitlines()[-1]})" if driver.returncode in (1, 2) else ""
     return f"{done}exit {driver.returncode}{line}"
 
 
@@ -290,7 +292,7 @@ def head_killed(inputs: list[str], out: str, here: Machines) -> str:
             return f"killed the head at {found} parts; "
 
         began = time.monotonic()
-        done = run(inputs, out, other.address, kill, ends=(2,))
+        done = run(inputs, out, other.address, kill, ends=(1, 2))  # 1: Ray itself ends the process
         done += f" after {time.monotonic() - began:.0f} s"
     return f"{done}, then {run(inputs, out, here.cluster.address, lambda driver: '')}"
 

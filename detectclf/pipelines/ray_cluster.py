@@ -18,8 +18,12 @@ from detectclf.config import PredictConfig, ShardConfig
 from detectclf.cores import usable_cores
 from detectclf.errors import ConfigError, DeviceError
 
+log = logging.getLogger(__name__)
+
 _CONNECT_S = 5.0
 _ANSWER_S = 20.0
+_CHECK_EVERY_S = 5.0
+_FAILED_CHECKS = 3
 _CHECK = "check --ray-address and `ray status`"
 
 
@@ -91,10 +95,28 @@ def connected(shards: ShardConfig) -> Iterator[None]:
         return
     with redirect_stdout(sys.stderr):
         _connect(address)
+        ended = threading.Event()
+        watched = (ray.get_runtime_context().gcs_address, ended)
+        threading.Thread(target=_watch, args=watched, name="ray-head", daemon=True).start()
         try:
             yield
         finally:
+            ended.set()
             ray.shutdown()
+
+
+def _watch(head: str, ended: threading.Event) -> None:
+    """Says that the head of the cluster is gone: Ray ends the process a minute later, with exit code 1 and no word."""
+    host, _, port = head.rpartition(":")
+    failed = 0
+    while failed < _FAILED_CHECKS and not ended.wait(_CHECK_EVERY_S):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+            failed = 0
+        except OSError:
+            failed += 1
+    if not ended.is_set():
+        log.warning("%s: the head of the Ray cluster is gone; Ray ends this command; start a cluster, --resume", head)
 
 
 def _connect(address: str | None) -> None:
