@@ -147,12 +147,22 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     started = Cluster()
-    started.add_node(num_cpus=1, include_dashboard=False)  # within 30 s, else Ray gives up: not on a busy machine
-    started.last = started.add_node(num_cpus=1)
+    node_of(started, include_dashboard=False)
+    started.last = node_of(started)
     try:
         yield started
     finally:
         started.shutdown()
+
+
+def node_of(started: Any, **options: Any) -> Any:
+    """One more node with one CPU; Ray gives it 30 s to start, which a busy machine may not do at once."""
+    for _ in range(4):
+        try:
+            return started.add_node(num_cpus=1, **options)
+        except Exception as error:  # as Ray has it
+            print(f"a node did not start ({error})", flush=True)
+    return started.add_node(num_cpus=1, **options)
 
 
 def local_engine(inputs: list[str], out: str) -> int:
@@ -246,7 +256,7 @@ def node_killed(inputs: list[str], out: str, here: Machines) -> str:
     def kill(driver: subprocess.Popen[str]) -> str:
         found = wait_for(out, 2, driver)
         here.cluster.remove_node(here.cluster.last, allow_graceful=False)
-        here.cluster.last = here.cluster.add_node(num_cpus=1)
+        here.cluster.last = node_of(here.cluster)
         return f"killed a node at {found} parts; "
 
     return run(inputs, out, here.cluster.address, kill)

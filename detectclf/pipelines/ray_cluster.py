@@ -129,8 +129,11 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(**options)
     except Exception as error:  # of many types, Exception itself where a node does not start in time
-        where = _said(address) if address else "this machine"
-        raise ConfigError(f"no Ray cluster at {where} ({type(error).__name__})", remedy=_CHECK) from error
+        kind = type(error).__name__
+        if address:
+            raise ConfigError(f"no Ray cluster at {_said(address)} ({kind})", remedy=_CHECK) from error
+        reason = f"Ray does not start on this machine ({kind})"  # within 30 s, which Ray has fixed
+        raise ConfigError(reason, remedy="try again when it is less busy, or use --engine local") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # which Ray has taken
 
