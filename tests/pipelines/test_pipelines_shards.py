@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from detectclf.config import PredictConfig, ShardConfig
 from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError, UnsafeError
 from detectclf.inference.made_predictions import read_predictions
 from detectclf.inference.shards import names_of, read_plan, records_of
+from detectclf.pipelines import ray_cluster
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
 from detectclf.pipelines.predict_ray import _from_row, _to_row
@@ -287,6 +289,21 @@ def test_ray_gives_the_same_files(folder: Path, whole: Path, tmp_path: Path) -> 
     lines = [line for line in done.stderr.splitlines() if not line.startswith(of_ours)]
     assert all("Set ray log level" in line for line in lines), "nothing else of Ray's own"
     assert content(tmp_path / "out") == content(whole)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["in the middle", "at the end"])
+def test_a_head_that_is_gone_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ended: bool
+) -> None:
+    """Ray ends the process without a word."""
+    monkeypatch.setattr(ray_cluster, "_CHECK_EVERY_S", 0.01)
+    over = threading.Event()
+    if ended:
+        over.set()
+    ray_cluster._watch("127.0.0.1:9", over)
+    assert ["127.0.0.1:9: the head of the Ray cluster is gone" in each for each in caplog.messages] == [True] * (
+        not ended
+    )
 
 
 @pytest.mark.parametrize(
