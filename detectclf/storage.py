@@ -101,6 +101,17 @@ def list_stored(uri: str) -> Iterator[str]:
             yield from (store.unstrip_protocol(each["name"]) for _, each in sorted(files.items()))
 
 
+def check_stored(uri: str) -> None:
+    """Checks that a URI means something.
+
+    Raises:
+        DataError: there is nothing.
+        StorageError, ConfigError: as of :func:`read_stored`.
+    """
+    store, path = _asked(lambda: _store(uri), uri)
+    _asked(lambda: store.info(path), uri)
+
+
 def _walked(store: Any, path: str, uri: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     # A folder at a time: a bucket may hold more names than the memory does.
     steps = store.walk(path, detail=True, on_error="raise")
@@ -293,4 +304,4 @@ def _reason(error: Exception) -> tuple[str, bool]:
     return f"does not answer ({kind})", True
 
 
-__all__ = ["StoredFolder", "file_name", "is_uri", "list_stored", "open_stored", "read_stored", "shown"]
+__all__ = ["StoredFolder", "check_stored", "file_name", "is_uri", "list_stored", "open_stored", "read_stored", "shown"]

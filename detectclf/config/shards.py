@@ -18,7 +18,7 @@ class ShardConfig(Settings):
     """Pictures and volumes of one shard, which is predicted again as a whole where it was not finished. A file that
     holds many pictures is a shard of its own."""
     ray_address: str | None = None
-    """Cluster to use (``HOST:PORT``, ``auto``, ``ray://HOST:PORT``); by default ``RAY_ADDRESS``, else this machine."""
+    """Cluster to use (``HOST:PORT`` or ``auto``); by default ``RAY_ADDRESS``, else this machine."""
     ray_cpus: Annotated[float, Field(gt=0)] = 2.0
     """CPUs of one actor, each of which holds the model."""
 

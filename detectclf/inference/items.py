@@ -19,7 +19,7 @@ from detectclf.inference.manifests import is_manifest, rows_of
 from detectclf.inference.picture_names import PICTURE_SUFFIX
 from detectclf.inference.sources import ImageSource, StoredFile
 from detectclf.inference.volumes import Input, Volume, inputs_of, one_slice_of
-from detectclf.storage import file_name, is_uri, list_stored, shown
+from detectclf.storage import check_stored, file_name, is_uri, list_stored, shown
 
 Item: TypeAlias = "Input | ImageSource | Container"
 Unit: TypeAlias = "ImageSource | Volume"
@@ -49,7 +49,10 @@ def _in_store(uri: str) -> Iterator[str]:
     empty = True
     for name in list_stored(uri):
         last = file_name(name)
-        taken = image_suffix(last) is not None or is_container(last) or name == uri
+        known = image_suffix(last) is not None or is_container(last)
+        if name == uri and not known:  # a file without a suffix, or a folder that is misspelt
+            check_stored(uri)
+        taken = known or name == uri
         if taken and not last.startswith(".") and not last.endswith(PICTURE_SUFFIX):
             empty = False
             yield name

@@ -37,8 +37,8 @@ def read_predictions(out: str, sha256: str, box_threshold: float) -> list[Predic
     run = parse_run(folder.read(RUN_FILE), folder.path(RUN_FILE))
     if not run["finished"]:
         raise DataError("its predictions are not finished", file=said, remedy="go on with detectclf predict --resume")
-    if run["model"]["sha256"] != sha256:
-        made_by = f"{run['model']['name']} {run['model']['version']}"
+    if run["model"].get("sha256") != sha256:
+        made_by = f"{run['model'].get('name')} {run['model'].get('version')}"
         raise DataError(f"its predictions are by another model ({made_by})", file=said, remedy="name it with --model")
     records = records_of(folder) if "shard_size" in run["settings"] else _lines(folder)
     try:

@@ -55,7 +55,9 @@ def parse_run(content: bytes | str, file: str) -> dict[str, Any]:
     """
     try:
         description = parse_json(content)
-        if description["format"] == _FORMAT and description["format_version"] == 1:
+        known = description["format"] == _FORMAT and description["format_version"] == 1
+        parts = isinstance(description["model"], dict) and isinstance(description["settings"], dict)
+        if known and parts and isinstance(description["finished"], bool):
             return dict(description)
     except (ValueError, KeyError, TypeError):
         pass

@@ -200,17 +200,26 @@ def records_of(folder: StoredFolder) -> Iterator[dict[str, Any]]:
     """
     if not folder.exists(MANIFEST_FILE):
         raise DataError("is not finished", file=shown(folder.name), remedy="go on with detectclf predict --resume")
-    manifest = parse_json(folder.read(MANIFEST_FILE, _LIMIT_BYTES))
-    for part in manifest["parts"]:
-        name = f"{part_name(part['part'])}.jsonl"
-        content = folder.read(f"records/{name}", _LIMIT_BYTES)
-        if hashlib.sha256(content).hexdigest() != part["files"][name]["sha256"]:
+    for stem, sha256 in _parts_listed(folder):
+        content = folder.read(f"records/{stem}.jsonl", _LIMIT_BYTES)
+        if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(
                 "is not the file that was written",
-                file=shown(folder.path(f"records/{name}")),
-                remedy="predict it again",
+                file=shown(folder.path(f"records/{stem}.jsonl")),
+                remedy=f"remove records/{stem}.json and give the predict command again with --resume",
             )
         yield from map(parse_json, content.splitlines())
+
+
+def _parts_listed(folder: StoredFolder) -> list[tuple[str, str]]:
+    """Name and SHA-256 of the records of each part in the manifest."""
+    try:
+        manifest = parse_json(folder.read(MANIFEST_FILE, _LIMIT_BYTES))
+        parts = [(part_name(part["part"]), part["files"]) for part in manifest["parts"]]
+        return [(stem, files[f"{stem}.jsonl"]["sha256"]) for stem, files in parts]
+    except (ValueError, KeyError, TypeError) as error:
+        file = shown(folder.path(MANIFEST_FILE))
+        raise DataError("is damaged", file=file, remedy="give the predict command again with --resume") from error
 
 
 def _lines(records: Sequence[dict[str, Any]]) -> bytes:

@@ -9,32 +9,47 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import socket
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.cores import usable_cores
-from detectclf.errors import ConfigError, DetectclfError, DeviceError
+from detectclf.errors import (
+    ConfigError,
+    DataError,
+    DetectclfError,
+    DeviceError,
+    ModelError,
+    StorageError,
+    UnsafeError,
+)
 from detectclf.pipelines.predict_types import Engine
+from detectclf.pipelines.ray_cluster import actor_size, connected
 from detectclf.storage import StoredFolder
 from detectclf.version import __version__
 
 _MOST_BLOCKS = 20_000
-_CONNECT_S = 5.0
+_ERRORS = (ConfigError, DataError, DeviceError, ModelError, StorageError, UnsafeError)
+_GO_ON = "finished parts are kept; see Ray's logs, then go on with --resume"
 
 
 class _Worker:
-    """An actor: a predictor of the driver's model, which is sent to it, since another node may not have its files."""
+    """An actor: a predictor of the driver's model, which is sent to it, since another node may not have its files.
 
-    def __init__(self, model: list[Any], config: str, out: str, frame: int | None, axis: str | None) -> None:
+    Errors are handed back like results: what Ray makes of an exception differs from version to version, and loses what
+    it was.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._failed: dict[str, Any] | None = None
+        try:
+            self._open(**arguments)
+        except Exception as error:
+            self._failed = _to_row(error)
+
+    def _open(self, model: list[Any], config: str, out: str, frame: int | None, axis: str | None) -> None:
         import ray
 
         from detectclf.inference.predictor import Predictor
@@ -53,28 +68,35 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Predicts the parts of a batch, normally one."""
+        return {"done": [json.dumps(self._predicted(int(number))) for number in batch["part"]]}
+
+    def _predicted(self, number: int) -> dict[str, Any]:
         from detectclf.inference.part import predict_part
 
-        numbers = [int(number) for number in batch["part"]]
-        done = [predict_part(self._predictor, self._out, number, self._frame, self._axis) for number in numbers]
-        return {"done": [json.dumps(each) for each in done]}
+        if self._failed is not None:
+            return self._failed
+        try:
+            return predict_part(self._predictor, self._out, number, self._frame, self._axis)
+        except Exception as error:
+            return _to_row(error)
 
 
-def check_ray(shards: ShardConfig) -> None:
-    """Checks what can be checked before any work.
-
-    Raises:
-        ConfigError: Ray is not installed, or nobody listens at the address.
-    """
-    if find_spec("ray") is None:
-        raise ConfigError("the engine ray is not installed", remedy="pip install 'detectclf[ray]'")
-    _check_listens(_address(shards))
+def _to_row(error: Exception) -> dict[str, Any]:
+    if not isinstance(error, DetectclfError):
+        return {"raised": None, "reason": f"{type(error).__name__}: {error}"}
+    said = {"reason": error.reason, "line": error.line, "remedy": error.remedy}
+    return {"raised": type(error).__name__, **said, "file": None if error.file is None else str(error.file)}
 
 
-def _address(shards: ShardConfig) -> str | None:
-    return shards.ray_address or os.environ.get("RAY_ADDRESS")
+def _from_row(row: dict[str, Any]) -> DetectclfError:
+    """The error that :func:`_to_row` wrote."""
+    kind: type[DetectclfError] | None = {each.__name__: each for each in _ERRORS}.get(row["raised"])
+    if kind is None:
+        return ConfigError(f"a worker failed ({row['reason']})", remedy=_GO_ON)
+    return kind(row["reason"], file=row["file"], line=row["line"], remedy=row["remedy"])
 
 
+@contextmanager
 def ray_engine(
     folder: StoredFolder,
     config: PredictConfig,
@@ -82,121 +104,63 @@ def ray_engine(
     model: Path | None,
     frame: int | None,
     axis: str | None,
-) -> Engine:
-    """An engine of actors; arguments as of :func:`detectclf.pipelines.predict_shards.predict_shards`.
+) -> Iterator[Engine]:
+    """Inside the context, an engine of actors; arguments as of :mod:`detectclf.pipelines.predict_shards`.
 
-    The engine raises ConfigError where there is no cluster, DeviceError where it has no GPU and one is asked for, and
-    what an actor raised.
+    Raises:
+        ConfigError: there is no cluster.
+        DeviceError: it has no GPU, and one is asked for.
     """
     from detectclf.inference.loading import default_bundle
 
     bundle = default_bundle() if model is None else model
     files = {file.name: file.read_bytes() for file in sorted(bundle.iterdir()) if file.is_file()}
 
-    def predict(parts: Sequence[int]) -> Iterator[dict[str, Any]]:
-        with _connected(_address(shards)):
-            import ray
-            from ray.data import ActorPoolStrategy, DataContext
+    with connected(shards):
+        import ray
 
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            context = DataContext.get_current()
-            context.enable_progress_bars = context.print_on_execution_start = False
-            rows = ray.data.from_items(
-                [{"part": number} for number in parts], override_num_blocks=min(len(parts), _MOST_BLOCKS)
-            )
-            found = rows.map_batches(
-                _Worker,
-                batch_size=1,
-                compute=ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2),
-                fn_constructor_kwargs={
-                    "model": [ray.put((__version__, files))],
-                    "config": config.model_dump_json(),
-                    "out": folder.name,
-                    "frame": frame,
-                    "axis": axis,
-                },
-                # Tasks are tried without limit, as by default: until a node is known to be lost, many attempts fail.
-                **_sized(config, shards),
-            )
-            try:
-                for row in found.iter_rows():
-                    yield json.loads(row["done"])
-            except ray.exceptions.RayError as error:
-                raise _own_error(error) from error
+        yield _predicting(
+            actor_size(config, shards),
+            model=[ray.put((__version__, files))],
+            config=config.model_dump_json(),
+            out=folder.name,
+            frame=frame,
+            axis=axis,
+        )
+
+
+def _predicting(sized: dict[str, float], **of_worker: Any) -> Engine:
+    """An engine of actors of one size; arguments of :class:`_Worker`."""
+
+    def predict(parts: Sequence[int]) -> Iterator[dict[str, Any]]:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        rows = ray.data.from_items(
+            [{"part": number} for number in parts], override_num_blocks=min(len(parts), _MOST_BLOCKS)
+        )
+        found = rows.map_batches(
+            _Worker,
+            batch_size=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=len(parts), max_tasks_in_flight_per_actor=2),
+            fn_constructor_kwargs=of_worker,
+            # Tasks are tried without limit, as by default: until a node is known to be lost, many attempts fail.
+            **sized,
+        )
+        try:
+            for row in found.iter_rows():
+                done = json.loads(row["done"])
+                if "raised" in done:
+                    raise _from_row(done)
+                yield done
+        except ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ConfigError(f"Ray gave up: {last[0]}", remedy=_GO_ON) from error
 
     return predict
 
 
-@contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """Inside the context, a connection to the cluster at ``address``, or to one of this machine alone."""
-    # Ray sends figures of its use unless it is told not to before it is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not address:
-        # Else its workers give way to everything else on this machine, unlike the local engine.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-    # Its processes write lines that mean nothing to users between ours; this leaves one, which says that it is set.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
-
-    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.ERROR}
-    if not address:
-        options |= {"num_cpus": usable_cores(), "include_dashboard": False}
-    if ray.is_initialized():  # by the program that uses the library
-        yield
-        return
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options)
-    except Exception as error:  # of many types, Exception itself where a node does not start in time
-        where = address or "this machine"
-        raise ConfigError(
-            f"no Ray cluster at {where} ({type(error).__name__})", remedy="check --ray-address and `ray status`"
-        ) from error
-    try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)  # which Ray has taken
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_listens(address: str | None) -> None:
-    # Ray tries for a minute, and then ends the process.
-    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not separator or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        reason = f"nobody listens at {host}:{port}"
-        raise ConfigError(reason, remedy="start the cluster (`ray start --head`), or check --ray-address") from error
-
-
-def _sized(config: PredictConfig, shards: ShardConfig) -> dict[str, float]:
-    """CPUs and GPUs of an actor: what is asked for, at most what the largest node has."""
-    import ray
-
-    has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = min(shards.ray_cpus, max((each.get("CPU", 0.0) for each in has), default=0.0))
-    if not config.device.startswith("cuda"):
-        return {"num_cpus": cpus}
-    if not any(each.get("GPU") for each in has):
-        raise DeviceError("no node of the cluster has a GPU", remedy="use --device cpu")
-    return {"num_cpus": cpus, "num_gpus": 1}
-
-
-def _own_error(error: BaseException) -> DetectclfError:
-    """What an actor raised, or what Ray says of a part that could not be predicted."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DetectclfError):
-            return cause
-        inner = getattr(cause, "cause", None)
-        cause = inner if isinstance(inner, BaseException) else cause.__cause__
-    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    reason = f"Ray gave up: {last[0]}"
-    return ConfigError(reason, remedy="finished parts are kept; see Ray's logs, then go on with --resume")
-
-
-__all__ = ["check_ray", "ray_engine"]
+__all__ = ["ray_engine"]

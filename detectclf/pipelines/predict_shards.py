@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.errors import ConfigError
+from detectclf.errors import ConfigError, DataError
 from detectclf.pipelines.predict_types import Engine, Predicted
 from detectclf.progress import Progress
 from detectclf.signals import ended_like_interrupted
@@ -54,29 +56,41 @@ def predict_shards(
     from detectclf.inference.shards import check_arrow, finished_parts, forget_attempts, write_manifest
 
     if shards.engine == "ray":
-        from detectclf.pipelines.predict_ray import check_ray
+        from detectclf.pipelines.ray_cluster import check_ray
 
         check_ray(shards)
     check_arrow()
     folder = StoredFolder(out if is_uri(out) else os.path.abspath(out))  # noqa: PTH100 - resolves no symlinks
     description = _description(inputs, config, shards, model, frame, axis)
     with ended_like_interrupted():
-        plan = _planned(folder, inputs, description, shards.shard_size, resume=resume)
-        finished = finished_parts(folder, plan["parts"])
-        todo = [number for number in range(plan["parts"]) if number not in finished]
-        if finished:
-            log.info("%s: %d of %d parts are finished", shown(out), len(finished), plan["parts"])
-        done = sum(part["items"] for part in finished.values())
-        with Progress("predicting", plan["items"], done=done) as progress:
-            for part in _engine(folder, config, shards, model, frame, axis)(todo) if todo else ():
-                finished[part["part"]] = part
-                progress.advance(part["items"])
+        plan = _earlier_plan(folder, description, resume=resume)
+        names = _first_found(inputs) if plan is None else ()
+        finished = {} if plan is None else finished_parts(folder, plan["parts"])
+        if plan is None or len(finished) < plan["parts"]:
+            # Before anything is written: a device or cluster that is not there leaves no output behind.
+            with _engine(folder, config, shards, model, frame, axis) as engine:
+                plan = plan or _new_plan(folder, names, description, shards.shard_size)
+                _predict_rest(engine, plan, finished)
         forget_attempts(folder)
         manifest = write_manifest(folder, finished)
         folder.write("run.json", json.dumps(description | {"finished": True}, indent=1) + "\n")
     failed, read = manifest["errors"] + manifest["studies_refused"], manifest["records"] - manifest["errors"]
+    if failed:
+        log.warning("%s: %d could not be read; their records in records/ have an error", shown(out), failed)
     studies = f"{manifest['studies']} in records/" if manifest["studies"] else None
     return Predicted(folder.path("manifest.json"), studies, read, failed, (4 if read else 2) if failed else 0)
+
+
+def _predict_rest(engine: Engine, plan: dict[str, int], finished: dict[int, dict[str, Any]]) -> None:
+    """Predicts the parts that are not ``finished``, and adds them there."""
+    todo = [number for number in range(plan["parts"]) if number not in finished]
+    if finished:
+        log.info("%d of %d parts are finished", len(finished), plan["parts"])
+    done = sum(part["items"] for part in finished.values())
+    with Progress("predicting", plan["items"], done=done) as progress:
+        for part in engine(todo):
+            finished[part["part"]] = part
+            progress.advance(part["items"])
 
 
 def _description(
@@ -99,29 +113,46 @@ def _description(
     return describe_run(of_model, settings, {"arguments": [shown(each) for each in inputs]})
 
 
-def _planned(
-    folder: StoredFolder, inputs: Sequence[str], description: dict[str, Any], size: int, *, resume: bool
-) -> dict[str, int]:
-    """The plan of the run in ``folder``, made if there is none; refuses a folder with another run."""
-    from detectclf.inference.items import item_names
-    from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
-    from detectclf.inference.shards import read_plan, write_plan
+def _earlier_plan(folder: StoredFolder, description: dict[str, Any], *, resume: bool) -> dict[str, int] | None:
+    """The plan of the run in ``folder``, if it has one; refuses a folder with another run."""
+    from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run
+    from detectclf.inference.shards import read_plan
 
     out = shown(folder.name)
     if folder.exists(RUN_FILE):
         check_same_run(parse_run(folder.read(RUN_FILE), folder.path(RUN_FILE)), description, out)
         if not resume:
-            raise ConfigError(f"{out}: has the records of a run", remedy="add --resume, or choose another --out")
-        plan = read_plan(folder)
-        if plan is not None:
-            return plan
-    elif folder.sizes("records") or folder.sizes("plan"):
+            raise ConfigError(f"{out}: a run was begun here", remedy="add --resume, or choose another --out")
+        return read_plan(folder)
+    if folder.sizes("records") or folder.sizes("plan"):
         raise ConfigError(f"{out}: has parts of a run that nothing describes", remedy="choose another --out")
-    folder.write(RUN_FILE, run_text(description))
+    return None
+
+
+def _first_found(inputs: Sequence[str]) -> Iterator[str]:
+    """The names that the inputs mean, listed as they are asked for, of which the first was found.
+
+    Raises:
+        DataError: there is none.
+        StorageError, ConfigError: as of :func:`detectclf.inference.items.item_names`.
+    """
+    from detectclf.inference.items import item_names
+
     names = item_names(inputs, sys.stdin.buffer)
+    for first in names:
+        return chain([first], names)
+    raise DataError("no input", remedy="name image files, folders, globs or manifests with rows")
+
+
+def _new_plan(folder: StoredFolder, names: Iterable[str], description: dict[str, Any], size: int) -> dict[str, int]:
+    from detectclf.inference.run_description import RUN_FILE, run_text
+    from detectclf.inference.shards import write_plan
+
+    folder.write(RUN_FILE, run_text(description))
     return write_plan(folder, (each if is_uri(each) else os.path.abspath(each) for each in names), size)  # noqa: PTH100
 
 
+@contextmanager
 def _engine(
     folder: StoredFolder,
     config: PredictConfig,
@@ -129,16 +160,18 @@ def _engine(
     model: Path | None,
     frame: int | None,
     axis: str | None,
-) -> Engine:
+) -> Iterator[Engine]:
     if shards.engine == "ray":
         from detectclf.pipelines.predict_ray import ray_engine
 
-        return ray_engine(folder, config, shards, model, frame, axis)
+        with ray_engine(folder, config, shards, model, frame, axis) as engine:
+            yield engine
+        return
     from detectclf.inference.part import predict_part
     from detectclf.pipelines.opening import predictor_of
 
     predictor = predictor_of(model, {}, config)
-    return lambda parts: (predict_part(predictor, folder, number, frame, axis) for number in parts)
+    yield lambda parts: (predict_part(predictor, folder, number, frame, axis) for number in parts)
 
 
 __all__ = ["predict_shards"]

@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from process_ender import write_ender
 from volume_examples import slice_pixels
 
 from detectclf.config import PredictConfig, ShardConfig
-from detectclf.errors import ConfigError, DataError, DetectclfError
+from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError, UnsafeError
 from detectclf.inference.made_predictions import read_predictions
 from detectclf.inference.shards import names_of, read_plan, records_of
+from detectclf.pipelines import ray_cluster
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
+from detectclf.pipelines.predict_ray import _from_row, _to_row
 from detectclf.storage import StoredFolder
 
 pytest.importorskip("pyarrow")
@@ -221,10 +225,50 @@ def test_a_part_whose_workers_end_for_another_reason_is_given_up(folder: Path, w
 
 
 @needs_ray
-def test_an_address_nobody_listens_on(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetectclfError, match=r"nobody listens at 127\.0\.0\.1:9;"):
-        in_shards(folder, tmp_path / "out", shards=ShardConfig(engine="ray", ray_address="127.0.0.1:9"))
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:9", r"nobody listens at 127\.0\.0\.1:9;"),
+        ("me:secret@127.0.0.1:9", r"nobody listens at 127\.0\.0\.1:9;"),
+        ("ray://me:secret@127.0.0.1:9", r"ray:// \(Ray's client\) is not supported; name the cluster itself"),
+        ("127.0.0.1:PORT", "does not answer as a Ray cluster does; check --ray-address"),
+        ("nonsense", "no Ray cluster at nonsense"),
+    ],
+)
+def test_an_address_without_a_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setattr("detectclf.pipelines.ray_cluster._ANSWER_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = address.replace("PORT", str(silent.getsockname()[1]))
+        with pytest.raises(DetectclfError, match=said) as caught:
+            in_shards(folder, tmp_path / "out", shards=ShardConfig(engine="ray", ray_address=address))
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": PredictConfig(runtime="openvino", device="cuda")}, "cuda"),
+        ({"model": Path("nowhere")}, "no such folder"),
+        ({"folder": "no-columns.csv"}, r"no-columns\.csv: has no column with pictures"),
+        ({"folder": "no-rows.csv"}, "no input"),
+        ({"folder": "memory://bucket/misspelt"}, "is not there"),
+    ],
+    ids=["device", "model", "columns", "rows", "uri"],
+)
+def test_what_cannot_begin_leaves_no_output(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    """Else the same command, put right, would be refused as that of another run."""
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    Path("no-columns.csv").write_text("id\n1\n")
+    Path("no-rows.csv").write_text("image\n")
+    with pytest.raises(DetectclfError, match=said):
+        in_shards(change.pop("folder", folder), "out", **change)
+    assert not Path("out").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
@@ -241,10 +285,53 @@ def test_ray_gives_the_same_files(folder: Path, whole: Path, tmp_path: Path) -> 
         [sys.executable, "-m", "detectclf", *map(str, words)], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 4 and done.stdout == f"predictions: {tmp_path / 'out' / 'manifest.json'}\n", done.stderr
-    of_ours = "predicting: "  # on a slow machine
+    of_ours = ("predicting: ", f"{tmp_path / 'out'}: 1 could not be read")  # the first on a slow machine
     lines = [line for line in done.stderr.splitlines() if not line.startswith(of_ours)]
     assert all("Set ray log level" in line for line in lines), "nothing else of Ray's own"
     assert content(tmp_path / "out") == content(whole)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["in the middle", "at the end"])
+def test_a_head_that_is_gone_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ended: bool
+) -> None:
+    """Ray ends the process without a word."""
+    monkeypatch.setattr(ray_cluster, "_CHECK_EVERY_S", 0.01)
+    over = threading.Event()
+    if ended:
+        over.set()
+    ray_cluster._watch("127.0.0.1:9", over)
+    assert ["127.0.0.1:9: the head of the Ray cluster is gone" in each for each in caplog.messages] == [True] * (
+        not ended
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("does not answer (X)", file="s3://b/out", remedy="go on with --resume when it answers"),
+        UnsafeError("a bomb", file=Path("a.zip")),
+        DataError("names no picture", file="m.csv", line=3, remedy="complete it"),
+    ],
+)
+def test_what_a_worker_raises_is_raised_by_the_driver(error: DetectclfError) -> None:
+    """Ray keeps neither the type of an exception nor what caused it."""
+    again = _from_row(json.loads(json.dumps(_to_row(error))))
+    assert (type(again), str(again)) == (type(error), str(error))
+
+
+def test_another_failure_of_a_worker_says_what_it_was() -> None:
+    found = _from_row(json.loads(json.dumps(_to_row(OSError(28, "No space left on device")))))
+    assert "a worker failed (OSError: [Errno 28] No space left on device)" in str(found)
+
+
+@needs_ray
+def test_nodes_of_another_version_are_refused(folder: Path, tmp_path: Path) -> None:
+    patched = "import runpy; from detectclf.pipelines import predict_ray; predict_ray.__version__ = '9.9'; "
+    words = [str(folder), "--out", str(tmp_path / "out"), "--engine", "ray", "--ray-cpus", "1"]
+    run = f"import sys; sys.argv[1:1] = ['predict']; {patched}runpy.run_module('detectclf', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", run, *words], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 2 and "the driver 9.9; install one version on all nodes" in done.stderr, done.stderr
 
 
 @needs_ray
@@ -252,6 +339,28 @@ def test_a_picture_that_ends_its_worker_is_not_tried_for_ever(deadly: Path, tmp_
     done = ended(deadly, tmp_path / "out", "--engine", "ray", "--shard-size", "2", "--ray-cpus", "1")
     assert done.returncode == 4, done.stderr
     assert errors_in(tmp_path / "out") == DEADLY
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("run.json", {"model": 3}, "not the description of a prediction"),
+        ("run.json", {"settings": None}, "not the description of a prediction"),
+        ("run.json", {"finished": None}, "not the description of a prediction"),
+        ("run.json", {"model": {}}, "by another model"),
+        ("manifest.json", {"parts": None}, "manifest.json: is damaged; give the predict command again with --resume"),
+        ("manifest.json", {"parts": [{"part": "../x", "files": {}}]}, "is damaged"),
+        ("records/part-000001.jsonl", None, r"remove records/part-000001\.json and .* --resume"),
+    ],
+)
+def test_output_that_was_damaged_is_one_line(
+    whole: Path, tmp_path: Path, file: str, content: dict[str, Any] | None, said: str
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    was = (out / file).read_text()
+    (out / file).write_text(was[:-30] if content is None else json.dumps(json.loads(was) | content))
+    with pytest.raises(DataError, match=said):
+        read_predictions(str(out), model_digest(None, ()), 0.5)
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "7", '{"parts": "x"}'], ids=["cut", "deep", "number", "text"])
