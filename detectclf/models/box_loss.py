@@ -73,41 +73,52 @@ class TumorRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is u
         return [], self.losses(logits, deltas, torch.cat(proposals), torch.cat(labels), torch.cat(wanted))
 
     def losses(
-        self, logits: Tensor, deltas: Tensor, proposals: Tensor, classes: Tensor, wanted: Tensor
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: Tensor,
+        classes: Tensor,
+        wanted: Tensor,
+        counted: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The losses of ``N`` samples.
+        """The losses of ``N`` samples. No shape depends on how many of them are tumours.
 
         Args:
             logits: ``(N, K)``, class 0 is background. deltas: ``(N, 4 K)``, the regression of each class.
             proposals: ``(N, 4)`` pixels. classes: ``(N,)``, ``K`` for a tumour of unknown type.
-            wanted: ``(N, 4)`` true boxes, encoded.
+            wanted: ``(N, 4)`` true boxes, encoded; those of the background do not matter.
+            counted: ``(N,)`` which are samples, where they were filled up to a fixed number; all by default.
         """
         unknown = classes == logits.shape[1]
         labels = classes.masked_fill(unknown, ANY_TUMOR_INDEX)
-        sample, of_class, weight = self._regressed(logits, classes, unknown)
-        own = deltas.reshape(len(deltas), -1, 4)[sample, of_class]
-        # Divided by the number of all samples, as in torchvision.
-        box = (weight * self._box_losses(own, proposals[sample], wanted[sample])).sum() / max(classes.numel(), 1)
-        return {"loss_classifier": marginal_cross_entropy(logits, labels, self.tumors), "loss_box_reg": box}
+        weights = self._regressed(logits, classes, unknown)
+        number: Tensor | int = max(classes.numel(), 1)
+        if counted is not None:
+            weights, number = weights * counted[:, None], counted.sum()
+        # The true box of a slice without a tumour is empty, and its code is infinite.
+        wanted = torch.where((classes > 0)[:, None], wanted, 0.0)
+        own = self._box_losses(deltas.reshape(*logits.shape, 4), proposals, wanted)
+        return {
+            "loss_classifier": marginal_cross_entropy(logits, labels, self.tumors, counted=counted),
+            # Divided by the number of all samples, as in torchvision.
+            "loss_box_reg": (weights * own).sum() / number,
+        }
 
-    def _regressed(self, logits: Tensor, classes: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(M,)`` each: the sample, the class whose regression is compared with its true box, and the weight."""
-        known = torch.where((classes > 0) & ~unknown)[0]
-        of_any = torch.where(unknown)[0]
-        tumors = torch.tensor(self.tumors, dtype=torch.int64, device=classes.device)
-        belief = logits.detach()[of_any][:, tumors].softmax(dim=1)
-        return (
-            torch.cat([known, of_any.repeat_interleave(len(tumors))]),
-            torch.cat([classes[known], tumors.repeat(len(of_any))]),
-            torch.cat([torch.ones_like(logits[:1, 0]).expand(len(known)), belief.flatten()]),
-        )
+    def _regressed(self, logits: Tensor, classes: Tensor, unknown: Tensor) -> Tensor:
+        """``(N, K)`` weights of the box losses of each class."""
+        known = functional.one_hot(classes.masked_fill(unknown, 0), logits.shape[1]).to(logits.dtype)
+        others = torch.tensor([k not in self.tumors for k in range(logits.shape[1])], device=logits.device)
+        belief = logits.detach().masked_fill(others, float("-inf")).softmax(dim=1)
+        weights = torch.where(unknown[:, None], belief, known)
+        return weights * (classes > 0)[:, None]
 
-    def _box_losses(self, own: Tensor, proposals: Tensor, wanted: Tensor) -> Tensor:
-        """``(M,)`` losses of ``(M, 4)`` deltas against the true boxes ``wanted``, encoded."""
+    def _box_losses(self, deltas: Tensor, proposals: Tensor, wanted: Tensor) -> Tensor:
+        """``(N, K)`` losses of the deltas ``(N, K, 4)`` of each class against the true boxes ``wanted``, encoded."""
         if self.box_loss == "smooth_l1":
-            return functional.smooth_l1_loss(own, wanted, beta=SMOOTH_L1_BETA, reduction="none").sum(dim=1)
-        found = self.box_coder.decode_single(own, proposals)
-        truth = self.box_coder.decode_single(wanted, proposals)
+            truth = wanted[:, None].expand_as(deltas)
+            return functional.smooth_l1_loss(deltas, truth, beta=SMOOTH_L1_BETA, reduction="none").sum(dim=2)
+        found = self.box_coder.decode_single(deltas.flatten(1), proposals).reshape(deltas.shape)
+        truth = self.box_coder.decode_single(wanted, proposals)[:, None].expand_as(deltas)
         overlap: Tensor = OVERLAP_LOSSES[self.box_loss](found, truth, reduction="none")
         return OVERLAP_LOSS_WEIGHT * overlap
 

@@ -27,6 +27,7 @@ from detectclf.models.detector_backbones import (
     stock,
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
+from detectclf.models.fixed_shapes import fixed_detections, fixed_losses
 from detectclf.models.transfer import TransferModel
 from detectclf.types import ANY_TUMOR_INDEX, MOST_CLASSES
 
@@ -133,7 +134,7 @@ class Detector(TransferModel):
             images: ``(1, h, w)`` float each, grey levels 0 to 1, any size.
             targets: in training, for each image ``boxes`` ``(N, 4)`` float32 ``xyxy`` in pixels of the image given
                 here, and ``labels`` ``(N,)`` int64 from 0, or ``ANY_TUMOR_INDEX`` for a tumour of unknown type. An
-                image without a tumour has ``(0, 4)`` boxes.
+                image without a tumour has ``(0, 4)`` boxes. They are on the device of the images, or with XLA on the CPU.
 
         Returns:
             In training mode a dict of losses to be summed. In evaluation mode, for each image, ``boxes`` ``(M, 4)`` in
@@ -142,12 +143,15 @@ class Detector(TransferModel):
         Raises:
             ModelError: no targets in training mode.
         """
+        fixed = images[0].device.type == "xla"
         if not self.training:
-            found: list[dict[str, Tensor]] = self.network(images)
+            found: list[dict[str, Tensor]] = fixed_detections(self.network, images) if fixed else self.network(images)
             return [{**each, "labels": each["labels"] - 1} for each in found]
         if targets is None:
             raise ModelError("a detector in training mode needs boxes", remedy="call .eval() to predict")
         shifted = [{"boxes": each["boxes"], "labels": self._shifted(each["labels"])} for each in targets]
+        if fixed:
+            return fixed_losses(self.network, images, shifted)
         losses: dict[str, Tensor] = self.network(images, shifted)
         return losses
 

@@ -23,8 +23,11 @@ def marginal_cross_entropy(
     *,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """Mean loss over the rows; without tumours of unknown type that of ``functional.cross_entropy``.
+
+    No shape depends on the labels.
 
     Args:
         logits: ``(N, K)`` float32.
@@ -34,24 +37,26 @@ def marginal_cross_entropy(
             balanced weights.
         label_smoothing: share of each known label spread over the classes. It is left out of unknown ones: what is
             spread over the tumour classes would be a claim about the type.
+        counted: ``(N,)`` which rows count, of labels that were filled up to a fixed length; all by default.
     """
-    known = functional.cross_entropy(
+    losses = functional.cross_entropy(
         logits,
         labels,
         weight=class_weights,
         label_smoothing=label_smoothing,
         ignore_index=ANY_TUMOR_INDEX,
-        reduction="sum",
+        reduction="none",
     )
     unknown = labels == ANY_TUMOR_INDEX
     weights = torch.ones_like(logits[:, 0])
     if class_weights is not None:
         weights = torch.where(unknown, weights, class_weights[labels.clamp(min=0)])
-    if not tumors:
-        return known / weights.sum()
-    shown = logits[unknown]
-    marginal = (shown.logsumexp(dim=1) - shown[:, list(tumors)].logsumexp(dim=1)).sum()
-    return (known + marginal) / weights.sum()
+    if tumors:
+        marginal = logits.logsumexp(dim=1) - logits[:, list(tumors)].logsumexp(dim=1)
+        losses = torch.where(unknown, marginal, losses)
+    if counted is not None:
+        losses, weights = losses * counted, weights * counted
+    return losses.sum() / weights.sum()
 
 
 __all__ = ["marginal_cross_entropy"]

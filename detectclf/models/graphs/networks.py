@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import roi_align
 
 from detectclf.models.classifiers import Classifier
 from detectclf.models.detectors import Detector
 from detectclf.models.graphs.operators import suppress
+from detectclf.models.level_pool import LevelPool
 from detectclf.models.second_look import MOST_BOXES, SHIFTS
 
 SMALLEST_SIDE = 1e-2
@@ -54,7 +54,7 @@ class DetectorGraph(nn.Module):
             levels = self._pyramid(self._body(torch.zeros(1, 1, self.size, self.size, dtype=torch.uint8)))
         rpn, heads, pool = self.network.rpn, self.network.roi_heads, self.network.roi_heads.box_roi_pool
         self._rpn = _Proposals(rpn, levels, self.size, self._padded)
-        self._pool = _Pool(pool, levels, self.size)
+        self._pool = LevelPool(pool, levels, self.size)
         self._heads = _Boxes(heads, self.size)
 
     @property
@@ -149,42 +149,6 @@ class _Proposals(nn.Module):
         scores = torch.sigmoid(best)
         real = large(boxes, self.rpn.min_size) & (scores >= self.rpn.score_thresh)
         return boxes, suppress(boxes, scores * real, self.rpn.nms_thresh, self.most)
-
-
-class _Pool(nn.Module):
-    """RoIAlign on the level of the pyramid that suits each box: boxes ``(B, N, 4)`` -> ``(B N, C, s, s)``."""
-
-    def __init__(self, pool: Any, levels: dict[str, Tensor], size: int) -> None:
-        super().__init__()
-        # It also names levels that some networks lack.
-        self.names = [name for name in pool.featmap_names if name in levels]
-        self.output, self.sampling = pool.output_size, pool.sampling_ratio
-        self.scales = [2.0 ** round(math.log2(levels[name].shape[-1] / size)) for name in self.names]
-        self.canonical_scale: float = pool.canonical_scale
-        self.canonical_level: float = pool.canonical_level
-        self.first, self.last = (round(-math.log2(scale)) for scale in (self.scales[0], self.scales[-1]))
-
-    def forward(self, levels: dict[str, Tensor], boxes: Tensor) -> Tensor:
-        """The pooled features."""
-        count = boxes.shape[1]
-        flat = boxes.reshape(-1, 4)
-        image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(-1, count).reshape(-1, 1)
-        rois = torch.cat([image.float(), flat], dim=1)
-        pooled: list[Tensor] = [
-            roi_align(levels[name], rois, self.output, scale, self.sampling)
-            for name, scale in zip(self.names, self.scales, strict=True)
-        ]
-        if len(pooled) == 1:
-            return pooled[0]
-        sides = (flat[:, 2:] - flat[:, :2]).clamp(min=0)
-        # As torchvision's LevelMapper (Lin et al. 2017, equation 1); the small number lets no area be 0.
-        scale = (sides[:, 0] * sides[:, 1]).sqrt() / self.canonical_scale
-        level = torch.floor(self.canonical_level + torch.log2(scale.clamp(min=1e-12)) + 1e-6)
-        level = level.clamp(self.first, self.last) - self.first
-        chosen = pooled[0]
-        for number, own in enumerate(pooled[1:], start=1):
-            chosen = torch.where((level == number)[:, None, None, None], own, chosen)
-        return chosen
 
 
 class _Boxes(nn.Module):

@@ -1,0 +1,65 @@
+"""XLA devices, such as TPUs, through torch_xla, which is imported here and nowhere else. Only trainings run on them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from detectclf.errors import DeviceError
+
+_REMEDY = "on a machine with a TPU install the torch_xla[tpu] of torch's version, else use --device auto"
+
+
+def has_tpu() -> bool:
+    """Whether torch_xla is installed and finds a TPU."""
+    if find_spec("torch_xla") is None:
+        return False
+    try:
+        return _runtime().device_type() == "TPU"
+    except (ImportError, OSError, RuntimeError):
+        return False
+
+
+def xla_device() -> torch.device:
+    """The device of torch_xla: a TPU, or what ``PJRT_DEVICE`` names.
+
+    Raises:
+        DeviceError: torch_xla is not installed, or finds no device.
+    """
+    if find_spec("torch_xla") is None:
+        raise DeviceError("device 'xla': torch_xla is not installed", remedy=_REMEDY)
+    chosen = os.environ.get("PJRT_DEVICE")
+    try:
+        kind = _runtime().device_type()
+        # Without a device torch_xla would compile for the CPU, slower than torch alone.
+        if chosen is None and kind == "CPU":
+            raise DeviceError("device 'xla': there is no TPU", remedy="use --device auto, or set PJRT_DEVICE")
+        device: torch.device = import_module("torch_xla").device()
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = f"device 'xla': {str(error).partition(chr(10))[0] or type(error).__name__}"
+        raise DeviceError(reason, remedy=_REMEDY) from error
+    return device
+
+
+def compute_now(device: torch.device) -> None:
+    """On an XLA device, compiles and computes what was asked for so far; without it, each value read does so again."""
+    if device.type == "xla":
+        import_module("torch_xla").sync()
+
+
+def seed_xla(seed: int) -> None:
+    """Seeds the random numbers of the XLA device, if one is in use."""
+    if "torch_xla" in sys.modules:
+        import_module("torch_xla.core.xla_model").set_rng_state(seed)
+
+
+def _runtime() -> Any:
+    return import_module("torch_xla.runtime")
+
+
+__all__ = ["compute_now", "has_tpu", "seed_xla", "xla_device"]
