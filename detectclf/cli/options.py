@@ -77,6 +77,10 @@ Device = Annotated[
     str | None,
     typer.Option(help="Device to compute on [default: auto].", metavar="auto|cpu|cuda|mps"),
 ]
+TrainingDevice = Annotated[
+    str | None,
+    typer.Option(help="Device to train on; xla is a TPU [default: auto].", metavar="auto|cpu|cuda|mps|xla"),
+]
 Runtime = Annotated[
     Literal["auto", "openvino", "onnx", "torch"] | None,
     typer.Option(

@@ -52,7 +52,7 @@ class TrainingConfig(Settings):
     """Also tell the figures of each epoch, and settings without paths, to these. MLflow goes where MLFLOW_TRACKING_URI
     says; Weights & Biases stays offline, in the run, unless WANDB_MODE says otherwise."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """auto, cpu, cuda, cuda:N, mps or xla (a TPU, through torch_xla)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of Python, NumPy, torch, loaders and augmentation."""
 

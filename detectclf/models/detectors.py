@@ -134,7 +134,7 @@ class Detector(TransferModel):
             images: ``(1, h, w)`` float each, grey levels 0 to 1, any size.
             targets: in training, for each image ``boxes`` ``(N, 4)`` float32 ``xyxy`` in pixels of the image given
                 here, and ``labels`` ``(N,)`` int64 from 0, or ``ANY_TUMOR_INDEX`` for a tumour of unknown type. An
-                image without a tumour has ``(0, 4)`` boxes. They are on the device of the images, or with XLA on the CPU.
+                image without a tumour has ``(0, 4)`` boxes. On the device of the images, but with XLA on the CPU.
 
         Returns:
             In training mode a dict of losses to be summed. In evaluation mode, for each image, ``boxes`` ``(M, 4)`` in

@@ -27,7 +27,8 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise DeviceError(f"unknown device {name!r}", remedy="use auto, cpu, cuda, cuda:N or mps")
+        what = "device 'xla' is for training only" if name == "xla" else f"unknown device {name!r}"
+        raise DeviceError(what, remedy="use auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda":
         _check_cuda(name, int(number or 0))
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -58,7 +59,7 @@ def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: t
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
-    if wanted == "fp16" and device.type == "cpu":
+    if wanted == "fp16" and device.type in ("cpu", "xla"):
         raise DeviceError("fp16 training needs a GPU", remedy="use --set training.precision=auto, bf16 or fp32")
     return wanted
 

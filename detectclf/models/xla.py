@@ -52,6 +52,11 @@ def compute_now(device: torch.device) -> None:
         import_module("torch_xla").sync()
 
 
+def xla_kind(device: torch.device) -> str | None:
+    """What an XLA device is, such as ``TPU`` or ``CPU``; ``None`` for other devices."""
+    return str(_runtime().device_type()) if device.type == "xla" else None
+
+
 def seed_xla(seed: int) -> None:
     """Seeds the random numbers of the XLA device, if one is in use."""
     if "torch_xla" in sys.modules:
@@ -59,7 +64,12 @@ def seed_xla(seed: int) -> None:
 
 
 def _runtime() -> Any:
+    # The average of the weights shares the memory of what has not changed yet. torch_xla would write the new value into
+    # that memory and lose the weight. Without this a step needs memory for the weights twice.
+    os.environ.setdefault("XLA_ENABLE_PARAM_ALIASING", "0")
+    # It would put the numbers 0 and 1 into the program, as those that a schedule or a bias correction arrives at.
+    os.environ.setdefault("XLA_NO_SPECIAL_SCALARS", "1")
     return import_module("torch_xla.runtime")
 
 
-__all__ = ["compute_now", "has_tpu", "seed_xla", "xla_device"]
+__all__ = ["compute_now", "has_tpu", "seed_xla", "xla_device", "xla_kind"]

@@ -114,6 +114,7 @@ def train_on(
     Returns:
         As :func:`train`.
     """
+    # Not before the device is chosen by open_data, see training/device.py.
     from detectclf.training.loop import fit
     from detectclf.training.runs import Run
 
@@ -184,12 +185,12 @@ def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
     """Opens the data of a training and says what is odd about them; raises as :func:`train`."""
     from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.useless import before_training
-    from detectclf.models.device import resolve_device
     from detectclf.pipelines.provenance import inherited_provenance
+    from detectclf.training.device import training_device
     from detectclf.training.trackers import check_trackers
 
     # First what is quick to check: a missing GPU should be reported before the data are read.
-    resolve_device(recipe.training.device)
+    training_device(recipe.training.device)
     check_trackers(recipe.training.trackers)
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))

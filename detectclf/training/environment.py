@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from detectclf.models.anonymise import without_folders
+from detectclf.models.xla import seed_xla, xla_kind
 from detectclf.version import installed_version
 
 _LIBRARIES = (
     "torch",
     "torchvision",
+    "torch_xla",
     "accelerate",
     "albumentations",
     "opencv-python-headless",
@@ -38,11 +40,12 @@ def seed_everything(*key: int) -> None:
     random.seed(int(seeds[0]))
     np.random.seed(int(seeds[1]))
     torch.manual_seed(int(seeds[2]) << 32 | int(seeds[3]))
+    seed_xla(int(seeds[2]))
 
 
 def describe_environment(device: torch.device, precision: str, processes: int) -> dict[str, Any]:
     """Versions, device, commit and command, but nothing that identifies the machine or its user."""
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else xla_kind(device)
     return {
         "detectclf": installed_version("detectclf"),
         "python": platform.python_version(),

@@ -18,13 +18,14 @@ from detectclf.datasets.loading import make_loader
 from detectclf.errors import DivergedError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
+from detectclf.models.xla import compute_now
 from detectclf.progress import Progress
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
 from detectclf.training.epoch_text import epoch_line, stopped_early
 from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
-from detectclf.training.processes import global_batch, make_accelerator, on_main
+from detectclf.training.processes import global_batch, make_accelerator, on_main, prepare_loader
 from detectclf.training.resuming import Resumable
 from detectclf.training.runs import Run
 from detectclf.training.tasks import Task
@@ -135,7 +136,7 @@ class _Loop:
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
             convert(task.model)
-        self.train, self.valid = accelerator.prepare_data_loader(train), accelerator.prepare_data_loader(valid)
+        self.train, self.valid = prepare_loader(accelerator, train), prepare_loader(accelerator, valid)
         task.losses.to(accelerator.device)
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(task.model, config))
         self.frozen = config.freeze_epochs > 0
@@ -179,17 +180,19 @@ class _Loop:
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
         self._set_lr(self.state.step)
         with self.accelerator.accumulate(self.model):
-            losses = self.model(batch["images"], batch["targets"])
-            total = torch.stack([v.float() for v in losses.values()]).sum()
-            values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))
-            self._check_finite(values, batch)
-            self.accelerator.backward(total)
+            losses = self.model(batch["images"].to(self.accelerator.device), batch["targets"])
+            stacked = torch.stack([v.float() for v in losses.values()])
+            self.accelerator.backward(stacked.sum())
             if self.accelerator.sync_gradients and self.config.clip_norm:
                 self.accelerator.clip_grad_norm_(self.task.model.parameters(), self.config.clip_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
         if self.accelerator.sync_gradients:
             self.average.update_parameters(self.task.model)
+        # Read last, so that the device need not wait in the middle of the step. Nothing is saved of a step that failed.
+        compute_now(self.accelerator.device)
+        values = dict(zip(losses, stacked.detach().tolist(), strict=True))
+        self._check_finite(values, batch)
         return values
 
     def _set_lr(self, step: int) -> None:
@@ -254,8 +257,11 @@ class _Loop:
             for buffer in model.buffers():
                 broadcast(buffer)
         outputs: dict[int, Any] = {}
-        with torch.inference_mode(), self.accelerator.autocast():
+        # torch_xla does not know inference mode.
+        quietly = torch.no_grad() if self.accelerator.device.type == "xla" else torch.inference_mode()
+        with quietly, self.accelerator.autocast():
             for batch in self.valid:
+                batch["images"] = batch["images"].to(self.accelerator.device)
                 outputs |= self.task.outputs(model, batch)
                 if interruption is not None:
                     self._stop_if_asked(interruption)
@@ -273,9 +279,10 @@ class _Loop:
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.state.sums)
-        sums = torch.tensor([self.state.sums[n] for n in names], device=self.accelerator.device)
-        means = self.accelerator.reduce(sums, reduction="mean") / self.steps
-        return dict(zip(names, means.tolist(), strict=True))
+        sums = torch.tensor([self.state.sums[n] for n in names])
+        if self.accelerator.num_processes > 1:
+            sums = self.accelerator.reduce(sums.to(self.accelerator.device), reduction="mean")
+        return dict(zip(names, (sums / self.steps).tolist(), strict=True))
 
     def _averaged(self) -> TransferModel:
         averaged = self.average.module

@@ -79,7 +79,11 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     def update(averaged: Any, current: Any, count: Any) -> None:
         n = float(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
-        if averaged[0].is_floating_point():
+        if averaged[0].is_floating_point() and averaged[0].device.type == "xla":
+            # By a number it would be another program from where the weight falls below a half.
+            share = torch.tensor(weight, device=averaged[0].device)
+            torch._foreach_lerp_(averaged, current, [share] * len(averaged))
+        elif averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, weight)
         else:
             torch._foreach_copy_(averaged, current)

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, is_torch_xla_available
+from accelerate.utils import broadcast_object_list
+from torch.utils.data import DataLoader
 
 from detectclf.config import TrainingConfig
-from detectclf.errors import ConfigError, TrainingError
-from detectclf.models.device import resolve_device, resolve_precision
+from detectclf.errors import ConfigError, DeviceError, TrainingError
+from detectclf.models.device import resolve_precision
+from detectclf.training.device import training_device
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
     """An Accelerator for this process; under ``torchrun`` it joins the other processes.
 
     Raises:
-        DeviceError: the device is not available, or does not support the precision.
+        DeviceError: the device is not available, or does not support the precision or several processes.
     """
-    device = resolve_device(config.device)
+    device = training_device(config.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device.index)
-    xla = config.device == "auto" and is_torch_xla_available()
     precision = resolve_precision(config.precision, device)
     # Accelerate keeps one state per Python process, with one precision; the demo trains two models in a process.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=device.type == "cpu" and not xla,
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         gradient_accumulation_steps=config.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=True),
     )
+    if accelerator.device.type != device.type:
+        reason = f"this process uses {accelerator.device.type} already and cannot change to {device.type}"
+        raise DeviceError(reason, remedy="train in a process of its own")
+    if device.type == "xla" and accelerator.num_processes > 1:
+        reason = f"device 'xla': a training uses one device, and there are {accelerator.num_processes}"
+        raise DeviceError(reason, remedy="show it one, such as by TPU_VISIBLE_CHIPS=0")
+    return accelerator
+
+
+def prepare_loader(accelerator: Accelerator, loader: DataLoader[Any]) -> Any:
+    """The loader of this process's share. With XLA its batches stay on the CPU, where boxes are matched."""
+    prepared = accelerator.prepare_data_loader(loader)
+    # Around it Accelerate puts threads that load ahead, and that signals and the end of an epoch do not reach.
+    return prepared.dataloader if accelerator.device.type == "xla" else prepared
 
 
 def global_batch(wanted: int, slices: int, processes: int) -> int:

@@ -90,7 +90,8 @@ BOXES = {
 @pytest.mark.parametrize("samples", [1, 2])
 def test_products_of_matrices_are_roi_align(box: str, samples: int) -> None:
     features = torch.rand(2, 3, 8, 10)
-    rois = torch.tensor([[0.0, *BOXES[box]], [0.0, 1.0, 2.0, 33.0, 44.0], [1.0, *BOXES[box]], [1.0, 3.0, 3.0, 9.0, 60.0]])
+    others = [1.0, 2.0, 33.0, 44.0], [3.0, 3.0, 9.0, 60.0]
+    rois = torch.tensor([[n, *each] for n, other in enumerate(others) for each in (BOXES[box], other)])
     theirs = roi_align(features, rois, (7, 5), 1 / 8, samples)
     torch.testing.assert_close(align_by_products(features, rois, (7, 5), 1 / 8, samples), theirs, rtol=1e-5, atol=1e-6)
 
