@@ -82,6 +82,16 @@ def open_stored(name: str) -> BinaryIO:
     return _Stream(_asked(opened, name), name)  # type: ignore[return-value]
 
 
+def stored_stamp(uri: str) -> tuple[str, int]:
+    """What changes with the content of a file of a store, and its bytes; raises as :func:`read_stored`."""
+
+    def asked() -> tuple[str, int]:
+        store, path = _store(uri)
+        return str(store.ukey(path)), int(store.size(path))
+
+    return _asked(asked, uri)
+
+
 def list_stored(uri: str) -> Iterator[str]:
     """The names of the files that a URI means, sorted: a file, all files below a folder, or those that match a glob.
 
@@ -304,4 +314,14 @@ def _reason(error: Exception) -> tuple[str, bool]:
     return f"does not answer ({kind})", True
 
 
-__all__ = ["StoredFolder", "check_stored", "file_name", "is_uri", "list_stored", "open_stored", "read_stored", "shown"]
+__all__ = [
+    "StoredFolder",
+    "check_stored",
+    "file_name",
+    "is_uri",
+    "list_stored",
+    "open_stored",
+    "read_stored",
+    "shown",
+    "stored_stamp",
+]

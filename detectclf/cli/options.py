@@ -19,12 +19,13 @@ Data = Annotated[
     typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
 ]
 RecipeData = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--data",
         "-d",
-        help="Folder with an export; repeat it to merge several sources [default: those that --config names].",
-        metavar="DIR",
+        help="Folder with an export, or shards such as 'DIR/*.tar' or s3://BUCKET/DIR; repeat it to merge several "
+        "sources [default: those that --config names].",
+        metavar="DIR_OR_URI",
     ),
 ]
 Patients = Annotated[

@@ -11,7 +11,7 @@ from detectclf.cli import options, output
 
 
 def _flags(
-    data: list[Path] | None,
+    data: list[str] | None,
     patients: Path | None,
     any_tumor: list[str] | None,
     arch: str | None,
@@ -22,7 +22,7 @@ def _flags(
     limit: int | None,
 ) -> dict[str, Any]:
     return {
-        "data.sources": [str(d) for d in data or ()] or None,
+        "data.sources": data or None,
         "data.patients": patients,
         "data.any_tumor": any_tumor or None,
         "data.limit": limit,

@@ -18,8 +18,9 @@ _log = logging.getLogger(__name__)
 class DataConfig(Settings):
     """Which slices are used and how they are loaded."""
 
-    sources: tuple[Path, ...] = ()
-    """Folders with exports; splits of the same name are merged."""
+    sources: tuple[str, ...] = ()
+    """Folders with exports, or shards (TFRecord, tar): a pattern of files, or a file, folder or pattern of a store such
+    as s3://bucket/shards. Splits of the same name are merged."""
     train_split: str = "train"
     """Split to train on."""
     valid_split: str = "valid"
@@ -59,8 +60,21 @@ class DataConfig(Settings):
     """Folder of label maps of whole heads (NIfTI, labels of SynthSeg), to draw slices from."""
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded, resized slices in memory; auto: only if they fit into a quarter of the free memory."""
+    shuffle_buffer: Annotated[int, Field(ge=0)] | None = None
+    """Slices that are put in random order together, where the data lie in shards: whole shards in random order, as many
+    at a time as hold this many. 0: all slices of the epoch; null: 10000 for shards of a store, else 0."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes; by default one per core up to 8, but none for slices in memory on a CPU (or not on Linux)."""
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _read_paths(cls, value: Any) -> Any:
+        # Not a Path: it would make one slash of the two in s3://bucket.
+        return (
+            [str(each) if isinstance(each, Path) else each for each in value]
+            if isinstance(value, list | tuple)
+            else value
+        )
 
     @field_validator("faults", mode="before")
     @classmethod

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from detectclf.datasets.shard_order import Shards, within_windows
 from detectclf.types import Sample
 
 
 class Batches(Sampler[list[int]]):
     """Indices of the batches of an epoch, for all training processes together.
 
-    In training the order is drawn from (seed, epoch), and the last batch is filled up from the front of that order:
+    In training the order is drawn from (seed, epoch), and the last batch is filled up from that order:
     every batch is full, so that BatchNorm never meets a batch of one and processes get equal shares. Otherwise the
     order is that of the slices, and the last batch may be short.
 
@@ -25,14 +26,21 @@ class Batches(Sampler[list[int]]):
         seed: of the order; ``None`` keeps the slices' own.
         weights: ``(length,)`` how often each slice is taken in relation to the others; by default equally often. An
             epoch has ``length`` draws all the same.
+        shards: in which shard each slice lies, where they are read shard by shard.
     """
 
     drop_last = False  # Accelerate asks for it
 
     def __init__(
-        self, length: int, batch_size: int, seed: int | None, weights: npt.NDArray[np.float64] | None = None
+        self,
+        length: int,
+        batch_size: int,
+        seed: int | None,
+        weights: npt.NDArray[np.float64] | None = None,
+        shards: Shards | None = None,
     ) -> None:
         self.length, self.batch_size, self.seed, self.weights = length, batch_size, seed, weights
+        self.shards = shards
         self.epoch, self.first = 0, 0
 
     def begin(self, epoch: int, first: int = 0) -> None:
@@ -44,15 +52,25 @@ class Batches(Sampler[list[int]]):
         return -(-self.length // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(self.length)
-        if self.seed is not None:
-            rng = np.random.default_rng((self.seed, self.epoch))
-            order = rng.permutation(self.length)
-            if self.weights is not None:
-                order = rng.permutation(_weighted(order, self.weights[order], rng))
-            order = np.resize(order, len(self) * self.batch_size)
+        order = self._order()
         for start in range(self.first * self.batch_size, len(order), self.batch_size):
             yield order[start : start + self.batch_size].tolist()
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        if self.seed is None:
+            return np.arange(self.length) if self.shards is None else self.shards.one_after_the_other()
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.length)
+        windows = None
+        if self.shards is not None:
+            windows = self.shards.windows(rng)
+            order = within_windows(order, windows, rng)
+        if self.weights is not None:
+            order = _weighted(order, self.weights[order], rng)
+            order = rng.permutation(order) if windows is None else within_windows(order, windows, rng)
+        missing = len(self) * self.batch_size - self.length
+        # From the front, or with shards from the end, whose shards are at hand.
+        return np.concatenate([order, np.resize(order if windows is None else order[::-1], missing)])
 
 
 def _weighted(

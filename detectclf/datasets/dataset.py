@@ -16,7 +16,9 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
+from detectclf.formats.shards import names_shards, read_shards
 from detectclf.formats.unread import lines_to_say
+from detectclf.storage import shown
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, order_classes
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
     """
     if not config.sources:
         raise DataError("no data given", remedy="name a folder with --data DIR")
-    parts = [_read_source(Path(source), config) for source in config.sources]
+    parts = [_read_source(source, config) for source in config.sources]
     mapping = _mapping(parts, config.spellings)
     classes, negative = _classes(parts, mapping)
     keep = config.negative_boxes == "keep"
@@ -104,9 +106,10 @@ def _far_apart(count: int) -> list[int]:
     return [place for i in range(2**bits) if (place := int(f"{i:0{bits}b}"[::-1], 2)) < count]
 
 
-def _read_source(source: Path, config: DataConfig) -> Dataset:
+def _read_source(given: str, config: DataConfig) -> Dataset:
+    source = Path(shown(given))
     faults = Faults(source)
-    dataset = read(source, faults)
+    dataset = read_shards(given, faults) if names_shards(given) else read(source, faults)
     for line in lines_to_say(faults):
         _log.warning("%s: %s", source, line)
     if config.faults == "stop":

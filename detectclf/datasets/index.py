@@ -32,6 +32,7 @@ from detectclf.duplicates.fingerprints import ROW, Fingerprints, Rows, fingerpri
 from detectclf.duplicates.versions import names_key
 from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
+from detectclf.stored_shards import StoredSpan
 from detectclf.types import Pixels, Sample
 from detectclf.version import __version__, installed_version
 
@@ -143,6 +144,8 @@ class SliceIndex:
                     fill(i, _unpack(found[keys[i][0]]))
                 else:
                     missing.append(i)
+        # Shard by shard: whoever jumps between those of a store has them copied again and again.
+        missing.sort(key=lambda i: _place(samples[i]))
         with Progress("reading slices", len(missing)) as progress, ThreadPoolExecutor(decoding_threads()) as pool:
             # In blocks: a hundred thousand waiting tasks would hold memory for nothing.
             for block in _blocks(missing, _BLOCK):
@@ -230,6 +233,10 @@ class SliceIndex:
 
 def _key(sample: Sample) -> tuple[bytes, bool]:
     """What a slice is found by, and whether its file is old enough for that to be trusted."""
+    if isinstance(sample.span, StoredSpan):
+        # Wherever a path stood: the stamp of the shard says that it is the same.
+        stored = repr((sample.span.uri, sample.span.stamp, sample.span.offset, sample.span.length))
+        return _hashed(stored), True
     try:
         status = sample.path.stat()
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -240,8 +247,16 @@ def _key(sample: Sample) -> tuple[bytes, bool]:
     # The source too: whether a file may be read depends on it. Hashed: the cache holds no names of files.
     where = [os.path.abspath(path) for path in (sample.path, sample.source)]  # noqa: PTH100 - no symlinks followed
     text = repr((where, span, stamp))
-    key = hashlib.blake2b(version() + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return key, stamp[0] >= 0 and time.time() - changed_s > _SETTLED_S
+    return _hashed(text), stamp[0] >= 0 and time.time() - changed_s > _SETTLED_S
+
+
+def _place(sample: Sample) -> tuple[str, int]:
+    span = sample.span
+    return (span.uri, span.offset) if isinstance(span, StoredSpan) else ("", 0)
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.blake2b(version() + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _key_of_rows(what: bytes, fingerprints: Fingerprints) -> bytes:

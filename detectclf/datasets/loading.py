@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from detectclf.datasets.augment import ClassificationAugment, DetectionAugment
 from detectclf.datasets.batches import Batches, balancing_weights
 from detectclf.datasets.loader_processes import begin_loader_process, can_fork, default_workers, fork_unheard
+from detectclf.datasets.shard_order import shards_of
 from detectclf.datasets.slice_cache import ResizedSlice, SlicePixels
 from detectclf.datasets.synthesis import NO_SYNTHESIS, DrawnSlice, Synthesis
 from detectclf.errors import DataError
@@ -43,7 +44,9 @@ class Slices(Dataset[Item]):
         negative: str | None,
         synthesis: Synthesis,
         balance: float,
+        shuffle_buffer: int | None,
     ) -> None:
+        self.shuffle_buffer = shuffle_buffer
         self.seed, self.negative, self.synthesis, self.balance = seed, negative, synthesis, balance
         self.samples, self.classes = tuple(samples), tuple(classes)
         self.pixels = SlicePixels(self.samples, size, cache)
@@ -93,6 +96,7 @@ class DetectionSlices(Slices):
         negative: the class of slices without a tumour.
         synthesis: masks and drawn slices, for augmentation.
         balance: how much an epoch makes up for classes of few slices, see :func:`balancing_weights`.
+        shuffle_buffer: slices that are put in random order together, see :func:`shards_of`.
 
     Raises:
         DataError: no slice has known boxes, or a box has another class.
@@ -110,10 +114,19 @@ class DetectionSlices(Slices):
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
         balance: float = 0.0,
+        shuffle_buffer: int | None = None,
     ) -> None:
         boxed = [s for s in samples if s.boxed]
         super().__init__(
-            boxed, classes, size, seed=seed, cache=cache, negative=negative, synthesis=synthesis, balance=balance
+            boxed,
+            classes,
+            size,
+            seed=seed,
+            cache=cache,
+            negative=negative,
+            synthesis=synthesis,
+            balance=balance,
+            shuffle_buffer=shuffle_buffer,
         )
         if not self.samples:
             raise DataError("no slice with known boxes in this split", remedy="add a detection export with --data")
@@ -176,10 +189,19 @@ class ClassificationSlices(Slices):
         negative: str | None = None,
         synthesis: Synthesis = NO_SYNTHESIS,
         balance: float = 0.0,
+        shuffle_buffer: int | None = None,
     ) -> None:
         named = [s for s in samples if s.label is not None]
         super().__init__(
-            named, classes, size, seed=seed, cache=cache, negative=negative, synthesis=synthesis, balance=balance
+            named,
+            classes,
+            size,
+            seed=seed,
+            cache=cache,
+            negative=negative,
+            synthesis=synthesis,
+            balance=balance,
+            shuffle_buffer=shuffle_buffer,
         )
         if not self.samples:
             raise DataError("no slice with a known class in this split", remedy="add labelled data with --data")
@@ -244,7 +266,11 @@ def make_loader(
         slices.pixels.fill()
     else:
         slices.pixels.start()
-    sampler = Batches(len(slices), batch_size, seed, balancing_weights(slices.samples, slices.balance))
+    weights, shards = (
+        balancing_weights(slices.samples, slices.balance),
+        shards_of(slices.samples, slices.shuffle_buffer),
+    )
+    sampler = Batches(len(slices), batch_size, seed, weights, shards)
     build: Callable[..., DataLoader[Item]] = DataLoader
     return build(
         slices,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from detectclf.errors import DataError
 from detectclf.files import check_inside
-from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, yolo
+from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, webdataset, yolo
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import by_split, image_files, output_names, subfolders, write_bytes
 from detectclf.formats.unread import note_unread
@@ -43,6 +43,8 @@ class Format:
     holds_boxes: bool
     holds_unknown: bool = False
     """Whether the format can tell a slice whose boxes are not known from one without boxes."""
+    holds_classes: bool = False
+    """Whether the format, which holds boxes, also holds the class of a slice whose boxes are not known."""
     holds_patients: bool = False
     names: Callable[[Sequence[Sample]], list[str]] = output_names
     """The name that each sample of one split has once it is written, below the folder of the split."""
@@ -57,6 +59,16 @@ FORMATS: dict[str, Format] = {
     "voc": Format(voc.read, voc.write, voc.looks_like, True, holds_unknown=True, names=_UNIQUE_STEMS),
     "createml": Format(createml.read, createml.write, createml.looks_like, holds_boxes=True),
     "tfrecord": Format(tfrecord.read, tfrecord.write, tfrecord.looks_like, holds_boxes=True),
+    "webdataset": Format(
+        webdataset.read,
+        webdataset.write,
+        webdataset.looks_like,
+        holds_boxes=True,
+        holds_unknown=True,
+        holds_classes=True,
+        holds_patients=True,
+        names=_UNIQUE_STEMS,
+    ),
     "csv": Format(detection_csv.read, detection_csv.write, detection_csv.looks_like, holds_boxes=True),
     "classes-csv": Format(classes_csv.read, classes_csv.write, classes_csv.looks_like, holds_boxes=False),
     "folder": Format(folder.read, folder.write, folder.looks_like, holds_boxes=False, names=folder.names),
@@ -173,10 +185,11 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
     row = _row(format)
     if not row.holds_boxes and not drop_boxes and any(s.box_labels for s in dataset.samples):
         raise DataError(f"the format {format} cannot hold boxes", remedy="add --drop-boxes to lose them")
-    unboxed = next((s for s in dataset.samples if not s.boxed and not (row.holds_unknown and s.label is None)), None)
-    if row.holds_boxes and unboxed is not None:
+    unboxed = (s for s in dataset.samples if not s.boxed)
+    unsaid = next((s for s in unboxed if not row.holds_unknown or (s.label and not row.holds_classes)), None)
+    if row.holds_boxes and unsaid is not None:
         # In these formats, an image without boxes has no tumour.
-        reason = f"{unboxed.name}: its boxes are not known, which the format {format} cannot express"
+        reason = f"{unsaid.name}: its boxes are not known, which the format {format} cannot express"
         raise DataError(reason, remedy="choose the format classes-csv or folder")
     row.write(dataset, out)
     _warn_of_headers(dataset)

@@ -196,10 +196,10 @@ def _exif_orientation(raw: RawSlice) -> int | None:
 
     from PIL import Image
 
-    from detectclf.files import read_bytes
+    from detectclf.stored_shards import read_content
 
     try:
-        data = read_bytes(raw.path, limit_bytes=2**28, span=raw.span)
+        data = read_content(raw.path, limit_bytes=2**28, span=raw.span)
         with Image.open(io.BytesIO(data)) as image:
             value = image.getexif().get(0x0112)
     except (OSError, ValueError, DataError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from detectclf.errors import DataError, one_line
 from detectclf.files import check_inside, read_bytes, resolve_inside
+from detectclf.stored_shards import read_content
 from detectclf.types import ANY_TUMOR, Dataset, Sample
 
 LIMIT_TEXT_BYTES = 64 * 2**20
@@ -28,6 +30,12 @@ _SPLIT_NAMES = {
 def split_name(name: str) -> str:
     """The common name of a split (``valid`` for ``val``); other names are returned unchanged."""
     return _SPLIT_NAMES.get(name.casefold(), name)
+
+
+def split_of(file: str) -> str | None:
+    """The split with whose name a file's begins, such as ``val-00001.tar``; ``None`` where it does with none."""
+    start = re.split(r"[-_.]", file)[0]
+    return split_name(start) if is_split_name(start) else None
 
 
 def is_split_name(name: str) -> bool:
@@ -153,7 +161,7 @@ def encoded_image(sample: Sample) -> bytes:
     Raises:
         DataError: it cannot be read.
     """
-    return read_bytes(sample.path, limit_bytes=_LIMIT_IMAGE_BYTES, span=sample.span)
+    return read_content(sample.path, limit_bytes=_LIMIT_IMAGE_BYTES, span=sample.span)
 
 
 def copy_images(samples: Sequence[Sample], folder: Path, *, unique_stems: bool = False) -> list[tuple[Sample, str]]:
@@ -201,6 +209,7 @@ __all__ = [
     "split_files",
     "split_folders",
     "split_name",
+    "split_of",
     "subfolders",
     "write_bytes",
 ]

@@ -24,7 +24,7 @@ from detectclf.formats.files import (
     output_names,
     read_text,
     split_folders,
-    split_name,
+    split_of,
     write_bytes,
 )
 from detectclf.formats.raw import RawBox, RawSlice, stated_size, unusable_box
@@ -58,10 +58,7 @@ def _record_files(folder: Path) -> list[tuple[str, Path]]:
     """``(split, file)``; a file outside the split folders belongs to the split with which its name starts."""
     result = []
     for split, sub in split_folders(folder, lambda sub: bool(_records_in(sub))):
-        for path in _records_in(sub):
-            stem = re.split(r"[-_.]", path.name)[0]
-            own = split_name(stem) if sub == folder and split_name(stem) in ("train", "valid", "test") else split
-            result.append((own, path))
+        result += [((split_of(path.name) if sub == folder else None) or split, path) for path in _records_in(sub)]
     return result
 
 
@@ -72,36 +69,45 @@ def read(folder: Path, faults: Faults) -> Dataset:
     for split, file in _record_files(folder):
         names: dict[int, str] = {}
         for table in files_with(file.parent, ".pbtxt"):
-            names.update(_label_map(read_text(table, folder)))
+            names.update(label_map(read_text(table, folder)))
         classes.update(dict.fromkeys(names.values()))
-        for index, (offset, record) in enumerate(_records(file, folder, faults)):
-            try:
-                features, offsets = parse_example(record)
-            except WireError as error:
-                faults.error("bad_record", file, f"record {index}: {error}")
-                continue
-            slices.append(_slice(features, offsets, offset, index, split, file, names, faults))
-    return assemble([raw for raw in slices if raw.span is not None], classes, folder, faults)
+        with open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream:
+            slices += slices_in(stream, file, split, names, faults)
+    return assemble(slices, classes, folder, faults)
 
 
-def _label_map(text: str) -> dict[int, str]:
+def slices_in(stream: BinaryIO, file: Path, split: str, names: dict[int, str], faults: Faults) -> Iterator[RawSlice]:
+    """The slices of one open TFRecord file.
+
+    Args:
+        stream: the file.
+        file: its name, for messages.
+        split: of its slices.
+        names: class id -> name, from its label map.
+        faults: receives what is wrong.
+    """
+    for index, (offset, record) in enumerate(records_in(stream)):
+        if not isinstance(record, bytes):
+            faults.error(record.args[0], file, record.args[1])
+            continue
+        try:
+            features, offsets = parse_example(record)
+        except WireError as error:
+            faults.error("bad_record", file, f"record {index}: {error}")
+            continue
+        raw = _slice(features, offsets, offset, index, split, file, names, faults)
+        if raw.span is not None:
+            yield raw
+
+
+def label_map(text: str) -> dict[int, str]:
+    """Class id -> name, from the text of a label map."""
     names = {}
     for item in _ITEM.findall(text):
         number, name = _ID.search(item), _TEXT.search(item)
         if number and name:
             names[int(number[1])] = re.sub(r"\\(.)", r"\1", name[1][1:-1])
     return names
-
-
-def _records(file: Path, folder: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
-    """``(offset of the data in the file, data)`` of each intact record."""
-    with open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream:
-        for offset, data in records_in(stream):
-            if isinstance(data, bytes):
-                yield offset, data
-            else:
-                code, detail = data.args
-                faults.error(code, file, detail)
 
 
 class RecordError(ValueError):
@@ -243,4 +249,15 @@ def _example(sample: Sample, name: str, classes: list[str]) -> bytes:
     )
 
 
-__all__ = ["RecordError", "is_record_file", "looks_like", "masked_crc32c", "read", "record_name", "records_in", "write"]
+__all__ = [
+    "RecordError",
+    "is_record_file",
+    "label_map",
+    "looks_like",
+    "masked_crc32c",
+    "read",
+    "record_name",
+    "records_in",
+    "slices_in",
+    "write",
+]

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from detectclf.errors import DataError, MissingPackageError, UnsafeError
-from detectclf.files import ByteSpan, open_regular, read_bytes
+from detectclf.files import ByteSpan, open_regular
 from detectclf.imaging.intensity import MAX_PIXELS, UNSAFE, ImageError
 from detectclf.imaging.raster import SUFFIXES_BY_FORMAT, open_raster, raster_frames, raster_size, read_raster
+from detectclf.stored_shards import read_content
 from detectclf.types import Pixels, Sample
 
 MAX_FILE_BYTES = 512 * 2**20
@@ -194,7 +195,7 @@ def resize_pad(pixels: Pixels, size: int) -> tuple[Pixels, float, tuple[int, int
 
 
 def _content(path: str | Path, span: ByteSpan | None, root: str | Path | None) -> bytes:
-    return _not_empty(read_bytes(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span), path)
+    return _not_empty(read_content(path, limit_bytes=MAX_FILE_BYTES, root=root, span=span), path)
 
 
 def _not_empty(content: bytes, path: str | Path) -> bytes:

@@ -77,7 +77,8 @@ def fixed_losses(network: Any, images: list[Tensor], targets: Sequence[Target]) 
     boxes = _filled(drawn, most).to(device)
     logits, deltas = first.box_head(network, boxes)
     rows = (_filled(each, most).flatten(0, 1).to(device) for each in (labels, wanted))
-    return losses | heads.losses(logits, deltas, boxes.flatten(0, 1), *rows, counted.flatten())
+    of_boxes: dict[str, Tensor] = heads.losses(logits, deltas, boxes.flatten(0, 1), *rows, counted.flatten())
+    return losses | of_boxes
 
 
 def fixed_detections(network: Any, images: list[Tensor]) -> list[dict[str, Tensor]]:

@@ -90,7 +90,7 @@ def _weights(start: Tensor, end: Tensor, cells: int, length: int, samples: int) 
     counts = (at >= -1) & (at <= length)
     pixels = torch.arange(length, device=start.device, dtype=start.dtype)
     near = (1 - (at.clamp(0, length - 1)[..., None] - pixels).abs()).clamp(min=0) * counts[..., None]
-    return near.unflatten(2, (cells, samples)).mean(dim=3)
+    return near.reshape(*start.shape, cells, samples, length).mean(dim=3)
 
 
 __all__ = ["Align", "LevelPool", "align_by_products"]

@@ -20,7 +20,7 @@ def has_tpu() -> bool:
     if find_spec("torch_xla") is None:
         return False
     try:
-        return _runtime().device_type() == "TPU"
+        return bool(_runtime().device_type() == "TPU")
     except (ImportError, OSError, RuntimeError):
         return False
 

@@ -70,7 +70,7 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     _make_room(out)
     log.info("1/5 drawing %d sample slices", SLICES)
     sample = write_sample_data(out / "data", n=SLICES, seed=seed)
-    data = DataConfig(sources=(sample,))
+    data = DataConfig(sources=(str(sample),))
     flags = {"data.sources": [str(sample)], "training.seed": seed}
     log.info("2/5 training a detector (box stage)")
     detector = out / "detector"

@@ -51,7 +51,7 @@ def open_folder(
     """
     from detectclf.datasets.dataset import open_dataset
 
-    changes = {"sources": (folder,), "negative_boxes": negative_boxes}
+    changes = {"sources": (str(folder),), "negative_boxes": negative_boxes}
     return open_dataset(data_settings(patients, pattern, any_tumor).model_copy(update=changes))
 
 

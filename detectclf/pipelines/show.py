@@ -54,7 +54,7 @@ def show(
     names = slice_classes(dataset)
     if ANY_TUMOR not in names and any(tile.label == ANY_TUMOR for tile in tiles):
         names = [*names, ANY_TUMOR]
-    title = f"{recipe.data.sources[0].name}: {len(tiles)} {'augmented ' if augmented else ''}slices"
+    title = f"{Path(recipe.data.sources[0]).name}: {len(tiles)} {'augmented ' if augmented else ''}slices"
     people = {s.patient for s in samples if s.patient is not None}
     title += f" of {len(people)} patients" if people else ""
     write_picture(contact_sheet(tiles, names, title=title), out)

@@ -235,6 +235,7 @@ def _detection_task(recipe: DetectorRecipe, opened: OpenedData) -> DetectionTask
         negative=dataset.negative,
         synthesis=synthesis,
         balance=data.balance,
+        shuffle_buffer=data.shuffle_buffer,
     )
     valid = DetectionSlices(opened.valid.samples, classes, size, cache=data.cache)
     return DetectionTask(network, train, valid, dataset.negative)
@@ -264,6 +265,7 @@ def _classification_task(recipe: ClassifierRecipe, opened: OpenedData) -> Classi
         negative=negative,
         synthesis=synthesis,
         balance=recipe.data.balance,
+        shuffle_buffer=recipe.data.shuffle_buffer,
     )
     if recipe.augment.symmetry and train.healthy is None:
         log.warning(

@@ -80,9 +80,10 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
         n = float(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
         if averaged[0].is_floating_point() and averaged[0].device.type == "xla":
-            # By a number it would be another program from where the weight falls below a half.
-            share = torch.tensor(weight, device=averaged[0].device)
-            torch._foreach_lerp_(averaged, current, [share] * len(averaged))
+            # By a number it would be another program from where the weight falls below a half; and where a number, also
+            # one of no dimension, has the value of a constant, the two become one input of another program.
+            share = torch.tensor([weight], device=averaged[0].device)
+            torch._foreach_lerp_(averaged, current, [share.reshape((1,) * each.ndim) for each in averaged])
         elif averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, weight)
         else:

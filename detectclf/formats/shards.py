@@ -1,0 +1,107 @@
+"""Data in shards that are named one by one: a pattern of local files, or files, folders and patterns of a store.
+
+``shards/train-*.tar``, ``s3://bucket/shards`` and ``gs://bucket/shards/**/*.tfrecord`` are such names. Only what is
+said of the slices is kept in memory. Those of a store have a :class:`~detectclf.stored_shards.StoredSpan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from glob import glob
+from itertools import takewhile
+from pathlib import Path
+
+from detectclf.errors import DataError
+from detectclf.formats import tfrecord, webdataset
+from detectclf.formats.assemble import assemble
+from detectclf.formats.faults import Faults
+from detectclf.formats.files import is_split_name, split_name, split_of
+from detectclf.formats.raw import RawSlice
+from detectclf.storage import file_name, is_uri, list_stored, open_stored, read_stored, shown, stored_stamp
+from detectclf.stored_shards import StoredSpan
+from detectclf.types import Dataset
+
+_LIMIT_MAP_BYTES = 2**20
+
+
+def names_shards(source: str) -> bool:
+    """Whether a source is not a folder of this machine, but a pattern of shards or something in a store."""
+    return is_uri(source) or (
+        not Path(source).is_dir() and (_is_shard(source) or any(sign in source for sign in "*?["))
+    )
+
+
+def read_shards(source: str, faults: Faults) -> Dataset:
+    """Reads what is said of the slices in the shards of ``source``.
+
+    The split of a shard is that of its folder, or else the one with which its name starts, or else ``train``.
+
+    Raises:
+        DataError: there are no shards.
+        StorageError, ConfigError: the store refuses or does not answer, or its library is not installed.
+    """
+    # Not pathlib's: a pattern may be absolute.
+    files = sorted(list_stored(source) if is_uri(source) else glob(source, recursive=True))  # noqa: PTH207
+    shards = [name for name in files if _is_shard(name)]
+    if not shards:
+        reason = "there are no TFRecord or tar files"
+        raise DataError(reason, file=shown(source), remedy="name a folder or a pattern, such as 's3://bucket/*.tar'")
+    slices: list[RawSlice] = []
+    classes: dict[str, None] = {}
+    for shard in shards:
+        names = _class_names(shard, files)
+        classes.update(dict.fromkeys(names.values()))
+        slices += _slices(shard, names, faults)
+    said = shown(source)
+    folder = Path(said) if is_uri(source) else _folder(source)
+    dataset = assemble(slices, classes, folder, faults)
+    if not is_uri(source):
+        return dataset
+    return replace(dataset, samples=tuple(replace(s, source=said) for s in dataset.samples), sources=(said,))
+
+
+def _folder(pattern: str) -> Path:
+    """What stands before the first part with a sign of a pattern."""
+    parts = Path(pattern).parts
+    fixed = list(takewhile(lambda part: not any(sign in part for sign in "*?["), parts))
+    return Path(*(fixed if len(fixed) < len(parts) else parts[:-1]))
+
+
+def _is_shard(name: str) -> bool:
+    last = file_name(name)
+    return tfrecord.is_record_file(last) or webdataset.is_tar(last)
+
+
+def _class_names(shard: str, files: list[str]) -> dict[int, str]:
+    """Class ids of the label maps beside a TFRecord file."""
+    names: dict[int, str] = {}
+    if tfrecord.is_record_file(file_name(shard)):
+        beside = shard.rpartition("/")[0]
+        maps = [name for name in files if name.endswith(".pbtxt") and name.rpartition("/")[0] == beside]
+        for name in maps:
+            names.update(tfrecord.label_map(read_stored(name, _LIMIT_MAP_BYTES).decode("utf-8", "surrogateescape")))
+    return names
+
+
+def _slices(shard: str, names: dict[int, str], faults: Faults) -> Iterator[RawSlice]:
+    last, file = file_name(shard), Path(shown(shard))
+    parent = file_name(shard.rpartition("/")[0])
+    split = split_name(parent) if is_split_name(parent) else split_of(last) or "train"
+    with closing(open_stored(shard)) as stream:
+        if tfrecord.is_record_file(last):
+            found = tfrecord.slices_in(stream, file, split, names, faults)
+        else:
+            found = webdataset.slices_in(stream, file, split, faults)
+        if not is_uri(shard):
+            yield from found
+            return
+        stamp, size = stored_stamp(shard)
+        for raw in found:
+            assert raw.span is not None
+            raw.span = StoredSpan(raw.span.offset, raw.span.length, shard, stamp, size)
+            yield raw
+
+
+__all__ = ["names_shards", "read_shards"]
