@@ -18,7 +18,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(help="Folder with an export.", metavar="DIR")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must be empty or not exist.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="Picture to write, such as sheet.png.")]
-FORMATS = "coco, yolo, voc, csv, tfrecord, createml, classes-csv, folder"
+FORMATS = "coco, yolo, voc, csv, tfrecord, webdataset, createml, classes-csv, folder"
 
 
 @app.command()
