@@ -57,7 +57,7 @@ def read_content(
     if not isinstance(span, StoredSpan):
         return read_bytes(path, limit_bytes=limit_bytes, root=root, span=span)
     for _ in range(_TRIES):
-        copy = _copy_of(span)
+        copy = copy_of(span)
         try:
             return read_bytes(copy, limit_bytes=limit_bytes, span=ByteSpan(span.offset, span.length))
         except DataError:
@@ -75,7 +75,8 @@ def copies_folder() -> Path:
     return folder / "shards"
 
 
-def _copy_of(span: StoredSpan) -> Path:
+def copy_of(span: StoredSpan) -> Path:
+    """The copy of the shard in which ``span`` lies, made now if it is not there; raises as :func:`read_content`."""
     folder = copies_folder()
     name = hashlib.blake2b(f"{span.uri} {span.stamp}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     copy = folder / (name + _SUFFIX)
@@ -110,4 +111,4 @@ def _make_room(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["LIMIT_SHARD_BYTES", "MOST_SHARDS", "StoredSpan", "copies_folder", "read_content"]
+__all__ = ["LIMIT_SHARD_BYTES", "MOST_SHARDS", "StoredSpan", "copies_folder", "copy_of", "read_content"]

@@ -123,6 +123,8 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     from detectclf.imaging.images import image_size
     from detectclf.imaging.intensity import ImageError
 
+    if raw.size is not None:
+        return raw.size
     if raw.span is None and not is_there(raw.path):
         _leave_out(raw, "missing_image", raw.stated_in, "the image is not there", faults)
         return None

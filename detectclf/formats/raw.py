@@ -41,6 +41,7 @@ class RawSlice:
         span: position of the image inside a container file.
         line: line of the annotation in ``stated_in``.
         patient: pseudonym of the patient, where the export states one.
+        size: ``(width, height)`` by the header of the image, where the reader has looked at it.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class RawSlice:
     span: ByteSpan | None = None
     line: int | None = None
     patient: str | None = None
+    size: tuple[int, int] | None = None
 
 
 def unusable_box(line: int | None = None) -> RawBox:

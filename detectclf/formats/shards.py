@@ -7,22 +7,24 @@ said of the slices is kept in memory. Those of a store have a :class:`~detectclf
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import replace
 from glob import glob
 from itertools import takewhile
 from pathlib import Path
 
-from detectclf.errors import DataError
+from detectclf.errors import DataError, UnsafeError
+from detectclf.files import open_regular
 from detectclf.formats import tfrecord, webdataset
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import is_split_name, split_name, split_of
 from detectclf.formats.raw import RawSlice
-from detectclf.storage import file_name, is_uri, list_stored, open_stored, read_stored, shown, stored_stamp
-from detectclf.stored_shards import StoredSpan
+from detectclf.storage import file_name, is_uri, list_stored, read_stored, shown, stored_stamp
+from detectclf.stored_shards import StoredSpan, copy_of
 from detectclf.types import Dataset
 
+_LIMIT_BYTES = 2**40
 _LIMIT_MAP_BYTES = 2**20
 
 
@@ -86,21 +88,23 @@ def _class_names(shard: str, files: list[str]) -> dict[int, str]:
 
 
 def _slices(shard: str, names: dict[int, str], faults: Faults) -> Iterator[RawSlice]:
+    from detectclf.imaging.images import image_size
+
     last, file = file_name(shard), Path(shown(shard))
     parent = file_name(shard.rpartition("/")[0])
     split = split_name(parent) if is_split_name(parent) else split_of(last) or "train"
-    with closing(open_stored(shard)) as stream:
+    whole = StoredSpan(0, 0, shard, *stored_stamp(shard)) if is_uri(shard) else None
+    with open_regular(copy_of(whole) if whole else shard, limit_bytes=_LIMIT_BYTES) as stream:
         if tfrecord.is_record_file(last):
             found = tfrecord.slices_in(stream, file, split, names, faults)
         else:
             found = webdataset.slices_in(stream, file, split, faults)
-        if not is_uri(shard):
-            yield from found
-            return
-        stamp, size = stored_stamp(shard)
         for raw in found:
-            assert raw.span is not None
-            raw.span = StoredSpan(raw.span.offset, raw.span.length, shard, stamp, size)
+            if whole is not None and raw.span is not None:
+                raw.span = replace(whole, offset=raw.span.offset, length=raw.span.length)
+                with suppress(DataError, UnsafeError):  # said when the slices are checked
+                    # While the copy is there: many shards later it may not be.
+                    raw.size = image_size(raw.path, span=raw.span)
             yield raw
 
 
