@@ -37,7 +37,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:] or CASES:
             began = time.monotonic()
-            wrong, said = CASES[name](Path(folder) / name)
+            try:
+                wrong, said = CASES[name](Path(folder) / name)
+            except subprocess.CalledProcessError as error:  # its own lines stand above
+                wrong, said = f"{error.cmd[1:4]} failed", ""
             failed += bool(wrong)
             print(f"{name}: {wrong or 'right'}; {said} ({time.monotonic() - began:.0f} s)", flush=True)
     return 1 if failed else 0
@@ -63,7 +66,8 @@ def agrees(stage: str, folder: Path) -> tuple[str, str]:
 def worker(stage: str, device: str, folder: Path) -> dict[str, Any]:
     """Trains in a process of its own, because Accelerate keeps one device per process."""
     command = [sys.executable, __file__, "--worker", stage, device, str(folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
+    given = environment(USE_TORCH_XLA=str(int(device == "xla")))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=given)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     return result
 

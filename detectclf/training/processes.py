@@ -37,7 +37,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     )
     if accelerator.device.type != device.type:
         reason = f"this process uses {accelerator.device.type} already and cannot change to {device.type}"
-        raise DeviceError(reason, remedy="train in a process of its own")
+        raise DeviceError(reason, remedy="train in a process of its own, on other devices with USE_TORCH_XLA=0")
     if device.type == "xla" and accelerator.num_processes > 1:
         reason = f"device 'xla': a training uses one device, and there are {accelerator.num_processes}"
         raise DeviceError(reason, remedy="show it one, such as by TPU_VISIBLE_CHIPS=0")
