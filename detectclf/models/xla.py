@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -52,6 +53,11 @@ def compute_now(device: torch.device) -> None:
         import_module("torch_xla").sync()
 
 
+def no_gradients(device: torch.device) -> AbstractContextManager[Any]:
+    """Inference mode; torch_xla does not know it, and gets the nearest to it."""
+    return torch.no_grad() if device.type == "xla" else torch.inference_mode()
+
+
 def xla_kind(device: torch.device) -> str | None:
     """What an XLA device is, such as ``TPU`` or ``CPU``; ``None`` for other devices."""
     return str(_runtime().device_type()) if device.type == "xla" else None
@@ -72,4 +78,4 @@ def _runtime() -> Any:
     return import_module("torch_xla.runtime")
 
 
-__all__ = ["compute_now", "has_tpu", "seed_xla", "xla_device", "xla_kind"]
+__all__ = ["compute_now", "has_tpu", "no_gradients", "seed_xla", "xla_device", "xla_kind"]

@@ -18,7 +18,7 @@ from detectclf.datasets.loading import make_loader
 from detectclf.errors import DivergedError
 from detectclf.models.memory import keep_freed_memory
 from detectclf.models.transfer import TransferModel
-from detectclf.models.xla import compute_now
+from detectclf.models.xla import compute_now, no_gradients
 from detectclf.progress import Progress
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
@@ -189,7 +189,7 @@ class _Loop:
             self.optimizer.zero_grad()
         if self.accelerator.sync_gradients:
             self.average.update_parameters(self.task.model)
-        # Read last, so that the device need not wait in the middle of the step. Nothing is saved of a step that failed.
+        # Read last: the device need not wait in the middle of the step. Nothing is saved of a step that failed.
         compute_now(self.accelerator.device)
         values = dict(zip(losses, stacked.detach().tolist(), strict=True))
         self._check_finite(values, batch)
@@ -257,9 +257,7 @@ class _Loop:
             for buffer in model.buffers():
                 broadcast(buffer)
         outputs: dict[int, Any] = {}
-        # torch_xla does not know inference mode.
-        quietly = torch.no_grad() if self.accelerator.device.type == "xla" else torch.inference_mode()
-        with quietly, self.accelerator.autocast():
+        with no_gradients(self.accelerator.device), self.accelerator.autocast():
             for batch in self.valid:
                 batch["images"] = batch["images"].to(self.accelerator.device)
                 outputs |= self.task.outputs(model, batch)
