@@ -3,8 +3,8 @@
 The device is what PJRT_DEVICE names, by default the CPU; on a TPU, TPU. Each case is a
 process of its own:
 
-- classifier, detector: the losses of the first epochs on XLA are those of the CPU, by the same torch. Compiled programs are
-  counted after every step, and their number stands still from the first step of the second epoch on.
+- classifier, detector: the losses of the first epochs on XLA are those of the CPU, by the same torch. Compiled programs
+  are counted after every step, and their number stands still from the first step of the second epoch on.
 - resume: `detectclf train-classifier --device xla`, stopped by SIGTERM and resumed, ends with the weights of a run that
   was left alone, to the bit, and the checkpoint loads without torch_xla.
 - refused: no device, two devices and fp16 are one line each.
