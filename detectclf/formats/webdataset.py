@@ -14,10 +14,12 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from detectclf.documents import parse_json
+from detectclf.errors import DataError, UnsafeError
 from detectclf.files import ByteSpan, open_regular
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
@@ -39,11 +41,26 @@ _LIMIT_BYTES = 2**40
 _LIMIT_NOTE_BYTES = 2**20
 _SHARD_BYTES = 128 * 2**20
 _BLOCK = 512
+_LOOK_AT = 64
 
 
 def looks_like(folder: Path) -> bool:
-    """Whether the folder holds such tar files."""
-    return bool(_tar_files(folder))
+    """Whether the folder holds such tar files; other tar files, such as one of an export, do not count."""
+    return any(_has_pair(file, folder) for _, file in _tar_files(folder))
+
+
+def _has_pair(file: Path, folder: Path) -> bool:
+    """Whether a picture and what is known of it are among the first members."""
+    try:
+        with (
+            open_regular(file, limit_bytes=_LIMIT_BYTES, root=folder) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as pack,
+        ):
+            names = [member.name.rpartition("/")[2].partition(".") for member in islice(pack, _LOOK_AT)]
+    except (DataError, UnsafeError, tarfile.TarError, EOFError, OSError, ValueError, OverflowError):
+        return False
+    noted = {key for key, _, kind in names if kind.casefold() in ("json", "cls")}
+    return any(key in noted and kind.casefold() not in ("json", "cls") for key, _, kind in names)
 
 
 def is_tar(name: str) -> bool:

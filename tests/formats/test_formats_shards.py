@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.shard_order import Shards, shards_of
 from detectclf.errors import ConfigError, DataError
-from detectclf.formats import read, tfrecord, webdataset, write
+from detectclf.formats import detect_format, read, tfrecord, webdataset, write
 from detectclf.formats.faults import Faults
 from detectclf.imaging.images import read_pixels
 from detectclf.pipelines.train import train_classifier
@@ -117,8 +118,15 @@ def test_a_bad_slice_is_one_fault(case: str, tmp_path: Path) -> None:
     members, text = BAD[case]
     tar(tmp_path / "train" / "a.tar", **members)
     faults = Faults(tmp_path)
-    read(tmp_path, faults, "webdataset")
+    tar(tmp_path / "train" / "b.tar", c__png=b"PNG", c__cls=b"glioma")  # by which the format is known
+    read(tmp_path, faults)
     assert text in " ".join(p.detail for p in faults.problems)
+
+
+def test_an_archive_beside_an_export_is_no_shard(export: Path, tmp_path: Path) -> None:
+    shutil.copytree(export, tmp_path / "coco")
+    tar(tmp_path / "coco" / "train" / "original.tar", a__png=b"PNG", b__png=b"PNG")
+    assert detect_format(tmp_path / "coco") == ("coco", None)
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.6])
@@ -126,6 +134,7 @@ def test_a_shard_cut_short_is_said(kept: float, shards: dict[str, Path], tmp_pat
     content = next(shards["webdataset"].glob("train/*.tar")).read_bytes()
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.tar").write_bytes(content[: int(len(content) * kept)])
+    shutil.copy(next(shards["webdataset"].glob("valid/*.tar")), tmp_path / "train" / "b.tar")
     faults = Faults(tmp_path)
     read(tmp_path, faults, "webdataset")
     assert any(p.severity == "error" and ("cut short" in p.detail or "damaged" in p.detail) for p in faults.problems)
