@@ -1,7 +1,7 @@
 """Slices in shards of a store (``s3://``, ``gs://``, ...): bytes of a shard, read from a copy of the whole shard.
 
 Copies lie in the user's cache folder, where all processes of a machine share them. There are never more than
-``MOST_SHARDS``: the one that was read longest ago goes. So data need not fit the disk. Whoever reads slices in an order
+``MOST_SHARDS`` and those that are being written: the one that was read longest ago goes. So data need not fit the disk. Whoever reads slices in an order
 that jumps between more shards has each copied again and again; see :mod:`detectclf.datasets.batches`.
 """
 
@@ -94,20 +94,21 @@ def copy_of(span: StoredSpan) -> Path:
                 if len(content) != span.size:
                     reason = "has changed since it was listed, or is cut short"
                     raise DataError(reason, file=shown(span.uri), remedy="start again")
-                _make_room(folder)
                 atomic_write(copy, content)
+                # Afterwards: whoever wrote at the same time is counted too.
+                _remove_oldest(folder)
     except OSError as error:
         reason = f"cannot be written ({error.strerror})"
         raise DataError(reason, file=folder, remedy="free some space or set DETECTCLF_CACHE") from error
     return copy
 
 
-def _make_room(folder: Path) -> None:
+def _remove_oldest(folder: Path) -> None:
     ages = []
     for path in folder.glob(f"*{_SUFFIX}"):
         with suppress(OSError):
             ages.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(ages)[: max(0, len(ages) - MOST_SHARDS + 1)]:
+    for _, path in sorted(ages)[: max(0, len(ages) - MOST_SHARDS)]:
         path.unlink(missing_ok=True)
 
 
