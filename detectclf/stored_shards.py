@@ -1,8 +1,9 @@
 """Slices in shards of a store (``s3://``, ``gs://``, ...): bytes of a shard, read from a copy of the whole shard.
 
 Copies lie in the user's cache folder, where all processes of a machine share them. There are never more than
-``MOST_SHARDS`` and those that are being written: the one that was read longest ago goes. So data need not fit the disk. Whoever reads slices in an order
-that jumps between more shards has each copied again and again; see :mod:`detectclf.datasets.batches`.
+``MOST_SHARDS`` and those that are being written: the one that was read longest ago goes. So data need not fit the disk.
+Whoever reads slices in an order that jumps between more shards has each copied again and again; see
+:mod:`detectclf.datasets.batches`.
 """
 
 from __future__ import annotations
