@@ -20,6 +20,7 @@ import numpy as np
 import detectclf
 from detectclf.config import PredictConfig
 from detectclf.files import atomic_write
+from detectclf.imaging.artefacts import cleaned
 from detectclf.imaging.framing import framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.inference.loading import default_bundle
@@ -214,7 +215,7 @@ def _classifier_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Sa
 
     def predict(samples: Sequence[Sample]) -> Iterator[Views]:
         for batch in _batches(samples, config.batch_size):
-            parts = [framed(pixels).pixels for pixels in map(read_pixels, batch)]
+            parts = [cleaned(framed(pixels).pixels).pixels for pixels in map(read_pixels, batch)]
             squares = np.stack([resize_pad(part, network.input_size)[0] for part in parts])
             images = torch.from_numpy(squares).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():
@@ -241,7 +242,7 @@ def _detector_alone(run: Path, config: PredictConfig) -> Callable[[Sequence[Samp
             shown = [framed(read_pixels(sample)) for sample in batch]
             parts, resized = (
                 [each.part for each in shown],
-                [resize_pad(each.pixels, network.input_size) for each in shown],
+                [resize_pad(cleaned(each.pixels).pixels, network.input_size) for each in shown],
             )
             images = torch.from_numpy(np.stack([each[0] for each in resized])).to(device).unsqueeze(1).float().div(255)
             with torch.inference_mode():

@@ -11,6 +11,7 @@ those around them, set to the level of these.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from detectclf.types import FloatArray, Pixels
 
 LEAST_NOISE = 5.0
 """Grey levels of standard deviation from which on noise is removed. Of 1,250 slices of five sources one has more."""
+STRONG_NOISE = 7.5
+"""The same, from which on it is said of a slice; drawn slices of the sample data have up to 7.2."""
 LEAST_PEAK = 4.2
 """Height of a peak in the logarithm of the Fourier transform from which on it is a spike, in standard deviations. The
 highest peaks of slices of five sources have 2.6 to 3.7."""
@@ -35,23 +38,34 @@ _MOST = 0.02  # share of the Fourier transform that spikes take: where there are
 Bools = npt.NDArray[np.bool_]
 
 
-def cleaned(pixels: Pixels) -> Pixels:
-    """The pixels without strong noise and without stripes; the very same array where there are none.
+class Cleaned(NamedTuple):
+    """A slice without noise and stripes.
 
-    Args:
-        pixels: ``(H, W)`` uint8 of a slice.
+    Attributes:
+        pixels: the very same array where there were none.
+        strong: whether they were so strong that it should be said.
     """
+
+    pixels: Pixels
+    strong: bool
+
+
+def cleaned(pixels: Pixels) -> Cleaned:
+    """A slice ``(H, W)``, uint8, without noise and without stripes."""
     import cv2
 
     height, width = pixels.shape
     if max(height, width) <= _SMALL or min(height, width) < _SMALL / 2:
-        return pixels
+        return Cleaned(pixels, strong=False)
     factor = max(height, width) / _LONGEST
     small = pixels if factor <= 1 else shrink(pixels, (max(1, round(width / factor)), max(1, round(height / factor))))
-    smooth = _without_noise(_without_spikes(small))
+    even = _without_spikes(small)
+    noise = noise_level(even)
+    smooth = even if noise < LEAST_NOISE else _without_noise(even, noise)
     if smooth is small:
-        return pixels
-    return smooth if factor <= 1 else np.asarray(cv2.resize(smooth, (width, height)), dtype=np.uint8)
+        return Cleaned(pixels, strong=False)
+    large = smooth if factor <= 1 else np.asarray(cv2.resize(smooth, (width, height)), dtype=np.uint8)
+    return Cleaned(large, strong=even is not small or noise >= STRONG_NOISE)
 
 
 def noise_level(pixels: Pixels) -> float:
@@ -64,12 +78,9 @@ def noise_level(pixels: Pixels) -> float:
     return float(np.sqrt(np.pi / 2) / 6 * np.abs(cv2.filter2D(middle, cv2.CV_16S, laplacian)).mean())
 
 
-def _without_noise(pixels: Pixels) -> Pixels:
+def _without_noise(pixels: Pixels, level: float) -> Pixels:
     import cv2
 
-    level = noise_level(pixels)
-    if level < LEAST_NOISE:
-        return pixels
     smooth = cv2.fastNlMeansDenoising(pixels, None, h=level, templateWindowSize=5, searchWindowSize=15)
     return np.asarray(smooth, dtype=np.uint8)
 
@@ -133,4 +144,4 @@ def _low() -> Bools:
     return low
 
 
-__all__ = ["LEAST_NOISE", "LEAST_PEAK", "cleaned", "noise_level"]
+__all__ = ["LEAST_NOISE", "LEAST_PEAK", "STRONG_NOISE", "Cleaned", "cleaned", "noise_level"]

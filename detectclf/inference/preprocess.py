@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detectclf.errors import ConfigError, DataError, DetectclfError, MissingPackageError, StorageError
-from detectclf.imaging.artefacts import cleaned
+from detectclf.imaging.artefacts import Cleaned, cleaned
 from detectclf.imaging.framing import Part, framed
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.imaging.upright import upright_features
@@ -102,11 +102,11 @@ def prepare(
     if origin.path is None:
         origin = replace(origin, pixels=pixels)
     shown = framed(pixels)
-    seen = cleaned(shown.pixels) if clean else shown.pixels
-    detector, scale, _ = resize_pad(seen, detector_size)
-    classifier, _, inside = resize_pad(seen, classifier_size)
+    seen = cleaned(shown.pixels) if clean else Cleaned(shown.pixels, strong=False)
+    detector, scale, _ = resize_pad(seen.pixels, detector_size)
+    classifier, _, inside = resize_pad(seen.pixels, classifier_size)
     resized = ResizedInput(detector, scale, classifier, inside)
-    raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: seen is not shown.pixels}
+    raised = {SEVERAL_SLICES: shown.several, CROPPED: shown.more, ARTEFACTS: seen.strong}
     flags = tuple(flag for flag, applies in raised.items() if applies)
     return DecodedInput(image, origin, pixels, shown.part, resized, upright_features(shown), flags)
 

@@ -71,8 +71,8 @@ def test_folds_of_some_splits_leave_the_others_out(source: Path) -> None:
     data = open_dataset(config(source, folds=4, held_out=(1,), fold_splits=("train",)))
     used = {str(s.path) for s in data.samples}
     assert used == {str(s.path) for s in published.split("train").samples} and data.split("valid").samples
-    with pytest.raises(DataError, match=r"'test' is missing or empty.*fold_splits"):
-        open_dataset(config(source, folds=4, fold_splits=("train", "test")))
+    with pytest.raises(DataError, match=r"'trial' is missing or empty.*fold_splits"):
+        open_dataset(config(source, folds=4, fold_splits=("train", "trial")))
 
 
 @pytest.mark.parametrize(
