@@ -95,9 +95,15 @@ class TumorRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is u
         number: Tensor | int = max(classes.numel(), 1)
         if counted is not None:
             weights, number = weights * counted[:, None], counted.sum()
-        # The true box of a slice without a tumour is empty, and its code is infinite.
-        wanted = torch.where((classes > 0)[:, None], wanted, 0.0)
-        own = self._box_losses(deltas.reshape(*logits.shape, 4), proposals, wanted)
+        regressed = weights > 0
+        tumor = regressed.any(dim=1)[:, None]
+        # The rest gets numbers whose losses are finite, for 0 times NaN is NaN: the true box of a slice without a tumour
+        # has an infinite code, and the CIoU of boxes that are empty, as the filling is, is not defined.
+        own = self._box_losses(
+            torch.where(regressed[..., None], deltas.reshape(*logits.shape, 4), 0.0),
+            torch.where(tumor, proposals, proposals.new_tensor([0.0, 0.0, 1.0, 1.0])),
+            torch.where(tumor, wanted, 0.0),
+        )
         return {
             "loss_classifier": marginal_cross_entropy(logits, labels, self.tumors, counted=counted),
             # Divided by the number of all samples, as in torchvision.

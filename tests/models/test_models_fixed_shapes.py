@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("loss", ["smooth_l1", "giou"])
+@pytest.mark.parametrize("loss", ["smooth_l1", "giou", "ciou"])
 @pytest.mark.parametrize("case", CASES)
 def test_losses_and_gradients_are_those_of_torchvision(case: str, loss: str) -> None:
     # Fewer proposals than samples in one slice, so that rows are filled up.
