@@ -27,7 +27,7 @@ from detectclf.imaging import images
 from detectclf.inference.journal import Journal
 
 at, how, sys.argv = int(sys.argv[1]), sys.argv[2], ["detectclf", "predict", *sys.argv[3:]]
-write, read = Journal.write, images.read_bytes
+write, read = Journal.write, images.read_content
 
 def writes(self, record):
     write(self, record)
@@ -39,7 +39,7 @@ def reads(path, **limits):
         time.sleep(600)
     return read(path, **limits)
 
-Journal.write, images.read_bytes = writes, reads
+Journal.write, images.read_content = writes, reads
 runpy.run_module("detectclf", run_name="__main__")
 """
 JOURNAL = "predictions.partial.jsonl"
