@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+# What a path makes of the slashes of a URI.
+_SHORT_URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 
 
 def one_line(text: object) -> str:
@@ -32,9 +36,10 @@ class DetectclfError(Exception):
         super().__init__(reason)
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: " if self.line is not None and self.file is not None else ""
-        if not where and self.file is not None:
-            where = f"{self.file}: "
+        where = ""
+        if self.file is not None:
+            file = _SHORT_URI.sub(lambda m: f"{m[1]}:///" if m[1] == "file" else f"{m[1]}://", str(self.file))
+            where = f"{file}: " if self.line is None else f"{file}:{self.line}: "
         return one_line(f"{where}{self.reason}" + (f"; {self.remedy}" if self.remedy else ""))
 
 

@@ -99,7 +99,8 @@ def list_stored(uri: str) -> Iterator[str]:
         DataError, StorageError, ConfigError: as :func:`read_stored`.
     """
     store, path = _asked(lambda: _store(uri), uri)
-    if any(sign in path for sign in "*?["):
+    # A name that is there is no pattern.
+    if any(sign in path for sign in "*?[") and not _asked(lambda: store.exists(path), uri):
         found = sorted(_asked(lambda: store.glob(path), uri))
         if not found:
             raise DataError("nothing matches", file=shown(uri), remedy="check the pattern")

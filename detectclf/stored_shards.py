@@ -82,15 +82,16 @@ def copy_of(span: StoredSpan) -> Path:
     name = hashlib.blake2b(f"{span.uri} {span.stamp}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     copy = folder / (name + _SUFFIX)
     with suppress(OSError):
-        os.utime(copy)  # by this the one that was read longest ago is known
-        return copy
+        if copy.stat().st_size == span.size:  # else a disk that failed has cut it
+            os.utime(copy)  # by this the one that was read longest ago is known
+            return copy
     if span.size > LIMIT_SHARD_BYTES:
         limit = f"larger than the limit of {LIMIT_SHARD_BYTES} bytes"
         raise UnsafeError(limit, file=shown(span.uri), remedy="write smaller shards")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name[0]}.lock"):  # of processes that want the same shard one copies it
-            if not copy.exists():
+            if not copy.exists() or copy.stat().st_size != span.size:
                 content = read_stored(span.uri, LIMIT_SHARD_BYTES)
                 if len(content) != span.size:
                     reason = "has changed since it was listed, or is cut short"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, zip_longest
@@ -16,7 +17,7 @@ from detectclf.errors import DataError
 from detectclf.formats import read
 from detectclf.formats.assemble import negative_of, slice_label
 from detectclf.formats.faults import Faults
-from detectclf.formats.shards import names_shards, read_shards
+from detectclf.formats.shards import folder_of, names_shards, read_shards
 from detectclf.formats.unread import lines_to_say
 from detectclf.storage import shown
 from detectclf.types import ANY_TUMOR, NEGATIVE_CLASS, Dataset, Sample, order_classes
@@ -51,7 +52,7 @@ def open_dataset(config: DataConfig, index: SliceIndex | None = None) -> Dataset
         ConfigError: there is no key for the ids of patients, see :mod:`detectclf.pseudonyms`.
         UnsafeError: a name in the annotations leads out of its folder, or a file is too large.
     """
-    if not config.sources:
+    if not config.sources or "" in config.sources:  # as of a variable that is not set
         raise DataError("no data given", remedy="name a folder with --data DIR")
     parts = [_read_source(source, config) for source in config.sources]
     mapping = _mapping(parts, config.spellings)
@@ -107,17 +108,24 @@ def _far_apart(count: int) -> list[int]:
 
 
 def _read_source(given: str, config: DataConfig) -> Dataset:
+    if given.startswith("~"):  # which shells leave alone in a pattern, that must be quoted
+        given = os.path.expanduser(given)  # noqa: PTH111 - pathlib's raises where there is no home
+    shards = names_shards(given)
     source = Path(shown(given))
-    faults = Faults(source)
-    dataset = read_shards(given, faults) if names_shards(given) else read(source, faults)
+    faults = Faults(folder_of(given) if shards else source)
+    dataset = read_shards(given, faults) if shards else read(source, faults)
+    for problem in faults.errors if shards else ():
+        _log.debug("%s: %s [%s]", problem.file, problem.detail, problem.code)
     for line in lines_to_say(faults):
         _log.warning("%s: %s", source, line)
     if config.faults == "stop":
-        faults.raise_first()
+        # `data check` reads folders of this machine.
+        faults.raise_first("list them with --verbose, or fix with --set data.faults=fix" if shards else None)
     elif faults.errors:
         _log.warning("%s: fixed %d faults: %s", source, len(faults.errors), faults.summary())
     if not dataset.samples:
-        raise DataError("holds no usable slice", file=source, remedy=f"see `detectclf data check {source}`")
+        remedy = "list why with --verbose" if shards else f"see `detectclf data check {source}`"
+        raise DataError("holds no usable slice", file=source, remedy=remedy)
     return dataset
 
 

@@ -86,8 +86,10 @@ def assemble(slices: Sequence[RawSlice], classes: Iterable[str], folder: Path, f
     samples: dict[tuple[str, str], Sample] = {}
     files: set[tuple[str, str]] = set()
     for raw in slices:
-        # "./a.jpg" is the same file as "a.jpg".
-        file = raw.split, raw.name if raw.span is not None else os.path.normpath(raw.path)
+        # "./a.jpg" is the same file as "a.jpg". Shards may each count their slices from 0.
+        file = raw.split, f"{raw.path}:{raw.name}" if raw.span is not None else os.path.normpath(raw.path)
+        if raw.span is not None and (raw.split, raw.name) in samples and file not in files:
+            raw.name = f"{faults.relative(raw.path.with_suffix(''))}/{raw.name}"
         if (raw.split, raw.name) in samples or file in files:
             _leave_out(raw, "duplicate_image", raw.stated_in, f"annotated twice in split {raw.split}", faults)
             continue

@@ -6,11 +6,11 @@ said of the slices is kept in memory. Those of a store have a :class:`~detectclf
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from glob import glob
-from itertools import takewhile
 from pathlib import Path
 
 from detectclf.errors import DataError, UnsafeError
@@ -18,12 +18,13 @@ from detectclf.files import open_regular
 from detectclf.formats import tfrecord, webdataset
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import is_split_name, split_name, split_of
+from detectclf.formats.files import files_with, is_split_name, split_name, split_of
 from detectclf.formats.raw import RawSlice
 from detectclf.storage import file_name, is_uri, list_stored, read_stored, shown, stored_stamp
 from detectclf.stored_shards import StoredSpan, copy_of
 from detectclf.types import Dataset
 
+_PACKED = re.compile(r"\.(tar|tfrecords?)\.\w+$|\.t[gbx]z2?$", re.IGNORECASE)
 _LIMIT_BYTES = 2**40
 _LIMIT_MAP_BYTES = 2**20
 
@@ -35,6 +36,16 @@ def names_shards(source: str) -> bool:
     )
 
 
+def folder_of(source: str) -> Path:
+    """The folder with all shards of ``source``, as messages and names of slices go out from it."""
+    said = Path(shown(source))
+    if not is_uri(source):
+        # A sign in the name of a folder that is there is no sign.
+        return next((folder for folder in said.parents if folder.is_dir()), Path())
+    plain = [path for path in (said, *said.parents) if not any(sign in str(path) for sign in "*?[")]
+    return plain[0].parent if _is_shard(plain[0].name) else plain[0]
+
+
 def read_shards(source: str, faults: Faults) -> Dataset:
     """Reads what is said of the slices in the shards of ``source``.
 
@@ -44,31 +55,40 @@ def read_shards(source: str, faults: Faults) -> Dataset:
         DataError: there are no shards.
         StorageError, ConfigError: the store refuses or does not answer, or its library is not installed.
     """
-    # Not pathlib's: a pattern may be absolute.
-    files = sorted(list_stored(source) if is_uri(source) else glob(source, recursive=True))  # noqa: PTH207
+    files = sorted(list_stored(source) if is_uri(source) else _local(source))
     shards = [name for name in files if _is_shard(name)]
+    if packed := [name for name in files if _PACKED.search(file_name(name))]:
+        said = f"{len(packed)} compressed shards are not read; decompress them"
+        faults.warning("unread_annotations", Path(shown(packed[0])), said)
     if not shards:
         reason = "there are no TFRecord or tar files"
-        raise DataError(reason, file=shown(source), remedy="name a folder or a pattern, such as 's3://bucket/*.tar'")
+        remedy = "name shards, such as 's3://bucket/*.tar', that `detectclf data convert --to webdataset` writes"
+        raise DataError(reason, file=shown(source), remedy=remedy)
     slices: list[RawSlice] = []
     classes: dict[str, None] = {}
+    tables: dict[str, dict[int, str]] = {}
     for shard in shards:
-        names = _class_names(shard, files)
+        beside = shard.rpartition("/")[0]
+        if tfrecord.is_record_file(file_name(shard)) and beside not in tables:
+            tables[beside] = _class_names(shard)
+        names = tables.get(beside, {})
         classes.update(dict.fromkeys(names.values()))
         slices += _slices(shard, names, faults)
-    said = shown(source)
-    folder = Path(said) if is_uri(source) else _folder(source)
-    dataset = assemble(slices, classes, folder, faults)
+    dataset = assemble(slices, classes, folder_of(source), faults)
     if not is_uri(source):
         return dataset
+    said = shown(source)
     return replace(dataset, samples=tuple(replace(s, source=said) for s in dataset.samples), sources=(said,))
 
 
-def _folder(pattern: str) -> Path:
-    """What stands before the first part with a sign of a pattern."""
-    parts = Path(pattern).parts
-    fixed = list(takewhile(lambda part: not any(sign in part for sign in "*?["), parts))
-    return Path(*(fixed if len(fixed) < len(parts) else parts[:-1]))
+def _local(source: str) -> list[str]:
+    """The files of this machine that a name or pattern means."""
+    if Path(source).exists():
+        return [source]
+    folder = folder_of(source)
+    # Not pathlib's, which follows no symlinks below **.
+    found = glob(str(Path(source).relative_to(folder)), root_dir=folder, recursive=True)  # noqa: PTH207
+    return [str(folder / each) for each in found]
 
 
 def _is_shard(name: str) -> bool:
@@ -76,14 +96,19 @@ def _is_shard(name: str) -> bool:
     return tfrecord.is_record_file(last) or webdataset.is_tar(last)
 
 
-def _class_names(shard: str, files: list[str]) -> dict[int, str]:
-    """Class ids of the label maps beside a TFRecord file."""
+def _class_names(shard: str) -> dict[int, str]:
+    """Class ids of the label maps beside a TFRecord file, also where a pattern leaves them out."""
+    beside = shard.rpartition("/")[0]
+    if not is_uri(shard):
+        maps = [str(path) for path in files_with(Path(shard).parent, ".pbtxt")]
+    else:
+        try:
+            maps = sorted(list_stored(f"{beside}/*.pbtxt"))
+        except DataError:  # there are none
+            maps = []
     names: dict[int, str] = {}
-    if tfrecord.is_record_file(file_name(shard)):
-        beside = shard.rpartition("/")[0]
-        maps = [name for name in files if name.endswith(".pbtxt") and name.rpartition("/")[0] == beside]
-        for name in maps:
-            names.update(tfrecord.label_map(read_stored(name, _LIMIT_MAP_BYTES).decode("utf-8", "surrogateescape")))
+    for name in maps:
+        names.update(tfrecord.label_map(read_stored(name, _LIMIT_MAP_BYTES).decode("utf-8", "surrogateescape")))
     return names
 
 

@@ -25,6 +25,7 @@ from detectclf.datasets.shard_order import Shards, shards_of
 from detectclf.errors import ConfigError, DataError
 from detectclf.formats import detect_format, read, tfrecord, webdataset, write
 from detectclf.formats.faults import Faults
+from detectclf.formats.shards import read_shards
 from detectclf.imaging.images import read_pixels
 from detectclf.pipelines.train import train_classifier
 from detectclf.sample_data.export import write_sample_data
@@ -142,10 +143,87 @@ def test_a_shard_cut_short_is_said(kept: float, shards: dict[str, Path], tmp_pat
 
 def test_a_store_without_shards_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match=r"there are no TFRecord or tar files; name a folder or a pattern"):
+    with pytest.raises(DataError, match=r"there are no TFRecord or tar files; name shards, such as"):
         open_dataset(DataConfig(sources=(f"file://{tmp_path}",)))
     with pytest.raises(DataError, match="no TFRecord or tar files"):
         open_dataset(DataConfig(sources=(f"{tmp_path}/*.tar",)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "count"),
+    [
+        ("a [1]", "{}", 2),
+        ("a [1]", "{}/*/*.tar", 2),
+        ("a", "{}/train/1[0].tar", 1),
+        ("a [1]", "file://{}", 2),
+        ("a [1]", "file://{}/train/1[0].tar", 1),
+        ("a [1]", "~/*/*.tar", 2),
+    ],
+)
+def test_a_name_that_is_there_is_no_pattern(
+    folder: str, name: str, count: int, shards: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / folder))
+    source = next(shards["webdataset"].glob("train/*.tar"))
+    for file in ("train/1[0].tar", "valid/2.tar"):
+        (tmp_path / folder / file).parent.mkdir(parents=True)
+        shutil.copy(source, tmp_path / folder / file)
+    dataset = open_dataset(DataConfig(sources=(name.format(tmp_path / folder),)))
+    assert len({s.path for s in dataset.samples}) == count
+    assert read_pixels(dataset.samples[0]).ndim == 2
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/*/*.tar", "file://{}"])
+def test_shards_that_count_their_slices_from_0_lose_none(place: str, export: Path, tmp_path: Path) -> None:
+    pictures = sorted(export.glob("train/*.jpg"))
+    for number, picture in enumerate(pictures[:3]):
+        tar(tmp_path / "train" / f"{number}.tar", a__jpg=picture.read_bytes(), a__cls=b"glioma")
+    dataset = open_dataset(DataConfig(sources=(place.format(tmp_path),)))
+    assert sorted(s.name for s in dataset.samples) == ["a.jpg", "train/1/a.jpg", "train/2/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["{}/train/*.tfrecord", "file://{}/train/*.tfrecord"])
+def test_label_maps_beside_shards_are_read_whatever_the_pattern(
+    name: str, shards: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(shards["tfrecord"] / "train", tmp_path / "train")
+    (tmp_path / "train" / "map.pbtxt").write_text('item { id: 9 name: "schwannoma" }')
+    assert "schwannoma" in read_shards(name.format(tmp_path), Faults(tmp_path)).classes
+
+
+@pytest.mark.parametrize("name", ["{}/*/*.tar", "file://{}", "file://{}/*/*.tar"])
+def test_a_damaged_shard_is_named_as_it_was_given_and_others_are_listed(
+    name: str, shards: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(shards["webdataset"], tmp_path, dirs_exist_ok=True)
+    for file in ("train/a.tar", "train/b.tar"):
+        (tmp_path / file).write_bytes(b"")
+    start = f"{name.format(tmp_path).partition('*')[0].rstrip('/')}/train/a.tar: the tar file is damaged"
+    with caplog.at_level("DEBUG"), pytest.raises(DataError) as error:
+        open_dataset(DataConfig(sources=(name.format(tmp_path),)))
+    assert str(error.value).startswith(start) and "--verbose" in str(error.value)
+    assert "train/b.tar: the tar file is damaged" in caplog.text
+
+
+def test_compressed_shards_are_said(shards: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(shards["webdataset"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "train" / "z.tar.gz").write_bytes(b"packed")
+    open_dataset(DataConfig(sources=(f"file://{tmp_path}",)))
+    assert "1 compressed shards are not read" in caplog.text
+
+
+def test_an_empty_name_is_not_the_working_directory() -> None:
+    with pytest.raises(DataError, match="no data given"):
+        open_dataset(DataConfig(sources=("",)))
+
+
+def test_a_copy_that_was_cut_is_made_again(shards: dict[str, Path]) -> None:
+    shard = next(shards["webdataset"].glob("train/*.tar"))
+    first = open_dataset(DataConfig(sources=(f"file://{shard}",))).samples[0]
+    wanted = read_pixels(first)
+    for copy in stored_shards.copies_folder().glob("*.shard"):
+        copy.write_bytes(copy.read_bytes()[:100])
+    assert np.array_equal(read_pixels(first), wanted)
 
 
 def test_without_a_cache_folder_shards_of_a_store_are_refused(
