@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,14 @@ JOURNAL = "predictions.partial.jsonl"
 def start(folder: Path, out: Path, at: int, how: str) -> subprocess.Popen[str]:
     """Predicts in a process of its own, which ``how`` hits after ``at`` records."""
     words = [sys.executable, "-c", RUN, str(at), how, str(folder), "--out", str(out), "--batch-size", "2"]
-    # Under nohup, signals of a closed terminal are ignored, by what it starts as well.
-    usual = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=usual)
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=_listen)
+
+
+def _listen() -> None:
+    # Under nohup, signals of a closed terminal are ignored, and in the background of a shell's script Ctrl-C, by what
+    # is started there as well.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -122,8 +126,11 @@ def test_a_read_that_hangs_does_not_hold_up_an_interruption(folder: Path, tmp_pa
     deadline = time.monotonic() + 120
     while not (journal.exists() and len(lines(journal)) == 4) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    try:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 130, said
     assert len(lines(tmp_path / "out" / "predictions.jsonl")) == 4, "the two of the last batch were never made"
 
