@@ -115,6 +115,8 @@ def test_only_the_last_name_of_a_path_is_published() -> None:
     assert without_folders(value) == {"a": ["data", "train/valid", 3, None], "b": ("run", {"c": "y.txt"})}
     words = ["--set", "data.head_maps=/home/somebody/heads", "--data=/x/y", "training.lr=1e-3", "a=b/c"]
     assert without_folders(words) == ["--set", "data.head_maps=heads", "--data=y", "training.lr=1e-3", "a=b/c"]
+    stores = ["s3://clinic/a/x", "https://host/y.tar?key=secret=1", "--data=file:///home/somebody/z/", "/a/b/"]
+    assert without_folders(stores) == ["x", "y.tar", "--data=z", "b"]
 
 
 def test_wrong_number_of_class_names_is_refused(classifier: Classifier) -> None:
