@@ -1,45 +1,18 @@
-"""Files and folders by name, on this machine or in a store that fsspec reaches (``s3://``, ``gs://``, ...).
-
-Errors of a store never carry its own text, which may hold a key; credentials are the business of the store's library
-(environment, instance role, its own files) and never part of a name.
-"""
+"""Files and folders by name, on this machine or in a store that fsspec reaches (``s3://``, ``gs://``, ...)."""
 
 from __future__ import annotations
 
 import os
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO
 
-from detectclf.errors import ConfigError, DataError, StorageError
+from detectclf.errors import DataError
 from detectclf.files import atomic_write, open_regular, read_bytes
+from detectclf.store_calls import Stream, ask, file_name, is_uri, shown, store_of
 
-T = TypeVar("T")
-
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(?:::|://)")
-_PAUSES_S = (0.5, 2.0, 8.0)
 _LIMIT_BYTES = 2**44
-_EXTRA = "pip install 'detectclf[cloud]'"
-
-
-def is_uri(name: str) -> bool:
-    """Whether a name is a URI, and not that of a local file."""
-    return _SCHEME.match(name) is not None
-
-
-def file_name(name: str) -> str:
-    """The last part of a path or URI."""
-    # Called for every row of a manifest: pathlib would be most of the work.
-    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_uri(name) else os.path.basename(name)  # noqa: PTH119
-
-
-def shown(name: str) -> str:
-    """A name as records and messages carry it: without what may be a secret."""
-    return re.sub(r"(?<=://)[^/@]*@", "", name.partition("?")[0]) if is_uri(name) else name
 
 
 def read_stored(name: str, limit_bytes: int) -> bytes:
@@ -55,12 +28,12 @@ def read_stored(name: str, limit_bytes: int) -> bytes:
         return read_bytes(name, limit_bytes=limit_bytes)
 
     def read() -> bytes:
-        store, path = _store(name)
+        store, path = store_of(name)
         with store.open(path, "rb") as file:
             content: bytes = file.read(limit_bytes + 1)
             return content
 
-    content = _asked(read, name)
+    content = ask(read, name)
     if len(content) > limit_bytes:
         raise DataError(f"larger than the limit of {limit_bytes} bytes", file=shown(name), remedy="split it")
     return content
@@ -76,20 +49,20 @@ def open_stored(name: str) -> BinaryIO:
         return open_regular(name, limit_bytes=_LIMIT_BYTES)
 
     def opened() -> Any:
-        store, path = _store(name)
+        store, path = store_of(name)
         return store.open(path, "rb")
 
-    return _Stream(_asked(opened, name), name)  # type: ignore[return-value]
+    return Stream(ask(opened, name), name)  # type: ignore[return-value]
 
 
 def stored_stamp(uri: str) -> tuple[str, int]:
     """What changes with the content of a file of a store, and its bytes; raises as :func:`read_stored`."""
 
     def asked() -> tuple[str, int]:
-        store, path = _store(uri)
+        store, path = store_of(uri)
         return str(store.ukey(path)), int(store.size(path))
 
-    return _asked(asked, uri)
+    return ask(asked, uri)
 
 
 def list_stored(uri: str) -> Iterator[str]:
@@ -98,14 +71,14 @@ def list_stored(uri: str) -> Iterator[str]:
     Raises:
         DataError, StorageError, ConfigError: as :func:`read_stored`.
     """
-    store, path = _asked(lambda: _store(uri), uri)
+    store, path = ask(lambda: store_of(uri), uri)
     # A name that is there is no pattern.
-    if any(sign in path for sign in "*?[") and not _asked(lambda: store.exists(path), uri):
-        found = sorted(_asked(lambda: store.glob(path), uri))
+    if any(sign in path for sign in "*?[") and not ask(lambda: store.exists(path), uri):
+        found = sorted(ask(lambda: store.glob(path), uri))
         if not found:
             raise DataError("nothing matches", file=shown(uri), remedy="check the pattern")
         yield from (store.unstrip_protocol(each) for each in found)
-    elif "::" in uri or not _asked(lambda: store.isdir(path), uri):
+    elif "::" in uri or not ask(lambda: store.isdir(path), uri):
         yield uri
     else:
         for _, _, files in _walked(store, path, uri):
@@ -119,15 +92,15 @@ def check_stored(uri: str) -> None:
         DataError: there is nothing.
         StorageError, ConfigError: as of :func:`read_stored`.
     """
-    store, path = _asked(lambda: _store(uri), uri)
-    _asked(lambda: store.info(path), uri)
+    store, path = ask(lambda: store_of(uri), uri)
+    ask(lambda: store.info(path), uri)
 
 
 def _walked(store: Any, path: str, uri: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     # A folder at a time: a bucket may hold more names than the memory does.
     steps = store.walk(path, detail=True, on_error="raise")
     # Not again: a generator that failed has ended, and the rest of the names would be lost.
-    while (step := _asked(lambda: next(steps, None), uri, again=False)) is not None:
+    while (step := ask(lambda: next(steps, None), uri, again=False)) is not None:
         yield step
 
 
@@ -159,25 +132,25 @@ class StoredFolder:
         data = content.encode() if isinstance(content, str) else content
 
         def write() -> None:
-            store, path = _store(f"{self.name}/{file}")
+            store, path = store_of(f"{self.name}/{file}")
             if getattr(store, "local_file", False) or not getattr(store, "async_impl", False):
                 store.makedirs(path.rpartition("/")[0], exist_ok=True)
             store.pipe_file(path, data)
 
-        _asked(write, self.name)
+        ask(write, self.name)
 
     def remove(self, file: str) -> None:
         """Removes ``file``, which need not be there; raises StorageError where it cannot be removed."""
 
         def remove() -> None:
             if is_uri(self.name):
-                store, path = _store(self.path(file))
+                store, path = store_of(self.path(file))
                 store.rm_file(path)
             else:
                 Path(self.path(file)).unlink()
 
         with suppress(DataError):  # it is not there
-            _asked(remove, self.name)
+            ask(remove, self.name)
 
     def read(self, file: str, limit_bytes: int = 2**30) -> bytes:
         """The bytes of ``file``; raises as :func:`read_stored`."""
@@ -204,7 +177,7 @@ class StoredFolder:
                 raise DataError(reason, file=self.path(folder), remedy="choose another --out") from error
 
         def listed() -> list[dict[str, Any]]:
-            store, path = _store(f"{self.name}/{folder}")
+            store, path = store_of(f"{self.name}/{folder}")
             store.invalidate_cache()
             try:
                 found: list[dict[str, Any]] = store.ls(path, detail=True)
@@ -212,7 +185,7 @@ class StoredFolder:
                 return []
             return found
 
-        rows = _asked(listed, self.name)
+        rows = ask(listed, self.name)
         return {row["name"].rpartition("/")[2]: int(row["size"] or 0) for row in rows if row["type"] == "file"}
 
     def read_all(self, files: list[str]) -> dict[str, bytes]:
@@ -221,11 +194,11 @@ class StoredFolder:
             return {file: self.read(file) for file in files}
 
         def read() -> dict[str, bytes]:
-            store, root = _store(self.name)
+            store, root = store_of(self.name)
             found = store.cat([f"{root}/{file}" for file in files]) if files else {}
             return {name[len(root) + 1 :]: content for name, content in found.items()}
 
-        return _asked(read, self.name)
+        return ask(read, self.name)
 
     def exists(self, file: str) -> bool:
         """Whether ``file`` is there."""
@@ -233,86 +206,12 @@ class StoredFolder:
             return Path(self.path(file)).exists()
 
         def there() -> bool:
-            store, path = _store(self.path(file))
+            store, path = store_of(self.path(file))
             store.invalidate_cache()
             found: bool = store.exists(path)
             return found
 
-        return _asked(there, self.name)
-
-
-class _Stream:
-    """An open file of a store, whose errors are ours."""
-
-    def __init__(self, file: Any, name: str) -> None:
-        self._file, self._name = file, name
-
-    def read(self, size: int = -1) -> bytes:
-        return _asked(lambda: bytes(self._file.read(size)), self._name, again=False)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _store(name: str) -> tuple[Any, str]:
-    if "@" in urlsplit(name).netloc:
-        raise ConfigError(
-            f"{shown(name)}: a name must not hold credentials", remedy="give them as the store's library expects them"
-        )
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise ConfigError(f"{shown(name)}: needs fsspec", remedy=_EXTRA) from None
-    return url_to_fs(name)  # type: ignore[no-any-return]
-
-
-def _asked(question: Callable[[], T], name: str, *, again: bool = True) -> T:
-    """The answer of a store, which is asked again where it does not answer."""
-    pauses = iter(_PAUSES_S if again else ())
-    while True:
-        try:
-            return question()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            if not isinstance(error.__cause__, OSError) and getattr(error.__cause__, "status", 404) == 404:
-                raise DataError("is not there", file=shown(name), remedy="check the name") from None
-            # fsspec's HTTP says so of every failure.
-            pause = next(pauses, None)
-            if pause is None:
-                raise _unanswered(f"does not answer ({type(error.__cause__).__name__})", name) from None
-        except (ConfigError, DataError, StorageError):
-            raise
-        except ImportError as error:
-            # The names of modules only, such as "Install s3fs to access S3".
-            raise ConfigError(f"{shown(name)}: {error}", remedy=_EXTRA) from None
-        except Exception as error:
-            reason, may_pass = _reason(error)
-            pause = next(pauses, None) if may_pass else None
-            if pause is None:
-                raise _unanswered(reason, name, may_pass) from None
-        time.sleep(pause)
-
-
-def _unanswered(reason: str, name: str, may_pass: bool = True) -> StorageError:
-    remedy = "go on with --resume when it answers" if may_pass else "check credentials and permissions"
-    return StorageError(reason, file=shown(name), remedy=remedy)
-
-
-def _reason(error: Exception) -> tuple[str, bool]:
-    """What is said of an error of a store, and whether it may pass; its own text is never said."""
-    kind = type(error).__name__
-    if "Credential" in kind or "Token" in kind or "ProfileNotFound" in kind:
-        return "there are no credentials for it, or they are not complete", False
-    if isinstance(error, PermissionError):
-        return "access is refused", False
-    if isinstance(error, ValueError):
-        return f"cannot be reached by fsspec ({kind})", False
-    return f"does not answer ({kind})", True
+        return ask(there, self.name)
 
 
 __all__ = [

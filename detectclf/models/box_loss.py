@@ -97,8 +97,8 @@ class TumorRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision's class is u
             weights, number = weights * counted[:, None], counted.sum()
         regressed = weights > 0
         tumor = regressed.any(dim=1)[:, None]
-        # The rest gets numbers of finite losses, for 0 times NaN is NaN: the true box of a slice without a tumour has an
-        # infinite code, and the CIoU of empty boxes, as the filling is, is not defined.
+        # The rest gets numbers of finite losses, for 0 times NaN is NaN: the true box of a slice without a tumour is
+        # empty and its code infinite, and the CIoU of empty boxes, as the filling is, is not defined.
         own = self._box_losses(
             torch.where(regressed[..., None], deltas.reshape(*logits.shape, 4), 0.0),
             torch.where(tumor, proposals, proposals.new_tensor([0.0, 0.0, 1.0, 1.0])),

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from detectclf.config import ClassifierRecipe, DetectorRecipe
-from detectclf.errors import ConfigError, DataError
+from detectclf.errors import ConfigError
 from detectclf.files import free_folder, latest_folder
 from detectclf.models.stage import STAGES
+from detectclf.pipelines.train_data import OpenedData, open_data
 from detectclf.progress import Progress
-from detectclf.types import ANY_TUMOR, Dataset
 
 if TYPE_CHECKING:
-    from detectclf.datasets.index import SliceIndex
-    from detectclf.duplicates.fingerprints import Fingerprints
     from detectclf.training.loop import History
     from detectclf.training.runs import Recipe, Run
     from detectclf.training.tasks import ClassificationTask, DetectionTask, Task
@@ -161,46 +159,6 @@ def _record_data(run: Run, task: Task, opened: OpenedData, recipe: Recipe, allow
         run.write_fingerprints(fingerprints_of(task.train.samples, index, task.valid.samples), opened.inherited)
     run.write_data(record)
     note_shared_patients(train, valid, recipe.data)
-
-
-class OpenedData(NamedTuple):
-    """The data of a training.
-
-    Attributes:
-        dataset: all slices.
-        train, valid: the two splits of it.
-        inherited: fingerprints of the slices that the model it starts from was trained on, if any; ``None`` if that
-            model keeps no record, so that this one cannot keep a complete record either.
-        slice_index: of the command.
-    """
-
-    dataset: Dataset
-    train: Dataset
-    valid: Dataset
-    inherited: tuple[Fingerprints, ...] | None
-    slice_index: SliceIndex
-
-
-def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
-    """Opens the data of a training and says what is odd about them; raises as :func:`train`."""
-    from detectclf.datasets.dataset import open_dataset, require_split
-    from detectclf.datasets.useless import before_training
-    from detectclf.pipelines.provenance import inherited_provenance
-    from detectclf.training.device import training_device
-    from detectclf.training.trackers import check_trackers
-
-    # First what is quick to check: a missing GPU should be reported before the data are read.
-    training_device(recipe.training.device)
-    check_trackers(recipe.training.trackers)
-    dataset = open_dataset(recipe.data, index)
-    train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
-    if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
-        reason, remedy = "every tumour is of unknown type", "add a source of known types with --data"
-        raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
-    for line in before_training(dataset, recipe.data.train_split, recipe.data.valid_split, boxes=kind == "detector"):
-        log.warning(line)
-    inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
-    return OpenedData(dataset, train, valid, inherited, index)
 
 
 def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:

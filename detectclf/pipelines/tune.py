@@ -16,7 +16,8 @@ from detectclf.documents import read_json
 from detectclf.errors import ConfigError, DataError, DivergedError, TrainingError
 from detectclf.files import atomic_write, free_folder
 from detectclf.leftovers import is_unfinished
-from detectclf.pipelines.train import OpenedData, check_symmetry, open_data, train_on
+from detectclf.pipelines.train import check_symmetry, train_on
+from detectclf.pipelines.train_data import OpenedData, open_data
 from detectclf.pipelines.tune_page import publish
 from detectclf.pipelines.tune_search import Pruner, Sampler, Search
 from detectclf.pipelines.tune_space import read_space, values_of

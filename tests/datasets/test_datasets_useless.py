@@ -77,7 +77,7 @@ def test_training_says_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     """Through the command's own opening of the data: the loop itself is not needed."""
     from detectclf.config import DetectorRecipe
     from detectclf.datasets.index import SliceIndex
-    from detectclf.pipelines.train import open_data
+    from detectclf.pipelines.train_data import open_data
 
     coco(tmp_path, [image(1), image(2)], [box(1, 1, [2, 2, 20, 20])])
     coco(tmp_path, [image(3), image(4)], [box(1, 3, [2, 2, 20, 20], 4)], split="valid")

@@ -275,7 +275,7 @@ def test_a_store_that_does_not_answer_stops_the_prediction(predictor: Predictor)
     """Its pictures are not bad ones: a record of each with an error would be wrong, and for ever."""
     pytest.importorskip("aiohttp")
     with pytest.raises(StorageError) as caught, contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr("detectclf.storage._PAUSES_S", (0.01,))
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr("detectclf.store_calls._PAUSES_S", (0.01,))
         list(predictor.predict_many([StoredFile("http://127.0.0.1:9/a.png?secret")]))
     assert "does not answer" in str(caught.value) and "secret" not in str(caught.value)
 
