@@ -111,9 +111,9 @@ def _read_source(given: str, config: DataConfig) -> Dataset:
     if given.startswith("~"):  # which shells leave alone in a pattern, that must be quoted
         given = os.path.expanduser(given)  # noqa: PTH111 - pathlib's raises where there is no home
     shards = names_shards(given)
-    source = Path(shown(given))
-    faults = Faults(folder_of(given) if shards else source)
-    dataset = read_shards(given, faults) if shards else read(source, faults)
+    source = shown(given) if shards else str(Path(given))
+    faults = Faults(folder_of(given) if shards else Path(source))
+    dataset = read_shards(given, faults) if shards else read(Path(source), faults)
     for problem in faults.errors if shards else ():
         _log.debug("%s: %s [%s]", problem.file, problem.detail, problem.code)
     for line in lines_to_say(faults):

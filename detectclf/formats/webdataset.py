@@ -103,11 +103,14 @@ def slices_in(stream: BinaryIO, file: Path, split: str, faults: Faults) -> Itera
             yield from _slices(waiting, file, split, faults)
             waiting = {}
         parts = waiting.setdefault(place, _Parts(key))
-        if content is None:
+        if content is None and parts.span is not None:
+            # Such as a mask: which of them is the slice is not known.
+            faults.error("bad_record", file, f"{member.name}: a second picture of one key; it is not read")
+        elif content is None:
             parts.span = ByteSpan(member.offset_data, member.size)
             parts.name = member.name
         else:
-            parts.notes[kind.casefold()] = content
+            parts.notes.setdefault(kind.casefold(), content)
     yield from _slices(waiting, file, split, faults)
 
 

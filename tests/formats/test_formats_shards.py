@@ -104,6 +104,10 @@ NOTE = json.dumps({"class": "glioma"}).encode()
 BAD = {
     "no picture": ({"a__json": NOTE}, "there is no picture"),
     "nothing said of it": ({"a__png": b"PNG"}, "neither .json nor .cls"),
+    "two pictures of one key": (
+        {"a__png": b"PNG", "a__mask__png": b"PNG", "a__cls": b"glioma"},
+        "a.mask.png: a second",
+    ),
     "no JSON": ({"a__png": b"PNG", "a__json": b"{"}, "its .json is no object"),
     "JSON of another kind": ({"a__png": b"PNG", "a__json": b"[1]"}, "its .json is no object"),
     "boxes of another kind": ({"a__png": b"PNG", "a__json": b'{"boxes": 3}'}, "its boxes are no list"),
