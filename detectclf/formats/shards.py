@@ -70,7 +70,7 @@ def read_shards(source: str, faults: Faults) -> Dataset:
     for shard in shards:
         beside = shard.rpartition("/")[0]
         if tfrecord.is_record_file(file_name(shard)) and beside not in tables:
-            tables[beside] = _class_names(shard)
+            tables[beside] = _class_names(shard, source, files)
         names = tables.get(beside, {})
         classes.update(dict.fromkeys(names.values()))
         slices += _slices(shard, names, faults)
@@ -96,11 +96,14 @@ def _is_shard(name: str) -> bool:
     return tfrecord.is_record_file(last) or webdataset.is_tar(last)
 
 
-def _class_names(shard: str) -> dict[int, str]:
+def _class_names(shard: str, source: str, files: list[str]) -> dict[int, str]:
     """Class ids of the label maps beside a TFRecord file, also where a pattern leaves them out."""
     beside = shard.rpartition("/")[0]
     if not is_uri(shard):
         maps = [str(path) for path in files_with(Path(shard).parent, ".pbtxt")]
+    elif "::" in source or not any(sign in shown(source) for sign in "*?["):
+        # Of a folder all files are known; a store that gives a file need not say what lies beside it.
+        maps = [name for name in files if name.endswith(".pbtxt") and name.rpartition("/")[0] == beside]
     else:
         try:
             maps = sorted(list_stored(f"{beside}/*.pbtxt"))
