@@ -91,6 +91,7 @@ def _validated(kind: type[Recipe], merged: Mapping[str, Any], file: Path | None,
             key, inner = next(iter(inner.items()))
             where += f".{key}"
         reason = f"unknown setting{close_to(where, setting_names(kind()))}" if unknown else first["msg"]
+        reason = reason.removeprefix("Value error, ")
         at_fault = file if _states(stated, first["loc"], merged) else None
         raise ConfigError(f"{where}: {reason}", file=at_fault, remedy="see `detectclf config show`") from error
 

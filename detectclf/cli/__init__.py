@@ -112,7 +112,9 @@ def _run() -> int:
 
 def _usage_line(error: Any) -> str:
     command = error.ctx.command_path if error.ctx is not None else "detectclf"
-    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+    # One line, also where a list of choices follows; and without pydantic's name for a refusal.
+    reason = " ".join(error.format_message().split()).replace("Value error, ", "", 1).rstrip(".")
+    return f"{reason}; see `{command} --help`"
 
 
 def _open_missing_streams() -> None:

@@ -176,7 +176,9 @@ def convert(
 def split(
     folder: Folder,
     out: OutFolder,
-    ratios: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.7,0.2,0.1",
+    ratios: Annotated[
+        str, typer.Option(help="Shares of train, valid and test, or of train and valid; scaled to add up to 1.")
+    ] = "0.7,0.2,0.1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     patients: options.Patients = None,
     patient_pattern: options.PatientPattern = None,

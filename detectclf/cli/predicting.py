@@ -93,7 +93,7 @@ def predict(
     if json and shards is not None:
         output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})
     if not json:
-        output.say(predict_text.where(done, visualize=visualize), quiet)
+        output.say(predict_text.where(done, visualize=visualize, format=format or "jsonl"), quiet)
     if done.exit_code:
         raise typer.Exit(done.exit_code)
 

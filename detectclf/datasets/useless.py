@@ -43,7 +43,7 @@ def before_fitting(samples: Sequence[Sample], negative: str | None, classes: Seq
     counts = Counter(s.label for s in samples)
     kinds = [(tumors, "with a tumour")]
     if negative is not None:
-        kinds.append((counts[negative], f"without one ({negative})"))
+        kinds.append((counts[negative], f"without a tumour ({negative})"))
     lines = [
         f"fitted on {count or 'no'} slices {what}: calibration and thresholds mean little with fewer than {FEW}"
         for count, what in kinds

@@ -49,7 +49,7 @@ FLAG_TEXTS = {
     CLASS_BOX_CONFLICT: "the boxes alone say another class",
     LOW_CONFIDENCE: "low confidence",
     TUMOR_WITHOUT_BOX: "tumour called, no sure box",
-    NOT_A_BRAIN_MRI: f"no brain MRI; a screen? {CROP_ADVICE}",
+    NOT_A_BRAIN_MRI: f"no brain MRI; if it is a screen or a page, {CROP_ADVICE}",
     SEVERAL_SLICES: f"one of several heads: {CROP_ADVICE}",
     CROPPED: f"the head in a larger picture: {CROP_ADVICE}",
     ARTEFACTS: "noise or stripes were removed",

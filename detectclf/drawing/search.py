@@ -83,6 +83,10 @@ def settings_figure(points: Sequence[SearchPoint], logarithmic: Mapping[str, boo
         axes.scatter(values, [p.figure for p in whole], c=colors, s=18)
         if log and values:
             axes.set_xscale("log")
+            # Labels of matplotlib's own ticks lie over each other where the values span less than a decade.
+            ends = sorted({min(values), max(values)})
+            axes.set_xticks(ends, labels=[f"{end:.3g}" for end in ends])
+            axes.minorticks_off()
     for axes in panels[len(logarithmic) :]:
         axes.set_visible(False)
     return figure

@@ -96,6 +96,8 @@ def compare_runs(runs: Sequence[Path], config: EvaluateConfig | None = None) -> 
 
 def _copies_note(row: BoardRow) -> str:
     clean = f"accuracy {show(row.clean_accuracy, percent=True)}, mAP {show(row.clean_mAP)} without them"
+    if row.clean_accuracy is None and row.clean_mAP is None:
+        clean = "there are no figures without them"
     return f"{row.run}: {row.copies:.0f} of its slices are copies of its training slices; {clean}"
 
 

@@ -81,7 +81,9 @@ def check_pixels(width: int, height: int, file: str | Path, *, deep: bool = Fals
 def check_frame(frame: int, frames: int, file: str | Path, kind: str = "frames") -> None:
     """Raises an :class:`ImageError` unless ``frame`` is in 0 to ``frames - 1``."""
     if not 0 <= frame < frames:
-        raise ImageError("multi_frame", f"no frame {frame} among {frames} {kind}", file=file, remedy="choose another")
+        reason = f"no frame {frame} among {frames} {kind}" if frames > 1 else f"no frame {frame}, it has one only"
+        remedy = f"choose a frame from 0 to {frames - 1}" if frames > 1 else "choose frame 0, or none"
+        raise ImageError("multi_frame", reason, file=file, remedy=remedy)
 
 
 def ask_for_frame(frames: int, file: str | Path, what: str) -> ImageError:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FITTED_ON_SEEN = (
+    "%d of the %d slices of %s are training slices of these runs, or copies of some: probabilities that are fitted on "
+    "them are too sure; fit on slices that no stage was trained on (--split)"
+)
+
 
 def bundle(
     runs: Mapping[str, Path],
@@ -111,6 +116,9 @@ def bundle(
         notes=notes,
         index=index,
     )
+    copies = 0 if made.provenance.is_copy is None else int(made.provenance.is_copy.sum())
+    if copies:
+        log.warning(_FITTED_ON_SEEN, copies, len(dataset.samples), name)
     joined = replace(
         predictor.bundle,
         name=recipe.bundle.name,

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from detectclf.inference.studies import Study
 
 
-def where(done: Predicted, *, visualize: bool) -> str:
-    """Where records and pictures lie, a line each."""
+def where(done: Predicted, *, visualize: bool, format: str) -> str:
+    """Where records, boxes and pictures lie, a line each."""
     lines = [f"predictions: {done.file}"]
+    beside = {"csv": ("boxes", "boxes.csv"), "yolo": ("labels", "labels")}.get(format)
+    if beside is not None and done.file is not None:
+        lines.append(f"{beside[0]}: {Path(done.file).parent / beside[1]}")
     if visualize and done.file is not None:
         lines.append(f"pictures: {done.page or Path(done.file).parent / '*.pred.png'}")
     if done.studies is not None:

@@ -63,6 +63,9 @@ def show_settings(stage: str, text: str = "") -> list[Setting]:
 
 def settings_table(stage: str, settings: Sequence[Setting]) -> str:
     """The settings as text: name and default in a line, below it the values and the meaning."""
+    if not settings:
+        others = ", ".join(name for name in RECIPES if name != stage)
+        return f"no setting of --stage {stage} has this text in its name or meaning; other stages: {others}"
     lines = [
         f"settings of `detectclf {RECIPES[stage][1]}`; change one with --set KEY=VALUE, or in a YAML file (--config)"
     ]

@@ -15,6 +15,14 @@ def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     return f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, {figures}, {speed}"
 
 
+def resumed(epoch: int, step: int, steps: int, epochs: int) -> str:
+    """Where a training goes on that has done ``epoch`` of its ``epochs``, and ``step`` of ``steps`` of the next."""
+    if epoch >= epochs:
+        return f"resumed: {epoch} of {epochs} epochs were done before, so nothing is trained"
+    within = f", after {step} of its {steps} steps" if step else ""
+    return f"resumed: goes on with epoch {epoch + 1}/{epochs}{within}"
+
+
 def stopped_early(epoch: int, config: TrainingConfig, metric: str, best_epoch: int | None) -> str:
     """Why a training ended before its last epoch."""
     return (

@@ -22,7 +22,7 @@ from detectclf.models.xla import compute_now, no_gradients
 from detectclf.progress import Progress
 from detectclf.training.depthwise import depthwise_in_float32
 from detectclf.training.environment import describe_environment, peak_memory_mib, seed_everything
-from detectclf.training.epoch_text import epoch_line, stopped_early
+from detectclf.training.epoch_text import epoch_line, resumed, stopped_early
 from detectclf.training.interruption import Interruption, end_with_launcher
 from detectclf.training.optimization import build_optimizer, lr_factor, moving_average, set_lr
 from detectclf.training.processes import global_batch, make_accelerator, on_main, prepare_loader
@@ -92,6 +92,8 @@ def fit(
             on_main(accelerator, lambda: trackers.start(loop.state.records))
             environment = describe_environment(accelerator.device, loop.precision, accelerator.num_processes)
             run.write_json("env.json", environment)
+            if loop.state.epoch or loop.state.step:
+                progress.note(resumed(loop.state.epoch, loop.state.step, loop.steps, config.epochs))
             while loop.state.epoch < config.epochs and not (config.patience and loop.state.stale >= config.patience):
                 loop.train_epoch(progress, interruption)
                 loop.end_epoch(interruption)

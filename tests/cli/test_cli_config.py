@@ -31,6 +31,10 @@ def test_every_setting_is_listed_with_its_default_values_and_meaning(stage: str)
         assert load_recipe(kind, None, [f"{setting.key}={shown}"]) == kind()
 
 
+def test_a_search_without_a_result_says_so() -> None:
+    assert "other stages: classifier, bundle" in settings_table("detector", show_settings("detector", "tempratur"))
+
+
 def test_the_values_of_a_setting_are_told() -> None:
     values = {s.key: (s.values, s.default) for s in show_settings("classifier")}
     assert values["training.lr"] == ("number, above 0", 8e-4), "the classifier's own default"

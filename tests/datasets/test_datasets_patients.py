@@ -196,7 +196,7 @@ def test_what_is_odd_is_said(table: str | None, pattern: str | None, said: str |
     [("P(", "not a regular expression"), ("P[0-9]+", "has 0 groups"), ("(P)([0-9])", "has 2 groups")],
 )
 def test_a_pattern_has_one_group(pattern: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=rf"patient_pattern: .*{reason}"):
+    with pytest.raises(ConfigError, match=rf"patient_pattern: {reason}"):
         load_recipe(DataConfig, flags={"patient_pattern": pattern})
 
 

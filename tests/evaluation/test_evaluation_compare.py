@@ -258,6 +258,10 @@ def test_copies_of_training_slices_and_refusals_are_told_on_the_board(runs: Path
         "leaky: 7 of its slices are copies of its training slices; accuracy 50.0 %, mAP 0.250 without them",
         "leaky: none of its slices is of a known new patient",
     ]
+    record["clean"]["combined"] = {"accuracy": None, "mAP": None}  # each slice is a copy
+    (tmp_path / "leaky" / "report.json").write_text(json.dumps(record), encoding="utf-8")
+    notes = compare_runs([tmp_path / "leaky"], FAST).record["notes"]
+    assert notes[1].endswith("training slices; there are no figures without them")
 
 
 def test_evaluations_of_other_slices_are_not_compared(runs: Path, tmp_path: Path) -> None:

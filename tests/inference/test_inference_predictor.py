@@ -226,7 +226,7 @@ def test_one_picture_of_a_file_with_several_is_chosen_and_drawn(predictor: Predi
     done, missing, unchosen = predictor.predict_many([FileSlice(file, 1), FileSlice(str(file), 2), file])
     same(done, predictor.predict(pages[1]))
     assert (done.image, done.width) == (str(file), 80)
-    assert "no frame 2 among 2" in str(missing.error)
+    assert "no frame 2 among 2 frames; choose a frame from 0 to 1" in str(missing.error)
     assert "choose a frame from 0 to 1" in str(unchosen.error)
     expected = draw_prediction(pages[1], done, title="pages.tif (1)", model="tiny 1")
     assert np.array_equal(np.asarray(done.draw()), np.asarray(expected))

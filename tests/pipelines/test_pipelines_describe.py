@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from detectclf.pipelines.predict_text import describe
+from detectclf.pipelines.predict_text import describe, where
+from detectclf.pipelines.predict_types import Predicted
 from detectclf.prediction import Origin, Prediction
 
 
@@ -33,6 +36,19 @@ def test_a_tumour_that_is_called_while_none_is_likelier_is_explained() -> None:
     found = replace(prediction("a.png", []), probabilities={"glioma": 0.3, "no_tumor": 0.45, "pituitary": 0.25})
     why = "(called a tumour: 0.550 for all kinds together, no_tumor 0.450)"
     assert describe(found) == f"a.png: glioma 0.300 {why}; no box"
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "said"),
+    [
+        ("jsonl", "predictions.jsonl", ["predictions: out/predictions.jsonl"]),
+        ("csv", "predictions.csv", ["predictions: out/predictions.csv", "boxes: out/boxes.csv"]),
+        ("yolo", "predictions.jsonl", ["predictions: out/predictions.jsonl", "labels: out/labels"]),
+    ],
+)
+def test_every_file_that_was_asked_for_is_named(format: str, file: str, said: list[str]) -> None:
+    done = Predicted(Path("out") / file, None, 2, 0, 0)
+    assert where(done, visualize=False, format=format).splitlines() == said
 
 
 def test_advice_about_screens_is_for_pictures() -> None:

@@ -122,6 +122,17 @@ def test_patients_of_training_are_told_from_new_ones(data: Path, runs: dict[str,
     assert "of-a-clinic" not in json.dumps(record) and "anon-" not in json.dumps(record), "no patient is named"
 
 
+@pytest.mark.parametrize(("split", "said"), [("train", True), ("valid", False)])
+def test_fitting_on_training_slices_is_said(
+    data: Path, runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, split: str, said: bool
+) -> None:
+    recipe = BundleRecipe(
+        data=DataConfig(sources=(data,)), bundle=BundleConfig(export=False), predict=CPU, evaluate=FAST
+    )
+    bundle(runs, recipe, split, tmp_path / "bundle")
+    assert (f"slices of {split} are training slices of these runs" in caplog.text) is said
+
+
 @pytest.mark.parametrize("fingerprints", ["all", "compact", "none"])
 def test_a_bundle_knows_the_patients_of_its_runs(
     data: Path, runs: dict[str, Path], tmp_path: Path, fingerprints: str

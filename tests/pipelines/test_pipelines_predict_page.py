@@ -37,7 +37,7 @@ def test_flags_come_first_then_classes_and_the_surest_first_in_each() -> None:
         ("Flagged: class box conflict", ["odd"]),
         ("Flagged: low confidence", ["unsure"]),
         ("Flagged: flag of tomorrow", ["new"]),
-        ("Refused: no brain MRI; a screen? crop to the slice", ["noise"]),
+        ("Refused: no brain MRI; if it is a screen or a page, crop to the slice", ["noise"]),
         ("glioma", ["sure", "less"]),
         ("no tumor", ["healthy"]),
         ("pituitary", ["p"]),

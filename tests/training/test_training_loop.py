@@ -20,7 +20,7 @@ from detectclf import progress as progress_module
 from detectclf.errors import ConfigError, DataError, ModelError, TrainingError
 from detectclf.models.stage_files import load_stage
 from detectclf.progress import Progress
-from detectclf.training.epoch_text import epoch_line
+from detectclf.training.epoch_text import epoch_line, resumed
 from detectclf.training.interruption import Interruption
 from detectclf.training.train_state import TrainState
 from detectclf.types import Sample
@@ -218,6 +218,18 @@ def test_resume_of_a_finished_run_changes_nothing(samples: list[Sample], tmp_pat
     again = train(classification_task(samples), training(epochs=1), tmp_path / "run", resume=True)
     assert again.records == first.records and again.best_epoch == first.best_epoch
     assert_equal(weights, tensors(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "said"),
+    [
+        (1, 0, "resumed: goes on with epoch 2/3"),
+        (0, 4, "resumed: goes on with epoch 1/3, after 4 of its 9 steps"),
+        (3, 0, "resumed: 3 of 3 epochs were done before, so nothing is trained"),
+    ],
+)
+def test_a_resumed_training_says_where_it_goes_on(epoch: int, step: int, said: str) -> None:
+    assert resumed(epoch, step, 9, 3) == said
 
 
 def test_checkpoint_of_another_model_is_refused(samples: list[Sample], tmp_path: Path) -> None:
