@@ -163,7 +163,10 @@ def _check_same(search: Search, now: Mapping[str, Any]) -> None:
     from detectclf.training.run_settings import check_same_settings
 
     file, remedy = search.folder / DESCRIPTION, "choose another --out"
-    before = read_json(file)
+    try:
+        before = read_json(file)
+    except ValueError:
+        before = None
     if not isinstance(before, dict) or not now.keys() <= before.keys() or not isinstance(before["recipe"], dict):
         raise DataError("is not the description of a search", file=file, remedy=remedy)
     names = {"stage": "--stage", "metric": "figure", "sampler": "--sampler", "pruner": "--pruner", "space": "space"}

@@ -66,7 +66,7 @@ class SharedStudy:
         first: values of the first trial, where there are any.
 
     Raises:
-        DataError: the file of the study cannot be read.
+        DataError: the file of the study cannot be read, or has not the trials that lie in the folder.
     """
 
     def __init__(
@@ -78,7 +78,12 @@ class SharedStudy:
         self._mine: FileLock | None = None
         with self.locked():
             self.study = _open_study(folder / DATABASE, warm_up)
-            if first is not None and not self.study.get_trials(deepcopy=False):
+            if self.study.get_trials(deepcopy=False):
+                return
+            if any((folder / "trials").iterdir()):
+                reason = "has lost the trials in trials/, which would be trained again and overwritten"
+                raise DataError(reason, file=folder / DATABASE, remedy="restore it, or choose another --out")
+            if first is not None:
                 self.study.enqueue_trial(dict(first))
 
     @contextmanager

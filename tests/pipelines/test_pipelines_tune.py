@@ -129,9 +129,10 @@ def test_folder_with_other_files_is_refused(data: Path, tmp_path: Path) -> None:
         tune("classifier", recipe(data), tmp_path, trials=1, quiet=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "study.db").write_bytes(b"not a database" * 100)
-    (tmp_path / "out" / "study.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match="not the description of a search"):
-        tune("classifier", recipe(data), tmp_path / "out", trials=1, quiet=True)
+    for damaged in ("{}", "{", "[]", ""):
+        (tmp_path / "out" / "study.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(DataError, match="not the description of a search"):
+            tune("classifier", recipe(data), tmp_path / "out", trials=1, quiet=True)
 
 
 def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
@@ -141,6 +142,19 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"not a database" * 100)
     with pytest.raises(DataError, match=r"study.db: the study cannot be read or written .*another --out"):
         SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["removed", "empty"])
+def test_database_that_has_lost_its_trials_overwrites_none(tmp_path: Path, left: bytes | None) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    if left is not None:
+        (tmp_path / "study.db").write_bytes(left)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"study.db: has lost the trials .*another --out"):
+            SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
 
 
 def test_trial_of_a_process_that_is_gone_is_taken_up_where_it_was(tmp_path: Path) -> None:
