@@ -202,7 +202,9 @@ def _work(search: Search, study: SharedStudy, opened: OpenedData, data: Mapping[
             continue
         waiting = False
         shown = ", ".join(f"{name}={_short(value)}" for name, value in taken.values.items())
-        log.info("trial %s of %d: %s", taken.folder.name, search.total, shown)
+        with study.locked():
+            begun = len(study.finished()) + len(study.running())  # numbers of folders have gaps
+        log.info("trial %s (%d of %d): %s", taken.folder.name, begun, search.total, shown)
         try:
             figure, note = _trial(search, study, taken, opened, quiet)
         except BaseException:

@@ -144,6 +144,27 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
         SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_interrupted_search_tries_the_values_of_one_that_was_not(tmp_path: Path, sampler: str) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    def values(folder: Path, interrupted: tuple[int, ...]) -> list[float]:
+        folder.mkdir()
+        study, found = SharedStudy(folder, seed=0, sampler=sampler, warm_up=None, first=None), []
+        for number in range(4):
+            if number in interrupted:
+                assert study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)}) is not None
+                study.leave()
+            taken = study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)})
+            assert taken is not None
+            found.append(taken.values["training.lr"])
+            study.tell(taken, found[-1])
+        return found
+
+    assert values(tmp_path / "a", ()) == values(tmp_path / "b", (0, 2))
+
+
 @pytest.mark.parametrize("left", [None, b""], ids=["removed", "empty"])
 def test_database_that_has_lost_its_trials_overwrites_none(tmp_path: Path, left: bytes | None) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
