@@ -59,7 +59,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
         ({"low": 1, "high": 9}, [1, 9, 5], [0, 10, 2.5, True, None, "3"]),
         ({"low": 0.0, "high": 0.5, "step": 0.1}, [0.0, 0.3, 0.5], [0.25, 0.6]),
         ({"low": 16, "high": 64, "step": 16}, [16, 48], [20]),
-        ({"choices": [1, None, "a", True]}, [1, None, "a", True], [1.0, "b", False]),
+        ({"choices": [1, None, "a"]}, [1, None, "a"], [1.0, "b", False, True]),
     ],
 )
 def test_values_of_a_dimension(dimension: Mapping[str, Any], inside: list[Any], outside: list[Any]) -> None:
