@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -39,7 +40,8 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 def _close(late: Future[Result]) -> None:
     close = None if late.exception() else getattr(late.result(), "close", None)
     if close is not None:
-        close()
+        with suppress(Exception):  # nobody waits for it any more, and futures print what a callback raises
+            close()
 
 
 __all__ = ["within"]

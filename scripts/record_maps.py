@@ -25,15 +25,20 @@ def main() -> None:
     parser.add_argument("report", type=Path, help="report.json of `evaluate --explain`")
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     chosen = parser.parse_args()
-    found = json.loads(chosen.report.read_text(encoding="utf-8"))["new_patients"]["explanation"]
+    file, card = chosen.bundle / BUNDLE_FILE, chosen.bundle / CARD_FILE
+    try:
+        found = json.loads(chosen.report.read_text(encoding="utf-8"))["new_patients"]["explanation"]
+        content, text = json.loads(file.read_text(encoding="utf-8")), card.read_text(encoding="utf-8")
+        before = explained(content["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"report or bundle cannot be read ({type(error).__name__}: {error})")
     if not found or found["peak_inside_box"] is None:
         parser.error(f"{chosen.report}: has no maps of new patients; evaluate with --explain on slices of such")
-    file, card = chosen.bundle / BUNDLE_FILE, chosen.bundle / CARD_FILE
-    content = json.loads(file.read_text(encoding="utf-8"))
-    before = explained(content["facts"])
+    if before not in text:
+        parser.error(f"{card}: does not say what the bundle says of its maps ({before!r}); make the bundle again")
     content["facts"][MEASURED] = {key: found[key] if key == "slices" else round(found[key], 4) for key in found}
     atomic_write(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    atomic_write(card, card.read_text(encoding="utf-8").replace(before, explained(content["facts"])))
+    atomic_write(card, text.replace(before, explained(content["facts"])))
 
 
 if __name__ == "__main__":

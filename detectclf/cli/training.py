@@ -66,10 +66,11 @@ def train_detector(
     output.setup_logging(quiet, verbose)
     from detectclf.config import DetectorRecipe
     from detectclf.pipelines import train
+    from detectclf.pipelines.run_folders import recipe_to_resume
     from detectclf.recipes import load_recipe
 
     if resume and config is None:
-        config = train.recipe_to_resume(out, arch or DetectorRecipe().model.arch)
+        config = recipe_to_resume("detector", out, arch or DetectorRecipe().model.arch)
     recipe = load_recipe(
         DetectorRecipe,
         config,
@@ -111,10 +112,11 @@ def train_classifier(
     output.setup_logging(quiet, verbose)
     from detectclf.config import ClassifierRecipe
     from detectclf.pipelines import train
+    from detectclf.pipelines.run_folders import recipe_to_resume
     from detectclf.recipes import load_recipe
 
     if resume and config is None:
-        config = train.recipe_to_resume(out, arch or ClassifierRecipe().model.arch)
+        config = recipe_to_resume("classifier", out, arch or ClassifierRecipe().model.arch)
     recipe = load_recipe(
         ClassifierRecipe,
         config,

@@ -15,6 +15,7 @@ from detectclf.types import ANY_TUMOR, Dataset, Sample
 LIMIT_TEXT_BYTES = 64 * 2**20
 """Largest annotation file of a plain-text format, bytes."""
 _LIMIT_IMAGE_BYTES = 2 * 2**30
+_SHARD_BYTES = 128 * 2**20  # of files that hold many pictures
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -155,6 +156,20 @@ def output_names(samples: Sequence[Sample], *, unique_stems: bool = False) -> li
     return result
 
 
+def in_shards(samples: Sequence[Sample], *, unique_stems: bool = False) -> list[list[tuple[Sample, str]]]:
+    """The samples with their :func:`output_names`, as files of at most 128 MiB are to hold them."""
+    shards: list[list[tuple[Sample, str]]] = [[]]
+    filled = 0
+    for sample, name in zip(samples, output_names(samples, unique_stems=unique_stems), strict=True):
+        size = sample.span.length if sample.span else sample.path.stat().st_size
+        if shards[-1] and filled + size > _SHARD_BYTES:
+            shards.append([])
+            filled = 0
+        shards[-1].append((sample, name))
+        filled += size
+    return shards
+
+
 def encoded_image(sample: Sample) -> bytes:
     """Reads the encoded image of ``sample`` from its file or its container.
 
@@ -201,6 +216,7 @@ __all__ = [
     "files_with",
     "find_image",
     "image_files",
+    "in_shards",
     "is_split_name",
     "is_there",
     "output_names",

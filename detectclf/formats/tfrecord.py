@@ -21,7 +21,7 @@ from detectclf.formats.files import (
     by_split,
     encoded_image,
     files_with,
-    output_names,
+    in_shards,
     read_text,
     split_folders,
     split_of,
@@ -34,7 +34,6 @@ from detectclf.types import Dataset, Sample
 _NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?$")
 _LIMIT_BYTES = 2**40
 _LIMIT_RECORD_BYTES = 2**29
-_SHARD_BYTES = 128 * 2**20
 _ITEM = re.compile(r"item\s*\{(.*?)\}", re.DOTALL)
 _ID = re.compile(r"\bid\s*:\s*(\d{1,9})")
 _TEXT = re.compile(r"""\bname\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
@@ -205,15 +204,7 @@ def write(dataset: Dataset, out: Path) -> None:
     for split, samples in by_split(dataset):
         items = [f"item {{\n  name: {_quoted(c)}\n  id: {i}\n}}\n" for i, c in enumerate(classes, 1)]
         write_bytes(out / split / "slices_label_map.pbtxt", "".join(items))
-        shards: list[list[tuple[Sample, str]]] = [[]]
-        filled = 0
-        for sample, name in zip(samples, output_names(samples), strict=True):
-            size = sample.span.length if sample.span else sample.path.stat().st_size
-            if shards[-1] and filled + size > _SHARD_BYTES:
-                shards.append([])
-                filled = 0
-            shards[-1].append((sample, name))
-            filled += size
+        shards = in_shards(samples)
         for number, shard in enumerate(shards):
             content = b"".join(_framed(_example(sample, name, classes)) for sample, name in shard)
             write_bytes(out / split / f"slices-{number:05d}-of-{len(shards):05d}.tfrecord", content)

@@ -27,7 +27,7 @@ from detectclf.formats.files import (
     by_split,
     encoded_image,
     files_with,
-    output_names,
+    in_shards,
     split_folders,
     split_of,
     write_bytes,
@@ -39,7 +39,6 @@ from detectclf.types import Dataset, Sample
 _NAME = re.compile(r"\.tar$", re.IGNORECASE)
 _LIMIT_BYTES = 2**40
 _LIMIT_NOTE_BYTES = 2**20
-_SHARD_BYTES = 128 * 2**20
 _BLOCK = 512
 _LOOK_AT = 64
 
@@ -197,15 +196,7 @@ def _box(stated: Any, raw: RawSlice, faults: Faults) -> RawBox:
 def write(dataset: Dataset, out: Path) -> None:
     """Writes ``SPLIT/slices-00000-of-0000N.tar``; images are copied byte for byte."""
     for split, samples in by_split(dataset):
-        shards: list[list[tuple[Sample, str]]] = [[]]
-        filled = 0
-        for sample, name in zip(samples, output_names(samples, unique_stems=True), strict=True):
-            size = sample.span.length if sample.span else sample.path.stat().st_size
-            if shards[-1] and filled + size > _SHARD_BYTES:
-                shards.append([])
-                filled = 0
-            shards[-1].append((sample, name))
-            filled += size
+        shards = in_shards(samples, unique_stems=True)
         for number, shard in enumerate(shards):
             write_bytes(out / split / f"slices-{number:05d}-of-{len(shards):05d}.tar", _packed(shard))
 

@@ -117,7 +117,8 @@ class Results(Counts):
                 remedy=f"go on with --resume, choose another --out, or remove {_JOURNAL}",
             )
         else:
-            check_no_results(out, but=(RUN_FILE, FORMATS[format].file) if _is_empty(earlier) else ())
+            others = FORMATS[format].others([], 0)
+            check_no_results(out, but=(RUN_FILE, FORMATS[format].file, *others) if _is_empty(earlier) else ())
         # Without its journal a run has come to its end, even where it could not say so any more.
         self.finished = resume and earlier is not None and "result" in earlier and not journal.exists()
         if self.finished and earlier is not None:
@@ -155,6 +156,8 @@ class Results(Counts):
             raise ConfigError(
                 f"{self.out}: nothing says how its records were made (no {RUN_FILE})", remedy="choose another --out"
             )
+        else:
+            check_no_results(self.out)
 
     def has(self, source: Item) -> bool:
         """Takes over what the run that is resumed had predicted of ``source``, the next one; whether it is all of it.

@@ -116,7 +116,7 @@ def _description(
 def _earlier_plan(folder: StoredFolder, description: dict[str, Any], *, resume: bool) -> dict[str, int] | None:
     """The plan of the run in ``folder``, if it has one; refuses a folder with another run."""
     from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run
-    from detectclf.inference.shards import read_plan
+    from detectclf.inference.shards import MANIFEST_FILE, read_plan
 
     out = shown(folder.name)
     if folder.exists(RUN_FILE):
@@ -124,7 +124,7 @@ def _earlier_plan(folder: StoredFolder, description: dict[str, Any], *, resume: 
         if not resume:
             raise ConfigError(f"{out}: a run was begun here", remedy="add --resume, or choose another --out")
         return read_plan(folder)
-    if folder.sizes("records") or folder.sizes("plan"):
+    if folder.sizes("records") or folder.sizes("plan") or folder.exists(MANIFEST_FILE):
         raise ConfigError(f"{out}: has parts of a run that nothing describes", remedy="choose another --out")
     return None
 

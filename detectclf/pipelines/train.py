@@ -11,6 +11,7 @@ from detectclf.config import ClassifierRecipe, DetectorRecipe
 from detectclf.errors import ConfigError
 from detectclf.files import free_folder, latest_folder
 from detectclf.models.stage import STAGES
+from detectclf.pipelines.run_folders import usual_folder
 from detectclf.pipelines.train_data import OpenedData, open_data
 from detectclf.progress import Progress
 
@@ -81,7 +82,7 @@ def train(
     from detectclf.training.runs import Run
 
     check_symmetry(kind, recipe)
-    usual = _usual_folder(recipe.model.arch)
+    usual = usual_folder(recipe.model.arch)
     folder = out or (latest_folder(usual) if resume else free_folder(usual))
     # Before weights are downloaded and data are read.
     Run.at(folder).check(recipe, resume=resume, allow_changed_data=allow_changed_data)
@@ -249,18 +250,3 @@ def check_symmetry(kind: str, recipe: Recipe) -> None:
 
 TASKS: dict[str, Callable[[Any, OpenedData], Task]] = {"detector": _detection_task, "classifier": _classification_task}
 """Kind of stage -> what makes network, slices and task from a recipe of that kind and its data."""
-
-
-def _usual_folder(arch: str) -> Path:
-    return Path("runs") / arch.replace(":", "-").replace("/", "-")
-
-
-def recipe_to_resume(out: Path | None, arch: str) -> str | None:
-    """The recipe that the run to be resumed was started with; ``None`` where there is no run yet.
-
-    Args:
-        out: the run directory; by default that of the architecture.
-        arch: the architecture.
-    """
-    file = (out or latest_folder(_usual_folder(arch))) / "config.yaml"
-    return str(file) if file.is_file() else None

@@ -164,7 +164,10 @@ def _check_same(search: Search, now: Mapping[str, Any]) -> None:
     from detectclf.training.run_settings import check_same_settings
 
     file, remedy = search.folder / DESCRIPTION, "choose another --out"
-    before = read_json(file)
+    try:
+        before = read_json(file)
+    except ValueError:
+        before = None
     if not isinstance(before, dict) or not now.keys() <= before.keys() or not isinstance(before["recipe"], dict):
         raise DataError("is not the description of a search", file=file, remedy=remedy)
     names = {"stage": "--stage", "metric": "figure", "sampler": "--sampler", "pruner": "--pruner", "space": "space"}
@@ -200,7 +203,9 @@ def _work(search: Search, study: SharedStudy, opened: OpenedData, data: Mapping[
             continue
         waiting = False
         shown = ", ".join(f"{name}={_short(value)}" for name, value in taken.values.items())
-        log.info("trial %s of %d: %s", taken.folder.name, search.total, shown)
+        with study.locked():
+            begun = len(study.finished()) + len(study.running())  # numbers of folders have gaps
+        log.info("trial %s (%d of %d): %s", taken.folder.name, begun, search.total, shown)
         try:
             figure, note = _trial(search, study, taken, opened, quiet)
         except BaseException:

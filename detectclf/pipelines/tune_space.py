@@ -31,6 +31,14 @@ _FIXED = (
 )
 _FREE_DATA = "data.balance"
 _REMEDY = "see the files in configs/spaces/"
+_KINDS: Mapping[str, str] = {
+    "low": "must be a finite number",
+    "high": "must be a finite number",
+    "step": "must be a finite number above 0",
+    "log": "must be true or false",
+    "choices": "must be a list of two or more of: finite numbers, texts, true, false, null",
+}
+"""Part of a dimension -> what it must be; pydantic names one type of several only."""
 
 
 def read_space(file: Path | None, kind: str, recipe: DetectorRecipe | ClassifierRecipe) -> Space:
@@ -51,7 +59,7 @@ def read_space(file: Path | None, kind: str, recipe: DetectorRecipe | Classifier
     known = setting_names(type(recipe)())
     space = {str(name): _dimension(path, str(name), value, known) for name, value in content.items()}
     for name, dimension in space.items():
-        for value in dimension.extremes:
+        for value in dimension.samples:
             try:
                 check_symmetry(kind, changed(recipe, {name: value}))
             except ConfigError as error:
@@ -65,12 +73,15 @@ def _dimension(file: Path, name: str, value: Any, known: list[str]) -> Dimension
     if name in _FIXED or (name.startswith("data.") and name != _FREE_DATA):
         remedy = "remove it; give one value for all trials with --set"
         raise ConfigError(f"{name}: trials with other values of it cannot be compared", file=file, remedy=remedy)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: needs low and high, or choices", file=file, remedy=_REMEDY)
     try:
         return Dimension.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join((name, *(str(part) for part in first["loc"][:1])))
-        reason = first["msg"].removeprefix("Value error, ")
+        part = str(first["loc"][0]) if first["loc"] else None
+        where = name if part is None else f"{name}.{part}"
+        reason = _KINDS.get(part, "unknown") if part else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {reason}", file=file, remedy=_REMEDY) from error
 
 

@@ -66,7 +66,7 @@ class SharedStudy:
         first: values of the first trial, where there are any.
 
     Raises:
-        DataError: the file of the study cannot be read.
+        DataError: the file of the study cannot be read, or has not the trials that lie in the folder.
     """
 
     def __init__(
@@ -78,7 +78,12 @@ class SharedStudy:
         self._mine: FileLock | None = None
         with self.locked():
             self.study = _open_study(folder / DATABASE, warm_up)
-            if first is not None and not self.study.get_trials(deepcopy=False):
+            if self.study.get_trials(deepcopy=False):
+                return
+            if any((folder / "trials").iterdir()):
+                reason = "has lost the trials in trials/, which would be trained again and overwritten"
+                raise DataError(reason, file=folder / DATABASE, remedy="restore it, or choose another --out")
+            if first is not None:
                 self.study.enqueue_trial(dict(first))
 
     @contextmanager
@@ -99,7 +104,7 @@ class SharedStudy:
             self._remove_heavy()
             if len(self.finished()) + len(self.running()) >= total:
                 return None
-            self.study.sampler = _sampler(self._sampler, self._seed, len(self.study.get_trials(deepcopy=False)))
+            self.study.sampler = _sampler(self._sampler, self._seed, len(self.finished()) + len(self.running()))
             trial = self.study.ask()
             values = suggest(trial, space)
             number = trial.user_attrs.get(FOLDER, trial.number)
@@ -223,10 +228,10 @@ def _open_study(file: Path, warm_up: int | None) -> Study:
 
 
 def _sampler(name: str, seed: int, number: int) -> BaseSampler:
-    """A sampler for one trial, whose choice depends on the seed, the number of the trial and the trials before it.
+    """A sampler for one trial, whose choice depends on the seed, on how many trials were begun, and on their figures.
 
     Not on the process: processes that begin together try different values, and a search that was interrupted goes on as
-    if it had not been.
+    if it had not been. So a trial that is gone on with, of which Optuna has two, counts once.
     """
     import numpy as np
     from optuna.samplers import RandomSampler, TPESampler

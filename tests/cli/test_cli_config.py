@@ -90,7 +90,10 @@ def test_a_run_to_be_resumed_knows_its_settings_and_a_taken_one_is_said_first(
     run.close()
     done = cli("train-classifier", "--out", run.path, "--resume")
     assert done.code == 2 and f"{tmp_path / 'gone'}: " in done.err, "the data that it was started with"
-    (run.path / "model.json").touch()
+    (run.path / "model.json").write_text('{"kind": "classifier"}', encoding="utf-8")
+    done = cli("train-detector", "--out", run.path, "--resume")
+    assert done.code == 2 and "holds a run of a classifier; resume it with `detectclf train-classifier`" in done.err
+    (run.path / "model.json").write_bytes(b"")
     done = cli("train-classifier", "--out", run.path, "--data", tmp_path, "--weights", tmp_path / "none.pt")
     assert done.code == 2 and "already holds a run" in done.err, "before weights and data"
 

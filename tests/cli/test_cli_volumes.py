@@ -79,6 +79,22 @@ def test_results_never_lie_among_others(predict, tmp_path):
     assert predict(tmp_path / "a.png", "--quiet", out="slip")[0].code == 0
 
 
+@pytest.mark.parametrize("resume", [(), ("--resume",)], ids=["anew", "resumed"])
+@pytest.mark.parametrize("kept", ["labels/a.txt", "data.yaml", "boxes.csv", "index.html", "manifest.json"])
+def test_files_of_others_in_the_folder_are_never_overwritten(predict, tmp_path, kept, resume):
+    """Such as the true labels of the data set that is predicted."""
+    Image.fromarray(slice_pixels(1)).save(tmp_path / "a.png")
+    file = tmp_path / "out" / kept
+    file.parent.mkdir(parents=True)
+    file.write_text("mine", encoding="utf-8")
+    shards = ("--shard-size", 2) if kept == "manifest.json" else ("--format", "yolo")
+    if kept == "manifest.json":
+        pytest.importorskip("pyarrow", reason="shards are Parquet as well (extra cloud)")
+    said, *_ = predict(tmp_path / "a.png", "--quiet", *shards, *resume)
+    assert said.code == 2 and "choose another --out" in said.err
+    assert file.read_text(encoding="utf-8") == "mine" and not (tmp_path / "out" / "run.json").exists()
+
+
 def test_a_mixed_folder_with_faults(predict, tmp_path):
     folder = tmp_path / "disk"
     for file in write_series(folder / "a", 5)[3:4]:

@@ -23,7 +23,7 @@ from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.shard_order import Shards, shards_of
 from detectclf.errors import ConfigError, DataError
-from detectclf.formats import detect_format, read, tfrecord, webdataset, write
+from detectclf.formats import detect_format, files, read, write
 from detectclf.formats.faults import Faults
 from detectclf.formats.shards import read_shards
 from detectclf.imaging.images import read_pixels
@@ -46,8 +46,8 @@ def shards(export: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     dataset = read(export, Faults(export))
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
-        for format, module in (("webdataset", webdataset), ("tfrecord", tfrecord)):
-            patch.setattr(module, "_SHARD_BYTES", 40_000)
+        patch.setattr(files, "_SHARD_BYTES", 40_000)
+        for format in ("webdataset", "tfrecord"):
             folders[format] = tmp_path_factory.mktemp(format)
             write(dataset, folders[format], format)
             assert len(list(folders[format].glob("train/slices-*"))) > 3

@@ -15,8 +15,7 @@ import pytest
 
 from detectclf.config import ClassifierRecipe, Dimension
 from detectclf.errors import ConfigError, DataError, DetectclfError
-from detectclf.pipelines.tune_space import read_space, suggest, values_of
-from detectclf.recipes import configs_folder, load_recipe
+from detectclf.recipes import load_recipe
 from detectclf.sample_data.export import write_sample_data
 
 SMALL = {
@@ -54,52 +53,13 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("stage", ["detector", "classifier"])
-def test_shipped_spaces_hold_the_recipe_itself(stage: str) -> None:
-    from detectclf.pipelines.settings import RECIPES
-
-    made: Any = RECIPES[stage][0]()
-    assert values_of(made, read_space(None, stage, made)), "so that the recipe is the first trial"
-    assert (configs_folder() / "spaces" / f"{stage}.yaml").is_file()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "must be a mapping"),
-        ("- a", "must be a mapping"),
-        ("training.rl: {low: 0, high: 1}", "training.rl: unknown setting"),
-        ("training.epochs: {low: 1, high: 9}", "cannot be compared"),
-        ("data.limit: {low: 1, high: 9}", "cannot be compared"),
-        ("training.lr: 0.1", "training.lr"),
-        ("training.lr: {low: 0.1}", "needs low and a larger high"),
-        ("training.lr: {low: 0.1, high: 0.1}", "needs low and a larger high"),
-        ("training.lr: {low: 0.0, high: 0.1, log: true}", "log needs a low above 0"),
-        ("training.lr: {low: -1.0, high: 0.1}", "-1.0: training.lr"),
-        ("augment.flip: {low: 0.0, high: 2.0}", "2.0: augment.flip"),
-        ("model.dropout: {choices: [0.1]}", "choices"),
-        ("model.dropout: {choices: [0.1, 0.1]}", "twice"),
-        ("model.dropout: {choices: [0.1, 0.2], low: 1}", "keep one of them"),
-        ("model.frozen: {choices: [[a], [b]]}", "choices"),
-        ("training.optimizer: {choices: [adamw, adam]}", "'adam': training.optimizer"),
-        ("augment.flip: {low: 0.0, high: 1.0, setp: 0.1}", "setp"),
-    ],
-)
-def test_space_that_does_not_fit_is_refused_before_any_trial(tmp_path: Path, text: str, said: str) -> None:
-    file = tmp_path / "space.yaml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError) as error:
-        read_space(file, "classifier", ClassifierRecipe())
-    assert said in str(error.value) and str(file) in str(error.value) and "; " in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("dimension", "inside", "outside"),
     [
         ({"low": 1, "high": 9}, [1, 9, 5], [0, 10, 2.5, True, None, "3"]),
         ({"low": 0.0, "high": 0.5, "step": 0.1}, [0.0, 0.3, 0.5], [0.25, 0.6]),
         ({"low": 16, "high": 64, "step": 16}, [16, 48], [20]),
-        ({"choices": [1, None, "a", True]}, [1, None, "a", True], [1.0, "b", False]),
+        ({"choices": [1, None, "a"]}, [1, None, "a"], [1.0, "b", False, True]),
     ],
 )
 def test_values_of_a_dimension(dimension: Mapping[str, Any], inside: list[Any], outside: list[Any]) -> None:
@@ -169,9 +129,10 @@ def test_folder_with_other_files_is_refused(data: Path, tmp_path: Path) -> None:
         tune("classifier", recipe(data), tmp_path, trials=1, quiet=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "study.db").write_bytes(b"not a database" * 100)
-    (tmp_path / "out" / "study.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match="not the description of a search"):
-        tune("classifier", recipe(data), tmp_path / "out", trials=1, quiet=True)
+    for damaged in ("{}", "{", "[]", ""):
+        (tmp_path / "out" / "study.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(DataError, match="not the description of a search"):
+            tune("classifier", recipe(data), tmp_path / "out", trials=1, quiet=True)
 
 
 def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
@@ -181,6 +142,40 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"not a database" * 100)
     with pytest.raises(DataError, match=r"study.db: the study cannot be read or written .*another --out"):
         SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_interrupted_search_tries_the_values_of_one_that_was_not(tmp_path: Path, sampler: str) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    def values(folder: Path, interrupted: tuple[int, ...]) -> list[float]:
+        folder.mkdir()
+        study, found = SharedStudy(folder, seed=0, sampler=sampler, warm_up=None, first=None), []
+        for number in range(4):
+            if number in interrupted:
+                assert study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)}) is not None
+                study.leave()
+            taken = study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)})
+            assert taken is not None
+            found.append(taken.values["training.lr"])
+            study.tell(taken, found[-1])
+        return found
+
+    assert values(tmp_path / "a", ()) == values(tmp_path / "b", (0, 2))
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["removed", "empty"])
+def test_database_that_has_lost_its_trials_overwrites_none(tmp_path: Path, left: bytes | None) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    if left is not None:
+        (tmp_path / "study.db").write_bytes(left)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"study.db: has lost the trials .*another --out"):
+            SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
 
 
 def test_trial_of_a_process_that_is_gone_is_taken_up_where_it_was(tmp_path: Path) -> None:
@@ -280,22 +275,6 @@ def test_killed_process_loses_nothing_and_trials_are_counted_once(data: Path, sp
     assert found["trials"] == len(lines(out)) == 2 and len({t["trial"] for t in lines(out)}) == 2
     assert metrics.read_text(encoding="utf-8").splitlines()[: len(before) - 1] == before[:-1], "it went on"
     assert len(lines(out)[0]["epochs"]) == 8 and lines(out)[0]["trial"] == 0, "the killed one, with all its epochs"
-
-
-def test_suggested_values_have_the_types_of_the_space() -> None:
-    optuna = pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
-    space = {
-        "a": Dimension(low=1, high=9),
-        "b": Dimension(low=1, high=9.0),
-        "c": Dimension(choices=(None, "x")),
-        "d": Dimension(low=0.0, high=1.0, step=0.5),
-    }
-    study = optuna.create_study()
-    for _ in range(8):
-        values = suggest(study.ask(), space)
-        assert isinstance(values["a"], int) and isinstance(values["b"], float)
-        assert values["c"] in (None, "x") and values["d"] in (0.0, 0.5, 1.0)
-        assert all(space[name].holds(value) for name, value in values.items())
 
 
 def test_without_optuna_one_line_says_how_to_get_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
