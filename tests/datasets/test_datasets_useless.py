@@ -55,8 +55,8 @@ def test_boxes_do_not_matter_to_a_classifier() -> None:
 
 FITTING = [
     ("sound", {"glioma": 20, "pituitary": 1, "no_tumor": 20}, []),
-    ("a dozen healthy slices", {"no_tumor": 12}, ["no slices with a tumour", "12 slices without one"]),
-    ("no healthy slice", {"glioma": 30, "pituitary": 30}, ["no slices without one"]),
+    ("a dozen healthy slices", {"no_tumor": 12}, ["no slices with a tumour", "12 slices without a tumour"]),
+    ("no healthy slice", {"glioma": 30, "pituitary": 30}, ["no slices without a tumour"]),
     ("a type that is absent", {"glioma": 30, "no_tumor": 30}, ["no slice of pituitary"]),
 ]
 
