@@ -1,7 +1,7 @@
 """Removes what makes a slice unlike those of the training though the head is the same: noise, and stripes of spikes.
 
-Both are measured first, and a slice without them stays as it is. Networks and refusal then see what they know: on
-slices of other scanners with noise of 20 grey levels, five times as many tumours are called (docs/log.md).
+Both are measured first, and a slice without them stays as it is. Networks and refusal then see what they know: with
+noise of 20 grey levels, 69 % of tumours on contrast T1 of other scanners are called, where 12 % were (docs/log.md).
 
 Noise: its standard deviation by Immerkær, "Fast noise variance estimation" (CVIU 1996), and non-local means (Buades et
 al., CVPR 2005). Spikes in k-space, which are waves in the picture: values of its Fourier transform that stand far above
