@@ -24,11 +24,12 @@ class Orientation:
     """Tells upright heads from turned ones; see ``inference/orientation.py``.
 
     Attributes:
-        weights: ``(4, D + 1)`` float32, linear discriminant functions of each turn, the constants last.
+        layers: of a network with rectified hidden units, float32: ``(H, D + 1)`` and ``(TURNS, H + 1)``, the constants
+            last; bundles of version 3.2 have a linear discriminant, ``(TURNS, D + 1)`` alone.
         threshold: a slice counts as turned from this difference of log-probabilities on.
     """
 
-    weights: FloatArray
+    layers: tuple[FloatArray, ...]
     threshold: float
 
 
@@ -92,7 +93,8 @@ def _ood_arrays(ood: OODStatistics) -> dict[str, Any]:
         arrays["noisy_whitening"] = np.stack([each.whitening for each in ood.noisy])
         arrays["noisy_threshold"] = np.array([each.threshold for each in ood.noisy], dtype=np.float64)
     if ood.orientation is not None:
-        arrays["orientation"] = ood.orientation.weights
+        names = ("orientation_hidden", "orientation")[-len(ood.orientation.layers) :]
+        arrays |= dict(zip(names, ood.orientation.layers, strict=True))
         arrays["orientation_threshold"] = np.array([ood.orientation.threshold], dtype=np.float64)
     return arrays
 
@@ -145,9 +147,14 @@ def _orientation(file: Path, arrays: dict[str, Any]) -> Orientation | None:
     """Bundles before 3.2 have none."""
     if "orientation" not in arrays:
         return None
-    weights, threshold = arrays["orientation"], arrays.get("orientation_threshold", np.zeros(0))
-    _check_shapes(file, weights.ndim == 2 and weights.shape == (TURNS, UPRIGHT_SIZE + 1) and threshold.shape == (1,))
-    return Orientation(weights.astype(np.float32), float(threshold[0]))
+    last, threshold = arrays["orientation"], arrays.get("orientation_threshold", np.zeros(0))
+    layers = (arrays["orientation_hidden"], last) if "orientation_hidden" in arrays else (last,)
+    width, fits = UPRIGHT_SIZE, threshold.shape == (1,)
+    for layer in layers:
+        fits = fits and layer.ndim == 2 and layer.shape[1] == width + 1
+        width = len(layer)
+    _check_shapes(file, fits and width == TURNS)
+    return Orientation(tuple(layer.astype(np.float32) for layer in layers), float(threshold[0]))
 
 
 def load_out_of_fold(file: Path, classes: int) -> OutOfFoldPredictions:
@@ -175,7 +182,8 @@ def _arrays(file: Path, *names: str) -> dict[str, Any]:
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ModelError(f"{', '.join(missing)} missing", file=file, remedy=_AGAIN)
-    optional = ("noisy_mean", "noisy_whitening", "noisy_threshold", "orientation", "orientation_threshold")
+    turns = ("orientation", "orientation_hidden", "orientation_threshold")
+    optional = ("noisy_mean", "noisy_whitening", "noisy_threshold", *turns)
     if not all(np.isfinite(arrays[name]).all() for name in (*names, *optional) if name in arrays):
         raise ModelError("holds values that are not finite", file=file, remedy=_AGAIN)
     return dict(arrays)

@@ -13,10 +13,10 @@ import numpy as np
 from detectclf.config import BundleRecipe
 from detectclf.errors import ConfigError, ModelError
 from detectclf.files import atomic_folder
+from detectclf.pipelines.bundle_ood import ood_of
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
 from detectclf.prediction import Origin, Prediction
-from detectclf.progress import Progress
 from detectclf.types import Dataset, FusedOutputs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from detectclf.inference.fusion import FusionClasses
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle import Bundle, FusionParameters
-    from detectclf.models.bundle_arrays import OODStatistics, OutOfFoldPredictions
+    from detectclf.models.bundle_arrays import OutOfFoldPredictions
     from detectclf.models.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def bundle(
         version=recipe.bundle.version,
         fusion=fusion,
         metadata=metadata,
-        ood=_ood(unseen, predictor, made.provenance.groups.tolist(), by_others),
+        ood=ood_of(unseen, predictor, made.provenance.groups.tolist(), by_others, recipe.data.head_maps),
         out_of_fold=_out_of_fold_predictions(index.look_up(dataset.samples), predictions, unseen.names)
         if folds is not None
         else None,
@@ -197,37 +197,6 @@ def _without_training_metrics(bundle: Bundle) -> Bundle:
         return replace(stage, meta=stage.meta.model_copy(update={"training": kept}))
 
     return replace(bundle, stages={kind: plain(stage) for kind, stage in bundle.stages.items()})
-
-
-def _ood(unseen: Unseen, predictor: Predictor, groups: list[int], by_others: bool) -> OODStatistics | None:
-    """Statistics of the slices, as they are and with noise, in the feature maps of the bundle's own detector."""
-    from detectclf.datasets.scanner_noise import KINDS, with_scanner_noise
-    from detectclf.imaging.framing import framed
-    from detectclf.imaging.images import read_pixels
-    from detectclf.imaging.upright import turned_features
-    from detectclf.inference.ood import FEWEST_NOISY, fit_ood
-    from detectclf.inference.orientation import fit_orientation
-
-    samples = unseen.dataset.samples
-    known = [o.features for o in unseen.outputs if o.features is not None]
-    if not by_others and len(known) < len(samples):
-        return None
-    # The detectors that the fusion was fitted with may be other networks, with other features.
-    features = predictor.statistics_many(samples) if by_others else np.stack(known)
-    if len(samples) < FEWEST_NOISY:
-        return fit_ood(features, groups)
-    noisy = []
-    with Progress("out-of-distribution statistics", KINDS) as progress:
-        for kind in range(KINDS):
-            rng = np.random.default_rng(kind)
-            noisy.append(predictor.statistics_many(with_scanner_noise(read_pixels(s), kind, rng) for s in samples))
-            progress.advance()
-    ood = fit_ood(features, groups, noisy)
-    if ood is None:
-        return None
-    shown = (framed(read_pixels(sample)) for sample in samples)
-    turned = np.stack([turned_features(each, mirrored=mirrored) for each in shown for mirrored in (False, True)])
-    return replace(ood, orientation=fit_orientation(turned))
 
 
 def _out_of_fold_predictions(

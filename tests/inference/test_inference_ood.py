@@ -106,14 +106,22 @@ def test_it_is_the_same_after_it_was_saved(bundle: Bundle, tmp_path: Path) -> No
     features = slices(np.random.default_rng(0))
     fitted = fit_ood(features, range(600), [features + 9, features - 9])
     assert fitted is not None
-    turns = Orientation(np.random.default_rng(1).normal(size=(TURNS, UPRIGHT_SIZE + 1)).astype(np.float32), 2.5)
+    rng = np.random.default_rng(1)
+    shapes = ((8, UPRIGHT_SIZE + 1), (TURNS, 9))
+    turns = Orientation(tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes), 2.5)
     save_bundle(tmp_path, replace(bundle, ood=replace(fitted, orientation=turns)))
     again = load_bundle(tmp_path).ood
     assert again is not None and again.orientation is not None
     assert again.threshold == fitted.threshold and again.unusual == fitted.unusual
     assert [each.threshold for each in again.noisy] == [each.threshold for each in fitted.noisy]
     assert all(novelty(again, row) == novelty(fitted, row) == "unusual" for row in features[:5] + 9)
-    assert again.orientation.threshold == 2.5 and np.array_equal(again.orientation.weights, turns.weights)
+    assert again.orientation.threshold == 2.5
+    assert all(np.array_equal(*each) for each in zip(again.orientation.layers, turns.layers, strict=True))
+    linear = Orientation((rng.normal(size=(TURNS, UPRIGHT_SIZE + 1)).astype(np.float32),), 1.5)
+    save_bundle(tmp_path / "linear", replace(bundle, ood=replace(fitted, orientation=linear)))
+    old = load_bundle(tmp_path / "linear").ood
+    assert old is not None and old.orientation is not None, "bundles of version 3.2 have a linear discriminant"
+    assert np.array_equal(old.orientation.layers[0], linear.layers[0]) and len(old.orientation.layers) == 1
     save_bundle(tmp_path / "old", replace(bundle, ood=replace(fitted, unusual=np.inf)))
     old = load_bundle(tmp_path / "old").ood
     assert old is not None and old.unusual == np.inf, "bundles of before call no slice unusual"
