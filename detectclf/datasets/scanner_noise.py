@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from detectclf.types import Pixels
 
-NOISE_MOST = 25.0
-"""Largest standard deviation of the noise of each channel, grey levels."""
+NOISE_LEAST, NOISE_STRONG, NOISE_MOST = 4.0, 12.0, 25.0
+"""Standard deviation of the noise of each channel, grey levels: the least, of strong noise the least, the largest."""
 SPIKE_MOST = 10.0
 """Largest amplitude of the wave that one spike in k-space makes, grey levels."""
 STRIPES_MOST = 6.0
@@ -36,15 +36,23 @@ def with_scanner_noise(pixels: Pixels, kind: int, rng: np.random.Generator) -> P
         ``(H, W)`` uint8, a new array.
     """
     if kind == 0:
-        sigma = rng.uniform(4.0, NOISE_MOST)
-        real, imaginary = rng.normal(0.0, sigma, (2, *pixels.shape))
-        return _levels(np.hypot(pixels + real, imaginary))
+        return _noisy(pixels, rng.uniform(NOISE_LEAST, NOISE_MOST), rng)
     if kind == 1:
         waves = sum(_wave(pixels.shape, rng) for _ in range(int(rng.integers(1, 4))))
         return _levels(pixels + rng.uniform(1.0, SPIKE_MOST) * waves)
     # Crossed waves of sharp edges are the other kind of herringbone.
     step = _wave(pixels.shape, rng) * (_wave(pixels.shape, rng) if rng.random() < 0.5 else 1.0) > 0
     return _levels(pixels + rng.uniform(0.5, STRIPES_MOST) * (2.0 * step - 1.0))
+
+
+def with_strong_noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """A copy with noise that :mod:`detectclf.imaging.artefacts` removes, ``(H, W)`` uint8."""
+    return _noisy(pixels, rng.uniform(NOISE_STRONG, NOISE_MOST), rng)
+
+
+def _noisy(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
+    real, imaginary = rng.normal(0.0, sigma, (2, *pixels.shape))
+    return _levels(np.hypot(pixels + real, imaginary))
 
 
 def _wave(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -60,4 +68,4 @@ def _levels(values: npt.NDArray[np.floating[Any]]) -> Pixels:
     return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
 
 
-__all__ = ["KINDS", "with_scanner_noise"]
+__all__ = ["KINDS", "with_scanner_noise", "with_strong_noise"]

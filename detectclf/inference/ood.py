@@ -6,8 +6,9 @@ and standard deviation of each channel of the detector's stride-16 maps over the
 are high on photographs too. Nor do the classifier's last features, which keep only what separates the classes: with
 them, 62 % of the pictures were detected that these features detect (docs/log.md).
 
-Noise moves the features far. A slice with noise of a scanner is known by statistics of its own, one Gaussian for each
-kind of noise: a single one for all slices would be so wide that it takes other pictures too (docs/log.md).
+Noise moves the features far, and so does what is lost with it where it is removed. A slice with noise of a scanner is
+known by statistics of its own, one Gaussian for each kind of noise, and one for noise that was removed: a single one
+for all slices would be so wide that it takes other pictures too (docs/log.md).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ beyond (docs/log.md)."""
 MARGIN = 1.2
 """Factor on the threshold: slices of other scanners lie further out than those of the fit (docs/log.md)."""
 NOISY_MARGIN = 0.85
-"""The same for slices with noise: it is drawn at its strongest in the fit, and other pictures are nearer to them."""
+"""The same for slices with noise: it is drawn at its strongest in the fit, and other pictures are nearer to them. Where
+noise was removed the threshold stays as it is."""
 FOLDS = 5
 """Cross-validation folds for the threshold."""
 FEWEST_SLICES, FEWEST_NOISY = 40, 200
@@ -57,20 +59,27 @@ def novelty(ood: OODStatistics | None, features: FloatArray | None, *, cropped: 
     """
     if ood is None or features is None:
         return "usual"
+    margin = MARGIN if cropped else 1.0
     distance = float(distances(ood, features[None])[0])
-    if distance > (ood.threshold / MARGIN if cropped else ood.threshold):
-        known = any(float(distances(noisy, features[None])[0]) <= noisy.threshold for noisy in ood.noisy)
+    if distance * margin > ood.threshold:
+        known = any(float(distances(kind, features[None])[0]) * margin <= kind.threshold for kind in ood.noisy)
         return "unusual" if known else "outside"
     return "unusual" if distance > ood.unusual else "usual"
 
 
-def fit_ood(features: FloatArray, groups: Sequence[int], noisy: Sequence[FloatArray] = ()) -> OODStatistics | None:
+def fit_ood(
+    features: FloatArray,
+    groups: Sequence[int],
+    noisy: Sequence[FloatArray] = (),
+    denoised: Sequence[FloatArray] = (),
+) -> OODStatistics | None:
     """Fits the statistics of brain-MRI slices and the thresholds.
 
     Args:
         features: ``(N, D)`` of slices of all kinds that the model was trained on.
         groups: independent group of each, such as its patient. A slice's distance is measured by those of other groups.
         noisy: ``(N, D)`` of the same slices with noise, for each kind of it.
+        denoised: ``(N, D)`` of the same slices, for each kind of strong noise that was removed from them.
 
     Returns:
         ``None`` where there are fewer slices than ``FEWEST_SLICES``, or fewer groups than ``FOLDS``.
@@ -81,9 +90,9 @@ def fit_ood(features: FloatArray, groups: Sequence[int], noisy: Sequence[FloatAr
     whole, held_out = _fitted(features, number)
     edge, unusual = (float(np.quantile(held_out, share)) for share in (INLIER_SHARE, USUAL_SHARE))
     kinds = []
-    for rows in noisy:
+    for rows, margin in [*((rows, NOISY_MARGIN) for rows in noisy), *((rows, 1.0) for rows in denoised)]:
         kind, far = _fitted(rows, number)
-        kinds.append(replace(kind, threshold=float(np.quantile(far, INLIER_SHARE)) * NOISY_MARGIN))
+        kinds.append(replace(kind, threshold=float(np.quantile(far, INLIER_SHARE)) * margin))
     return replace(whole, threshold=edge * MARGIN, unusual=unusual, noisy=tuple(kinds))
 
 

@@ -185,17 +185,17 @@ class Predictor:
         for batch in self._batches(samples, batch_size, read):
             yield from self._run_stages(_readable(batch))
 
-    def statistics_many(self, samples: Iterable[ImageSource]) -> FloatArray:
+    def statistics_many(self, samples: Iterable[ImageSource], *, clean: bool = False) -> FloatArray:
         """``(N, D)`` statistics of the detector's feature maps, as in :attr:`StageOutputs.features`.
 
-        Only the detector runs, and noise and stripes are left in: a refusal that knows only slices from which all of
-        them is gone refuses those with a rest (docs/log.md).
+        Only the detector runs. Without ``clean``, noise and stripes are left in: a refusal that knows only slices from
+        which all of them is gone refuses those with a rest (docs/log.md).
 
         Raises:
             DataError, UnsafeError: a picture cannot be read.
         """
         rows, remaining = [], iter(samples)
-        while batch := [self._prepare(taken(each), clean=False) for each in islice(remaining, self.config.batch_size)]:
+        while batch := [self._prepare(taken(each), clean=clean) for each in islice(remaining, self.config.batch_size)]:
             rows.append(self.runtime.features(_stacked(s.resized.detector for s in _readable(batch))))
         return np.concatenate(rows)
 

@@ -35,7 +35,7 @@ def ood_of(
     Raises:
         DataError, UnsafeError: a slice or a label map cannot be read.
     """
-    from detectclf.datasets.scanner_noise import KINDS, with_scanner_noise
+    from detectclf.datasets.scanner_noise import KINDS, with_scanner_noise, with_strong_noise
     from detectclf.imaging.images import read_pixels
     from detectclf.inference.ood import FEWEST_NOISY, fit_ood
 
@@ -48,12 +48,15 @@ def ood_of(
     if len(samples) < FEWEST_NOISY:
         return fit_ood(features, groups)
     noisy = []
-    with Progress("out-of-distribution statistics", KINDS) as progress:
+    with Progress("out-of-distribution statistics", KINDS + 1) as progress:
         for kind in range(KINDS):
             rng = np.random.default_rng(kind)
             noisy.append(predictor.statistics_many(with_scanner_noise(read_pixels(s), kind, rng) for s in samples))
             progress.advance()
-    ood = fit_ood(features, groups, noisy)
+        rng = np.random.default_rng(KINDS)
+        strong = (with_strong_noise(read_pixels(s), rng) for s in samples)
+        ood = fit_ood(features, groups, noisy, [predictor.statistics_many(strong, clean=True)])
+        progress.advance()
     return None if ood is None else replace(ood, orientation=orientation_of(samples, head_maps))
 
 

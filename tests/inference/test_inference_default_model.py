@@ -14,7 +14,7 @@ from detectclf.models.bundle_arrays import OOD_FILE
 from detectclf.models.map_fit import MEASURED, NOT_MEASURED, measured_fit
 
 MOST_BYTES = 25 * 2**20
-MOST_NOVELTY_BYTES = 2**20
+MOST_NOVELTY_BYTES = 5 * 2**18
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def others() -> dict[str, np.ndarray]:
     data = pytest.importorskip("skimage.data")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256]
-    pictures = {name: getattr(data, name)() for name in ("astronaut", "camera", "coins", "page", "text", "moon")}
+    photographs = ("astronaut", "camera", "coffee", "coins", "moon", "retina", "rocket")
+    pictures = {name: getattr(data, name)() for name in (*photographs, "immunohistochemistry", "page", "text")}
     pictures["face"] = (data.lfw_subset()[0] * 255).astype(np.uint8)
     pictures["noise"] = rng.integers(0, 256, (256, 256), dtype=np.uint8)
     pictures["blank"] = np.full((256, 256), 90, dtype=np.uint8)

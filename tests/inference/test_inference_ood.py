@@ -65,6 +65,11 @@ def test_slices_with_a_known_kind_of_noise_are_unusual_not_outside() -> None:
     assert sum(novelty(both, row) == "unusual" for row in new) > 80
     between = slices(rng, 100) + 3 * shift
     assert all(novelty(both, row) == "outside" for row in between), "only that kind of noise is known"
+    removed = fit_ood(features, range(600), denoised=[slices(rng) + shift])
+    assert removed is not None and removed.noisy[0].threshold > both.noisy[0].threshold, "its threshold is not lowered"
+    far = slices(rng, 400) + shift
+    whole, part = ([novelty(both, row, cropped=cropped) == "unusual" for row in far] for cropped in (False, True))
+    assert sum(part) < sum(whole), "the part of a picture that looks like a head gets no margin here either"
 
 
 def test_too_few_source_slices_give_no_fit() -> None:
