@@ -95,7 +95,9 @@ def _network(stage: Stage) -> nn.Module:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps the remarks of exporters and quantisers about their own workings to themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.__trace", "onnxscript", "onnx_ir")]
+    # The import of torch, which NNCF may be the first to do, sets the level of "torch" again, but not of what is below.
+    names = ("torch", "torch.__trace", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
