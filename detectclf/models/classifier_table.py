@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from detectclf.errors import ModelError
+from detectclf.models.names import check_arch
 from detectclf.models.small_networks import Cnn, Mlp
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -118,7 +118,7 @@ CLASSIFIERS: dict[str, ClassifierRow] = {
     # `permute` turns Swin's channels-last maps into (B, C, h, w).
     "swin_t": ClassifierRow(_torchvision("swin_t"), "head", weights="swin_t", last_map="permute"),
 }
-"""Every architecture of a fixed name; ``timm:NAME`` is any network of timm."""
+"""Every architecture of a fixed name, as ``names.py`` lists them; ``timm:NAME`` is any network of timm."""
 
 
 def classifier_row(arch: str) -> ClassifierRow:
@@ -140,8 +140,7 @@ def classifier_row(arch: str) -> ClassifierRow:
             mean=network.mean,
             std=network.std,
         )
-    if arch not in CLASSIFIERS:
-        raise ModelError(f"no classifier {arch!r}", remedy=f"use one of {', '.join(CLASSIFIERS)} or timm:NAME")
+    check_arch("classifier", arch)
     return CLASSIFIERS[arch]
 
 

@@ -28,6 +28,7 @@ from detectclf.models.detector_backbones import (
 )
 from detectclf.models.detector_parts import Float32Anchors, SliceTransform, to_float32
 from detectclf.models.fixed_shapes import fixed_detections, fixed_losses
+from detectclf.models.names import check_arch
 from detectclf.models.transfer import TransferModel
 from detectclf.types import ANY_TUMOR_INDEX, MOST_CLASSES
 
@@ -84,7 +85,8 @@ DETECTORS: dict[str, DetectorRow] = {
         lean(SmallBody, SmallBody.channels, width=64, hidden=256), LEAN_ANCHORS, 320, None
     ),
 }
-"""Every architecture of a fixed name; ``fasterrcnn_timm:NAME`` puts the same pyramid on a network of timm."""
+"""Every architecture of a fixed name, as ``names.py`` lists them; ``fasterrcnn_timm:NAME`` puts the same pyramid on a
+network of timm."""
 
 
 class Detector(TransferModel):
@@ -201,9 +203,7 @@ def detector_row(arch: str) -> DetectorRow:
         return DetectorRow(
             lean(network.build, network.channels), LEAN_ANCHORS, 320, f"timm:{name}", mean=network.mean, std=network.std
         )
-    if arch not in DETECTORS:
-        known = ", ".join(DETECTORS)
-        raise ModelError(f"no detector {arch!r}", remedy=f"use one of {known} or fasterrcnn_timm:NAME")
+    check_arch("detector", arch)
     return DETECTORS[arch]
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from detectclf.errors import DeviceError
+from detectclf.models.names import check_device, no_cuda, no_mps
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -25,14 +26,12 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    check_device(name)
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        what = "device 'xla' is for training only" if name == "xla" else f"unknown device {name!r}"
-        raise DeviceError(what, remedy="use auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda":
         _check_cuda(name, int(number or 0))
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device 'mps' is not there", remedy="use --device auto or cpu")
+        raise no_mps()
     return torch.device(name)
 
 
@@ -66,8 +65,7 @@ def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: t
 
 def _check_cuda(name: str, number: int) -> None:
     if not torch.cuda.is_available():
-        why = "this torch is built without CUDA" if torch.version.cuda is None else "there is no CUDA GPU"
-        raise DeviceError(f"device {name!r}: {why}", remedy="use --device auto or cpu")
+        raise no_cuda(name, built_without=torch.version.cuda is None and torch.version.hip is None)
     if number >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         reason = f"device {name!r} is not there: {count} GPU{'s' * (count > 1)}, counted from 0"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detectclf.deadlines import within
 from detectclf.errors import ModelError, UnsafeError
+from detectclf.models.names import existing_weights
 from detectclf.models.pickles import packed_tightly, would_run_code
 
 log = logging.getLogger(__name__)
@@ -106,10 +107,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ModelError: the file does not exist, is not a weights file, is corrupted, or has no tensors.
         UnsafeError: a pickle that holds code, which is not run.
     """
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise ModelError("no such weights file", file=path, remedy="give a safetensors or state-dict file")
+    path = existing_weights(path)
     return _read_safetensors(path) if _looks_like_safetensors(path) else _read_pickle(path)
 
 

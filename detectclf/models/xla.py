@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from detectclf.errors import DeviceError
-
-_REMEDY = "on a machine with a TPU install the torch_xla[tpu] of torch's version, else use --device auto"
+from detectclf.models.names import XLA_REMEDY, check_device
 
 
 def has_tpu() -> bool:
@@ -32,8 +31,7 @@ def xla_device() -> torch.device:
     Raises:
         DeviceError: torch_xla is not installed, or finds no device.
     """
-    if find_spec("torch_xla") is None:
-        raise DeviceError("device 'xla': torch_xla is not installed", remedy=_REMEDY)
+    check_device("xla", training=True)
     chosen = os.environ.get("PJRT_DEVICE")
     try:
         kind = _runtime().device_type()
@@ -43,7 +41,7 @@ def xla_device() -> torch.device:
         device: torch.device = import_module("torch_xla").device()
     except (ImportError, OSError, RuntimeError) as error:
         reason = f"device 'xla': {str(error).partition(chr(10))[0] or type(error).__name__}"
-        raise DeviceError(reason, remedy=_REMEDY) from error
+        raise DeviceError(reason, remedy=XLA_REMEDY) from error
     return device
 
 

@@ -142,6 +142,7 @@ def bench(
             f"batches of {sizes[-1]} cannot be made of {count} slices",
             remedy=f"give --slices {sizes[-1]} or more, or a smaller --batch-size",
         )
+    _check_model(model)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         job = {
@@ -160,6 +161,14 @@ def bench(
                 for worker in workers:
                     worker.measure(size, warm_up=number == 0)
     return _result(workers, sizes, count)
+
+
+def _check_model(model: Path | None) -> None:
+    """Refuses what is no bundle before slices are drawn and a process is started for each runtime."""
+    from detectclf.inference.loading import default_bundle
+    from detectclf.models.bundle import load_bundle
+
+    load_bundle(default_bundle() if model is None else model)
 
 
 def _result(workers: Sequence[Worker], sizes: Sequence[int], slices: int) -> Benchmark:

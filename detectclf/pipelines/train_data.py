@@ -42,12 +42,11 @@ def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
     from detectclf.datasets.dataset import open_dataset, require_split
     from detectclf.datasets.useless import before_training
     from detectclf.pipelines.provenance import inherited_provenance
-    from detectclf.training.device import training_device
-    from detectclf.training.trackers import check_trackers
 
-    # First what is quick to check: a missing GPU should be reported before the data are read.
-    training_device(recipe.training.device)
-    check_trackers(recipe.training.trackers)
+    # Names first, which need neither torch nor data; then data on this machine's disk, which need no torch.
+    _check_names(kind, recipe)
+    if recipe.training.device not in ("auto", "cpu"):
+        _check_device(recipe)  # a missing GPU should be reported before the data are read
     dataset = open_dataset(recipe.data, index)
     train, valid = (require_split(dataset, name) for name in (recipe.data.train_split, recipe.data.valid_split))
     if not dataset.tumor_classes and any(ANY_TUMOR in (s.label, *s.box_labels) for s in dataset.samples):
@@ -55,8 +54,25 @@ def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
         raise DataError(reason, file=", ".join(dataset.sources), remedy=remedy)
     for line in before_training(dataset, recipe.data.train_split, recipe.data.valid_split, boxes=kind == "detector"):
         log.warning(line)
+    _check_device(recipe)
     inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
     return OpenedData(dataset, train, valid, inherited, index)
+
+
+def _check_names(kind: str, recipe: Recipe) -> None:
+    from detectclf.models.names import check_arch, check_device, check_weights
+    from detectclf.training.trackers import check_trackers
+
+    check_arch(kind, recipe.model.arch)
+    check_weights(recipe.model.weights)
+    check_device(recipe.training.device, training=True)
+    check_trackers(recipe.training.trackers)
+
+
+def _check_device(recipe: Recipe) -> None:
+    from detectclf.training.device import training_device  # loads torch
+
+    training_device(recipe.training.device)
 
 
 __all__ = ["OpenedData", "open_data"]

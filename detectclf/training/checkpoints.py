@@ -14,16 +14,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, load_file, save
-from torch import Tensor
-from torch.optim import Optimizer
 
 from detectclf.documents import parse_json
 from detectclf.errors import DataError, ModelError, TrainingError
 from detectclf.files import atomic_write
+
+if TYPE_CHECKING:  # torch takes seconds to load, and whether there is a checkpoint is asked before
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 FORMAT = 2
 KEPT = 2
@@ -37,7 +38,7 @@ _NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.safetensors")
 _OLD_STATE, _OLD_TENSORS = "state.json", ("tensors-a.safetensors", "tensors-b.safetensors")
 _REMEDY = "train again into a new --out"
 
-Tensors = dict[str, dict[str, Tensor]]
+Tensors: TypeAlias = "dict[str, dict[str, Tensor]]"
 """Part (``model``, ``average``, ``optimizer``) -> name -> tensor."""
 
 
@@ -108,6 +109,8 @@ def set_aside(damaged: Path) -> None:
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as ``"parameter number/name" -> tensor``. The settings rebuild the parameter groups."""
+    from torch import Tensor
+
     state = optimizer.state_dict()["state"]
     return {
         f"{number}/{name}": value
@@ -158,6 +161,8 @@ def _superseded(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    from safetensors.torch import load
+
     content = path.read_bytes()
     if _checksum(content) != path.stem.partition("-")[2]:
         raise ValueError("another checksum")
@@ -170,6 +175,8 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 def _read_old(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     """The checkpoint that an earlier version left."""
+    from safetensors.torch import load_file
+
     try:
         state = parse_json((folder / _OLD_STATE).read_bytes())
         name = state.pop("tensors")
@@ -189,6 +196,8 @@ def _by_part(flat: Mapping[str, Tensor]) -> Tensors:
 
 
 def _serialised(tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> bytes:
+    from safetensors.torch import save
+
     # clone(): safetensors refuses tensors that share memory and channels_last tensors.
     flat = {
         f"{part}/{name}": t.detach().cpu().contiguous().clone() for part, d in tensors.items() for name, t in d.items()

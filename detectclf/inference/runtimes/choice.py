@@ -11,6 +11,7 @@ from detectclf.inference.runtimes.base import Runtime
 from detectclf.inference.runtimes.engines import MODULES, EngineName
 from detectclf.inference.runtimes.processor import cpu_lacks
 from detectclf.models.bundle import Bundle
+from detectclf.models.names import check_device
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def _graph(bundle: Bundle, engine: EngineName, device: str) -> Runtime:
 
 
 def _torch(bundle: Bundle, device: str) -> Runtime:
+    check_device(device)  # torch takes seconds to load
     from detectclf.inference.runtimes.torch_runtime import TorchRuntime
 
     return TorchRuntime(bundle, device)

@@ -1,0 +1,62 @@
+"""What is said of architectures, weights and devices before torch is loaded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from detectclf.errors import DeviceError, ModelError
+from detectclf.models import names
+from detectclf.models.classifiers import CLASSIFIERS
+from detectclf.models.detectors import DETECTORS
+from detectclf.models.names import ARCHITECTURES, check_arch, check_device, check_weights
+
+
+def test_the_names_are_those_of_the_tables() -> None:
+    assert {"detector": tuple(DETECTORS), "classifier": tuple(CLASSIFIERS)} == ARCHITECTURES
+
+
+@pytest.mark.parametrize(
+    ("kind", "arch", "said"),
+    [
+        ("classifier", "mobilnet_v2", "did you mean mobilenet_v2"),
+        ("detector", "fasterrcnn-mobilenet-v2-fpn", "did you mean fasterrcnn_mobilenet_v2_fpn"),  # as papers write
+        ("detector", "resnet50", "no detector 'resnet50', which is a classifier"),
+        ("detector", "timm:resnet50", "which is a classifier"),
+        ("classifier", "yolo", "no classifier 'yolo'; use one of mlp"),  # like none of ours: no guess
+        ("classifier", "", "no classifier ''"),
+    ],
+)
+def test_an_arch_that_is_not_there_is_told_with_what_was_meant(kind: str, arch: str, said: str) -> None:
+    with pytest.raises(ModelError) as error:
+        check_arch(kind, arch)
+    assert said in str(error.value)
+
+
+def test_names_that_are_there_pass(tmp_path: Path) -> None:
+    for kind, arch in (("classifier", "mlp"), ("classifier", "timm:any"), ("detector", "fasterrcnn_timm:any")):
+        check_arch(kind, arch)
+    (tmp_path / "model.safetensors").touch()
+    for weights in ("default", "none", str(tmp_path), str(tmp_path / "model.safetensors")):
+        check_weights(weights)
+    for device in ("auto", "cpu"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("build, there", [("2.9.0+rocm6.4", True), ("2.9.0", False)])
+def test_without_a_driver_there_is_no_cuda_but_with_rocm(
+    monkeypatch: pytest.MonkeyPatch, build: str, there: bool
+) -> None:
+    def no_library(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(names, "CDLL", no_library)
+    monkeypatch.setattr(names, "installed_version", lambda package: build)
+    monkeypatch.delitem(sys.modules, "torch")
+    if there:
+        check_device("cuda:1")
+        return
+    with pytest.raises(DeviceError, match="'cuda:1': there is no CUDA GPU; use --device auto or cpu"):
+        check_device("cuda:1")
