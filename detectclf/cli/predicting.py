@@ -89,6 +89,8 @@ def predict(
         resume=resume,
         shards=shards,
         each=show,
+        earlier=output.print_json if json else None,
+        keep_unread=out is not None,
     )
     if json and shards is not None:
         output.print_json({"manifest": str(done.file), "done": done.done, "failed": done.failed})

@@ -70,7 +70,8 @@ def train_detector(
     from detectclf.recipes import load_recipe
 
     if resume and config is None:
-        config = recipe_to_resume("detector", out, arch or DetectorRecipe().model.arch)
+        arch_of_run = arch or DetectorRecipe().model.arch
+        config = recipe_to_resume("detector", out, arch_of_run, begins=bool(data or assign))
     recipe = load_recipe(
         DetectorRecipe,
         config,
@@ -116,7 +117,8 @@ def train_classifier(
     from detectclf.recipes import load_recipe
 
     if resume and config is None:
-        config = recipe_to_resume("classifier", out, arch or ClassifierRecipe().model.arch)
+        arch_of_run = arch or ClassifierRecipe().model.arch
+        config = recipe_to_resume("classifier", out, arch_of_run, begins=bool(data or assign))
     recipe = load_recipe(
         ClassifierRecipe,
         config,

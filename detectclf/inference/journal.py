@@ -105,6 +105,15 @@ class Journal:
         return self._out
 
 
+def records_in(file: Path) -> Iterator[dict[str, Any]]:
+    """The records in a file that is complete; none where it is not there.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return (record for record, _ in _whole_lines(file))
+
+
 def _whole_lines(file: Path) -> Generator[tuple[dict[str, Any], int], None, None]:
     """Each record with the bytes of its line, up to the first line that is not whole."""
     try:
@@ -129,4 +138,4 @@ def _unwritable(file: Path, error: OSError) -> DataError:
     return DataError(reason, file=file, remedy="free some space or check its permission, then go on with --resume")
 
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "records_in"]

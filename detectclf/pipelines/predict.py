@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.inference.sources import ImageSource
     from detectclf.inference.studies import Study
+    from detectclf.pipelines.predict_counts import Counts
     from detectclf.pipelines.predict_drawing import Drawing
-    from detectclf.pipelines.predict_files import Counts, Results
+    from detectclf.pipelines.predict_files import Results
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ def predict(
     resume: bool = False,
     shards: ShardConfig | None = None,
     each: Callable[[Prediction | Study], None] = lambda result: None,
+    earlier: Callable[[dict[str, Any]], None] | None = None,
+    keep_unread: bool = True,
 ) -> Predicted:
     """Predicts files, folders and globs; writes ``predictions.*`` and, with ``visualize``, pictures into ``out``.
 
@@ -65,6 +68,8 @@ def predict(
             (:mod:`detectclf.pipelines.predict_shards`).
         resume: go on with the records that a stopped run of the same model, settings and inputs left in ``out``.
         each: called with every prediction as it is made, and with every study after its slices.
+        earlier: with ``resume``, called with every record that is there already, before those that are made.
+        keep_unread: leave records of errors also in a folder that this run made, where nothing could be read.
 
     Raises:
         DataError: there is nothing to predict, or ``out`` cannot be written or holds other results.
@@ -97,14 +102,16 @@ def predict(
     lowest = predictor.bundle.fusion.box_threshold if min_score is None else min_score
     if out is None:
         return _written_nowhere(predictor, sources, lowest, each)
-    folder = make_folder(out)  # first: a folder that cannot be written must not cost the predictions
     settings: dict[str, Any] = {"frame": frame, "axis": axis, "format": format}
     settings |= {"visualize": visualize, "explain": explain}
     settings |= {} if min_score is None else {"min_score": min_score}
     description = _description(predictor, model, (detector, classifier), settings, sources)
-    results = Results(folder, format, description, min_score=lowest, resume=resume)
+    made = not Path(out).exists()
+    folder = make_folder(out)  # first: a folder that cannot be written must not cost the predictions
+    taken_over = earlier or (lambda record: None)
+    results = Results(folder, format, description, min_score=lowest, resume=resume, earlier=taken_over)
     if results.finished:
-        return _finished(results)
+        return _finished(results, earlier)
     drawing = Drawing(folder, visualize, explain, part)
     try:
         with ended_like_interrupted():
@@ -115,9 +122,15 @@ def predict(
         file = results.save()
         if file is not None:
             log.warning("%s: %d of %d; --resume goes on", file, results.records.count, _slices_in(sources))
+        elif made:
+            results.discard()
         raise
     finally:
         results.say_missing()
+    results.say_failed()
+    if made and not results.done and not keep_unread:
+        results.discard()
+        return Predicted(None, None, 0, results.failed, results.exit_code)
     code = results.exit_code or (4 if drawing.failed else 0)
     return Predicted(results.file, results.studies_file, results.done, results.failed, code, page)
 
@@ -125,8 +138,8 @@ def predict(
 def _written_nowhere(
     predictor: Predictor, sources: Sequence[Item], min_score: float, each: Callable[[Prediction | Study], None]
 ) -> Predicted:
+    from detectclf.pipelines.predict_counts import Counts
     from detectclf.pipelines.predict_drawing import Drawing
-    from detectclf.pipelines.predict_files import Counts
 
     counts = Counts()
     try:
@@ -134,6 +147,7 @@ def _written_nowhere(
             _predict_all(predictor, sources, counts, Drawing(Path(), False, False, ""), min_score, each)
     finally:
         counts.say_missing()
+    counts.say_failed()
     return Predicted(None, None, counts.done, counts.failed, counts.exit_code)
 
 
@@ -209,9 +223,16 @@ def _description(
     return describe_run(model_description(predictor, model, runs), settings, inputs)
 
 
-def _finished(results: Results) -> Predicted:
+def _finished(results: Results, earlier: Callable[[dict[str, Any]], None] | None) -> Predicted:
+    from detectclf.pipelines.predict_earlier import written_records
+
     log.info("%s: the run had come to its end", results.out)
+    if earlier is not None:
+        for record in written_records(results.out, results.format):
+            earlier(record)
     counts = results.description["result"]
+    results.done, results.failed = counts["done"], counts["failed"]
+    results.say_failed()
     code = 0 if not counts["failed"] else 4 if counts["done"] else 2
     return Predicted(results.file, results.studies_file, counts["done"], counts["failed"], code, results.page)
 

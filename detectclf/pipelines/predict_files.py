@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from detectclf.inference.records import FORMATS, STUDIES_FILE, write_records, wr
 from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
 from detectclf.inference.sources import name_of
 from detectclf.inference.volumes import Volume
+from detectclf.pipelines.predict_counts import Counts
 from detectclf.pipelines.predict_page import GALLERY_FILE, write_gallery
 from detectclf.pipelines.results_folder import check_no_results
 from detectclf.prediction import Prediction
@@ -29,64 +32,6 @@ _JOURNAL, _STUDIES_JOURNAL = "predictions.partial.jsonl", "studies.partial.jsonl
 _LIMIT_BYTES = 2**20
 
 
-class Counts:
-    """How many predictions were made; they are written nowhere.
-
-    Attributes:
-        finished: nothing is left to do.
-        done: pictures and slices that could be read.
-        failed: inputs that failed; a volume that is refused as a whole counts as one.
-        volumes: those among the inputs.
-        worst: highest exit code of the errors.
-    """
-
-    def __init__(self) -> None:
-        self.finished = False
-        self.done = self.failed = self.volumes = self.worst = 0
-        self._missing: list[tuple[str, str]] = []
-
-    def has(self, source: Item) -> bool:
-        """Whether nothing of ``source`` is left to do."""
-        return False
-
-    def add(self, prediction: Prediction) -> None:
-        """Counts the prediction of a picture or slice, and says why it failed."""
-        self.count(prediction.error)
-        if prediction.missing is not None:
-            self._missing.append(prediction.missing)
-        elif prediction.error is not None:
-            log.error("%s", prediction.error)
-        self.worst = max(self.worst, prediction.error_exit)
-
-    def count(self, error: str | None) -> None:
-        """Counts a picture or slice with this error."""
-        self.done += error is None
-        self.failed += error is not None
-
-    def add_study(self, study: Study) -> None:
-        """Counts a volume, whose slices were added."""
-        self.volumes += 1
-        if study.error is not None and not any(each.missing for each in study.predictions):
-            log.error("%s", study.error)
-        if study.error is not None and not study.predictions:  # else each of its slices has been counted
-            self.failed += 1
-            self.worst = max(self.worst, study.error_exit)
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all went well, 4 where only some inputs failed, else that of the worst error."""
-        return 0 if not self.failed else 4 if self.done else self.worst
-
-    def say_missing(self) -> None:
-        """Says in one line which packages were missing, and for how many files."""
-        if not self._missing:
-            return
-        packages, remedies = (" and ".join(sorted(set(each))) for each in zip(*self._missing, strict=True))
-        count = len(self._missing)
-        files = "1 file is" if count == 1 else f"{count} files are"
-        log.error("%s not read: %s not installed; %s", files, packages, remedies)
-
-
 class Results(Counts):
     """What is predicted so far. It lies in journals; memory holds counts only.
 
@@ -96,35 +41,48 @@ class Results(Counts):
         description: of this run (:mod:`detectclf.inference.run_description`).
         min_score: lowest score of the boxes that go into tables and labels.
         resume: go on with the records that lie there.
+        earlier: called with each record of a picture, slice or volume that is taken over.
 
     Raises:
         ConfigError: ``resume``, and the records there were made otherwise; or not, and an unfinished run lies there.
         DataError: the folder cannot be read or written, or holds other results.
     """
 
-    def __init__(self, out: Path, format: str, description: dict[str, Any], *, min_score: float, resume: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        format: str,
+        description: dict[str, Any],
+        *,
+        min_score: float,
+        resume: bool,
+        earlier: Callable[[dict[str, Any]], None] = lambda record: None,
+    ) -> None:
         super().__init__()
+        self._taken_over = earlier
         self.out, self.format, self.description, self.min_score = out, format, description, min_score
         journal = out / _JOURNAL
-        earlier = _earlier(out)
-        if earlier is not None and "shard_size" in earlier["settings"]:
+        before = _earlier(out)
+        if before is not None and "shard_size" in before["settings"]:
             raise ConfigError(f"{out}: has the shards of another run", remedy="choose another --out")
         if resume:
-            self._check(earlier)
-        elif _has_records(journal) and earlier is not None and not earlier["finished"]:
+            self._check(before)
+        elif _has_records(journal) and before is not None and not before["finished"]:
             raise ConfigError(
                 f"{out}: has the records of a run that was stopped",
                 remedy=f"go on with --resume, choose another --out, or remove {_JOURNAL}",
             )
         else:
             others = FORMATS[format].others([], 0)
-            check_no_results(out, but=(RUN_FILE, FORMATS[format].file, *others) if _is_empty(earlier) else ())
+            check_no_results(out, but=(RUN_FILE, FORMATS[format].file, *others) if _is_empty(before) else ())
         # Without its journal a run has come to its end, even where it could not say so any more.
-        self.finished = resume and earlier is not None and "result" in earlier and not journal.exists()
-        if self.finished and earlier is not None:
-            self.description = earlier
+        self.finished = resume and before is not None and "result" in before and not journal.exists()
+        if self.finished and before is not None:
+            self.description = before
             return
-        if not resume or earlier is None:
+        if resume and before is None:
+            log.info("%s: no run to go on with, so this one begins", out)
+        if not resume or before is None:
             for file in (journal, out / _STUDIES_JOURNAL):
                 atomic_write(file, b"")
         self.records, self.studies = Journal(journal), Journal(out / _STUDIES_JOURNAL)
@@ -184,7 +142,9 @@ class Results(Counts):
     def _skip(self) -> None:
         record = self.records.peek()
         self.records.skip()
-        self.count(None if record is None else record.get("error"))
+        if record is not None:
+            self.count(record.get("error"))
+            self._taken_over(record)
 
     def _has_pictures(self, container: Container) -> bool:
         if self.records.peek() is None:
@@ -203,6 +163,7 @@ class Results(Counts):
         for _ in range(0 if volume.error is not None else len(volume)):
             self._skip()
         self.studies.skip()
+        self._taken_over(study)
         self.volumes += 1
         self.failed += volume.error is not None
         return True
@@ -254,6 +215,17 @@ class Results(Counts):
         shutil.copyfile(self.records.file, partial)
         return partial.replace(file)
 
+    def discard(self) -> None:
+        """Removes what was written, and the folder where nothing else lies in it."""
+        if not self.finished:
+            self.records.close()
+            self.studies.close()
+        names = (RUN_FILE, _JOURNAL, _STUDIES_JOURNAL, STUDIES_FILE, GALLERY_FILE, FORMATS[self.format].file)
+        for name in (*names, *FORMATS[self.format].others([], 0)):
+            (self.out / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.out.rmdir()
+
     def _describe(self) -> None:
         atomic_write(self.out / RUN_FILE, run_text(self.description))
 
@@ -272,4 +244,4 @@ def _has_records(journal: Path) -> bool:
     return journal.exists() and journal.stat().st_size > 0
 
 
-__all__ = ["Counts", "Results"]
+__all__ = ["Results"]

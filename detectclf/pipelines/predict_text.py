@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 def where(done: Predicted, *, visualize: bool, format: str) -> str:
     """Where records, boxes and pictures lie, a line each."""
+    if done.file is None:
+        return "no predictions were written: nothing could be read"
     lines = [f"predictions: {done.file}"]
     beside = {"csv": ("boxes", "boxes.csv"), "yolo": ("labels", "labels")}.get(format)
-    if beside is not None and done.file is not None:
+    if beside is not None:
         lines.append(f"{beside[0]}: {Path(done.file).parent / beside[1]}")
-    if visualize and done.file is not None:
+    if visualize:
         lines.append(f"pictures: {done.page or Path(done.file).parent / '*.pred.png'}")
     if done.studies is not None:
         lines.append(f"studies: {done.studies}")

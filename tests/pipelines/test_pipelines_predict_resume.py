@@ -95,6 +95,41 @@ def killed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_resume_gives_every_record_of_the_run(folder: Path, whole: Path, killed: Path, tmp_path: Path) -> None:
+    """What ``--json`` prints must not depend on where a run was stopped; also where nothing is left to do."""
+    out = Path(shutil.copytree(killed, tmp_path / "out"))
+    for records_made in (3, 0):
+        given: list[dict[str, Any]] = []
+        made = go_on(folder, out, resume=True, earlier=given.append)
+        assert len(made) == records_made
+        assert [*given, *(each.to_record() for each in made)] == lines(whole)
+
+
+def test_resume_gives_studies_after_their_slices(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("nibabel")
+    from volume_examples import write_nifti
+
+    volumes = tmp_path / "in"
+    volumes.mkdir()
+    for name in ("a.nii", "b.nii"):
+        write_nifti(volumes / name, 3)
+    (volumes / "c.nii").write_text("no volume")
+    shutil.copy(folder / "1.png", volumes / "d.png")
+    for format in ("jsonl", "json"):
+        given: list[dict[str, Any]] = []
+        made = [each.to_record() for each in go_on(volumes, tmp_path / format, format=format)]
+        go_on(volumes, tmp_path / format, format=format, resume=True, earlier=given.append)
+        names = ["study" if "slices" in each else Path(each["image"]).name for each in given]
+        assert names == ["study" if "slices" in each else Path(each["image"]).name for each in made]
+        assert names[:8] == [*["a.nii"] * 3, "study", *["b.nii"] * 3, "study"], names
+    go_on(folder, tmp_path / "csv", format="csv")
+    given.clear()
+    go_on(folder, tmp_path / "csv", format="csv", resume=True, earlier=given.append)
+    assert given == [] and "csv does not hold records in full" in caplog.text
+
+
 def test_a_killed_run_goes_on(folder: Path, whole: Path, killed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(killed, tmp_path / "out"))
     assert lines(out / JOURNAL) == lines(whole)[:2] and not (out / "predictions.jsonl").exists()
