@@ -51,12 +51,16 @@ def _shown() -> bool:
     return logging.getLogger("detectclf").isEnabledFor(logging.INFO)
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
 class Progress:
     """How far a piece of work has got: ``with Progress("reading slices", 2197) as progress: ... progress.advance()``.
 
     Args:
         what: the work, such as ``reading slices``.
-        total: steps in all; may be set until the work begins.
+        total: steps in all; may be set until the work begins, and then by :meth:`expect`.
         done: steps that were done before; may be set until the work begins.
         show: whether anything is shown; by default where the package's log shows its ``INFO`` lines.
     """
@@ -96,10 +100,16 @@ class Progress:
             self._bar.update(self._task, advance=steps, description=detail or self.what)
             return
         now = time.monotonic()
-        if self.show and now - self._last_line >= PAUSE_S:
+        if self.show and self.done > self._first and now - self._last_line >= PAUSE_S:
             self._last_line = now
             left = (now - self._began) / (self.done - self._first) * (self.total - self.done)
-            self.note(f"{detail or f'{self.what}: {self.done} of {self.total}'}, {left / 60:.1f} min left")
+            self.note(f"{detail or f'{self.what}: {self.done} of {self.total}'}, {_duration(left)} left")
+
+    def expect(self, steps: int) -> None:
+        """Says that ``steps`` are left, where that shows only as the work goes on."""
+        self.total = self.done + steps
+        if self._bar is not None:
+            self._bar.update(self._task, total=self.total)
 
     def note(self, text: str) -> None:
         """One line, above the bar where there is one."""

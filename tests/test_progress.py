@@ -40,7 +40,7 @@ def test_long_work_says_how_long_it_takes(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: float(next(clock)))
     _work(4, show=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["reading slices: 2 of 4, 0.2 min left", "reading slices: 4 of 4, 0.0 min left", "half way"]
+    assert lines == ["reading slices: 2 of 4, 14 s left", "reading slices: 4 of 4, 0 s left", "half way"]
 
 
 def test_work_without_steps_says_that_it_goes_on(

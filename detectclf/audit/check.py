@@ -241,6 +241,8 @@ def _problems(reports: Sequence[tuple[Faults, Path]]) -> tuple[Problem, ...]:
     for faults, folder in reports:
         for p in faults.problems:
             file = p.file if len(reports) == 1 else (folder / p.file).as_posix()
+            if p.file == ".":  # the data set itself
+                file = (folder.resolve() if folder == Path() else folder).as_posix()
             result.append(Problem(p.severity, p.code, file, p.line, p.detail))
     return tuple(sorted(result, key=lambda p: p.severity != "error"))
 

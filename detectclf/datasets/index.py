@@ -146,7 +146,10 @@ class SliceIndex:
                     missing.append(i)
         # Shard by shard: whoever jumps between those of a store has them copied again and again.
         missing.sort(key=lambda i: _place(samples[i]))
-        with Progress("reading slices", len(missing)) as progress, ThreadPoolExecutor(decoding_threads()) as pool:
+        with (
+            Progress("reading slices", count, done=count - len(missing)) as progress,
+            ThreadPoolExecutor(decoding_threads()) as pool,
+        ):
             # In blocks: a hundred thousand waiting tasks would hold memory for nothing.
             for block in _blocks(missing, _BLOCK):
                 for i, entry in zip(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from detectclf.duplicates.alignment import ORIENTATIONS
 from detectclf.duplicates.fingerprints import Fingerprints
+from detectclf.progress import Progress
 from detectclf.types import FloatArray
 
 FILE = "figshare_atlas.npz"
@@ -57,15 +58,17 @@ class Atlas:
         """
         found = np.full(len(fingerprints), -1, dtype=np.int64)
         readable = np.flatnonzero(fingerprints.readable)
-        for start in range(0, len(readable), _CHUNK):
-            chunk = readable[start : start + _CHUNK]
-            thumbnails = _shrunk(fingerprints.rows["thumb"][chunk])
-            correlation = _normalised(thumbnails) @ self.thumbnails.T
-            for _, turn in ORIENTATIONS[1:]:
-                np.maximum(correlation, _normalised(turn(thumbnails)) @ self.thumbnails.T, out=correlation)
-            best = correlation.argmax(axis=1)
-            sure = correlation[np.arange(len(chunk)), best] >= MATCH
-            found[chunk[sure]] = best[sure]
+        with Progress("looking for known patients", len(readable)) as progress:
+            for start in range(0, len(readable), _CHUNK):
+                chunk = readable[start : start + _CHUNK]
+                thumbnails = _shrunk(fingerprints.rows["thumb"][chunk])
+                correlation = _normalised(thumbnails) @ self.thumbnails.T
+                for _, turn in ORIENTATIONS[1:]:
+                    np.maximum(correlation, _normalised(turn(thumbnails)) @ self.thumbnails.T, out=correlation)
+                best = correlation.argmax(axis=1)
+                sure = correlation[np.arange(len(chunk)), best] >= MATCH
+                found[chunk[sure]] = best[sure]
+                progress.advance(len(chunk))
         return found
 
 

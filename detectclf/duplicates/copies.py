@@ -28,6 +28,7 @@ from detectclf.duplicates.alignment import (
 from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows
 from detectclf.duplicates.versions import join_named
+from detectclf.progress import Progress
 from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -90,12 +91,19 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
-        # Whole slices find copies whose head box moved with a strong change of contrast; heads alone find copies that
-        # were cropped or padded.
-        for head in (False, True):
-            _join_alike(rows, distinct, joined, head)
+        with Progress("comparing slices") as progress:
+            # Whole slices find copies whose head box moved with a strong change of contrast; heads alone find copies
+            # that were cropped or padded.
+            for head in (False, True):
+                _join_alike(rows, distinct, joined, head, progress)
         join_named(rows["thumb"], fingerprints.names, distinct, joined)
-    return [_describe(rows, group) for group in joined.sets() if len(group) > 1]
+    groups = [group for group in joined.sets() if len(group) > 1]
+    described = []
+    with Progress("describing groups of copies", len(groups)) as progress:
+        for group in groups:
+            described.append(_describe(rows, group))
+            progress.advance()
+    return described
 
 
 def copies_between(
@@ -179,13 +187,16 @@ def _nearest(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], Indices]:
     return np.asarray(distance), np.asarray(index, dtype=np.int64)
 
 
-def _join_alike(rows: Rows, distinct: Indices, joined: DisjointSets, head: bool) -> None:
+def _join_alike(rows: Rows, distinct: Indices, joined: DisjointSets, head: bool, progress: Progress) -> None:
     """Compares each of ``distinct`` with its neighbours, nearest first, and joins those that are copies.
 
     Pairs in one set already are skipped, and a slice stops after ``_PATIENCE`` failures in a row: its copies are its
-    nearest neighbours, however many there are.
+    nearest neighbours, however many there are. ``progress`` counts comparisons of a slice with a neighbour.
     """
     distance, neighbour = _nearest(_vectors(rows[distinct], head))
+    near_enough = (distance < np.inf).sum(axis=1)
+    # Until their vectors are known, as many of the heads as of whole slices are taken to be near.
+    later = 0 if head else int(np.minimum(near_enough, _PATIENCE).sum())
     failures = np.zeros(len(distinct), np.int64)
     for rank in range(distance.shape[1]):
         active = np.flatnonzero((distance[:, rank] < np.inf) & (failures < _PATIENCE))
@@ -200,6 +211,10 @@ def _join_alike(rows: Rows, distinct: Indices, joined: DisjointSets, head: bool)
         failures[order[alike].ravel()] = 0
         for a, b in distinct[order[alike]].tolist():
             joined.join(a, b)
+        # Of each slice that goes on, at least so many are left.
+        left = np.minimum(near_enough - rank - 1, _PATIENCE - failures).clip(min=0)
+        progress.expect(len(active) + int(left.sum()) + later)
+        progress.advance(len(active))
 
 
 def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:

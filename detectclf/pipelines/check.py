@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from detectclf.errors import ConfigError, one_line
 from detectclf.pipelines.pictures import write_picture
 from detectclf.progress import working
-from detectclf.types import order_classes
+from detectclf.types import Problem, order_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 SHEET_GROUPS = 60
 """Most groups of copies drawn on a sheet."""
 
-SHOWN_PROBLEMS = 20
-"""Problems listed in full on a terminal; the rest are counted (``--verbose`` lists them all)."""
+SHOWN_ALIKE = 3
+"""Problems of one kind that get a line each on a terminal; where there are more, one line has them all, with so many
+examples (``--verbose`` lists them all)."""
 
 
 def fix_target(fix: bool, out: Path | None) -> Path | None:
@@ -115,7 +116,7 @@ def judge_labels(audit: Audit, judge: Predictor, sheet: Path | None) -> SuspectL
 
 
 def audit_text(audit: Audit, *, everything: bool = False) -> str:
-    """The audit for a person: counts, problems by code, the first of them in full, groups by kind, leaks."""
+    """The audit for a person: counts, problems by code with examples, groups by kind, leaks."""
     problems = audit.problems
     errors = sum(p.severity == "error" for p in problems)
     lines = [
@@ -123,14 +124,7 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
         "classes: " + ", ".join(f"{name} {count}" for name, count in audit.classes.items()),
         f"{errors} errors, {len(problems) - errors} warnings",
     ]
-    counts = Counter((p.severity, p.code) for p in problems)
-    lines += [f"  {severity:7} {code} x {n}" for (severity, code), n in counts.most_common()]
-    shown = problems if everything else problems[:SHOWN_PROBLEMS]
-    lines += [
-        f"{p.severity}: {p.file}{f':{p.line}' if p.line is not None else ''}: {p.detail} [{p.code}]" for p in shown
-    ]
-    if len(shown) < len(problems):
-        lines.append(f"... and {len(problems) - len(shown)} more; list all with --verbose or --json")
+    lines += _problem_lines(problems, len(problems) if everything else SHOWN_ALIKE)
     kinds = Counter(g.kind for g in audit.groups)
     by_kind = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
     lines.append(
@@ -144,6 +138,32 @@ def audit_text(audit: Audit, *, everything: bool = False) -> str:
     if not problems and not audit.groups:
         lines.append("no problems")
     return "\n".join(lines)
+
+
+def _problem_lines(problems: Sequence[Problem], most: int) -> list[str]:
+    """How often each kind of problem occurs; then a line for each problem, or for all of a kind that has over ``most``.
+
+    Problems of a kind differ in little but the file, and twenty such lines hide the one that is different.
+    """
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((problem.severity, problem.code), []).append(problem)
+    by_count = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    lines = [f"  {severity:7} {code} x {len(alike)}" for (severity, code), alike in by_count]
+    for (severity, code), alike in kinds.items():
+        if len(alike) <= most:
+            lines += [f"{severity}: {_place(p)}: {p.detail} [{code}]" for p in alike]
+            continue
+        others = ", ".join(map(_place, alike[1:most]))
+        rest = f"and {len(alike) - 1} more such as {others}"
+        lines.append(f"{severity}: {_place(alike[0])}: {alike[0].detail} [{code}]; {rest}")
+    if any(len(alike) > most for alike in kinds.values()):
+        lines.append("list all with --verbose or --json")
+    return lines
+
+
+def _place(problem: Problem) -> str:
+    return problem.file if problem.line is None else f"{problem.file}:{problem.line}"
 
 
 def _patients_line(audit: Audit) -> str:
