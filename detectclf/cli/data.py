@@ -177,7 +177,11 @@ def split(
     folder: Folder,
     out: OutFolder,
     ratios: Annotated[
-        str, typer.Option(help="Shares of train, valid and test, or of train and valid; scaled to add up to 1.")
+        str,
+        typer.Option(
+            help="Shares of train, valid and test, or of train and valid: fractions that add up to 1, or whole numbers "
+            "such as 8,1,1."
+        ),
     ] = "0.7,0.2,0.1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     patients: options.Patients = None,

@@ -16,11 +16,11 @@ import difflib
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.formats.assemble import check_any_tumor, spelling
 from detectclf.types import ANY_TUMOR, CANONICAL_CLASSES, NEGATIVE_CLASS, Sample, canonical_class
 
@@ -30,6 +30,8 @@ _TUMOR_WORDS = frozenset(
     {"tumor", "tumors", "tumour", "tumours", "lesion", "lesions", "mass", "positive", "yes", "abnormal", "cancer"}
 )
 _NOT = frozenset({"no", "non", "not", "without", "free"})
+_SLIP = 0.8
+"""Likeness of two names from which one is taken for a slip in the other."""
 _PLAIN_NEGATIVES = frozenset({"none", "healthy", "normal", "negative", "neg"})
 
 
@@ -45,6 +47,9 @@ def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[
         DataError: a name on a slice is unknown, or one class comes in several spellings.
     """
     known = known_names(names, class_map)
+    for key, value in class_map.items():
+        if canonical_class(value) is None and spelling(value) not in map(spelling, names):
+            _log.info("data.class_map: %r becomes %r, a class of its own, which the data do not name", key, value)
     for note in foreign_names(names, class_map):
         _log.warning(note)
     if not uses_canonical_classes(known):
@@ -64,13 +69,26 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
     """Each name -> the class that the map or the alias table gives it, or ``None``.
 
     Raises:
-        ConfigError: the negative class is said to be a tumour of unknown type.
+        ConfigError: the negative class is said to be a tumour of unknown type, or a name is mapped to a misspelt class.
     """
+    names = tuple(names)
     for key, value in class_map.items():
         if canonical_class(value) == ANY_TUMOR:
             check_any_tumor(key)
+        _check_target(key, value, names)
     wanted = {spelling(key): canonical_class(value) or value for key, value in class_map.items()}
     return {name: wanted.get(spelling(name)) or canonical_class(name) for name in names}
+
+
+def _check_target(key: str, value: str, names: Sequence[str]) -> None:
+    """Refuses a class that is almost, but not quite, a class of the data or of ours: it would be a class of its own."""
+    if canonical_class(value) is not None or spelling(value) in {spelling(key), *map(spelling, names)}:
+        return
+    others = [name for name in names if spelling(name) != spelling(key)]
+    meant = difflib.get_close_matches(spelling(value), [*CANONICAL_CLASSES, *map(spelling, others)], 1, _SLIP)
+    if meant:
+        remedy = f"say --set 'data.class_map.{key}={meant[0]}', or ={key} to keep it as a class of its own"
+        raise ConfigError(f"data.class_map.{key}: no class {value!r}, did you mean {meant[0]}?", remedy=remedy)
 
 
 def foreign_names(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:

@@ -25,6 +25,19 @@ LIMIT_BYTES = 64 * 2**20
 """Largest patients file, bytes."""
 
 _REMEDY = "write a table with the columns file and patient"
+_STARTS = {
+    b"\x89PNG": "a picture (PNG)",
+    b"\xff\xd8\xff": "a picture (JPEG)",
+    b"GIF8": "a picture (GIF)",
+    b"II*\0": "a picture (TIFF)",
+    b"MM\0*": "a picture (TIFF)",
+    b"PK\x03\x04": "a workbook (Excel, LibreOffice) or zip file",
+    b"\xd0\xcf\x11\xe0": "a workbook (old Excel)",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "a compressed file (gzip)",
+    b"%PDF": "a PDF",
+}
+"""First bytes of files of other kinds."""
 _SEPARATORS = ",;\t"
 _LINE_END = re.compile("\r\n|\r|\n")
 
@@ -59,7 +72,10 @@ def read_patients(path: Path) -> list[PatientRow]:
         UnsafeError: it is too large, or not a regular file.
         ConfigError: there is no key for pseudonyms, see :mod:`detectclf.pseudonyms`.
     """
-    text = _decoded(read_bytes(path, limit_bytes=LIMIT_BYTES))
+    content = read_bytes(path, limit_bytes=LIMIT_BYTES)
+    if (kind := _kind_of_file(content)) is not None:
+        raise DataError(f"is {kind}, not a table in CSV", file=path, remedy=_REMEDY)
+    text = _decoded(content)
     rows: list[PatientRow] = []
     known: dict[str, PatientRow] = {}
     for line, cells in _cells(text, path):
@@ -117,6 +133,13 @@ def assign(
         elif found.setdefault(fitting[0], row).patient != row.patient:
             raise _two_patients(path, row, found[fitting[0]].line)
     return {index: row.patient for index, row in found.items()}, unknown
+
+
+def _kind_of_file(content: bytes) -> str | None:
+    """What a file is that is often given in the place of a table; ``None`` where it may be one."""
+    if content[128:132] == b"DICM":
+        return "a DICOM file"
+    return next((kind for start, kind in _STARTS.items() if content.startswith(start)), None)
 
 
 def _two_patients(path: Path, row: PatientRow, before: int) -> DataError:

@@ -166,6 +166,29 @@ def _by_source(here: Provenance) -> str:
     return f"source-level split of the {unknown} slices without a known patient: no copies of training slices"
 
 
+def about_slices(data: Mapping[str, Any]) -> list[str]:
+    """What was evaluated and what the split keeps apart, a short line each, to stand above the figures.
+
+    Args:
+        data: ``data`` of a report.
+    """
+    count, boxed, copies = data["evaluated"], data["boxed"], data["evaluated"] - data["source_groups"]
+    left_out = [f"{data['samples'] - count} others were not evaluated"] if data["samples"] > count else []
+    refused = [f"{data['refused']} were refused"] if data.get("refused") else []
+    with_boxes = "all with known boxes" if boxed == count else f"{boxed} of them with known boxes"
+    split = f"Split {data['split']}" if data["split"] else "All splits"
+    lines = ["; ".join([f"{split}: {_slices(count)}, {with_boxes}", *refused, *left_out])]
+    if copies:
+        lines.append(f"{_slices(copies)} {'is a copy' if copies == 1 else 'are copies'} of others among them")
+    if data["patients"]:
+        lines.append(f"The patient is known on {_slices(data['slices_with_patient'])}: {data['patients']} patients")
+    return lines + [f"{line[0].upper()}{line[1:]}" for line in data["split_unit"].split("; ")]
+
+
+def _slices(count: int) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
+
+
 def training_note(training: Training | None) -> list[str]:
     """One line where slices of unknown patients were trained on."""
     if training is None or not training.slices_without_patient:

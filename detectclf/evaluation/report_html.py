@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detectclf.errors import DetectclfError, one_line
+from detectclf.evaluation.caveats import about_slices
 from detectclf.evaluation.froc import FROC_RATES
 from detectclf.evaluation.headline_table import (
     COLUMNS,
@@ -129,6 +130,7 @@ def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _tables(record: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the page and of the Markdown file."""
     return {
+        "about": about_slices(record["data"]),
         "headlines": _rows(record),
         "heads": [f"all {record['data']['evaluated']}", *(head for head, _ in detail_columns(record))],
         "seen": headline_rows(record),

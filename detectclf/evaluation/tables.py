@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detectclf.evaluation.caveats import about_slices
 from detectclf.evaluation.headline_table import (
     COLUMNS,
     SOURCE_COLUMNS,
@@ -39,9 +40,7 @@ def _headlines(record: Mapping[str, Any]) -> str:
         rows.append([row.name, *("–" if n is None else str(n) for n in (row.slices, row.patients)), *known])
         notes += f"{row.name}: {row.note}\n" if row.note else ""
     data = record["data"]
-    title = f"{data['split'] or 'no split'}: {data['evaluated']} slices of {data['source_groups']} sources"
-    title += f"; {data['slices_with_patient']} of them of {data['patients']} known patients"
-    title += f"; {data['refused']} refused" if data.get("refused") else ""
+    title = "\n".join(about_slices(data))
     return text_table(title, ("", "slices", "patients", *(h.name for h in COLUMNS)), rows) + notes + "\n"
 
 
@@ -86,11 +85,12 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a file name is not markup
     target = io.StringIO()
     Console(file=target, width=200, color_system=None, force_jupyter=False).print(table)
-    return "".join(line.rstrip() + "\n" for line in target.getvalue().splitlines())
+    # Not rich's own title, which it breaks at the width of the table.
+    return f"{title}\n" + "".join(line.rstrip() + "\n" for line in target.getvalue().splitlines())

@@ -46,7 +46,6 @@ def default_state(name: str) -> dict[str, Tensor]:
         ModelError: they cannot be downloaded.
     """
     remedy = "use --weights PATH or --weights none"
-    log.info("pretrained weights of %s: from the cache, else downloaded", name)
     try:
         # torch.hub announces downloads on stdout, which we keep for results.
         with _with_timeout(), redirect_stdout(StringIO()):
@@ -64,6 +63,8 @@ def _torchvision_state(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name)["DEFAULT"]
+    if not Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2]).is_file():
+        log.info("downloading the pretrained weights of %s", name)
     state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     return state
 
@@ -81,6 +82,7 @@ def _timm_state(name: str) -> dict[str, Tensor]:
     cached = try_to_load_from_cache(*where)
     if not isinstance(cached, str):
         # Offline, the hub's client retries for half a minute with warnings; this request fails immediately.
+        log.info("downloading the pretrained weights of %s", name)
         urlopen(Request(hf_hub_url(*where), method="HEAD")).close()
         cached = hf_hub_download(*where)
     return _read_safetensors(Path(cached))

@@ -69,9 +69,19 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The result of ``bench``; ``unavailable`` is runtime -> why it cannot run the bundle."""
+    """The result of ``bench``.
+
+    Attributes:
+        model: name and version of the bundle.
+        bundle: its folder, or that it is the packaged one.
+        slices: of one pass.
+        machine, versions: what it ran on.
+        speeds: by runtime and batch size.
+        unavailable: runtime -> why it cannot run the bundle.
+    """
 
     model: str
+    bundle: str
     slices: int
     machine: dict[str, Any]
     versions: dict[str, str | None]
@@ -93,7 +103,7 @@ class Benchmark:
         """Plain text for a terminal."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items() if version)
         lines = [
-            f"{self.model}: {self.slices} drawn slices, decoding included",
+            f"bundle {self.model} ({self.bundle}): {self.slices} drawn slices, decoding included",
             f"{self.machine['cpu']}, {self.machine['cores']} cores, {self.machine['system']}",
             versions,
             HEADER,
@@ -160,7 +170,7 @@ def bench(
             for size in sizes:  # the smallest first: memory only grows
                 for worker in workers:
                     worker.measure(size, warm_up=number == 0)
-    return _result(workers, sizes, count)
+    return _result(workers, "the packaged one" if model is None else str(model), sizes, count)
 
 
 def _check_model(model: Path | None) -> None:
@@ -171,12 +181,13 @@ def _check_model(model: Path | None) -> None:
     load_bundle(default_bundle() if model is None else model)
 
 
-def _result(workers: Sequence[Worker], sizes: Sequence[int], slices: int) -> Benchmark:
+def _result(workers: Sequence[Worker], bundle: str, sizes: Sequence[int], slices: int) -> Benchmark:
     able = [worker for worker in workers if not worker.error]
     if not able:
         raise ModelError(workers[0].error)
     return Benchmark(
         model=able[0].model,
+        bundle=bundle,
         slices=slices,
         machine=machine(),
         versions={

@@ -16,6 +16,9 @@ from detectclf.pipelines.opening import open_folder
 
 log = logging.getLogger(__name__)
 
+_ROUNDING = 0.011
+"""Shares such as 0.33,0.33,0.33 are meant to add up to 1."""
+
 
 def split(
     folder: Path,
@@ -32,7 +35,8 @@ def split(
     Args:
         folder: an export.
         out: folder of the new one.
-        ratios: shares of train, valid and test.
+        ratios: shares of train, valid and test, or of train and valid; fractions must add up to 1, whole numbers are
+            proportions.
         seed: the same seed gives the same split.
         any_tumor: as ``data.any_tumor``.
         patients, pattern: as ``data.patients`` and ``data.patient_pattern``.
@@ -71,6 +75,7 @@ def split(
         atomic_write(partial / SPLIT_FILE, json.dumps(made) + "\n")
     counts = {name: len(dealt.split(name).samples) for name in dealt.splits}
     detail = ", ".join(f"{name} {n}" for name, n in counts.items())
+    detail += "" if len(shares) > 2 else "; no split test, since two shares were given"
     detail += f"; kept together: {len(groups)} groups of copies, {len(set(people))} patients ({len(people)} slices)"
     return {
         "wrote": str(out),
@@ -90,4 +95,11 @@ def _ratios(text: str) -> dict[str, float]:
     names = ("train", "valid", "test")
     if not 2 <= len(shares) <= len(names) or not all(0 < share < float("inf") for share in shares):
         raise ConfigError(f"--ratios {text!r}", remedy="give two or three positive shares such as 0.7,0.2,0.1")
+    total = sum(shares)
+    # Whole numbers such as 8,1,1 or 70,20,10 are proportions; of fractions that do not fill the whole one is missing.
+    if min(shares) < 1 and abs(total - 1) > _ROUNDING:
+        rest = 1 - total
+        third = f"{text},{rest:.4g} for a split test of the rest, or " if len(shares) == 2 and rest > 0 else ""
+        reason = f"--ratios {text!r} add up to {total:.4g}, not to 1"
+        raise ConfigError(reason, remedy=f"give {third}shares that add up to 1, or whole numbers such as 8,1,1")
     return dict(zip(names, shares, strict=False))

@@ -127,7 +127,8 @@ def train_on(
             _record_data(run, task, opened, recipe, allow_changed_data)
         settings = recipe.training
         if settings.freeze_epochs and not task.pretrained:
-            log.info("no pretrained weights: nothing is frozen, all layers are trained from the first epoch")
+            line = "no pretrained weights: nothing is frozen, all layers are trained from the first epoch"
+            _say_once(line, opened)
             settings = settings.model_copy(update={"freeze_epochs": 0})
         progress, workers = Progress("training", show=not quiet), recipe.data.workers
         history = fit(task, settings, run, resume=resume, progress=progress, workers=workers, after_epoch=after_epoch)
@@ -162,14 +163,21 @@ def _record_data(run: Run, task: Task, opened: OpenedData, recipe: Recipe, allow
     note_shared_patients(train, valid, recipe.data)
 
 
-def _build(kind: str, recipe: Recipe, num_classes: int) -> Any:
+def _build(kind: str, recipe: Recipe, num_classes: int, opened: OpenedData) -> Any:
     """The network to train, of the kind's type."""
     from detectclf.training.environment import seed_everything
 
     seed_everything(recipe.training.seed)
     network = STAGES[kind].build(recipe.model, num_classes)
-    log.info("%s: %s", recipe.model.arch, network.weights_report.summary())
+    _say_once(f"{recipe.model.arch}: {network.weights_report.summary()}", opened)
     return network
+
+
+def _say_once(line: str, opened: OpenedData) -> None:
+    """Logs what each trial of a search would say again."""
+    if line not in opened.said:
+        log.info("%s", line)
+    opened.said.add(line)
 
 
 def _detection_task(recipe: DetectorRecipe, opened: OpenedData) -> DetectionTask:
@@ -183,7 +191,7 @@ def _detection_task(recipe: DetectorRecipe, opened: OpenedData) -> DetectionTask
     classes = dataset.classes if data.negative_boxes == "keep" else dataset.tumor_classes
     synthesis = synthesis_of(recipe, opened.train.samples, opened.slice_index)
     augment = detection_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
-    network = _build("detector", recipe, len(classes))
+    network = _build("detector", recipe, len(classes), opened)
     train = DetectionSlices(
         opened.train.samples,
         classes,
@@ -212,7 +220,7 @@ def _classification_task(recipe: ClassifierRecipe, opened: OpenedData) -> Classi
     augment = (
         classification_augment(recipe.augment, seed=seed, shapes=synthesis.shapes) if recipe.augment.enabled else None
     )
-    network = _build("classifier", recipe, len(classes))
+    network = _build("classifier", recipe, len(classes), opened)
     size = network.input_size
     train = ClassificationSlices(
         opened.train.samples,

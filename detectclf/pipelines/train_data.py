@@ -25,6 +25,7 @@ class OpenedData(NamedTuple):
         inherited: fingerprints of the slices that the model it starts from was trained on, if any; ``None`` if that
             model keeps no record, so that this one cannot keep a complete record either.
         slice_index: of the command.
+        said: lines that were logged, and that each further training on these data would repeat.
     """
 
     dataset: Dataset
@@ -32,6 +33,7 @@ class OpenedData(NamedTuple):
     valid: Dataset
     inherited: tuple[Fingerprints, ...] | None
     slice_index: SliceIndex
+    said: set[str]
 
 
 def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
@@ -56,7 +58,7 @@ def open_data(kind: str, recipe: Recipe, index: SliceIndex) -> OpenedData:
         log.warning(line)
     _check_device(recipe)
     inherited = inherited_provenance(recipe.model.weights, valid.samples, recipe.data, index)
-    return OpenedData(dataset, train, valid, inherited, index)
+    return OpenedData(dataset, train, valid, inherited, index, set())
 
 
 def _check_names(kind: str, recipe: Recipe) -> None:

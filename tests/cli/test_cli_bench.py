@@ -53,6 +53,7 @@ def test_one_row_for_each_batch_size(cli, runtime):
 def test_a_runtime_that_cannot_run_the_bundle_is_named_in_the_table(cli, tmp_path):
     said = cli("bench", without_graphs(tmp_path), "--runtime", "openvino", "--runtime", "torch", *SHORT)
     assert said.code == 0, said.err
+    assert said.out.startswith("bundle detectclf-default ") and f"({tmp_path / 'bundle'}): 2 drawn" in said.out
     rows = {line.split()[0]: line for line in said.out.splitlines()[3:] if line.split()}
     assert list(rows) == ["runtime", "torch", "openvino"]
     assert "not available" in rows["openvino"] and "has no graphs" in rows["openvino"]

@@ -11,7 +11,7 @@ from export_examples import box, coco, draw, image
 
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset, require_split
-from detectclf.errors import DataError
+from detectclf.errors import ConfigError, DataError
 from detectclf.types import order_classes
 
 
@@ -28,6 +28,28 @@ def test_real_sources_merge(shared: Path) -> None:
     assert Counter(s.split for s in found.samples if s.boxed) == {"train": 1607, "valid": 472}
     assert Counter(s.split for s in found.samples if not s.boxed) == {"train": 88, "valid": 30}
     assert all((not s.box_labels) == (s.label == "no_tumor") for s in found.samples if s.boxed)
+
+
+@pytest.mark.parametrize(
+    ("names", "class_map", "said"),
+    [
+        (("Foo", "glioma"), {"Foo": "gliom"}, "data.class_map.Foo: no class 'gliom', did you mean glioma"),
+        (("Foo", "bar"), {"Foo": "no_tumr"}, "did you mean no_tumor"),  # also where the data have their own classes
+        (("apple", "aple"), {"aple": "appel"}, "did you mean apple"),  # a class of the data
+        (("Foo", "glioma"), {"Foo": "schwannoma"}, None),  # like none: a class of its own
+        (("Foo", "glioma", "Menin"), {"Foo": "Menin", "Menin": "meningioma"}, None),  # a name of the data
+    ],
+)
+def test_a_slip_in_the_class_that_a_name_is_mapped_to(
+    tmp_path: Path, names: tuple[str, ...], class_map: dict[str, str], said: str | None
+) -> None:
+    config = DataConfig(sources=(_named(tmp_path, *names),), class_map=class_map)
+    if said is None:
+        assert set(class_map.values()) & set(open_dataset(config).classes)
+        return
+    with pytest.raises(ConfigError) as error:
+        open_dataset(config)
+    assert said in str(error.value) and "keep it as a class of its own" in str(error.value)
 
 
 @pytest.mark.parametrize("keep", [False, True])

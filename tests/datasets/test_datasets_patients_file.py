@@ -95,6 +95,24 @@ def test_what_is_wrong_is_one_line_that_names_file_and_line_and_no_patient(
     assert message in text and str(path) in text and "; " in text and "Muster" not in text and "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "a picture (PNG)"),
+        (b"\xff\xd8\xff\xe0", "a picture (JPEG)"),
+        (b"PK\x03\x04", "a workbook (Excel, LibreOffice) or zip file"),  # the table itself, not saved as CSV
+        (b"PAR1", "a Parquet file"),
+        (bytes(128) + b"DICM", "a DICOM file"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_it(tmp_path: Path, start: bytes, kind: str) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_bytes(start + bytes(64))
+    with pytest.raises(DataError) as error:
+        read_patients(file)
+    assert f"patients.csv: is {kind}, not a table in CSV; write a table with the columns" in str(error.value)
+
+
 def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_patients(tmp_path / "missing.csv")

@@ -370,7 +370,8 @@ def test_the_page_is_whole_and_self_contained(on_disk: tuple[list[Prediction], D
     for text in (
         "Research use",
         "not for diagnosis",
-        "No patient-level split: patients are not known; copies of training slices not looked for",
+        "<li>No patient-level split: patients are not known</li>",
+        "<li>Copies of training slices not looked for</li>",
         "What the model has not seen",
         "no slice of a new patient: no slice has a known patient",
         "are called tumour-free with a probability above 0.9",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -74,12 +75,18 @@ def test_figure_that_is_searched_for_is_that_of_the_best_epoch() -> None:
     assert {"detector": DetectionTask.metric, "classifier": ClassificationTask.metric} == METRICS
 
 
-def test_search_trains_publishes_goes_on_and_refuses_another(data: Path, space: Path, tmp_path: Path) -> None:
+def test_search_trains_publishes_goes_on_and_refuses_another(
+    data: Path, space: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune import tune
 
+    monkeypatch.setattr(logging.getLogger("detectclf"), "propagate", True)
+    caplog.set_level(logging.INFO)
     base, out = recipe(data), tmp_path / "out"
     found = tune("classifier", base, out, trials=2, space=space, quiet=True)
+    said = [line for line in caplog.messages if "weights: " in line]
+    assert said == ["cnn: weights: none; every layer is trained from scratch"], "once, and not for each trial"
     assert found["trials"] == len(lines(out)) == 2 and found["pruned"] == 0 and found["metric"] == "accuracy"
     first, second = lines(out)
     assert first["settings"] == {"training.lr": 8e-4, "training.batch_size": 32}, "the recipe itself is the first"
