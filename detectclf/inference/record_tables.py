@@ -21,7 +21,7 @@ def pictures_csv(records: Sequence[Record], min_score: float) -> str:
     """One row per picture.
 
     Columns: image, class, confidence, ``p_CLASS`` for each class, boxes (how many), flags (separated by semicolons),
-    width, height, model, error; frame, axis, study and picture where there are any. A picture that was refused or could
+    width, height, model, error; frame, axis, study and picture where there are any. Numbers have six decimals. A picture that was refused or could
     not be read has no class, probability or number of boxes.
     """
     probabilities = [f"p_{name}" for name in _classes(records)]
@@ -33,8 +33,13 @@ def pictures_csv(records: Sequence[Record], min_score: float) -> str:
         row |= {f"p_{name}": value for name, value in (record["probabilities"] or {}).items()}
         row["boxes"] = None if record["class"] is None else len(_boxes(record, min_score))
         row["flags"] = ";".join(record["flags"] or ())
-        table.append(["" if row[name] is None else row[name] for name in head])
+        table.append(["" if row[name] is None else _rounded(row[name]) for name in head])
     return _utf8(table_text(table))
+
+
+def _rounded(value: object) -> object:
+    """Six decimals: more are noise of the networks, and a spreadsheet's columns are narrow. JSON has all of them."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def boxes_csv(records: Sequence[Record], min_score: float) -> str:
@@ -46,7 +51,7 @@ def boxes_csv(records: Sequence[Record], min_score: float) -> str:
     table: list[list[object]] = [["image", *place, *_BOX_COLUMNS]]
     for record in records:
         where = [record["image"], *(record.get(key, "") for key in place)]
-        table += [[*where, box["class"], box["score"], *box["xyxy"]] for box in _boxes(record, min_score)]
+        table += [[*where, box["class"], _rounded(box["score"]), *box["xyxy"]] for box in _boxes(record, min_score)]
     return _utf8(table_text(table))
 
 

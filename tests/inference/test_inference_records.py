@@ -68,7 +68,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_tables_and_labels_have_the_boxes_that_are_asked_for_and_json_has_all(tmp_path: Path) -> None:
     for format in FORMATS:
         write_records(RECORDS, tmp_path / format, format, min_score=0.5)
-    assert [box["score"] for box in rows_of(tmp_path / "csv" / "boxes.csv")] == ["0.8999999761581421"]
+    assert [box["score"] for box in rows_of(tmp_path / "csv" / "boxes.csv")] == ["0.9"]
     assert len(json.loads((tmp_path / "coco" / "predictions.coco.json").read_text())["annotations"]) == 1
     assert (tmp_path / "yolo" / "labels" / "a.txt").read_text() == "0 0.058594 0.315104 0.117188 0.421875\n"
     for format in ("json", "jsonl", "yolo"):
