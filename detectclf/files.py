@@ -225,6 +225,17 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+def check_free(out: str | Path) -> None:
+    """Makes sure that :func:`atomic_folder` may write ``out``, before the work that fills it.
+
+    Raises:
+        DataError: it is a file or a folder that is not empty.
+    """
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError("exists and is not an empty folder", file=out, remedy="choose another --out or remove it")
+
+
 @contextmanager
 def atomic_folder(out: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``out`` that becomes ``out`` when the block ends, or is removed when it fails.
@@ -236,8 +247,7 @@ def atomic_folder(out: str | Path) -> Iterator[Path]:
     """
     target, stack = Path(os.path.realpath(out)), ExitStack()
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise DataError("exists and is not an empty folder", file=out, remedy="choose another --out or remove it")
+        check_free(out)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = stack.enter_context(temporary_folder(target))
     except OSError as error:
@@ -266,6 +276,7 @@ __all__ = [
     "ByteSpan",
     "atomic_folder",
     "atomic_write",
+    "check_free",
     "check_inside",
     "open_regular",
     "read_bytes",

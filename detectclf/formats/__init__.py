@@ -21,6 +21,7 @@ from detectclf.formats import classes_csv, coco, createml, detection_csv, folder
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import by_split, image_files, output_names, subfolders, write_bytes
 from detectclf.formats.unread import note_unread
+from detectclf.recipes import close_to
 from detectclf.spreadsheets import table_text
 from detectclf.types import Dataset, Sample
 
@@ -225,7 +226,9 @@ def _write_patients(dataset: Dataset, out: Path, row: Format) -> None:
 
 def _row(format: str) -> Format:
     if format not in FORMATS:
-        raise DataError(f"unknown format {format!r}", remedy=f"choose one of {', '.join(FORMATS)}")
+        raise DataError(
+            f"unknown format {format!r}{close_to(format, FORMATS)}", remedy=f"choose one of {', '.join(FORMATS)}"
+        )
     return FORMATS[format]
 
 

@@ -37,10 +37,12 @@ def collect_inputs(arguments: Sequence[str], stdin: BinaryIO | None = None) -> l
         stdin: bytes to read paths from; needed for ``-``.
 
     Raises:
-        DataError: there are no arguments, or a folder or glob holds no image.
+        DataError: there are no arguments or one is empty, or a folder or glob holds no image.
     """
     found: dict[str, Path] = {}
     for argument in arguments:
+        if not argument:  # it would mean the working directory
+            raise DataError("an input is empty", remedy="name a file or folder; is a variable not set?")
         files = _from_lines(stdin) if argument == "-" else _expand(argument)
         for path in files:
             # A file that is named and also lies in a named folder is one input.

@@ -21,8 +21,8 @@ def pictures_csv(records: Sequence[Record], min_score: float) -> str:
     """One row per picture.
 
     Columns: image, class, confidence, ``p_CLASS`` for each class, boxes (how many), flags (separated by semicolons),
-    width, height, model, error; frame, axis, study and picture where there are any. Numbers have six decimals. A picture that was refused or could
-    not be read has no class, probability or number of boxes.
+    width, height, model, error; frame, axis, study and picture where there are any. Numbers have six decimals. A
+    picture that was refused or could not be read has no class, probability or number of boxes.
     """
     probabilities = [f"p_{name}" for name in _classes(records)]
     head = ["image", "class", "confidence", *probabilities, "boxes", "flags", "width", "height", "model", "error"]

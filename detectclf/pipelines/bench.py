@@ -22,6 +22,7 @@ from detectclf.leftovers import scratch_folder
 from detectclf.pipelines import bench_worker
 from detectclf.pipelines.bench_process import Worker
 from detectclf.progress import Progress
+from detectclf.recipes import close_to
 from detectclf.version import __version__, installed_version
 
 RUNTIMES = ("openvino", "onnx", "torch")
@@ -144,7 +145,9 @@ def bench(
     """
     chosen = list(dict.fromkeys(runtimes or RUNTIMES))
     if unknown := sorted(set(chosen) - set(RUNTIMES)):
-        raise ConfigError(f"there is no runtime {unknown[0]!r}", remedy=f"use {', '.join(RUNTIMES)}")
+        raise ConfigError(
+            f"there is no runtime {unknown[0]!r}{close_to(unknown[0], RUNTIMES)}", remedy=f"use {', '.join(RUNTIMES)}"
+        )
     sizes = sorted(set(batch_sizes or BATCH_SIZES))
     count = slices or max(SLICES, sizes[-1])
     if sizes[-1] > count:

@@ -12,7 +12,7 @@ import numpy as np
 
 from detectclf.config import BundleRecipe
 from detectclf.errors import ConfigError, ModelError
-from detectclf.files import atomic_folder
+from detectclf.files import atomic_folder, check_free
 from detectclf.pipelines.bundle_ood import ood_of
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
@@ -81,6 +81,7 @@ def bundle(
 
     if folds is not None and development is not None:
         raise ConfigError("both folds and a development folder are given", remedy="choose one to fit on")
+    check_free(out)
     index = SliceIndex()
     predictor = predictor_of(None, runs, recipe.predict)
     fitted_runs = dict(runs) if development is None else {kind: development / kind for kind in runs}

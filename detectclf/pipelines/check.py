@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectclf.errors import ConfigError, one_line
-from detectclf.pipelines.pictures import write_picture
+from detectclf.files import check_free
+from detectclf.pipelines.pictures import check_picture, write_picture
 from detectclf.progress import working
 from detectclf.types import Problem, order_classes
 
@@ -65,6 +66,11 @@ def check(
     from detectclf.pipelines.opening import data_settings
 
     config = data_settings(patients, pattern, any_tumor)
+    # What the end of the work would refuse.
+    if sheet is not None:
+        check_picture(sheet)
+    if fix_to is not None:
+        check_free(fix_to)
     index = SliceIndex()
     with working("checking the data"):
         found = audit.check(

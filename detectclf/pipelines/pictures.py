@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def check_picture(out: Path) -> None:
+    """Makes sure that ``out`` is a name of a picture, before it is drawn.
+
+    Raises:
+        ConfigError: the suffix is not .png, .jpg, .jpeg or .webp.
+    """
+    if out.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"{out.name}: a picture is .png, .jpg or .webp", remedy="choose another name for it")
+
+
 def write_picture(picture: Image, out: Path) -> None:
     """Writes ``picture`` to ``out``, whose folder is made if needed.
 
@@ -20,11 +33,8 @@ def write_picture(picture: Image, out: Path) -> None:
         ConfigError: the suffix is not .png, .jpg, .jpeg or .webp.
         DataError: the file cannot be written.
     """
-    suffix = out.suffix.lower()
-    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-    if suffix not in formats:
-        raise ConfigError(f"{out.name}: a picture is .png, .jpg or .webp", remedy="choose another --out")
+    check_picture(out)
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format=formats[suffix])
+    picture.convert("RGB").save(buffer, format=_FORMATS[out.suffix.lower()])
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(out, buffer.getvalue())

@@ -17,6 +17,7 @@ from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.predict_types import Predicted
 from detectclf.prediction import Prediction
 from detectclf.progress import Progress
+from detectclf.recipes import close_to
 from detectclf.signals import ended_like_interrupted
 from detectclf.storage import is_uri
 
@@ -84,7 +85,9 @@ def predict(
     from detectclf.pipelines.predict_files import Results
 
     if format not in FORMATS:
-        raise ConfigError(f"unknown format {format!r}", remedy=f"use one of {', '.join(FORMATS)}")
+        raise ConfigError(
+            f"unknown format {format!r}{close_to(format, FORMATS)}", remedy=f"use one of {', '.join(FORMATS)}"
+        )
     if shards is not None:
         from detectclf.pipelines.predict_shards import predict_shards
 

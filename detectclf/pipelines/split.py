@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detectclf.errors import ConfigError, DataError
-from detectclf.files import atomic_folder, atomic_write
+from detectclf.files import atomic_folder, atomic_write, check_free
 from detectclf.pipelines.opening import open_folder
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def split(
     from detectclf.formats import detect_format, write
 
     shares = _ratios(ratios)
+    check_free(out)
     dataset = open_folder(folder, negative_boxes="keep", any_tumor=any_tumor, patients=patients, pattern=pattern)
     if out.resolve().is_relative_to(folder.resolve()):
         raise DataError("lies inside the data set", file=out, remedy="choose another --out")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from detectclf.datasets.index import SliceIndex
+from detectclf.sample_data.export import write_sample_data
 from detectclf.sample_data.slices import sample_slice
 
 
@@ -78,3 +80,31 @@ def test_a_misspelt_run_to_resume_is_told_as_such(cli, slices, out, said) -> Non
     assert answer.code == 2 and said in answer.err and len(answer.err.splitlines()) == 1
     assert "no data given" in cli("train-detector").err
     assert sorted(each.name for each in slices.parent.iterdir()) == ["runs", "slices"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("data", "split", "DATA", "--out", "full"), "full: exists and is not an empty folder"),
+        (("data", "check", "DATA", "--fix", "--out", "full"), "full: exists and is not an empty folder"),
+        (("data", "check", "DATA", "--sheet", "sheet.txt"), "sheet.txt: a picture is .png, .jpg or .webp"),
+        (
+            ("bundle", "--data", "DATA", "--detector", "gone", "--classifier", "gone", "--out", "full"),
+            "full: exists and is not an empty folder",
+        ),
+        (("data", "convert", "DATA", "--to", "yollo", "--out", "new"), "unknown format 'yollo', did you mean yolo?"),
+        (("predict", ""), "an input is empty; name a file or folder; is a variable not set?"),
+        (("predict", "slices", "--format", "jsnl"), "did you mean jsonl?"),
+        (("bench", "--runtime", "opnvino"), "did you mean openvino?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_the_end_of_the_work_would_refuse_is_refused_before_it(cli, slices, monkeypatch, arguments, said) -> None:
+    """Reading all slices for nothing takes minutes."""
+    monkeypatch.setattr(SliceIndex, "look_up", lambda *of: pytest.fail("slices were read first"))
+    data = write_sample_data(slices.parent / "data", n=12, seed=0)
+    (slices.parent / "full").mkdir()
+    (slices.parent / "full" / "notes.txt").touch()
+    answer = cli(*(str(data) if word == "DATA" else word for word in arguments))
+    assert answer.code == 2 and said in answer.err and len(answer.err.splitlines()) == 1
+    assert sorted(each.name for each in slices.parent.iterdir()) == ["data", "full", "slices"]
