@@ -91,7 +91,7 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     representatives = _join_exact(rows, np.flatnonzero(fingerprints.readable), joined)
     distinct = representatives[_has_detail(rows)[representatives]]
     if len(distinct) > 1:
-        with Progress("comparing slices") as progress:
+        with Progress("comparing pairs of slices") as progress:
             # Whole slices find copies whose head box moved with a strong change of contrast; heads alone find copies
             # that were cropped or padded.
             for head in (False, True):
