@@ -22,7 +22,8 @@ from volume_examples import slice_pixels
 from detectclf.config import PredictConfig, ShardConfig
 from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError, UnsafeError
 from detectclf.inference.made_predictions import read_predictions
-from detectclf.inference.shards import names_of, read_plan, records_of
+from detectclf.inference.plans import names_of, read_plan
+from detectclf.inference.shards import records_of
 from detectclf.pipelines import ray_cluster
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
