@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from detectclf.uris import shown, without_secrets
+
 # What a path makes of the slashes of a URI.
 _SHORT_URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 
@@ -39,8 +41,9 @@ class DetectclfError(Exception):
         where = ""
         if self.file is not None:
             file = _SHORT_URI.sub(lambda m: f"{m[1]}:///" if m[1] == "file" else f"{m[1]}://", str(self.file))
+            file = shown(file)
             where = f"{file}: " if self.line is None else f"{file}:{self.line}: "
-        return one_line(f"{where}{self.reason}" + (f"; {self.remedy}" if self.remedy else ""))
+        return one_line(without_secrets(f"{where}{self.reason}" + (f"; {self.remedy}" if self.remedy else "")))
 
 
 class DataError(DetectclfError):

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 from detectclf.errors import DataError
 from detectclf.files import atomic_write, open_regular, read_bytes
-from detectclf.store_calls import Stream, ask, file_name, is_uri, shown, store_of
+from detectclf.store_calls import Stream, ask, store_of
+from detectclf.uris import file_name, is_uri, shown
 
 _LIMIT_BYTES = 2**44
 
@@ -56,11 +57,19 @@ def open_stored(name: str) -> BinaryIO:
 
 
 def stored_stamp(uri: str) -> tuple[str, int]:
-    """What changes with the content of a file of a store, and its bytes; raises as :func:`read_stored`."""
+    """What changes with the content of a file of a store, and its bytes; raises as :func:`read_stored`.
+
+    Of a web server it is the tag that it gives the content, where it gives one, so that a URL that was signed again
+    means the same file.
+    """
 
     def asked() -> tuple[str, int]:
         store, path = store_of(uri)
-        return str(store.ukey(path)), int(store.size(path))
+        if "http" not in store.protocol:
+            return str(store.ukey(path)), int(store.size(path))
+        info = store.info(path)
+        tags = [str(info[tag]) for tag in ("ETag", "Content-MD5", "Digest") if info.get(tag)]
+        return " ".join(tags) or str(store.ukey(path)), int(info["size"] or 0)
 
     return ask(asked, uri)
 

@@ -6,36 +6,19 @@ Errors of a store never carry its own text, which may hold a key; credentials ar
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from detectclf.errors import ConfigError, DataError, StorageError
+from detectclf.uris import REMOVED, shown
 
 T = TypeVar("T")
 
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(?:::|://)")
+_USER = re.compile(r"://[^/@]*@")
 _PAUSES_S = (0.5, 2.0, 8.0)
 _EXTRA = "pip install 'detectclf[cloud]'"
-
-
-def is_uri(name: str) -> bool:
-    """Whether a name is a URI, and not that of a local file."""
-    return _SCHEME.match(name) is not None
-
-
-def file_name(name: str) -> str:
-    """The last part of a path or URI."""
-    # Called for every row of a manifest: pathlib would be most of the work.
-    return name.partition("?")[0].rstrip("/").rpartition("/")[2] if is_uri(name) else os.path.basename(name)  # noqa: PTH119
-
-
-def shown(name: str) -> str:
-    """A name as records and messages carry it: without what may be a secret."""
-    return re.sub(r"(?<=://)[^/@]*@", "", name.partition("?")[0]) if is_uri(name) else name
 
 
 class Stream:
@@ -59,7 +42,10 @@ class Stream:
 
 def store_of(name: str) -> tuple[Any, str]:
     """The file system of a URI, and the path in it; raises ConfigError where it cannot be had."""
-    if "@" in urlsplit(name).netloc:
+    if name.endswith(REMOVED):
+        reason = f"{shown(name)}: what stood after the name was not kept, since it may be a signature or a key"
+        raise ConfigError(reason, remedy="give the whole URI again, such as with --data")
+    if _USER.search(name):
         raise ConfigError(
             f"{shown(name)}: a name must not hold credentials", remedy="give them as the store's library expects them"
         )
@@ -113,4 +99,4 @@ def _reason(error: Exception) -> tuple[str, bool]:
     return f"does not answer ({kind})", True
 
 
-__all__ = ["Stream", "ask", "file_name", "is_uri", "shown", "store_of"]
+__all__ = ["Stream", "ask", "store_of"]

@@ -79,7 +79,9 @@ def copies_folder() -> Path:
 def copy_of(span: StoredSpan) -> Path:
     """The copy of the shard in which ``span`` lies, made now if it is not there; raises as :func:`read_content`."""
     folder = copies_folder()
-    name = hashlib.blake2b(f"{span.uri} {span.stamp}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    # By the stamp it is known which file a signed URL meant.
+    said = f"{shown(span.uri)} {span.stamp}".encode("utf-8", "surrogatepass")
+    name = hashlib.blake2b(said, digest_size=16).hexdigest()
     copy = folder / (name + _SUFFIX)
     with suppress(OSError):
         if copy.stat().st_size == span.size:  # else a disk that failed has cut it

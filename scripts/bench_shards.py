@@ -84,7 +84,8 @@ def write_manifest(folder: Path, rows: int, suffix: str) -> Path:
 def listing(manifest: str, out: str) -> dict[str, Any]:
     """Makes the plan of a manifest; seconds, and MiB beyond what the imports took."""
     from detectclf.inference.items import item_names
-    from detectclf.inference.shards import check_arrow, write_plan
+    from detectclf.inference.plans import write_plan
+    from detectclf.inference.shards import check_arrow
     from detectclf.storage import StoredFolder
 
     check_arrow()
@@ -117,7 +118,8 @@ def resume_check(out: str, rows: int) -> dict[str, Any]:
 
     All parts but the first have the first one's files, by links: only their names and sizes are looked at.
     """
-    from detectclf.inference.shards import finished_parts, names_of, part_name, read_plan, write_manifest, write_part
+    from detectclf.inference.plans import names_of, part_name, read_plan
+    from detectclf.inference.shards import finished_parts, write_manifest, write_part
     from detectclf.storage import StoredFolder
 
     folder = StoredFolder(out)

@@ -13,6 +13,7 @@ import typer
 from detectclf.cache import keep_library_folders
 from detectclf.cli import config, data, export, models, predicting, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
+from detectclf.uris import without_secrets
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
@@ -128,8 +129,8 @@ def _stop(line: str, code: int, verbose: bool) -> NoReturn:
     if verbose:
         import traceback
 
-        traceback.print_exc()
-    print(f"detectclf: {one_line(line)}", file=sys.stderr)
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
+    print(f"detectclf: {one_line(without_secrets(line))}", file=sys.stderr)
     sys.exit(code)
 
 

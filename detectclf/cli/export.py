@@ -26,9 +26,12 @@ def export(
         ),
     ] = False,
     data: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            "--data", "-d", help="Folder with an export, for --int8; repeat it to merge several.", metavar="DIR"
+            "--data",
+            "-d",
+            help="Folder with an export, or shards, for --int8; repeat it to merge several.",
+            metavar="DIR_OR_URI",
         ),
     ] = None,
     split: options.Split = "valid",
@@ -50,7 +53,7 @@ def export(
     from detectclf.recipes import load_recipe
 
     flags = {
-        "data.sources": [str(d) for d in data] if data else None,
+        "data.sources": data or None,
         "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,

@@ -70,7 +70,7 @@ def bundle(
     from detectclf.recipes import load_recipe
 
     flags = {
-        "data.sources": [str(d) for d in data],
+        "data.sources": data,
         "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,
@@ -131,7 +131,7 @@ def evaluate(
     from detectclf.recipes import load_recipe
 
     flags = {
-        "data.sources": [str(d) for d in data],
+        "data.sources": data,
         "data.patients": patients,
         "data.limit": limit,
         "data.any_tumor": any_tumor or None,

@@ -15,8 +15,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr, tracebacks included.")]
 
 Data = Annotated[
-    list[Path],
-    typer.Option("--data", "-d", help="Folder with an export; repeat it to merge several sources.", metavar="DIR"),
+    list[str],
+    typer.Option(
+        "--data",
+        "-d",
+        help="Folder with an export, or shards such as 'DIR/*.tar' or s3://BUCKET/DIR; repeat it to merge several "
+        "sources.",
+        metavar="DIR_OR_URI",
+    ),
 ]
 RecipeData = Annotated[
     list[str] | None,

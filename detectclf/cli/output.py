@@ -13,9 +13,17 @@ def setup_logging(quiet: bool, verbose: bool) -> None:
     """Sends the package's log to stderr: warnings only with ``--quiet``, everything with ``--verbose``."""
     import logging
 
+    from detectclf.uris import without_secrets
+
+    class PlainLines(logging.Formatter):
+        """Lines that hold no signature of a URL, whoever wrote them."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return without_secrets(super().format(record))
+
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PlainLines("%(message)s"))
     logger = logging.getLogger("detectclf")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -40,4 +48,6 @@ def command_line() -> str:
     """The command as typed, for reports; folders of the program itself left out."""
     import shlex
 
-    return shlex.join(["detectclf", *sys.argv[1:]])
+    from detectclf.uris import without_secrets
+
+    return shlex.join(["detectclf", *(without_secrets(word) for word in sys.argv[1:])])

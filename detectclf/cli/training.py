@@ -142,13 +142,19 @@ def tune(
         ),
     ] = None,
     sampler: Annotated[
-        Literal["tpe", "random"],
-        typer.Option(help="How values are chosen: tpe from those that did well so far, or at random."),
-    ] = "tpe",
+        Literal["gp", "tpe", "random"] | None,
+        typer.Option(
+            help="How values are chosen: gp by a Gaussian process over the figures so far, tpe from those that did "
+            "well, or at random [default: gp, or as the search in --out was begun]."
+        ),
+    ] = None,
     pruner: Annotated[
-        Literal["median", "none"],
-        typer.Option(help="median ends a trial early that is below the median of the others at the same epoch."),
-    ] = "median",
+        Literal["median", "none"] | None,
+        typer.Option(
+            help="median ends a trial early that is below the median of the others at the same epoch [default: none "
+            "with gp, else median, or as the search in --out was begun]."
+        ),
+    ] = None,
     config: options.Config = None,
     arch: Annotated[
         str | None, typer.Option(help="Architecture, as `detectclf models` lists it [default: the stage's].")

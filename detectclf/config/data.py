@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from detectclf.config.base import Probability, Settings
 from detectclf.types import ANY_TUMOR
+from detectclf.uris import is_uri, without_secrets
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,11 @@ class DataConfig(Settings):
             if isinstance(value, list | tuple)
             else value
         )
+
+    @field_serializer("sources", when_used="json")
+    def _write_no_secrets(self, value: tuple[str, ...]) -> list[str]:
+        """As files keep them; who goes on with a run from such a file gives them again."""
+        return [without_secrets(each) if is_uri(each) else each for each in value]
 
     @field_validator("faults", mode="before")
     @classmethod

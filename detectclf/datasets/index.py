@@ -34,6 +34,7 @@ from detectclf.imaging.images import examine_image, read_pixels
 from detectclf.progress import Progress
 from detectclf.stored_shards import StoredSpan
 from detectclf.types import Pixels, Sample
+from detectclf.uris import shown
 from detectclf.version import __version__, installed_version
 
 _DECODERS = ("pillow", "opencv-python-headless", "pydicom", "nibabel")
@@ -238,7 +239,7 @@ def _key(sample: Sample) -> tuple[bytes, bool]:
     """What a slice is found by, and whether its file is old enough for that to be trusted."""
     if isinstance(sample.span, StoredSpan):
         # Wherever a path stood: the stamp of the shard says that it is the same.
-        stored = repr((sample.span.uri, sample.span.stamp, sample.span.offset, sample.span.length))
+        stored = repr((shown(sample.span.uri), sample.span.stamp, sample.span.offset, sample.span.length))
         return _hashed(stored), True
     try:
         status = sample.path.stat()

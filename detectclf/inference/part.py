@@ -9,8 +9,9 @@ from typing import Any
 
 from detectclf.errors import DataError, DetectclfError
 from detectclf.inference.items import Unit, units_alone
+from detectclf.inference.plans import names_of, part_name
 from detectclf.inference.predictor import Predictor
-from detectclf.inference.shards import attempts_of, names_of, note_attempts, part_name, write_part
+from detectclf.inference.shards import attempts_of, note_attempts, write_part
 from detectclf.inference.sources import Encoded, ImageSource, name_of
 from detectclf.inference.trial import fatal_units
 from detectclf.inference.volumes import Volume

@@ -2,8 +2,7 @@
 
 ================================  ======================================================================================
 ``run.json``                      by what model and settings (:mod:`detectclf.inference.run_description`)
-``plan/part-000000.jsonl``        the names that one part goes over, a JSON string a line; listed once, before all else
-``plan.json``                     how many parts and names; written last, so that half a plan is none
+``plan/``, ``plan.json``           what each part goes over (:mod:`detectclf.inference.plans`); written before all else
 ``records/part-000000.*``         ``.jsonl`` and ``.parquet`` with the records; ``.studies.jsonl`` if there are volumes
 ``records/part-000000.json``      what was written, with sizes and SHA-256; written last, so that half a part is none
 ``records/part-000000.attempts``  how many attempts at it were begun; removed when it is finished
@@ -17,82 +16,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from detectclf.documents import parse_json
 from detectclf.errors import ConfigError, DataError
-from detectclf.inference.containers import is_container
+from detectclf.inference.plans import part_name
 from detectclf.storage import StoredFolder, shown
 
-PLAN_FILE, MANIFEST_FILE = "plan.json", "manifest.json"
+MANIFEST_FILE = "manifest.json"
 _FORMAT = "detectclf-shards"
 _LIMIT_BYTES = 2**32
 _ATTEMPTS = ".attempts"
-
-
-def part_name(number: int) -> str:
-    """What the files of a part are called."""
-    return f"part-{number:06d}"
-
-
-def write_plan(folder: StoredFolder, names: Iterable[str], size: int) -> dict[str, int]:
-    """Cuts ``names`` into parts and writes them as they come; gives the numbers of ``parts`` and ``items``.
-
-    Args:
-        folder: the output.
-        names: of files and containers; a container is a part of its own.
-        size: names of a part.
-
-    Raises:
-        DataError: there are no names.
-    """
-    parts = items = 0
-    waiting: list[str] = []
-
-    def write(part: Sequence[str]) -> None:
-        nonlocal parts, items
-        folder.write(f"plan/{part_name(parts)}.jsonl", "".join(json.dumps(name) + "\n" for name in part))
-        parts, items = parts + 1, items + len(part)
-
-    for name in names:
-        if is_container(name):
-            write([name])
-            continue
-        waiting.append(name)
-        if len(waiting) == size:
-            write(waiting)
-            waiting = []
-    if waiting:
-        write(waiting)
-    if not parts:
-        raise DataError("no input", remedy="name image files, folders, globs or manifests")
-    plan = {"parts": parts, "items": items}
-    folder.write(PLAN_FILE, json.dumps(plan) + "\n")
-    return plan
-
-
-def read_plan(folder: StoredFolder) -> dict[str, int] | None:
-    """What :func:`write_plan` gave; ``None`` where it did not come to its end."""
-    if not folder.exists(PLAN_FILE):
-        return None
-    try:
-        return {key: int(value) for key, value in parse_json(folder.read(PLAN_FILE)).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise _damaged(folder, PLAN_FILE) from error
-
-
-def names_of(folder: StoredFolder, number: int) -> list[str]:
-    """The names of a part."""
-    file = f"plan/{part_name(number)}.jsonl"
-    try:
-        return [parse_json(line) for line in folder.read(file).splitlines()]
-    except ValueError as error:
-        raise _damaged(folder, file) from error
-
-
-def _damaged(folder: StoredFolder, file: str) -> DataError:
-    return DataError("is damaged", file=shown(folder.path(file)), remedy="choose another --out, and predict again")
 
 
 def write_part(
@@ -279,12 +214,8 @@ __all__ = [
     "check_arrow",
     "finished_parts",
     "forget_attempts",
-    "names_of",
     "note_attempts",
-    "part_name",
-    "read_plan",
     "records_of",
     "write_manifest",
     "write_part",
-    "write_plan",
 ]

@@ -16,7 +16,7 @@ from detectclf.files import atomic_folder, check_free
 from detectclf.pipelines.bundle_ood import ood_of
 from detectclf.pipelines.opening import predictor_of
 from detectclf.pipelines.unseen import Unseen, unseen_of_folds, unseen_of_split
-from detectclf.prediction import Origin, Prediction
+from detectclf.prediction import Prediction
 from detectclf.types import Dataset, FusedOutputs
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def _fit(unseen: Unseen, rows: Sequence[int], recipe: BundleRecipe) -> FusionPar
 def _predictions(unseen: Unseen, whole: FusionParameters, recipe: BundleRecipe) -> list[Prediction]:
     """Predictions for the card. With several parts, the fusion of each part is fitted on the other parts."""
     from detectclf.inference.fusion import fuse
+    from detectclf.inference.sources import origin_of
 
     parts = np.array(unseen.parts)
     fitted = {int(k): whole for k in np.unique(parts)}
@@ -182,7 +183,7 @@ def _predictions(unseen: Unseen, whole: FusionParameters, recipe: BundleRecipe) 
             s.name,
             width=s.width,
             height=s.height,
-            origin=Origin(s.path),
+            origin=origin_of(s),
         )
         for outputs, part, novelty, s in zip(
             unseen.outputs, unseen.parts, unseen.novelty, unseen.dataset.samples, strict=True

@@ -53,6 +53,7 @@ def predict_shards(
         StorageError: a store refuses or does not answer; ``resume`` goes on later.
         KeyboardInterrupt: from the user, or by SIGTERM or SIGHUP; finished parts are kept.
     """
+    from detectclf.inference.plans import forget_signatures
     from detectclf.inference.shards import check_arrow, finished_parts, forget_attempts, write_manifest
 
     if shards.engine == "ray":
@@ -73,6 +74,7 @@ def predict_shards(
                 _predict_rest(engine, plan, finished)
         forget_attempts(folder)
         manifest = write_manifest(folder, finished)
+        forget_signatures(folder, plan)
         folder.write("run.json", json.dumps(description | {"finished": True}, indent=1) + "\n")
     failed, read = manifest["errors"] + manifest["studies_refused"], manifest["records"] - manifest["errors"]
     if failed:
@@ -115,8 +117,9 @@ def _description(
 
 def _earlier_plan(folder: StoredFolder, description: dict[str, Any], *, resume: bool) -> dict[str, int] | None:
     """The plan of the run in ``folder``, if it has one; refuses a folder with another run."""
+    from detectclf.inference.plans import read_plan
     from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run
-    from detectclf.inference.shards import MANIFEST_FILE, read_plan
+    from detectclf.inference.shards import MANIFEST_FILE
 
     out = shown(folder.name)
     if folder.exists(RUN_FILE):
@@ -145,8 +148,8 @@ def _first_found(inputs: Sequence[str]) -> Iterator[str]:
 
 
 def _new_plan(folder: StoredFolder, names: Iterable[str], description: dict[str, Any], size: int) -> dict[str, int]:
+    from detectclf.inference.plans import write_plan
     from detectclf.inference.run_description import RUN_FILE, run_text
-    from detectclf.inference.shards import write_plan
 
     folder.write(RUN_FILE, run_text(description))
     return write_plan(folder, (each if is_uri(each) else os.path.abspath(each) for each in names), size)  # noqa: PTH100

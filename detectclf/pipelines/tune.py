@@ -45,8 +45,8 @@ def tune(
     *,
     trials: int,
     space: Path | None = None,
-    sampler: Sampler = "tpe",
-    pruner: Pruner = "median",
+    sampler: Sampler | None = None,
+    pruner: Pruner | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Searches settings of a stage, or goes on with the search that is in ``out``.
@@ -59,8 +59,11 @@ def tune(
         out: folder of the search; by default a new one below ``runs/``.
         trials: how many, by all processes and earlier calls together.
         space: YAML file of the search space; by default the shipped one.
-        sampler: how values are chosen: from those that did well, or at random.
-        pruner: ``median`` ends a trial whose figure is below the median of the others at the same epoch.
+        sampler: how values are chosen: by a Gaussian process over the figures so far, by Parzen estimators of those
+            that did well (Bergstra et al. 2011), or at random; by default as the search in ``out`` was begun, else
+            ``gp``.
+        pruner: ``median`` ends a trial whose figure is below the median of the others at the same epoch; by default as
+            the search in ``out`` was begun, else ``none`` with ``gp``, which learns from whole trials only.
         quiet: show no progress.
 
     Returns:
@@ -82,6 +85,7 @@ def tune(
     folder = out or free_folder(Path("runs") / f"tune-{kind}")
     trial_recipe = changed(recipe, _common(recipe))
     searched = read_space(space, kind, trial_recipe)
+    sampler, pruner = _chosen(folder, sampler, pruner)
     search = Search(kind, recipe, trial_recipe, searched, folder, trials, sampler, pruner)
     with ended_like_interrupted():
         _check_folder(folder)
@@ -110,6 +114,17 @@ def _common(recipe: Recipe) -> dict[str, Any]:
         "data.fold_splits": data.fold_splits or (data.train_split,),
         "training.evaluate_every": 1,
     }
+
+
+def _chosen(folder: Path, sampler: Sampler | None, pruner: Pruner | None) -> tuple[Sampler, Pruner]:
+    """Sampler and pruner; those that are not given are as the search in ``folder`` was begun."""
+    try:
+        begun = read_json(folder / DESCRIPTION)
+    except (DataError, ValueError):
+        begun = {}  # there is none; a damaged one is refused when it is compared
+    begun = begun if isinstance(begun, dict) else {}
+    sampler = sampler or begun.get("sampler") or "gp"
+    return sampler, pruner or begun.get("pruner") or ("none" if sampler == "gp" else "median")
 
 
 def _check_folder(folder: Path) -> None:

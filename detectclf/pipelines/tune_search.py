@@ -12,7 +12,7 @@ from detectclf.pipelines.tune_space import Space
 if TYPE_CHECKING:
     from detectclf.training.runs import Recipe
 
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["gp", "tpe", "random"]
 Pruner = Literal["median", "none"]
 
 METRICS: Mapping[str, str] = {"detector": "mAP", "classifier": "accuracy"}

@@ -34,6 +34,7 @@ NOTE = "note"
 """Attribute of a trial that could not be finished: why."""
 MOST_TRIES = 3
 """A trial whose process ended so often without a further checkpoint is given up: it may be what ends them."""
+_RANDOM_FIRST = 10
 _TRIES = "tries"
 _SAVED = "saved"
 # Of a finished run: what is of no use once its figure is known. A trial is a recipe, not a model.
@@ -61,7 +62,7 @@ class SharedStudy:
     Args:
         folder: of the search; must exist.
         seed: of the sampler.
-        sampler: ``tpe`` or ``random``.
+        sampler: ``gp``, ``tpe`` or ``random``.
         warm_up: epochs in which no trial is pruned; ``None`` to prune none at all.
         first: values of the first trial, where there are any.
 
@@ -234,12 +235,14 @@ def _sampler(name: str, seed: int, number: int) -> BaseSampler:
     if it had not been. So a trial that is gone on with, of which Optuna has two, counts once.
     """
     import numpy as np
-    from optuna.samplers import RandomSampler, TPESampler
+    from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
     key = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     if name == "random":
         return RandomSampler(seed=key)
-    return TPESampler(seed=key, n_startup_trials=10, multivariate=True)
+    if name == "gp":
+        return GPSampler(seed=key, n_startup_trials=_RANDOM_FIRST)
+    return TPESampler(seed=key, n_startup_trials=_RANDOM_FIRST, multivariate=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 
 from detectclf.models.anonymise import without_folders
 from detectclf.models.xla import seed_xla, xla_kind
+from detectclf.uris import without_secrets
 from detectclf.version import installed_version
 
 _LIBRARIES = (
@@ -57,7 +58,7 @@ def describe_environment(device: torch.device, precision: str, processes: int) -
         "processes": processes,
         "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
-        "command": [without_folders(Path(sys.argv[0])), *sys.argv[1:]],
+        "command": [without_folders(Path(sys.argv[0])), *(without_secrets(word) for word in sys.argv[1:])],
     }
 
 

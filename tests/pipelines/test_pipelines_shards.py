@@ -22,7 +22,8 @@ from volume_examples import slice_pixels
 from detectclf.config import PredictConfig, ShardConfig
 from detectclf.errors import ConfigError, DataError, DetectclfError, StorageError, UnsafeError
 from detectclf.inference.made_predictions import read_predictions
-from detectclf.inference.shards import names_of, read_plan, records_of
+from detectclf.inference.plans import names_of, read_plan
+from detectclf.inference.shards import records_of
 from detectclf.pipelines import ray_cluster
 from detectclf.pipelines.model_digest import model_digest
 from detectclf.pipelines.predict import predict, shard_settings
@@ -136,6 +137,28 @@ def test_a_store_holds_the_same_files(folder: Path, whole: Path) -> None:
         assert in_shards(folder, "memory://bucket/out", resume=True).done == 5
     finally:
         memory.store.clear()
+
+
+def test_a_plan_forgets_signatures_when_the_run_is_finished(folder: Path, tmp_path: Path) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    pictures, out = sorted(folder.glob("[0-9].png"))[:3], tmp_path / "out"
+    names = [f"memory://signed/{path.name}?X-Amz-Signature=5e7cre7" for path in pictures]
+    memory.pipe({name.removeprefix("memory:/"): path.read_bytes() for name, path in zip(names, pictures, strict=True)})
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"uri": name}) + "\n" for name in names))
+    try:
+        assert (
+            predict([str(tmp_path / "in.jsonl")], PredictConfig(), out=out, shards=ShardConfig(shard_size=2)).done == 3
+        )
+    finally:
+        memory.store.clear()
+    assert not [file for file, text in content(out).items() if b"5e7cre7" in text]
+    plan = StoredFolder(str(out))
+    assert names_of(plan, 1) == ["memory://signed/2.png?removed"] and read_plan(plan) == {"parts": 2, "items": 3}
+    assert [each["image"] for each in records_of(plan)] == [name.partition("?")[0] for name in names]
+    resumed = predict(
+        [str(tmp_path / "in.jsonl")], PredictConfig(), out=out, shards=ShardConfig(shard_size=2), resume=True
+    )
+    assert resumed.done == 3, "nothing is read again"
 
 
 def test_volumes_have_studies(tmp_path: Path) -> None:

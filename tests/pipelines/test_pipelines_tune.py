@@ -127,6 +127,46 @@ def test_search_trains_publishes_goes_on_and_refuses_another(
             tune("classifier", out=out, trials=4, quiet=True, **changes)
 
 
+@pytest.mark.parametrize(
+    ("begun", "given", "chosen"),
+    [
+        (None, (None, None), ("gp", "none")),
+        (None, ("tpe", None), ("tpe", "median")),
+        (None, (None, "median"), ("gp", "median")),
+        ({"sampler": "tpe", "pruner": "median"}, (None, None), ("tpe", "median")),
+        ({"sampler": "random", "pruner": "none"}, (None, None), ("random", "none")),
+        ({"sampler": "random", "pruner": "none"}, ("gp", None), ("gp", "none")),  # which is refused then
+        ([], (None, None), ("gp", "none")),
+    ],
+)
+def test_a_search_goes_on_as_it_was_begun(tmp_path: Path, begun: Any, given: Any, chosen: tuple[str, str]) -> None:
+    from detectclf.pipelines.tune import DESCRIPTION, _chosen
+
+    if begun is not None:
+        (tmp_path / DESCRIPTION).write_text(json.dumps(begun), encoding="utf-8")
+    assert _chosen(tmp_path, *given) == chosen
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_samplers_find_better_values_than_chance(tmp_path: Path, sampler: str) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune_study import SharedStudy
+
+    space = {name: Dimension(low=0.0, high=1.0) for name in ("augment.flip", "augment.tone", "augment.scale")}
+
+    def best(name: str) -> float:
+        (tmp_path / name).mkdir()
+        study, figures = SharedStudy(tmp_path / name, seed=0, sampler=name, warm_up=None, first=None), []
+        for _ in range(24):
+            taken = study.take(24, space)
+            assert taken is not None
+            figures.append(-sum((value - 0.7) ** 2 for value in taken.values.values()))
+            study.tell(taken, figures[-1])
+        return max(figures)
+
+    assert best(sampler) > best("random")
+
+
 def test_folder_with_other_files_is_refused(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune import tune
@@ -151,25 +191,30 @@ def test_database_that_is_none_is_one_line(tmp_path: Path) -> None:
         SharedStudy(tmp_path, seed=0, sampler="tpe", warm_up=1, first=None)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_interrupted_search_tries_the_values_of_one_that_was_not(tmp_path: Path, sampler: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "trials", "interrupted"),
+    [("tpe", 4, (0, 2)), ("random", 4, (0, 2)), ("gp", 13, (2, 11))],  # the first ten are at random
+)
+def test_interrupted_search_tries_the_values_of_one_that_was_not(
+    tmp_path: Path, sampler: str, trials: int, interrupted: tuple[int, ...]
+) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune_study import SharedStudy
 
     def values(folder: Path, interrupted: tuple[int, ...]) -> list[float]:
         folder.mkdir()
         study, found = SharedStudy(folder, seed=0, sampler=sampler, warm_up=None, first=None), []
-        for number in range(4):
+        for number in range(trials):
             if number in interrupted:
-                assert study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)}) is not None
+                assert study.take(trials, {"training.lr": Dimension(low=0.1, high=0.9)}) is not None
                 study.leave()
-            taken = study.take(4, {"training.lr": Dimension(low=0.1, high=0.9)})
+            taken = study.take(trials, {"training.lr": Dimension(low=0.1, high=0.9)})
             assert taken is not None
             found.append(taken.values["training.lr"])
             study.tell(taken, found[-1])
         return found
 
-    assert values(tmp_path / "a", ()) == values(tmp_path / "b", (0, 2))
+    assert values(tmp_path / "a", ()) == values(tmp_path / "b", interrupted)
 
 
 @pytest.mark.parametrize("left", [None, b""], ids=["removed", "empty"])
@@ -241,7 +286,8 @@ def test_pruned_trial_has_no_figure_and_is_never_the_best(tmp_path: Path) -> Non
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<td>pruned</td>") == 2
 
 
-def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_same_seed_same_search_whoever_runs_it(tmp_path: Path, sampler: str) -> None:
     pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
     from detectclf.pipelines.tune_study import SharedStudy
 
@@ -249,14 +295,14 @@ def test_same_seed_same_search_whoever_runs_it(tmp_path: Path) -> None:
 
     def values(folder: Path, restart: bool) -> list[Any]:
         folder.mkdir()
-        study, found = SharedStudy(folder, seed=4, sampler="tpe", warm_up=None, first=None), []
+        study, found = SharedStudy(folder, seed=4, sampler=sampler, warm_up=None, first=None), []
         for _ in range(12):
             taken = study.take(12, space)
             assert taken is not None
             found.append(dict(taken.values))
             study.tell(taken, float(taken.values["training.lr"]))
             if restart:
-                study = SharedStudy(folder, seed=4, sampler="tpe", warm_up=None, first=None)
+                study = SharedStudy(folder, seed=4, sampler=sampler, warm_up=None, first=None)
         return found
 
     assert values(tmp_path / "a", False) == values(tmp_path / "b", True)
