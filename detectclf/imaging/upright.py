@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectclf.imaging.framing import Framed
+from detectclf.imaging.framing import Framed, framed
 from detectclf.types import FloatArray, Pixels
 
 TURNS = 4
@@ -21,13 +21,22 @@ def upright_features(shown: Framed) -> FloatArray:
 
     What is found without a head is described as a whole.
     """
-    return _described(_square(shown))
+    import cv2
+
+    square, block, cell = _square(shown), (2 * _CELL, 2 * _CELL), (_CELL, _CELL)
+    gradients = cv2.HOGDescriptor((_SIDE, _SIDE), block, cell, cell, _BINS).compute(square)
+    thumbnail = cv2.resize(square, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.concatenate([np.ravel(gradients), np.ravel(thumbnail) / 255.0]).astype(np.float32)
 
 
-def turned_features(shown: Framed, *, mirrored: bool = False) -> FloatArray:
-    """``(TURNS, D)``: the features of the head as it is and turned, or of its mirror image."""
-    square = _square(shown)[:, ::-1] if mirrored else _square(shown)
-    return np.stack([_described(np.ascontiguousarray(np.rot90(square, turn))) for turn in range(TURNS)])
+def turned_features(pixels: Pixels) -> FloatArray:
+    """``(TURNS, D)``: the features of a picture ``(H, W)`` uint8 as it is and turned, each searched for its head anew.
+
+    What turning the head alone would leave, such as a shift by half a pixel, would tell turned pictures in a fit and
+    nowhere else.
+    """
+    turned = (np.ascontiguousarray(np.rot90(pixels, turn)) for turn in range(TURNS))
+    return np.stack([upright_features(framed(each)) for each in turned])
 
 
 def _square(shown: Framed) -> Pixels:
@@ -38,22 +47,15 @@ def _square(shown: Framed) -> Pixels:
     left, top, across, down = (0.0, 0.0, width, height) if shown.head is None else shown.head.box
     side = max(across, down) * (1 + 2 * _MARGIN)
     scale = _SIDE / side
-    middle = (left + across / 2, top + down / 2)
-    matrix = np.array([[scale, 0, _SIDE / 2 - scale * middle[0]], [0, scale, _SIDE / 2 - scale * middle[1]]])
-    # Averaged first, since warping takes single pixels.
-    blur = max(1, round(1 / scale))
+    # OpenCV counts from the centres of pixels, half a pixel from the corner.
+    middle = (left + across / 2 - 0.5, top + down / 2 - 0.5)
+    shift = [_SIDE / 2 - 0.5 - scale * each for each in middle]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    # Averaged first, since warping takes single pixels; over an odd number of them, since an even one shifts.
+    blur = 2 * round((1 / scale - 1) / 2) + 1 if scale < 1 else 1
     small = cv2.warpAffine(cv2.blur(shown.pixels, (blur, blur)), matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR)
     level = max(20.0, float(np.percentile(small, 97)))
     return np.asarray(cv2.convertScaleAbs(small, alpha=_BRIGHT / level), dtype=np.uint8)
-
-
-def _described(square: Pixels) -> FloatArray:
-    import cv2
-
-    block, cell = (2 * _CELL, 2 * _CELL), (_CELL, _CELL)
-    gradients = cv2.HOGDescriptor((_SIDE, _SIDE), block, cell, cell, _BINS).compute(square)
-    thumbnail = cv2.resize(square, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return np.concatenate([np.ravel(gradients), np.ravel(thumbnail) / 255.0]).astype(np.float32)
 
 
 __all__ = ["TURNS", "UPRIGHT_SIZE", "turned_features", "upright_features"]

@@ -8,6 +8,7 @@ base and the crown, and other contrasts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,15 +24,15 @@ TURNED_THEMSELVES = 5.0
 FOLDS = 5
 FEWEST_SLICES = 40
 _HIDDEN, _DROPOUT, _NOISE = 96, 0.5, 0.2  # noise: standard deviation, of features with unit variance
-_BATCH, _EPOCHS, _FEWEST_STEPS, _RATE, _DECAY, _SMOOTHING = 256, 8, 100, 1e-3, 1e-2, 0.02
+_BATCH, _EPOCHS, _FEWEST_STEPS, _RATE, _DECAY, _SMOOTHING = 256, 16, 100, 1e-3, 1e-2, 0.02
 
 
-def fit_orientation(features: FloatArray, drawn: FloatArray | None = None) -> Orientation | None:
+def fit_orientation(features: FloatArray, groups: Sequence[int], drawn: FloatArray | None = None) -> Orientation | None:
     """Trains the network and chooses its threshold on slices that it has not seen.
 
     Args:
-        features: ``(N, TURNS, D)`` of upright slices and their turned copies; slices of one patient one after the
-            other.
+        features: ``(N, TURNS, D)`` of upright slices and their turned copies.
+        groups: independent group of each, such as its patient.
         drawn: ``(M, TURNS, D)`` of drawn heads to train on as well; the threshold is that of the slices.
 
     Returns:
@@ -40,7 +41,7 @@ def fit_orientation(features: FloatArray, drawn: FloatArray | None = None) -> Or
     if len(features) < FEWEST_SLICES:
         return None
     extra = features[:0] if drawn is None else drawn
-    fold = np.arange(len(features)) * FOLDS // len(features)  # neighbours are often of one patient
+    fold = np.asarray(groups) % FOLDS
     unseen = np.zeros(len(features))
     for k in range(FOLDS):
         layers = _trained(np.concatenate([features[fold != k], extra]))

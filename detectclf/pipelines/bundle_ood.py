@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detectclf.errors import DetectclfError
 from detectclf.pipelines.unseen import Unseen
 from detectclf.progress import Progress
 from detectclf.types import FloatArray, Sample
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
     from detectclf.models.bundle_arrays import OODStatistics, Orientation
 
-_DRAWN, _DRAWN_SIDE = 1500, 224  # heads drawn for the fit of the orientation, and their side in pixels
+_MOST_SLICES = 4000  # of the fit of the orientation
+_DRAWN, _DRAWN_SIDE = 4500, 224  # heads drawn for it, and their side in pixels
 
 
 def ood_of(
@@ -57,23 +60,39 @@ def ood_of(
         strong = (with_strong_noise(read_pixels(s), rng) for s in samples)
         ood = fit_ood(features, groups, noisy, [predictor.statistics_many(strong, clean=True)])
         progress.advance()
-    return None if ood is None else replace(ood, orientation=orientation_of(samples, head_maps))
+    if ood is None:
+        return None
+    return replace(ood, orientation=orientation_of((*samples, *unseen.others), head_maps))
 
 
 def orientation_of(samples: Sequence[Sample], head_maps: Path | None) -> Orientation | None:
     """What tells turned slices, fitted on ``samples`` and heads drawn from the label maps in ``head_maps``.
 
+    Slices that cannot be read are left out. The networks play no part in it, so their training slices do no harm.
+
     Raises:
-        DataError, UnsafeError: a slice or a label map cannot be read.
+        DataError, UnsafeError: a label map cannot be read.
     """
-    from detectclf.imaging.framing import framed
     from detectclf.imaging.images import read_pixels
     from detectclf.imaging.upright import turned_features
     from detectclf.inference.orientation_fit import fit_orientation
 
-    shown = (framed(read_pixels(sample)) for sample in samples)
-    turned = np.stack([turned_features(each, mirrored=mirrored) for each in shown for mirrored in (False, True)])
-    return fit_orientation(turned, None if head_maps is None else _drawn_heads(head_maps))
+    chosen = samples[:: math.ceil(len(samples) / _MOST_SLICES)]
+    rows: list[FloatArray] = []
+    names: list[str] = []
+    with Progress("turned slices", len(chosen)) as progress:
+        for sample in chosen:
+            progress.advance()
+            try:
+                pixels = read_pixels(sample)
+            except DetectclfError:
+                continue
+            rows += [turned_features(pixels), turned_features(pixels[:, ::-1])]
+            names += 2 * [sample.patient or sample.name]
+    if not rows:
+        return None
+    _, groups = np.unique(names, return_inverse=True)
+    return fit_orientation(np.stack(rows), groups.tolist(), None if head_maps is None else _drawn_heads(head_maps))
 
 
 def _drawn_heads(head_maps: Path) -> FloatArray:
@@ -81,7 +100,6 @@ def _drawn_heads(head_maps: Path) -> FloatArray:
     from detectclf.datasets.drawn_heads.drawing import draw_slice
     from detectclf.datasets.drawn_heads.label_maps import LabelMaps
     from detectclf.datasets.drawn_heads.shapes import MaskShapes
-    from detectclf.imaging.framing import framed
     from detectclf.imaging.upright import turned_features
 
     maps, rng = LabelMaps.load(head_maps), np.random.default_rng(0)
@@ -89,7 +107,7 @@ def _drawn_heads(head_maps: Path) -> FloatArray:
     with Progress("heads drawn to tell turned slices", _DRAWN) as progress:
         for _ in range(_DRAWN):
             pixels, _ = draw_slice(maps, MaskShapes({}), None, rng, _DRAWN_SIDE)
-            rows.append(turned_features(framed(pixels)))
+            rows.append(turned_features(pixels))
             progress.advance()
     return np.stack(rows)
 

@@ -13,7 +13,7 @@ from detectclf.config import BundleRecipe
 from detectclf.errors import DataError
 from detectclf.pipelines.opening import check_classes, with_known_patients
 from detectclf.progress import Progress
-from detectclf.types import Dataset, Novelty, StageOutputs
+from detectclf.types import Dataset, Novelty, Sample, StageOutputs
 
 if TYPE_CHECKING:
     from detectclf.datasets.index import SliceIndex
@@ -38,6 +38,7 @@ class Unseen:
         sources: source group of each slice, if known.
         novelty: of each slice among all of them: ``usual`` or ``unusual``.
         left_out: number of slices without out-of-fold outputs.
+        others: slices of the other splits.
     """
 
     dataset: Dataset
@@ -47,6 +48,7 @@ class Unseen:
     sources: list[int] | None
     novelty: list[Novelty]
     left_out: int = 0
+    others: tuple[Sample, ...] = ()
 
 
 def unseen_of_split(recipe: BundleRecipe, split: str, predictor: Predictor, index: SliceIndex) -> Unseen:
@@ -68,7 +70,9 @@ def unseen_of_split(recipe: BundleRecipe, split: str, predictor: Predictor, inde
             progress.advance()
     known = with_known_patients(dataset, whole, index)
     groups = independent_groups(known.samples, index.find_copies(index.look_up(known.samples).fingerprints))
-    return Unseen(known, outputs, predictor.names, _parts(groups), None, _novelty(known, outputs, groups))
+    others = tuple(sample for sample in whole.samples if sample.split != split)
+    novel = _novelty(known, outputs, groups)
+    return Unseen(known, outputs, predictor.names, _parts(groups), None, novel, others=others)
 
 
 def unseen_of_folds(folds: Path, recipe: BundleRecipe, index: SliceIndex) -> Unseen:
