@@ -90,6 +90,14 @@ def test_pictures_enlarged_by_nearest_neighbour_have_no_spikes(small: int, large
         assert result is pixels and not strong, reason
 
 
+def test_what_is_rough_in_parts_only_is_no_noise() -> None:
+    pixels = drawn(256)
+    folds = pixels.copy()
+    folds[64:128] = noisy(pixels, 20)[64:128]
+    assert noise_level(folds) >= LEAST_NOISE
+    assert cleaned(folds).pixels is folds
+
+
 @pytest.mark.parametrize("large", [640, 700])
 def test_noise_that_was_enlarged_with_the_slice_is_removed(large: int) -> None:
     pixels = enlarged(drawn(320), large)
