@@ -6,6 +6,7 @@ Parts that only one of the two shows do not count: what a rotation or crop has m
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from detectclf.duplicates.alignment import blur, correlation, halve, local_contrast, standardise
 from detectclf.types import FloatArray
@@ -20,6 +21,9 @@ _LEAST_OVERLAP = 0.35
 _STRETCH = (0.7, 1.45)
 """Least and largest stretch of an alignment: versions are cropped by a fifth and sheared by 15 degrees at most."""
 _EDGE = 3
+_MISLED, _SURE = 0.8, 0.96
+
+Bools = npt.NDArray[np.bool_]
 
 
 def rotation(degrees: float) -> FloatArray:
@@ -50,8 +54,13 @@ def warp(images: FloatArray, motions: FloatArray) -> tuple[FloatArray, FloatArra
     return moved, inside
 
 
-def align(fixed: FloatArray, moving: FloatArray, motions: FloatArray, steps: int) -> FloatArray:
-    """Improves the affine ``motions`` ``(N, 2, 3)`` of ``moving`` onto ``fixed``: Gauss-Newton, as in ``alignment``."""
+def align(
+    fixed: FloatArray, moving: FloatArray, motions: FloatArray, steps: int, cut: Bools | None = None
+) -> FloatArray:
+    """Improves the affine ``motions`` ``(N, 2, 3)`` of ``moving`` onto ``fixed``: Gauss-Newton, as in ``alignment``.
+
+    Pixels ``cut`` ``(N, S, S)`` of ``fixed`` do not count.
+    """
     count, side, _ = fixed.shape
     along = ((np.arange(side) - (side - 1) / 2) / side).astype(np.float32)
     x, y = np.broadcast_to(along, (side, side)), np.broadcast_to(along[:, None], (side, side))
@@ -65,6 +74,8 @@ def align(fixed: FloatArray, moving: FloatArray, motions: FloatArray, steps: int
         for row, part in enumerate((across * x, across * y, across, down * x, down * y, down, image)):
             jacobian[:, row] = part
         jacobian[:, 7] = 1
+        if cut is not None:
+            inside *= ~cut
         weighted = (jacobian * inside[:, None]).reshape(count, 8, -1)
         normal = weighted @ jacobian.reshape(count, 8, -1).swapaxes(1, 2) + 1e-2 * np.eye(8, dtype=np.float32)
         step = np.linalg.solve(normal, weighted @ (target - image).reshape(count, -1, 1))[:, :6, 0].reshape(count, 2, 3)
@@ -91,12 +102,28 @@ def affine_similarity(fixed: FloatArray, moving: FloatArray, motions: FloatArray
     )
     worth = np.flatnonzero((coarse >= _HOPELESS) & _plausible(motions))
     if len(worth):
-        refined = align(fixed[worth], moving[worth], motions[worth], _STEPS_FULL)
-        found[worth] = np.where(_plausible(refined), _shared_detail(fixed[worth], moving[worth], refined), 0)
+        a, b = fixed[worth], moving[worth]
+        refined = align(a, b, motions[worth], _STEPS_FULL)
+        alike = _shared_detail(a, b, refined)
+        # Blocks that were cut out have misled the alignment: again without them, once it is known where they lie.
+        for _ in range(2):
+            again = np.flatnonzero((alike >= _MISLED) & (alike < _SURE))
+            if len(again):
+                c, d = a[again], b[again]
+                nearer = align(c, d, refined[again], _STEPS_FULL, _cut(c, warp(d, refined[again])[0]))
+                better = _shared_detail(c, d, nearer)
+                gained = better > alike[again]
+                refined[again[gained]], alike[again[gained]] = nearer[gained], better[gained]
+        found[worth] = np.where(_plausible(refined), alike, 0)
     return found
 
 
-def _plausible(motions: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _cut(fixed: FloatArray, moved: FloatArray) -> Bools:
+    """Where only one of the two is flat."""
+    return np.stack([_flat(a) != _flat(b) for a, b in zip(fixed, moved, strict=True)])
+
+
+def _plausible(motions: FloatArray) -> Bools:
     stretch = np.linalg.svd(motions[:, :, :2], compute_uv=False)
     return np.asarray((stretch.min(axis=1) > _STRETCH[0]) & (stretch.max(axis=1) < _STRETCH[1]))
 
@@ -124,7 +151,7 @@ def _shared_detail(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -
     return found
 
 
-def _flat(image: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _flat(image: FloatArray) -> Bools:
     """Where ``(S, S)`` grey levels hardly change within 5 x 5 pixels, with what the blur of shrinking adds round it."""
     import cv2
 

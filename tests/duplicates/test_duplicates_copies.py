@@ -234,6 +234,29 @@ def test_versions_of_one_name_are_found_and_others_of_that_name_are_not() -> Non
     assert names_apart(names, [g.members for g in found]) == [(0, len(VERSIONS) + 1)]
 
 
+def test_versions_of_any_name_are_found_among_others() -> None:
+    originals = [head(seed) for seed in range(6)]
+    changes = [change for name, change in VERSIONS.items() if name != "cut out"]  # of these one in five is missed
+    slices = [*originals, *(change(originals[n]) for n, change in enumerate(changes))]
+    found = find_copies(fingerprints(slices))
+    assert [g.members for g in found] == [(n, 6 + n) for n in range(len(changes))]
+
+
+@pytest.mark.shared
+def test_versions_of_real_slices_are_found_by_content(shared: Path) -> None:
+    files = sorted((shared / "data/boxed/valid").glob("Tr-*_*.jpg"))[:80]
+    slices = [resize(np.asarray(cv2.imread(str(f), cv2.IMREAD_GRAYSCALE), np.uint8), 320, 320) for f in files]
+    before = find_copies(fingerprints(slices))
+    grouped = {member for g in before for member in g.members}
+    alone = [i for i in range(len(slices)) if i not in grouped][::3]
+    changes = list(VERSIONS.values())
+    planted = [changes[n % len(changes)](slices[i]) for n, i in enumerate(alone)]
+    after = [g.members for g in find_copies(fingerprints([*slices, *planted]))]
+    expected = {(i, len(slices) + n) for n, i in enumerate(alone)}
+    assert len(expected & set(after)) / len(expected) >= 0.85  # four of five kinds surely, most of the cut-outs
+    assert {g for g in after if g not in expected} == {g.members for g in before}
+
+
 @pytest.mark.parametrize(
     ("names", "groups"),
     [

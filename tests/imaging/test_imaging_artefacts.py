@@ -69,6 +69,45 @@ def test_what_is_strong_is_removed(side: int, spoil: object, left: float, reason
     assert after <= left * before, f"{reason}: {before:.2f} to {after:.2f} grey levels"
 
 
+def enlarged(pixels: Pixels, side: int) -> Pixels:
+    """By nearest neighbour."""
+    return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "reason"),
+    [
+        (640, 1024, "a share of the rows twice"),
+        (256, 640, "each row two or three times"),
+        (256, 512, "each row twice"),
+        (200, 1000, "each row five times"),
+    ],
+)
+def test_pictures_enlarged_by_nearest_neighbour_have_no_spikes(small: int, large: int, reason: str) -> None:
+    for seed in range(4):
+        pixels = enlarged(drawn(small, seed=seed), large)
+        result, strong = cleaned(pixels)
+        assert result is pixels and not strong, reason
+
+
+def test_what_is_rough_in_parts_only_is_no_noise() -> None:
+    pixels = drawn(256)
+    folds = pixels.copy()
+    folds[64:128] = noisy(pixels, 20)[64:128]
+    assert noise_level(folds) >= LEAST_NOISE
+    assert cleaned(folds).pixels is folds
+
+
+@pytest.mark.parametrize("large", [640, 700])
+def test_noise_that_was_enlarged_with_the_slice_is_removed(large: int) -> None:
+    pixels = enlarged(drawn(320), large)
+    spoilt = enlarged(noisy(drawn(320), 20), large)
+    result, strong = cleaned(spoilt)
+    head = pixels > 25
+    before, after = (float(np.abs(each[head].astype(float) - pixels[head]).mean()) for each in (spoilt, result))
+    assert strong and result.shape == pixels.shape and after <= 0.6 * before
+
+
 @pytest.mark.parametrize("sigma", [8, 20, 40])
 def test_the_noise_is_measured(sigma: float) -> None:
     assert noise_level(noisy(drawn(512), sigma)) == pytest.approx(sigma, rel=0.15)
