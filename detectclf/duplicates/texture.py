@@ -142,7 +142,7 @@ def _altered(thumbs: FloatArray, rng: np.random.Generator) -> FloatArray:
 def nearest(base: FloatArray, view: FloatArray, wanted: int) -> tuple[FloatArray, Indices]:
     """Cosines and indices ``(N, wanted)`` of the rows of ``base`` ``(N, D)`` most like each of ``view``; itself not.
 
-    Every pair is compared, by matrix products: 100,000 slices take a minute or two of a core. In blocks, of which only
+    Every pair is compared, by matrix products: 100,000 slices take about a minute of a core. In blocks, of which only
     those with the highest cosines are sorted.
     """
     count = len(base)
