@@ -75,20 +75,28 @@ def known_names(names: Iterable[str], class_map: Mapping[str, str]) -> dict[str,
     for key, value in class_map.items():
         if canonical_class(value) == ANY_TUMOR:
             check_any_tumor(key)
-        _check_target(key, value, names)
+        _check_target(key, class_map, names)
     wanted = {spelling(key): canonical_class(value) or value for key, value in class_map.items()}
     return {name: wanted.get(spelling(name)) or canonical_class(name) for name in names}
 
 
-def _check_target(key: str, value: str, names: Sequence[str]) -> None:
-    """Refuses a class that is almost, but not quite, a class of the data or of ours: it would be a class of its own."""
-    if canonical_class(value) is not None or spelling(value) in {spelling(key), *map(spelling, names)}:
+def _check_target(key: str, class_map: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuses a class that is almost, but not quite, a class of the data or of ours: it would be a class of its own.
+
+    A class onto which several are mapped is meant to be one of its own, and names that are mapped away are none.
+    """
+    value, mapped = class_map[key], {spelling(name) for name in class_map}
+    shared = sum(spelling(other) == spelling(value) for other in class_map.values()) > 1
+    if shared or canonical_class(value) is not None or spelling(value) in {spelling(key), *map(spelling, names)}:
         return
-    others = [name for name in names if spelling(name) != spelling(key)]
-    meant = difflib.get_close_matches(spelling(value), [*CANONICAL_CLASSES, *map(spelling, others)], 1, _SLIP)
+    others = [spelling(name) for name in names if spelling(name) not in mapped]
+    meant = difflib.get_close_matches(spelling(value), [*CANONICAL_CLASSES, *others], 1, _SLIP)
     if meant:
-        remedy = f"say --set 'data.class_map.{key}={meant[0]}', or ={key} to keep it as a class of its own"
-        raise ConfigError(f"data.class_map.{key}: no class {value!r}, did you mean {meant[0]}?", remedy=remedy)
+        own = "" if meant[0] == spelling(key) else f", or ={key} to keep it as a class of its own"
+        raise ConfigError(
+            f"data.class_map.{key}: no class {value!r}, did you mean {meant[0]}?",
+            remedy=f"say --set 'data.class_map.{key}={meant[0]}'{own}",
+        )
 
 
 def foreign_names(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:

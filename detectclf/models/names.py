@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detectclf.errors import DeviceError, ModelError
 from detectclf.recipes import close_to
-from detectclf.version import installed_version
 
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "detector": (
@@ -40,6 +39,9 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Kind of stage -> its architectures of a fixed name: the rows of its table, which need torch."""
+
+AMD_DEVICES = ("/dev/kfd", "/dev/dxg")
+"""Files by which Linux, and Linux in Windows, offer GPUs to ROCm, whose builds of torch call them CUDA."""
 
 XLA_REMEDY = "on a machine with a TPU install the torch_xla[tpu] of torch's version, else use --device auto"
 
@@ -80,6 +82,8 @@ def check_weights(spec: str) -> None:
     Raises:
         ModelError: there is no such file.
     """
+    if not spec.strip():
+        raise ModelError("the name of the starting weights is empty", remedy="use default, none, or name a file")
     if spec not in ("default", "none"):
         existing_weights(Path(spec))
 
@@ -90,8 +94,14 @@ def existing_weights(path: Path) -> Path:
     Raises:
         ModelError: it does not exist.
     """
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
+    try:
+        file = path / "model.safetensors" if path.is_dir() else path
+        there = file.is_file()
+    except OSError as error:  # such as a name longer than the file system takes
+        raise ModelError(
+            f"no weights file can have this name ({error.strerror})", remedy="correct --weights"
+        ) from error
+    if not there:
         hint = close_to(str(path).casefold(), ("default", "none"))
         remedy = "give a safetensors or state-dict file, a run directory, default or none"
         raise ModelError(f"no such weights file{hint}", file=file, remedy=remedy)
@@ -114,7 +124,8 @@ def check_device(name: str, *, training: bool = False) -> None:
             raise DeviceError("device 'xla': torch_xla is not installed", remedy=XLA_REMEDY)
         return
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdecimal())):
-        what = "device 'xla' is for training only" if name == "xla" else f"unknown device {name!r}"
+        hint = close_to(name.casefold(), ("auto", "cpu", "cuda", "mps"))
+        what = "device 'xla' is for training only" if name == "xla" else f"unknown device {name!r}{hint}"
         raise DeviceError(what, remedy=f"use auto, cpu, cuda, cuda:N{', mps or xla' if training else ' or mps'}")
     if kind == "mps" and sys.platform != "darwin":
         raise no_mps()
@@ -134,8 +145,8 @@ def no_cuda(name: str, *, built_without: bool) -> DeviceError:
 
 
 def _may_have_cuda() -> bool:
-    """Whether torch may find CUDA: without a driver's library it cannot. Builds for AMD (ROCm) have another one."""
-    if "rocm" in (installed_version("torch") or ""):
+    """Whether torch may find CUDA: without a driver's library it cannot. AMD's GPUs (ROCm) are known by a device."""
+    if any(Path(device).exists() for device in AMD_DEVICES):
         return True
     try:
         CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

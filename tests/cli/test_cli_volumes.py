@@ -181,7 +181,8 @@ def test_a_missing_package_is_one_line_for_all_files(predict, tmp_path, monkeypa
         monkeypatch.setitem(sys.modules, name, None)
     said, records, _ = predict(tmp_path / "s", tmp_path / "a.nii", tmp_path / "a.png")
     assert said.code == 4 and [each["error"] is None for each in records] == [False] * 4 + [True]
-    (line,) = [line for line in said.err.splitlines() if not line.startswith("predicting")]
+    line, count = [line for line in said.err.splitlines() if not line.startswith("predicting")]
+    assert count == "4 of 5 could not be read"
     assert line == '4 files are not read: nibabel and pydicom not installed; pip install "detectclf[medical]"'
     assert "a.nii" not in said.out and "a.png: " in said.out
 

@@ -38,6 +38,8 @@ def test_real_sources_merge(shared: Path) -> None:
         (("apple", "aple"), {"aple": "appel"}, "did you mean apple"),  # a class of the data
         (("Foo", "glioma"), {"Foo": "schwannoma"}, None),  # like none: a class of its own
         (("Foo", "glioma", "Menin"), {"Foo": "Menin", "Menin": "meningioma"}, None),  # a name of the data
+        (("met_1", "met_2", "none"), {"met_1": "met", "met_2": "met"}, None),  # two of one: a class of its own
+        (("met_1", "met_2"), {"met_1": "met", "met_2": "glioma"}, None),  # like a name that is mapped away
     ],
 )
 def test_a_slip_in_the_class_that_a_name_is_mapped_to(

@@ -45,15 +45,29 @@ def test_names_that_are_there_pass(tmp_path: Path) -> None:
         check_device(device)
 
 
-@pytest.mark.parametrize("build, there", [("2.9.0+rocm6.4", True), ("2.9.0", False)])
-def test_without_a_driver_there_is_no_cuda_but_with_rocm(
-    monkeypatch: pytest.MonkeyPatch, build: str, there: bool
+@pytest.mark.parametrize(
+    "weights, said",
+    [
+        ("", "is empty"),  # a variable that is not set; not the working directory
+        ("x" * 300, "File name too long"),
+        ("defaul", "did you mean default?"),
+    ],
+)
+def test_weights_that_cannot_be_there_are_told(weights: str, said: str) -> None:
+    with pytest.raises(ModelError) as error:
+        check_weights(weights)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_a_driver_there_is_no_cuda_but_with_an_amd_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
 ) -> None:
     def no_library(name: str) -> None:
         raise OSError(name)
 
     monkeypatch.setattr(names, "CDLL", no_library)
-    monkeypatch.setattr(names, "installed_version", lambda package: build)
+    monkeypatch.setattr(names, "AMD_DEVICES", (str(tmp_path if there else tmp_path / "none"),))
     monkeypatch.delitem(sys.modules, "torch")
     if there:
         check_device("cuda:1")
