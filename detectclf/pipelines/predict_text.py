@@ -20,8 +20,8 @@ def where(done: Predicted, *, visualize: bool, format: str) -> str:
         return "no predictions were written: nothing could be read"
     lines = [f"predictions: {done.file}"]
     beside = {"csv": ("boxes", "boxes.csv"), "yolo": ("labels", "labels")}.get(format)
-    if beside is not None:
-        lines.append(f"{beside[0]}: {Path(done.file).parent / beside[1]}")
+    if beside is not None and (place := Path(done.file).parent / beside[1]).exists():
+        lines.append(f"{beside[0]}: {place}")
     if visualize:
         lines.append(f"pictures: {done.page or Path(done.file).parent / '*.pred.png'}")
     if done.studies is not None:
