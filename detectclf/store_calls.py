@@ -6,18 +6,17 @@ Errors of a store never carry its own text, which may hold a key; credentials ar
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from detectclf.errors import ConfigError, DataError, StorageError
-from detectclf.uris import REMOVED, shown
+from detectclf.uris import REMOVED, has_credentials, lower_schemes, shown
 
 T = TypeVar("T")
 
-_USER = re.compile(r"://[^/@]*@")
 _PAUSES_S = (0.5, 2.0, 8.0)
+_REFUSED = (401, 403)
 _EXTRA = "pip install 'detectclf[cloud]'"
 
 
@@ -44,8 +43,8 @@ def store_of(name: str) -> tuple[Any, str]:
     """The file system of a URI, and the path in it; raises ConfigError where it cannot be had."""
     if name.endswith(REMOVED):
         reason = f"{shown(name)}: what stood after the name was not kept, since it may be a signature or a key"
-        raise ConfigError(reason, remedy="give the whole URI again, such as with --data")
-    if _USER.search(name):
+        raise ConfigError(reason, remedy="give the whole URI again, with --data or as an input of predict")
+    if has_credentials(name):
         raise ConfigError(
             f"{shown(name)}: a name must not hold credentials", remedy="give them as the store's library expects them"
         )
@@ -53,7 +52,7 @@ def store_of(name: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise ConfigError(f"{shown(name)}: needs fsspec", remedy=_EXTRA) from None
-    return url_to_fs(name)  # type: ignore[no-any-return]
+    return url_to_fs(lower_schemes(name))  # type: ignore[no-any-return]
 
 
 def ask(question: Callable[[], T], name: str, *, again: bool = True) -> T:
@@ -63,6 +62,8 @@ def ask(question: Callable[[], T], name: str, *, again: bool = True) -> T:
         try:
             return question()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if getattr(error.__cause__, "status", None) in _REFUSED:
+                raise _unanswered("access is refused", name, may_pass=False) from None
             if not isinstance(error.__cause__, OSError) and getattr(error.__cause__, "status", 404) == 404:
                 raise DataError("is not there", file=shown(name), remedy="check the name") from None
             # fsspec's HTTP says so of every failure.
@@ -83,7 +84,8 @@ def ask(question: Callable[[], T], name: str, *, again: bool = True) -> T:
 
 
 def _unanswered(reason: str, name: str, may_pass: bool = True) -> StorageError:
-    remedy = "go on with --resume when it answers" if may_pass else "check credentials and permissions"
+    refused = "check credentials and permissions" if shown(name) == name else "give freshly signed URLs"
+    remedy = "go on with --resume when it answers" if may_pass else refused
     return StorageError(reason, file=shown(name), remedy=remedy)
 
 
@@ -92,7 +94,7 @@ def _reason(error: Exception) -> tuple[str, bool]:
     kind = type(error).__name__
     if "Credential" in kind or "Token" in kind or "ProfileNotFound" in kind:
         return "there are no credentials for it, or they are not complete", False
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
         return "access is refused", False
     if isinstance(error, ValueError):
         return f"cannot be reached by fsspec ({kind})", False

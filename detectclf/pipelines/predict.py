@@ -19,7 +19,7 @@ from detectclf.prediction import Prediction
 from detectclf.progress import Progress
 from detectclf.recipes import close_to
 from detectclf.signals import ended_like_interrupted
-from detectclf.storage import is_uri
+from detectclf.storage import is_uri, shown
 
 if TYPE_CHECKING:
     from detectclf.inference.containers import Container
@@ -221,7 +221,7 @@ def _description(
         if isinstance(source, Volume):
             names += [source.name, *(str(file.path) for file in source.files)]
         else:
-            names.append(source.name if isinstance(source, Container) else name_of(source))
+            names.append(shown(source.name) if isinstance(source, Container) else name_of(source))
     inputs = {"count": _slices_in(sources), "sha256": inputs_digest(names)}
     return describe_run(model_description(predictor, model, runs), settings, inputs)
 
