@@ -5,7 +5,8 @@
 ``plan.json``                how many parts and names; written last, so that half a plan is none
 ===========================  ==========================================================================
 
-Workers open these names, so that signatures of URLs stand in them until the run is finished.
+Workers open these names, so that signatures of URLs stand in them until the run is finished. A run that goes on takes
+those that it is given again, since the first ones may be good no more.
 """
 
 from __future__ import annotations
@@ -98,6 +99,36 @@ def forget_signatures(folder: StoredFolder, plan: Mapping[str, int]) -> None:
     folder.write(PLAN_FILE, json.dumps({key: value for key, value in plan.items() if key != "signed"}) + "\n")
 
 
+def renew_signatures(
+    folder: StoredFolder, plan: Mapping[str, int], names: Iterable[str], parts: Iterable[int]
+) -> dict[str, int]:
+    """Gives the signed names of ``parts`` the signatures of ``names``; returns the plan, which says so.
+
+    Names that nothing but what may be a key tells apart stay as they are, since nobody knows which is which.
+
+    Args:
+        folder: the output.
+        plan: as :func:`read_plan` gives it.
+        names: of the inputs, listed again.
+        parts: numbers of those that are not finished.
+    """
+    fresh: dict[str, str | None] = {}
+    for name in names:
+        kept = _kept(name)
+        if kept != name:
+            fresh[kept] = name if fresh.get(kept, name) == name else None
+    if not fresh:
+        return dict(plan)
+    signed = dict(plan) | {"signed": plan.get("signed") or len(fresh)}
+    folder.write(PLAN_FILE, json.dumps(signed) + "\n")  # first, so that they are removed in the end
+    for number in parts:
+        before = names_of(folder, number)
+        now = [fresh.get(_kept(name)) or name for name in before]
+        if now != before:
+            _write_names(folder, number, now)
+    return signed
+
+
 def _kept(name: str) -> str:
     """A name without what may be a key."""
     return without_secrets(name) if is_uri(name) else name
@@ -115,4 +146,4 @@ def _damaged(folder: StoredFolder, file: str) -> DataError:
     return DataError("is damaged", file=shown(folder.path(file)), remedy="choose another --out, and predict again")
 
 
-__all__ = ["PLAN_FILE", "forget_signatures", "names_of", "part_name", "read_plan", "write_plan"]
+__all__ = ["PLAN_FILE", "forget_signatures", "names_of", "part_name", "read_plan", "renew_signatures", "write_plan"]

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -44,7 +44,8 @@ def predict_shards(
         model: a bundle; the packaged one by default.
         out: where to write.
         frame, axis: as of :func:`detectclf.pipelines.predict.predict`.
-        resume: go on with a run of the same model and settings; its inputs are not listed again.
+        resume: go on with a run of the same model and settings; its inputs are not listed again, but for signed URLs,
+            which may have expired.
 
     Raises:
         ConfigError: ``out`` holds another run, an extra is not installed, or the cluster cannot be reached.
@@ -70,7 +71,10 @@ def predict_shards(
         if plan is None or len(finished) < plan["parts"]:
             # Before anything is written: a device or cluster that is not there leaves no output behind.
             with _engine(folder, config, shards, model, frame, axis) as engine:
-                plan = plan or _new_plan(folder, names, description, shards.shard_size)
+                if plan is None:
+                    plan = _new_plan(folder, names, description, shards.shard_size)
+                else:
+                    plan = _signed_again(folder, plan, inputs, finished)
                 _predict_rest(engine, plan, finished)
         forget_attempts(folder)
         manifest = write_manifest(folder, finished)
@@ -153,6 +157,23 @@ def _new_plan(folder: StoredFolder, names: Iterable[str], description: dict[str,
 
     folder.write(RUN_FILE, run_text(description))
     return write_plan(folder, (each if is_uri(each) else os.path.abspath(each) for each in names), size)  # noqa: PTH100
+
+
+def _signed_again(
+    folder: StoredFolder, plan: dict[str, int], inputs: Sequence[str], finished: Container[int]
+) -> dict[str, int]:
+    """The plan of a run that goes on, with the signatures that its inputs have now."""
+    from detectclf.inference.items import item_names
+    from detectclf.inference.manifests import is_manifest
+    from detectclf.inference.plans import renew_signatures
+    from detectclf.inference.shards import MANIFEST_FILE
+
+    given = [each for each in inputs if is_uri(each) or is_manifest(each)]
+    # A run that had come to its end has forgotten its signatures.
+    if not given or not (plan.get("signed") or folder.exists(MANIFEST_FILE)):
+        return plan
+    todo = (number for number in range(plan["parts"]) if number not in finished)
+    return renew_signatures(folder, plan, item_names(given), todo)
 
 
 @contextmanager

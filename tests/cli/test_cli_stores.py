@@ -189,3 +189,63 @@ def test_a_signature_stays_out_of_searches(cli, signed, tmp_path, monkeypatch) -
     assert [each.code for each in outcomes] == [0, 0], outcomes[0].err + outcomes[1].err
     assert "5e7cre7" not in "".join(each.out + each.err for each in outcomes)
     assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("signed", ["memory"], indirect=True)
+def test_a_prediction_goes_on_whatever_the_signature(cli, trained, signed, tmp_path) -> None:
+    words = ("--model", trained.bundle, "--device", "cpu", "--out", tmp_path / "out")
+    assert cli("predict", signed.urls(FIRST)[0], *words).code == 0
+    said = cli("predict", signed.urls(SECOND)[0], *words, "--resume")
+    assert said.code == 0, said.err
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("signed", ["http"], indirect=True)
+def test_shards_go_on_with_fresh_signatures(cli, trained, signed, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    words = ("in.jsonl", "--model", trained.bundle, "--device", "cpu", "--out", "out", "--shard-size", 2)
+
+    def predicted(urls: list[str], *more: str):
+        Path("in.jsonl").write_text("".join(json.dumps({"uri": url}) + "\n" for url in urls))
+        said = cli("predict", *words, *more)
+        assert "5e7cre7" not in said.out + said.err
+        return said
+
+    old, new = signed.urls(FIRST), signed.urls(SECOND)
+    said = predicted(old)
+    assert said.code == 2 and "access is refused; give freshly signed URLs" in said.err
+    said = predicted(old, "--resume")
+    assert said.code == 2 and "give freshly signed URLs" in said.err, "those given now are as old"
+    said = predicted(new[::-1], "--resume")
+    assert said.code == 0, said.err
+    Path("in.jsonl").unlink()
+    assert found_in(tmp_path) == []
+
+    Path("out/records/part-000000.json").unlink()
+    said = predicted([url.partition("?")[0] + "?removed" for url in new], "--resume")
+    assert said.code == 2 and "as an input of predict" in said.err, "a part was lost, and the run knows no signature"
+    said = predicted(new, "--resume")
+    assert said.code == 0, said.err
+    Path("in.jsonl").unlink()
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3://AKIAX:wJal/5e7cre7@bucket/x.png", "s3://bucket/x.png: a name must not hold credentials"),
+        ("https://me:p@5e7cre7@h/x.png", "https://h/x.png: a name must not hold credentials"),
+    ],
+    ids=["a key with a slash", "a password with an @"],
+)
+@pytest.mark.parametrize("more", [(), ("--shard-size", 2)], ids=["one file", "shards"])
+def test_passwords_in_a_manifest_are_refused_and_written_nowhere(cli, trained, tmp_path, uri, said, more) -> None:
+    if more:
+        pytest.importorskip("pyarrow")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "rows.jsonl").write_text(json.dumps({"uri": uri}) + "\n")
+    done = cli("predict", tmp_path / "in" / "rows.jsonl", "--model", trained.bundle, "--out", tmp_path / "out", *more)
+    assert done.code == 2 and said in done.err, done.err
+    assert "5e7cre7" not in done.out + done.err
+    assert [file for file in found_in(tmp_path) if "/plan/" not in file] == [str(tmp_path / "in" / "rows.jsonl")]
