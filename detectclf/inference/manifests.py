@@ -12,6 +12,7 @@ from typing import Any
 from detectclf.documents import parse_json
 from detectclf.errors import ConfigError, DataError
 from detectclf.storage import file_name, is_uri, open_stored, shown
+from detectclf.uris import has_credentials
 
 COLUMNS = ("image", "uri", "path", "file", "filename")
 """Names of the column with the pictures, the first that a manifest has."""
@@ -28,7 +29,8 @@ def rows_of(name: str) -> Iterator[str]:
     """The path or URI of each row, relative ones below the folder of the manifest; a row at a time.
 
     Raises:
-        DataError: no table, without one of :data:`COLUMNS`, or a row that names nothing, with its line.
+        DataError: no table, without one of :data:`COLUMNS`, or a row that names nothing or has a
+            password, with its line.
         StorageError, ConfigError: it cannot be reached.
     """
     suffix = file_name(name).lower().rpartition(".")[2]
@@ -37,12 +39,15 @@ def rows_of(name: str) -> Iterator[str]:
         for line, value in read(stream, shown(name)):
             if not isinstance(value, str) or not value.strip() or "\0" in value:
                 raise DataError("names no picture", file=shown(name), line=line, remedy="complete or remove the row")
+            if is_uri(value) and has_credentials(value):  # before it is written into a plan
+                remedy = "give them as the store's library expects them"
+                raise DataError("a name must not hold credentials", file=shown(name), line=line, remedy=remedy)
             yield value if is_uri(value) else _below(name, value)
 
 
 def _below(manifest: str, value: str) -> str:
     if is_uri(manifest):
-        return f"{manifest.rpartition('/')[0]}/{value}"
+        return f"{shown(manifest).rpartition('/')[0]}/{value}"
     return str(Path(manifest).parent / value)
 
 

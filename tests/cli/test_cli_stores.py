@@ -232,20 +232,17 @@ def test_shards_go_on_with_fresh_signatures(cli, trained, signed, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("s3://AKIAX:wJal/5e7cre7@bucket/x.png", "s3://bucket/x.png: a name must not hold credentials"),
-        ("https://me:p@5e7cre7@h/x.png", "https://h/x.png: a name must not hold credentials"),
-    ],
+    "uri",
+    ["s3://AKIAX:wJal/5e7cre7@bucket/x.png", "https://me:p@5e7cre7@h/x.png"],
     ids=["a key with a slash", "a password with an @"],
 )
-@pytest.mark.parametrize("more", [(), ("--shard-size", 2)], ids=["one file", "shards"])
-def test_passwords_in_a_manifest_are_refused_and_written_nowhere(cli, trained, tmp_path, uri, said, more) -> None:
+@pytest.mark.parametrize("more", [(), ("--shard-size", 1)], ids=["one file", "shards"])
+def test_passwords_in_a_manifest_are_refused_and_written_nowhere(cli, trained, tmp_path, uri, more) -> None:
     if more:
         pytest.importorskip("pyarrow")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "rows.jsonl").write_text(json.dumps({"uri": uri}) + "\n")
-    done = cli("predict", tmp_path / "in" / "rows.jsonl", "--model", trained.bundle, "--out", tmp_path / "out", *more)
-    assert done.code == 2 and said in done.err, done.err
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"uri": each}) + "\n" for each in ("https://h/a.png", uri)))
+    done = cli("predict", rows, "--model", trained.bundle, "--out", tmp_path / "out", *more)
+    assert done.code == 2 and f"{rows}:2: a name must not hold credentials; give" in done.err, done.err
     assert "5e7cre7" not in done.out + done.err
-    assert [file for file in found_in(tmp_path) if "/plan/" not in file] == [str(tmp_path / "in" / "rows.jsonl")]
+    assert found_in(tmp_path) == [str(rows)]
