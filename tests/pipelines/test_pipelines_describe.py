@@ -41,13 +41,19 @@ def test_a_tumour_that_is_called_while_none_is_likelier_is_explained() -> None:
 @pytest.mark.parametrize(
     ("format", "file", "said"),
     [
-        ("jsonl", "predictions.jsonl", ["predictions: out/predictions.jsonl"]),
-        ("csv", "predictions.csv", ["predictions: out/predictions.csv", "boxes: out/boxes.csv"]),
-        ("yolo", "predictions.jsonl", ["predictions: out/predictions.jsonl", "labels: out/labels"]),
+        ("jsonl", "predictions.jsonl", ["predictions: predictions.jsonl"]),
+        ("csv", "predictions.csv", ["predictions: predictions.csv", "boxes: boxes.csv"]),
+        ("yolo", "predictions.jsonl", ["predictions: predictions.jsonl", "labels: labels"]),
     ],
 )
-def test_every_file_that_was_asked_for_is_named(format: str, file: str, said: list[str]) -> None:
-    done = Predicted(Path("out") / file, None, 2, 0, 0)
+def test_every_file_that_was_asked_for_is_named(
+    format: str, file: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = Predicted(Path(file), None, 2, 0, 0)
+    assert where(done, visualize=False, format=format).splitlines() == said[:1], "the rest is not there"
+    Path("boxes.csv").touch()
+    Path("labels").mkdir()
     assert where(done, visualize=False, format=format).splitlines() == said
 
 
