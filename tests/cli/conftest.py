@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -35,12 +36,17 @@ class Outcome:
 def run_cli(*arguments: object) -> Outcome:
     """Runs ``detectclf ARGUMENTS`` through its real entry point, with its own stdout and stderr."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    logger = logging.getLogger("detectclf")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
     sys.argv = ["detectclf", *(str(a) for a in arguments)]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stop:
             main()
     finally:
         sys.argv = before
+        # The command sets up the lines of the process for itself; tests that come after look for theirs.
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
     assert isinstance(stop.value.code, int)
     return Outcome(stop.value.code, out.getvalue(), err.getvalue())
 
