@@ -114,7 +114,7 @@ def _gaussian(values: Doubles) -> OODStatistics:
     # A channel that is constant over the slices would put every other picture infinitely far away.
     floor = 1e-3 * spread.mean() + 1e-12
     shrunk = (1 - SHRINKAGE) * covariance + np.diag(SHRINKAGE * spread + floor)
-    whitening = np.linalg.inv(np.linalg.cholesky(shrunk)).T
+    whitening = np.triu(np.linalg.inv(np.linalg.cholesky(shrunk)).T)  # without what rounding leaves below
     return OODStatistics(mean.astype(np.float32), whitening.astype(np.float32), 0.0)
 
 

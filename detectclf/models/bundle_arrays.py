@@ -90,7 +90,9 @@ def _ood_arrays(ood: OODStatistics) -> dict[str, Any]:
         arrays["unusual"] = np.array([ood.unusual], dtype=np.float64)
     if ood.noisy:
         arrays["noisy_mean"] = np.stack([each.mean for each in ood.noisy])
-        arrays["noisy_whitening"] = np.stack([each.whitening for each in ood.noisy])
+        # The inverse of a triangular matrix is one: half of it is zeros.
+        rows, columns = np.triu_indices(len(ood.mean))
+        arrays["noisy_whitening"] = np.stack([each.whitening[rows, columns] for each in ood.noisy])
         arrays["noisy_threshold"] = np.array([each.threshold for each in ood.noisy], dtype=np.float64)
     if ood.orientation is not None:
         names = ("orientation_hidden", "orientation")[-len(ood.orientation.layers) :]
@@ -135,7 +137,11 @@ def _noisy(file: Path, arrays: dict[str, Any], size: int) -> tuple[OODStatistics
     if not any(name in arrays for name in names):
         return ()
     means, whitenings, thresholds = (arrays.get(name, np.zeros(0)) for name in names)
-    count = len(thresholds)
+    count, upper = len(thresholds), np.triu_indices(size)
+    if whitenings.shape == (count, len(upper[0])):  # bundles of version 3.2 hold the zeros below the diagonal, too
+        whole = np.zeros((count, size, size), dtype=np.float32)
+        whole[:, upper[0], upper[1]] = whitenings
+        whitenings = whole
     _check_shapes(
         file, (means.shape, whitenings.shape) == ((count, size), (count, size, size)) and thresholds.ndim == 1
     )

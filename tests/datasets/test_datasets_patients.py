@@ -265,35 +265,32 @@ def test_folds_hold_patients_out(tmp_path: Path) -> None:
         open_dataset(config.model_copy(update={"patients": table, "folds": 6}))
 
 
-def some_of(dataset: Dataset) -> Dataset:
-    """Every sixth slice: all of them are the same code, and a minute."""
-    return replace(dataset, samples=dataset.samples[::6])
-
-
 def test_published_slices_get_their_patients_by_content(shared: Path) -> None:
     index = SliceIndex()
     folders = tuple(shared / "data" / name for name in ("boxed", "unboxed"))
-    opened = with_patients(some_of(open_dataset(DataConfig(sources=folders))), index)
+    opened = with_patients(open_dataset(DataConfig(sources=folders)), index)
     with (shared / "data" / "patients.csv").open(encoding="utf-8") as file:
         truth = {row["file"]: f"figshare-{row['patient']}" for row in csv.DictReader(file)}
     assert len(truth) == 1647
     wrong = [s.name for s in opened.samples if s.patient != truth.get(s.name)]
-    assert not wrong, "whoever is not listed has none"
+    assert not wrong, "1,647 of 1,647 right; 434 healthy slices and 116 with a tumour that are not listed have none"
+    splits = {split: {s.patient for s in opened.samples if s.split == split and s.patient} for split in opened.splits}
+    assert len(splits["train"] & splits["valid"]) == 152, "152 of the 155 patients of valid are in train too"
+    assert len(splits["train"] | splits["valid"]) == 195
     healthy = [s for s in opened.samples if s.label == "no_tumor"]
     assert healthy and all(s.patient is None for s in healthy)
     # Whoever numbers the patients anew, as in the table, means the same persons.
     config = DataConfig(sources=folders, patients=shared / "data" / "patients.csv")
-    assert [s.patient for s in with_patients(some_of(open_dataset(config)), index).samples] == [
+    assert [s.patient for s in with_patients(open_dataset(config), index).samples] == [
         s.patient for s in opened.samples
     ]
 
 
 def test_other_slices_of_the_same_patients_have_the_same_names(shared: Path) -> None:
     folder = shared / "data" / "figshare"
-    stated = some_of(open_dataset(DataConfig(sources=(folder,))))
+    stated = open_dataset(DataConfig(sources=(folder,)))
     numbers = json.loads((folder / "train" / "_annotations.coco.json").read_text(encoding="utf-8"))["images"]
     truth = {image["file_name"]: f"figshare-{image['patient']}" for image in numbers}
-    truth = {s.name: truth[s.name] for s in stated.samples}
     assert all(s.patient == pseudonym(truth[s.name].removeprefix("figshare-")) for s in stated.samples)
     found = with_patients(stated, SliceIndex())
     assert {s.name: s.patient for s in found.samples} == truth
@@ -303,6 +300,5 @@ def test_other_slices_of_the_same_patients_have_the_same_names(shared: Path) -> 
 
 
 def test_slices_of_other_sources_are_not_of_the_atlas(shared: Path) -> None:
-    config = DataConfig(sources=(shared / "data" / "br35h",), class_map={"Tumor (type unknown)": "glioma"})
-    data = some_of(open_dataset(config))
+    data = open_dataset(DataConfig(sources=(shared / "data" / "br35h",), class_map={"Tumor (type unknown)": "glioma"}))
     assert all(s.patient is None for s in with_patients(data, SliceIndex()).samples)

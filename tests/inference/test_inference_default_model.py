@@ -14,7 +14,7 @@ from detectclf.models.bundle_arrays import OOD_FILE
 from detectclf.models.map_fit import MEASURED, NOT_MEASURED, measured_fit
 
 MOST_BYTES = 25 * 2**20
-MOST_NOVELTY_BYTES = 5 * 2**18
+MOST_NOVELTY_BYTES = 2**20
 
 
 @pytest.fixture(scope="module")
