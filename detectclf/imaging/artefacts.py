@@ -82,8 +82,11 @@ def cleaned(pixels: Pixels) -> Cleaned:
 
 def _without_repeats(pixels: Pixels) -> Pixels:
     """The slice before it was enlarged by repeating rows and columns (nearest neighbour); itself where it was not."""
-    rows, columns = _distinct(pixels), _distinct(pixels.T)
-    if rows == pixels.shape[0] or columns == pixels.shape[1]:
+    rows = _distinct(pixels)
+    if rows == pixels.shape[0]:
+        return pixels  # as nearly always: columns take longer
+    columns = _distinct(pixels.T)
+    if columns == pixels.shape[1]:
         return pixels
     down, across = (
         ((np.arange(count) + 0.5) * (side / count)).astype(np.int64)
