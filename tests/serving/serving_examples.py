@@ -59,7 +59,10 @@ class Running:
 
 @contextmanager
 def serve_in_a_process(*flags: str) -> Iterator[Running]:
-    """``detectclf serve`` on a free port, once it answers; killed at the end."""
+    """``detectclf serve`` on a free port, once it answers; killed at the end.
+
+    Nothing reads what it says until it ends, so it must say less than the 64 KiB that a pipe holds (no ``--verbose``).
+    """
     command = [sys.executable, "-m", "detectclf", "serve", "--port", "0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

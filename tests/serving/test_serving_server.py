@@ -126,7 +126,7 @@ SLOW = [
 
 
 def test_slow_clients_are_ended(running: Start) -> None:
-    server = running("--set", "idle_timeout=0.5", "--verbose")
+    server = running("--set", "idle_timeout=0.5")
     for sent, begins, why in SLOW:
         with server.connect() as connection:
             connection.sendall(sent)
