@@ -37,7 +37,7 @@ class Engine(ABC):
 
     A forked process has no copy of the threads of the engine, which waits for them for ever when it is used or freed
     there. So it opens the graph again when it first uses it, if its files are still the same, and never frees what it
-    inherited.
+    inherited, nor what it opened: when its own threads end, they may wait for those that are gone.
 
     Args:
         file: the graph, its weights beside it.
@@ -110,7 +110,7 @@ class Engine(ABC):
         """Keeps what was inherited by a fork from being freed, even when the process ends."""
         self._lock = threading.Lock()  # a thread that is gone may have held it
         for each in self._natives():
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+            _never_free(each)
 
     @abstractmethod
     def _open(self) -> None: ...
@@ -123,8 +123,17 @@ class Engine(ABC):
     def _run(self, images: Pixels) -> Arrays: ...
 
 
+def _never_free(native: Any) -> None:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
+
+
+_FORKED = False
+"""Whether this process was forked off one that had opened OpenVINO."""
+
+
 def _after_fork() -> None:
-    global _CORES_LOCK
+    global _CORES_LOCK, _FORKED
+    _FORKED = bool(_CORES)
     _CORES_LOCK = threading.Lock()  # a thread that is gone may have held it
     for engine in list(_OPEN):
         engine.leave_behind()
@@ -160,7 +169,7 @@ class OpenVINO(Engine):
         self._several: Any = None
         # Kept, since what computes several is of the same file, whatever becomes of that meanwhile.
         self._model = self._read()
-        self._made.append(self._model)
+        self._keep(self._model)
         self._one = self._compiled("LATENCY")
         self._names = [output.get_any_name() for output in self._one.outputs]
 
@@ -177,8 +186,13 @@ class OpenVINO(Engine):
             settings["INFERENCE_NUM_THREADS"] = threads
         with ThreadPoolExecutor(1) as thread:
             compiled = thread.submit(_core().compile_model, self._model, "CPU", settings).result()
-        self._made.append(compiled)
+        self._keep(compiled)
         return compiled
+
+    def _keep(self, native: Any) -> None:
+        self._made.append(native)
+        if _FORKED:
+            _never_free(native)
 
     def _natives(self) -> list[Any]:
         return self._made
@@ -189,7 +203,8 @@ class OpenVINO(Engine):
             return idle.pop()
         except IndexError:
             made = [compiled.create_infer_request() for _ in range(count)]
-            self._made.extend(made)
+            for each in made:
+                self._keep(each)
             return made
 
     def _for_several(self) -> Any:
@@ -228,7 +243,9 @@ def _core() -> Any:
     """
     with _CORES_LOCK:
         if os.getpid() not in _CORES:
-            _CORES[os.getpid()] = import_openvino().Core()
+            core = _CORES[os.getpid()] = import_openvino().Core()
+            if _FORKED:
+                _never_free(core)
         return _CORES[os.getpid()]
 
 
