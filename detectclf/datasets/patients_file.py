@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,29 +110,35 @@ def assign(
     Raises:
         DataError: a row fits several slices, or two rows give a slice two patients.
     """
+    found: dict[int, PatientRow] = {}
+    unknown = list(rows)
+    # Names that differ in case come from systems that do not tell them apart; those written alike come first.
+    for fold in (False, True):
+        by_name = _by_name(samples, fold, known=frozenset(found))
+        left, unknown = unknown, []
+        for row in left:
+            wanted = _parts(row.file, fold)
+            fitting = [
+                i for i in by_name.get(wanted[-1:], ()) if len(wanted) == 1 or _ends_in(samples[i], wanted, fold)
+            ]
+            if not fitting:
+                unknown.append(row)
+            elif len(fitting) > 1:
+                raise _several_slices(path, row, *(_place(samples[i]) for i in fitting[:2]))
+            elif found.setdefault(fitting[0], row).patient != row.patient:
+                raise _two_patients(path, row, found[fitting[0]].line)
+    return {index: row.patient for index, row in found.items()}, unknown
+
+
+def _by_name(samples: Sequence[Sample], fold: bool, known: Collection[int]) -> dict[tuple[str, ...], list[int]]:
+    """Name of a file, without its folders -> the slices in files of that name, but for those that are ``known``."""
     by_name: dict[tuple[str, ...], list[int]] = {}
     for index, sample in enumerate(samples):
-        names = {_parts(sample.name)[-1:], *([] if sample.span is not None else [_parts(sample.path.name)[-1:]])}
-        for name in names:
-            by_name.setdefault(name, []).append(index)
-    found: dict[int, PatientRow] = {}
-    unknown = []
-    for row in rows:
-        wanted = _parts(row.file)
-        fitting = [i for i in by_name.get(wanted[-1:], ()) if len(wanted) == 1 or _ends_in(samples[i], wanted)]
-        if not fitting:
-            unknown.append(row)
-        elif len(fitting) > 1:
-            first, second = (_place(samples[i]) for i in fitting[:2])
-            raise DataError(
-                f"{row.shown} may be {first} or {second}",
-                file=path,
-                line=row.line,
-                remedy="write more of the path, such as split/file or folder/split/file",
-            )
-        elif found.setdefault(fitting[0], row).patient != row.patient:
-            raise _two_patients(path, row, found[fitting[0]].line)
-    return {index: row.patient for index, row in found.items()}, unknown
+        if index not in known:
+            names = [sample.name, *([] if sample.span is not None else [sample.path.name])]
+            for name in {_parts(name, fold)[-1:] for name in names}:
+                by_name.setdefault(name, []).append(index)
+    return by_name
 
 
 def _kind_of_file(content: bytes) -> str | None:
@@ -140,6 +146,11 @@ def _kind_of_file(content: bytes) -> str | None:
     if content[128:132] == b"DICM":
         return "a DICOM file"
     return next((kind for start, kind in _STARTS.items() if content.startswith(start)), None)
+
+
+def _several_slices(path: Path, row: PatientRow, first: str, second: str) -> DataError:
+    remedy = "write more of the path, such as split/file or folder/split/file"
+    return DataError(f"{row.shown} may be {first} or {second}", file=path, line=row.line, remedy=remedy)
 
 
 def _two_patients(path: Path, row: PatientRow, before: int) -> DataError:
@@ -207,19 +218,17 @@ def _cell(cells: Sequence[str], at: int) -> str:
     return cells[at] if at < len(cells) else ""
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """The parts of a path as written on any system, letters such as é in one form."""
-    plain = unicodedata.normalize("NFC", name).replace("\\", "/")
+def _parts(name: str, fold: bool = False) -> tuple[str, ...]:
+    """The parts of a path as written on any system, letters such as é in one form, case folded where wanted."""
+    plain = unicodedata.normalize("NFC", name.casefold() if fold else name).replace("\\", "/")
     return tuple(part for part in plain.split("/") if part not in ("", "."))
 
 
-def _ends_in(sample: Sample, parts: tuple[str, ...]) -> bool:
+def _ends_in(sample: Sample, parts: tuple[str, ...], fold: bool) -> bool:
     """Whether ``parts`` are the end of the slice's path, or of its source, split and name."""
     source, path = (os.path.abspath(p) for p in (sample.source, sample.path))  # noqa: PTH100 - no symlinks followed
-    places = [(*_parts(source), sample.split, *_parts(sample.name))]
-    if sample.span is None:
-        places.append(_parts(path))
-    return any(place[-len(parts) :] == parts for place in places)
+    places = [f"{source}/{sample.split}/{sample.name}", *([path] if sample.span is None else [])]
+    return any(_parts(place, fold)[-len(parts) :] == parts for place in places)
 
 
 def _place(sample: Sample) -> str:

@@ -35,8 +35,8 @@ def split(
     Args:
         folder: an export.
         out: folder of the new one.
-        ratios: shares of train, valid and test, or of train and valid; fractions must add up to 1, whole numbers are
-            proportions.
+        ratios: shares of train, valid and test, or of train and valid; they must add up to 1 if one is below
+            1, others are proportions.
         seed: the same seed gives the same split.
         any_tumor: as ``data.any_tumor``.
         patients, pattern: as ``data.patients`` and ``data.patient_pattern``.

@@ -185,7 +185,8 @@ SLICES = [
         ("glioma/d.jpg", 5),
         ("train/e.jpg", 6),  # inside a container
         ("other/a.jpg", None),
-        ("A.jpg", None),
+        ("B.JPG", 1),  # from a system that does not tell them apart
+        ("Train\\A.jpg", 0),
         ("x.tfrecord", None),
     ],
 )
@@ -207,6 +208,13 @@ def test_a_name_in_several_splits_or_sources_needs_more_of_its_path() -> None:
     with pytest.raises(DataError, match=r"may be one/train/a.jpg or two/train/a.jpg"):
         assign([PatientRow("train/a.jpg", "figshare-1", 2)], two, Path("p.csv"))
     assert assign([PatientRow("two/train/a.jpg", "figshare-1", 2)], two, Path("p.csv"))[0] == {1: "figshare-1"}
+
+
+def test_a_name_in_another_case_is_taken_where_one_slice_is_left_for_it() -> None:
+    rows = [PatientRow("VALID/A.jpg", "figshare-1", 2), PatientRow("valid/a.jpg", "figshare-2", 3)]
+    assert assign(rows, SLICES, Path("p.csv")) == ({2: "figshare-2"}, rows[:1]), "the slice is the other row's"
+    with pytest.raises(DataError, match=r"p.csv:2: A.jpg may be data/train/a.jpg or data/valid/a.jpg"):
+        assign([PatientRow("A.jpg", "figshare-1", 2)], SLICES, Path("p.csv"))
 
 
 def test_two_rows_may_not_give_one_slice_two_patients() -> None:
