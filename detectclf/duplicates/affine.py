@@ -120,7 +120,7 @@ def affine_similarity(fixed: FloatArray, moving: FloatArray, motions: FloatArray
 
 def _cut(fixed: FloatArray, moved: FloatArray) -> Bools:
     """Where only one of the two is flat."""
-    return np.stack([_flat(a) != _flat(b) for a, b in zip(fixed, moved, strict=True)])
+    return np.stack([flat(a) != flat(b) for a, b in zip(fixed, moved, strict=True)])
 
 
 def _plausible(motions: FloatArray) -> Bools:
@@ -135,11 +135,11 @@ def _shared_detail(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -
     found = np.zeros(len(fixed), np.float32)
     for i in range(len(fixed)):
         a, b = standardise(fixed[i : i + 1]), standardise(moved[i : i + 1])
-        cut = _flat(fixed[i]) != _flat(moved[i])
+        cut = flat(fixed[i]) != flat(moved[i])
         # Blocks cut out of one are filled from the other, so that their edges are no detail.
-        a[0][cut & _flat(fixed[i])], b[0][cut & _flat(moved[i])] = (
-            b[0][cut & _flat(fixed[i])],
-            a[0][cut & _flat(moved[i])],
+        a[0][cut & flat(fixed[i])], b[0][cut & flat(moved[i])] = (
+            b[0][cut & flat(fixed[i])],
+            a[0][cut & flat(moved[i])],
         )
         shown = cv2.erode(inside[i].astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0) * ~cut
         shown[:_EDGE] = shown[-_EDGE:] = 0
@@ -151,7 +151,7 @@ def _shared_detail(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -
     return found
 
 
-def _flat(image: FloatArray) -> Bools:
+def flat(image: FloatArray) -> Bools:
     """Where ``(S, S)`` grey levels hardly change within 5 x 5 pixels, with what the blur of shrinking adds round it."""
     import cv2
 
@@ -160,4 +160,4 @@ def _flat(image: FloatArray) -> Bools:
     return np.asarray(cv2.dilate(still, np.ones((7, 7), np.uint8)) > 0)
 
 
-__all__ = ["IDENTITY", "affine_similarity", "align", "rotation", "warp"]
+__all__ = ["IDENTITY", "affine_similarity", "align", "flat", "rotation", "warp"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.duplicates.affine import rotation, warp
-from detectclf.duplicates.alignment import local_contrast
+from detectclf.duplicates.alignment import halve, local_contrast
 from detectclf.duplicates.fingerprints import SIDE
 from detectclf.types import FloatArray
 
@@ -139,6 +139,16 @@ def _altered(thumbs: FloatArray, rng: np.random.Generator) -> FloatArray:
     return found
 
 
+def layout(thumbs: npt.NDArray[np.uint8]) -> FloatArray:
+    """Unit vectors ``(N, 256)`` of the detail of slices place by place."""
+    found = np.empty((len(thumbs), (SIDE // 4) ** 2), np.float32)
+    for start in range(0, len(thumbs), _BATCH):
+        some = halve(halve(local_contrast(thumbs[start : start + _BATCH].astype(np.float32), 1.0, 4.0, 0.1)))
+        rows = some.reshape(len(some), -1)
+        found[start : start + _BATCH] = _unit(rows - rows.mean(axis=1, keepdims=True))
+    return found
+
+
 def nearest(base: FloatArray, view: FloatArray, wanted: int) -> tuple[FloatArray, Indices]:
     """Cosines and indices ``(N, wanted)`` of the rows of ``base`` ``(N, D)`` most like each of ``view``; itself not.
 
@@ -164,4 +174,4 @@ def nearest(base: FloatArray, view: FloatArray, wanted: int) -> tuple[FloatArray
     return cosines, indices
 
 
-__all__ = ["ZOOMS", "nearest", "texture", "views"]
+__all__ = ["ZOOMS", "layout", "nearest", "texture", "views"]

@@ -1,7 +1,8 @@
 """Joins augmented versions by content alone: slices of alike texture that an affine motion brings onto each other.
 
-Each slice is compared with the few whose texture is most alike (:mod:`~detectclf.duplicates.texture`). Where the two
-lie on each other is first looked for among rotations, mirrorings and shifts, by correlation of their detail.
+Each slice is compared with the few whose texture is most alike (:mod:`~detectclf.duplicates.texture`), and with the one
+most like it or its mirror image place by place. Where the two lie on each other is first looked for among rotations,
+mirrorings and shifts, by correlation of their detail.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.cores import decoding_threads
-from detectclf.duplicates.affine import affine_similarity, rotation, warp
+from detectclf.duplicates.affine import affine_similarity, flat, rotation, warp
 from detectclf.duplicates.alignment import ORIENTATIONS, halve, local_contrast, standardise
 from detectclf.duplicates.disjoint_sets import DisjointSets
-from detectclf.duplicates.texture import ZOOMS, nearest, views
+from detectclf.duplicates.texture import ZOOMS, layout, nearest, views
 from detectclf.progress import Progress
 from detectclf.types import FloatArray
 
@@ -27,6 +28,7 @@ SAME_CONTENT = 0.94
 # Measured on the slices of half of the patients of figshare 1512427, and on versions of them (docs/log.md).
 _CANDIDATES = 4
 _LEAST_COSINE = 0.45, 0.45, 0.65, 0.65  # of each rank
+_LEAST_IN_PLACE = 0.7
 _LEAST_DETAIL = 0.38
 _ANGLES = (0, -10, 10, -20, 20, -30, 30)  # degrees: two versions are turned by 15 to either side
 _SHIFT = 6  # pixels of 32
@@ -62,12 +64,33 @@ def _apart(joined: DisjointSets, members: Indices, pair: Indices) -> bool:
 
 
 def candidates(thumbs: npt.NDArray[np.uint8]) -> tuple[Indices, FloatArray]:
-    """Pairs of slices of alike texture.
+    """Pairs of slices that may be versions of one: of alike texture, or alike where they lie.
 
     Returns:
         ``(P, 3)``: two indices and the rank of the second among those most like the first, or the other way round;
         ``(P,)``: the zoom of the first at which the second is most like it.
     """
+    turned, zooms = _alike_in_texture(thumbs)
+    known = {tuple(sorted(pair)) for pair in turned[zooms == 1, :2].tolist()}
+    new = [(*pair, 0) for pair in _alike_in_place(thumbs) if pair not in known]
+    still = np.array(new, np.int64).reshape(-1, 3)
+    return np.concatenate([still, turned]), np.concatenate([np.ones(len(still), np.float32), zooms])
+
+
+def _alike_in_place(thumbs: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Pairs that look alike without being moved, or mirrored: what is cut out changes texture more than places."""
+    places, mirrored = layout(thumbs), layout(thumbs[:, :, ::-1])
+    found = set()
+    for seen in (places, mirrored):
+        cosine, index = nearest(places, seen, 1)
+        for one in np.flatnonzero(cosine[:, 0] >= _LEAST_IN_PLACE).tolist():
+            other = int(index[one, 0])
+            found.add((min(one, other), max(one, other)))
+    return sorted(found)
+
+
+def _alike_in_texture(thumbs: npt.NDArray[np.uint8]) -> tuple[Indices, FloatArray]:
+    """As :func:`candidates`, whatever rotates, shears or crops the slices."""
     vectors = views(thumbs)
     count = len(thumbs)
     found: list[npt.NDArray[np.float64]] = []
@@ -106,6 +129,7 @@ def version_similarity(moving: FloatArray, fixed: FloatArray, zooms: FloatArray)
         moving, fixed: float32 thumbnails.
         zooms: ``(N,)`` share of the side of ``moving`` that ``fixed`` shows, roughly.
     """
+    moving, fixed = _more_cut_is_fixed(moving, fixed, zooms)
     detail, starts = _starts(moving, fixed, zooms)
     found = np.zeros(len(moving), np.float32)
     order = np.argsort(-detail, axis=1, kind="stable")
@@ -122,6 +146,13 @@ def version_similarity(moving: FloatArray, fixed: FloatArray, zooms: FloatArray)
             similar = affine_similarity(turned, moving[chosen], starts[chosen, number])
             found[chosen] = np.maximum(found[chosen], similar)
     return found
+
+
+def _more_cut_is_fixed(moving: FloatArray, fixed: FloatArray, zooms: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Both, exchanged where ``moving`` has more flat places: the edges of blocks that were cut out would steer it."""
+    share = [np.array([flat(image).mean() for image in images]) for images in (moving, fixed)]
+    exchanged = ((share[0] > share[1]) & (zooms == 1))[:, None, None]
+    return np.where(exchanged, fixed, moving), np.where(exchanged, moving, fixed)
 
 
 def _starts(moving: FloatArray, fixed: FloatArray, zooms: FloatArray) -> tuple[FloatArray, FloatArray]:

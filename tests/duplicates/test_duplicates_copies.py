@@ -220,6 +220,7 @@ VERSIONS: dict[str, Change] = {
     "sheared": lambda p: moved(p, [[1, 0.2], [0, 1]]),
     "cropped": lambda p: resize(p[24:-24, 30:-18], len(p), len(p)),
     "cut out": cut_out,
+    "mirrored and cut out": lambda p: cut_out(np.ascontiguousarray(p[:, ::-1])),
     "mirrored and rotated": lambda p: moved(np.ascontiguousarray(p[:, ::-1]), [[COS, -SIN], [SIN, COS]]),
 }
 
@@ -235,11 +236,11 @@ def test_versions_of_one_name_are_found_and_others_of_that_name_are_not() -> Non
 
 
 def test_versions_of_any_name_are_found_among_others() -> None:
-    originals = [head(seed) for seed in range(6)]
-    changes = [change for name, change in VERSIONS.items() if name != "cut out"]  # of these one in five is missed
+    changes = list(VERSIONS.values())
+    originals = [head(seed) for seed in range(len(changes))]
     slices = [*originals, *(change(originals[n]) for n, change in enumerate(changes))]
     found = find_copies(fingerprints(slices))
-    assert [g.members for g in found] == [(n, 6 + n) for n in range(len(changes))]
+    assert [g.members for g in found] == [(n, len(changes) + n) for n in range(len(changes))]
 
 
 @pytest.mark.shared
@@ -253,7 +254,7 @@ def test_versions_of_real_slices_are_found_by_content(shared: Path) -> None:
     planted = [changes[n % len(changes)](slices[i]) for n, i in enumerate(alone)]
     after = [g.members for g in find_copies(fingerprints([*slices, *planted]))]
     expected = {(i, len(slices) + n) for n, i in enumerate(alone)}
-    assert len(expected & set(after)) / len(expected) >= 0.85  # four of five kinds surely, most of the cut-outs
+    assert len(expected & set(after)) / len(expected) >= 0.9
     assert {g for g in after if g not in expected} == {g.members for g in before}
 
 
