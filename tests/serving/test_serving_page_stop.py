@@ -11,6 +11,8 @@ from browser_examples import Opened, write_head
 from serving_examples import png, serve_in_a_process
 
 TOKEN = "correct-horse-battery"
+EXPECTED = "401", "429"
+"""Statuses that the browser warns of: no token yet; and the page waits until the server has seen what was stopped."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def give(page: Any, token: str) -> None:
 
 
 def test_a_token_is_asked_for_and_pictures_are_stopped(guarded: str, open_page: Opened) -> None:
-    page = open_page(guarded, expected="401")
+    page = open_page(guarded, expected=EXPECTED)
     content = png()
     many = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": content} for i in range(100)]
     page.set_input_files("#files", files=many)
@@ -46,7 +48,7 @@ def test_a_token_is_asked_for_and_pictures_are_stopped(guarded: str, open_page: 
 def test_a_volume_is_stopped(guarded: str, open_page: Opened, tmp_path: Path) -> None:
     """What is done of it stays, and says that it is not all; the next volume is taken at once."""
     pytest.importorskip("nibabel", reason="the extra medical is not installed")
-    page = open_page(guarded, expected="401")
+    page = open_page(guarded, expected=EXPECTED)
     page.set_input_files("#files", files=[str(write_head(tmp_path / "a.nii", times=10))])
     give(page, TOKEN)
     page.locator("#slice-at", has_text="probability").wait_for()
