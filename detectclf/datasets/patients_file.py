@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,30 +114,29 @@ def assign(
     unknown = list(rows)
     # Names that differ in case come from systems that do not tell them apart; those written alike come first.
     for fold in (False, True):
-        by_name = _by_name(samples, fold, known=frozenset(found))
+        by_name, known = _by_name(samples, fold), frozenset(found)
         left, unknown = unknown, []
         for row in left:
             wanted = _parts(row.file, fold)
             fitting = [
                 i for i in by_name.get(wanted[-1:], ()) if len(wanted) == 1 or _ends_in(samples[i], wanted, fold)
             ]
-            if not fitting:
-                unknown.append(row)
-            elif len(fitting) > 1:
+            if len(fitting) > 1:
                 raise _several_slices(path, row, *(_place(samples[i]) for i in fitting[:2]))
+            if not fitting or fitting[0] in known:
+                unknown.append(row)
             elif found.setdefault(fitting[0], row).patient != row.patient:
                 raise _two_patients(path, row, found[fitting[0]].line)
     return {index: row.patient for index, row in found.items()}, unknown
 
 
-def _by_name(samples: Sequence[Sample], fold: bool, known: Collection[int]) -> dict[tuple[str, ...], list[int]]:
-    """Name of a file, without its folders -> the slices in files of that name, but for those that are ``known``."""
+def _by_name(samples: Sequence[Sample], fold: bool) -> dict[tuple[str, ...], list[int]]:
+    """Name of a file, without its folders -> the slices in files of that name."""
     by_name: dict[tuple[str, ...], list[int]] = {}
     for index, sample in enumerate(samples):
-        if index not in known:
-            names = [sample.name, *([] if sample.span is not None else [sample.path.name])]
-            for name in {_parts(name, fold)[-1:] for name in names}:
-                by_name.setdefault(name, []).append(index)
+        names = [sample.name, *([] if sample.span is not None else [sample.path.name])]
+        for name in {_parts(name, fold)[-1:] for name in names}:
+            by_name.setdefault(name, []).append(index)
     return by_name
 
 

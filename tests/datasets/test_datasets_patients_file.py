@@ -215,6 +215,8 @@ def test_a_name_in_another_case_is_taken_where_one_slice_is_left_for_it() -> Non
     assert assign(rows, SLICES, Path("p.csv")) == ({2: "figshare-2"}, rows[:1]), "the slice is the other row's"
     with pytest.raises(DataError, match=r"p.csv:2: A.jpg may be data/train/a.jpg or data/valid/a.jpg"):
         assign([PatientRow("A.jpg", "figshare-1", 2)], SLICES, Path("p.csv"))
+    with pytest.raises(DataError, match=r"p.csv:3: A.jpg may be"):  # though one of the two has its row
+        assign([PatientRow("train/a.jpg", "figshare-1", 2), PatientRow("A.jpg", "b", 3)], SLICES, Path("p.csv"))
 
 
 def test_two_rows_may_not_give_one_slice_two_patients() -> None:

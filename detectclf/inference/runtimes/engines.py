@@ -37,7 +37,7 @@ class Engine(ABC):
 
     A forked process has no copy of the threads of the engine, which waits for them for ever when it is used or freed
     there. So it opens the graph again when it first uses it, if its files are still the same, and never frees what it
-    inherited, nor what it opened: when its own threads end, they may wait for those that are gone.
+    inherited.
 
     Args:
         file: the graph, its weights beside it.
@@ -135,6 +135,8 @@ def _after_fork() -> None:
     global _CORES_LOCK, _FORKED
     _FORKED = bool(_CORES)
     _CORES_LOCK = threading.Lock()  # a thread that is gone may have held it
+    for core in _CORES.values():  # which outlives its engines
+        _never_free(core)
     for engine in list(_OPEN):
         engine.leave_behind()
 
@@ -151,7 +153,7 @@ class OpenVINO(Engine):
 
     Nothing is computed or compiled in the caller's thread. There OpenVINO would keep an observer of its worker threads
     for the thread's lifetime; a process forked off while a worker is on its way to sleep would wait for that worker, of
-    which it has no copy, when it exits.
+    which it has no copy, when it exits. For the same reason a forked process frees nothing that it opened either.
     """
 
     name = "OpenVINO"
