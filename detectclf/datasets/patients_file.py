@@ -114,6 +114,8 @@ def assign(
     unknown = list(rows)
     # Names that differ in case come from systems that do not tell them apart; those written alike come first.
     for fold in (False, True):
+        if not unknown:
+            break
         by_name, known = _by_name(samples, fold), frozenset(found)
         left, unknown = unknown, []
         for row in left:

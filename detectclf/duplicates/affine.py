@@ -135,13 +135,11 @@ def _shared_detail(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -
     found = np.zeros(len(fixed), np.float32)
     for i in range(len(fixed)):
         a, b = standardise(fixed[i : i + 1]), standardise(moved[i : i + 1])
-        cut = flat(fixed[i]) != flat(moved[i])
+        flat_a, flat_b = flat(fixed[i]), flat(moved[i])
         # Blocks cut out of one are filled from the other, so that their edges are no detail.
-        a[0][cut & flat(fixed[i])], b[0][cut & flat(moved[i])] = (
-            b[0][cut & flat(fixed[i])],
-            a[0][cut & flat(moved[i])],
-        )
-        shown = cv2.erode(inside[i].astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0) * ~cut
+        cut_a, cut_b = flat_a & ~flat_b, flat_b & ~flat_a
+        a[0][cut_a], b[0][cut_b] = b[0][cut_a], a[0][cut_b]
+        shown = cv2.erode(inside[i].astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0) * ~(cut_a | cut_b)
         shown[:_EDGE] = shown[-_EDGE:] = 0
         shown[:, :_EDGE] = shown[:, -_EDGE:] = 0
         seen = shown > 0

@@ -152,8 +152,8 @@ def layout(thumbs: npt.NDArray[np.uint8]) -> FloatArray:
 def nearest(base: FloatArray, view: FloatArray, wanted: int) -> tuple[FloatArray, Indices]:
     """Cosines and indices ``(N, wanted)`` of the rows of ``base`` ``(N, D)`` most like each of ``view``; itself not.
 
-    Every pair is compared, by matrix products: 100,000 slices take about a minute of a core. In blocks, of which only
-    those with the highest cosines are sorted.
+    Every pair is compared, by matrix products: 100,000 slices take about a minute of a core with 64 numbers each, two
+    with 256. In blocks, of which only those with the highest cosines are sorted.
     """
     count = len(base)
     padded = np.concatenate([base, np.zeros((-count % _BLOCK, base.shape[1]), np.float32)]).T

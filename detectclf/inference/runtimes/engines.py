@@ -127,13 +127,8 @@ def _never_free(native: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
 
 
-_FORKED = False
-"""Whether this process was forked off one that had opened OpenVINO."""
-
-
 def _after_fork() -> None:
-    global _CORES_LOCK, _FORKED
-    _FORKED = bool(_CORES)
+    global _CORES_LOCK
     _CORES_LOCK = threading.Lock()  # a thread that is gone may have held it
     for core in _CORES.values():  # which outlives its engines
         _never_free(core)
@@ -193,8 +188,7 @@ class OpenVINO(Engine):
 
     def _keep(self, native: Any) -> None:
         self._made.append(native)
-        if _FORKED:
-            _never_free(native)
+        _keep_if_forked(native)
 
     def _natives(self) -> list[Any]:
         return self._made
@@ -246,9 +240,14 @@ def _core() -> Any:
     with _CORES_LOCK:
         if os.getpid() not in _CORES:
             core = _CORES[os.getpid()] = import_openvino().Core()
-            if _FORKED:
-                _never_free(core)
+            _keep_if_forked(core)
         return _CORES[os.getpid()]
+
+
+def _keep_if_forked(native: Any) -> None:
+    """Keeps ``native`` from being freed where this process was forked off one that had opened OpenVINO."""
+    if any(process != os.getpid() for process in _CORES):
+        _never_free(native)
 
 
 def _values(request: Any) -> list[npt.NDArray[Any]]:
