@@ -15,6 +15,33 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def unmet_requirements() -> list[str]:
+    """A line for each package that detectclf needs and that is missing or of another version, with the remedy.
+
+    Those of the extras are left out, and so is all where detectclf runs from a folder without being installed.
+    """
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    try:
+        stated = [Requirement(line) for line in metadata.requires("detectclf") or ()]
+    except metadata.PackageNotFoundError:
+        return []
+    needed = [r for r in stated if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [line for line in (unmet(str(r.specifier), r.name, installed_version(r.name)) for r in needed) if line]
+
+
+def unmet(needed: str, package: str, installed: str | None) -> str | None:
+    """Why version ``installed`` of a package, ``None`` for none, is not one of ``needed``; ``None`` where it is."""
+    from packaging.specifiers import SpecifierSet
+
+    if installed is not None and SpecifierSet(needed).contains(installed, prereleases=True):
+        return None
+    found = "is not installed" if installed is None else f"{installed} is installed, detectclf needs {needed}"
+    return f"{package} {found}; run: pip install '{package}{needed}'"
+
+
 def torch_mismatch() -> str | None:
     """Why the installed torch and torchvision cannot work together, with the remedy; ``None`` where they can.
 

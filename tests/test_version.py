@@ -1,10 +1,13 @@
-"""torch and torchvision that cannot work together are named, with the remedy, before an operator is missing."""
+"""Packages that are missing, or that cannot work with another or with detectclf, are named with the remedy."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from detectclf.version import mismatch_of, torch_mismatch
+from detectclf.version import mismatch_of, torch_mismatch, unmet, unmet_requirements
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,56 @@ def test_a_pair_that_cannot_work_is_named(torch: str, vision: str, needed: str |
 
 def test_the_pair_that_is_installed_here_works() -> None:
     assert torch_mismatch() is None
+
+
+@pytest.mark.parametrize(
+    ("needed", "installed", "expected"),
+    [
+        (">=4.9,<5", "4.9.0.80", None),
+        (">=4.9,<5", "5.0.0", "opencv 5.0.0 is installed, detectclf needs >=4.9,<5"),  # it has no HOGDescriptor
+        (">=4.9,<5", "4.8.1", "opencv 4.8.1 is installed"),
+        (">=4.9,<5", None, "opencv is not installed"),
+        (">=4.9,<5", "4.10.0rc1", None),  # who installs a release candidate wants it
+        (">=4.9,<6", "5.0.0+local.1", None),
+    ],
+)
+def test_a_package_that_does_not_suit_is_named(needed: str, installed: str | None, expected: str | None) -> None:
+    found = unmet(needed, "opencv", installed)
+    assert (found is None) is (expected is None), found
+    if found is not None and expected is not None:
+        assert found.startswith(expected)
+        assert found.endswith(f"run: pip install 'opencv{needed}'")
+
+
+def test_all_that_is_needed_is_installed_here() -> None:
+    assert unmet_requirements() == []
+
+
+MISSING = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+sys.argv = ["detectclf", *{arguments!r}]
+from detectclf.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("pydantic", ["config", "show"]),
+        ("typing_inspection", ["config", "show"]),  # what a package of ours needs
+    ],
+)
+def test_a_missing_package_is_no_internal_error(module: str, arguments: list[str]) -> None:
+    code = MISSING.format(module=module, arguments=arguments)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.returncode == 2, said
+    assert f"the Python package {module!r} is missing; install detectclf again" in said.stderr
+    assert len(said.stderr.splitlines()) == 1

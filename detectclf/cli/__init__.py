@@ -81,14 +81,19 @@ def main() -> NoReturn:
         remedy = "free some space; what was finished is kept" if full else "check the path and its permissions"
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
+        from detectclf.version import unmet_requirements
+
         if fault := _install_fault(error):
             _stop(fault, 2, verbose)
-        _stop(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", 1, verbose)
+        remedy = "; ".join(unmet_requirements()) or "run again with --verbose and report it"
+        _stop(f"internal error: {type(error).__name__}: {error}; {remedy}", 1, verbose)
     sys.exit(code)
 
 
 def _install_fault(error: Exception) -> str | None:
-    """What is wrong with the installation, where ``error`` comes from torch and torchvision that do not match."""
+    """What is wrong with the installation, where ``error`` may come from that."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name!r} is missing; install detectclf again with all it needs, see README.md"
     from detectclf.version import torch_mismatch
 
     theirs = any(text in str(error) for text in ("torchvision", "undefined symbol"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectclf.version import __version__, installed_version, torch_mismatch
+from detectclf.version import __version__, installed_version, torch_mismatch, unmet_requirements
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
@@ -37,10 +37,7 @@ class Findings:
 
     def table(self) -> str:
         """Plain text for a terminal."""
-        lines = [
-            f"{name:24} {version or f'not installed (extra: {OPTIONAL[name]})'}"
-            for name, version in self.versions.items()
-        ]
+        lines = [f"{name:24} {version or _absent(name)}" for name, version in self.versions.items()]
         lines += [f"{'ok' if passed else 'FAILED':8} {name}: {detail}" for name, passed, detail in self.checks]
         return "\n".join(lines)
 
@@ -54,9 +51,11 @@ def examine() -> Findings:
         **{name: installed_version(name) for name in PACKAGES},
     }
     checks = [(name, *_attempt(check)) for name, check in CHECKS.items()]
-    missing = [n for n, v in versions.items() if v is None and n not in OPTIONAL]
-    checks.append(("packages", not missing, f"missing: {', '.join(missing)}" if missing else "all installed"))
     return Findings(versions, tuple(checks))
+
+
+def _absent(package: str) -> str:
+    return f"not installed (extra: {OPTIONAL[package]})" if package in OPTIONAL else "not installed"
 
 
 def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
@@ -115,6 +114,12 @@ def _images() -> str:
     return "OpenCV writes and reads PNG"
 
 
+def _packages() -> str:
+    if unmet := unmet_requirements():
+        raise RuntimeError("; ".join(unmet))
+    return "all that detectclf needs are installed, in versions that it works with"
+
+
 def _packaged_model() -> str:
     from detectclf.inference.loading import default_bundle, load
     from detectclf.sample_data.slices import sample_slice
@@ -136,4 +141,5 @@ CHECKS: dict[str, Callable[[], str]] = {
     "weights cache": _weights_cache,
     "images": _images,
     "packaged model": _packaged_model,
+    "packages": _packages,
 }
