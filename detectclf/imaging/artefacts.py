@@ -36,6 +36,8 @@ _REPEATED = 0.9  # share of new rows from which on a picture was not enlarged by
 _SIDE = 256  # of the picture in which spikes are looked for
 _LOW = 8  # waves per picture, up to which there are parts of heads
 _REACH = 3  # waves per picture to either side of a spike that are removed with it
+_CUT_OFF = 1.5  # standard deviations of the stripes: where it is darker, their lower halves were cut off at black
+_MEAN = 3  # standard deviation of the mean that dark places get, in pixels of a picture of ``_SIDE``
 _MOST = 0.02  # share of the Fourier transform that spikes take: where there are more, it is something else
 
 Bools = npt.NDArray[np.bool_]
@@ -141,6 +143,8 @@ def _without_noise(pixels: Pixels, level: float) -> Pixels:
 
 
 def _without_spikes(pixels: Pixels) -> Pixels:
+    import cv2
+
     found = _spikes(pixels)
     if not found.any():
         return pixels
@@ -153,7 +157,10 @@ def _without_spikes(pixels: Pixels) -> Pixels:
     spike = near & (height > _SKIRT)
     waves[spike] *= np.exp(around[spike]) / np.abs(waves[spike])
     clean: Pixels = np.clip(np.rint(np.fft.irfft2(waves, pixels.shape)), 0, 255).astype(np.uint8)
-    return clean
+    # In air only the upper half of each stripe was there, and a part of it is left.
+    stripes = float((pixels - clean.astype(np.float32)).std())
+    mean = np.asarray(cv2.GaussianBlur(clean, (0, 0), _MEAN * max(pixels.shape) / _SIDE), dtype=np.uint8)
+    return np.where(mean < _CUT_OFF * stripes, mean, clean)
 
 
 def _spikes(pixels: Pixels) -> Bools:
