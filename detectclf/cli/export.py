@@ -17,7 +17,10 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")],
     bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle to export [default: the packaged one].", metavar="BUNDLE")
+        Path | None,
+        typer.Argument(
+            help="Bundle to export [default: the packaged one].", metavar="BUNDLE", callback=options.packaged
+        ),
     ] = None,
     int8: Annotated[
         bool,

@@ -122,7 +122,7 @@ ChangedData = Annotated[
 ]
 
 
-def _packaged(model: Path | None) -> Path | None:
+def packaged(model: Path | None) -> Path | None:
     """``None``, the packaged bundle, for the word ``default`` where there is no folder of that name."""
     return None if str(model) == "default" and model is not None and not model.exists() else model
 
@@ -134,7 +134,7 @@ Model = Annotated[
         "-m",
         help="Bundle to use; default is the packaged one [default: default].",
         metavar="BUNDLE",
-        callback=_packaged,
+        callback=packaged,
     ),
 ]
 DetectorRun = Annotated[

@@ -12,7 +12,8 @@ from detectclf.cli import options, output
 
 def bench(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle to time [default: the packaged one].", metavar="BUNDLE")
+        Path | None,
+        typer.Argument(help="Bundle to time [default: the packaged one].", metavar="BUNDLE", callback=options.packaged),
     ] = None,
     runtime: Annotated[
         list[str] | None,

@@ -173,8 +173,10 @@ def about_slices(data: Mapping[str, Any]) -> list[str]:
         data: ``data`` of a report.
     """
     count, boxed, copies = data["evaluated"], data["boxed"], data["evaluated"] - data["source_groups"]
-    left_out = [f"{data['samples'] - count} others were not evaluated"] if data["samples"] > count else []
-    refused = [f"{data['refused']} were refused"] if data.get("refused") else []
+    refused_count = data.get("refused") or 0
+    refused = [f"{refused_count} were refused"] if refused_count else []
+    others = data["samples"] - count - refused_count
+    left_out = [f"{others} others were not evaluated"] if others > 0 else []
     with_boxes = "all with known boxes" if boxed == count else f"{boxed} of them with known boxes"
     split = f"Split {data['split']}" if data["split"] else "All splits"
     lines = ["; ".join([f"{split}: {_slices(count)}, {with_boxes}", *refused, *left_out])]

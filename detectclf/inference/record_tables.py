@@ -89,10 +89,15 @@ def coco_json(records: Sequence[Record], min_score: float) -> str:
         "images": images,
         "annotations": annotations,
         "categories": [{"id": i, "name": name, "supercategory": "none"} for name, i in ids.items()],
-        "refused": [{"file_name": r["image"], "flags": r["flags"]} for r in refused],
-        "errors": [{"file_name": r["image"], "error": r["error"]} for r in records if r["error"] is not None],
+        "refused": [_left_out(record, "flags") for record in refused],
+        "errors": [_left_out(record, "error") for record in records if record["error"] is not None],
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _left_out(record: Record, why: str) -> dict[str, Any]:
+    """Name and place of a picture that is in no result, without which the slices of a volume look all alike."""
+    return {"file_name": record["image"], **{key: record[key] for key in (why, *_PLACE) if key in record}}
 
 
 def yolo_labels(records: Sequence[Record], min_score: float) -> dict[str, str]:

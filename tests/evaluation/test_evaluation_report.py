@@ -18,6 +18,7 @@ from PIL import Image
 from detectclf.config import EvaluateConfig
 from detectclf.datasets.index import SliceIndex
 from detectclf.errors import DataError
+from detectclf.evaluation.caveats import about_slices
 from detectclf.evaluation.explanation import MapFit
 from detectclf.evaluation.headlines import HEADLINES, figure_at
 from detectclf.evaluation.record import Speed
@@ -177,6 +178,18 @@ def test_bad_input_gives_a_valid_report(why: str, change: Case, note: str, null:
     assert render_html(report, report_plots(report) if why in DRAWN else {}).startswith("<!DOCTYPE html>")
     assert "not a medical device" in render_markdown(report).lower()
     assert "Accuracy" in report_table(report)
+
+
+def test_slices_are_refused_or_not_evaluated_but_not_both() -> None:
+    """Each slice that has no figures is counted once."""
+    predictions, dataset = example(14, 1)
+    refused = [Prediction(each.image, flags=("not_a_brain_mri",)) for each in predictions[:3]]
+    for rest, said in (
+        (predictions[3:], "3 were refused"),
+        (predictions[5:], "3 were refused; 2 others were not eval"),
+    ):
+        first = about_slices(report_of([*refused, *rest], dataset).record["data"])[0]
+        assert said in first and ("others" in first) == ("others" in said), first
 
 
 def test_contract_keys_and_agreement_of_intervals() -> None:

@@ -127,6 +127,14 @@ def test_a_refused_picture_is_no_result(tmp_path: Path) -> None:
     assert "x.jpg" not in [image["file_name"] for image in coco["images"]] and len(coco["errors"]) == 1
 
 
+def test_which_slices_of_a_volume_are_no_result_is_said(tmp_path: Path) -> None:
+    slices = [Prediction("a.nii", flags=("not_a_brain_mri",), origin=Origin(frame=n, axis="axial")) for n in (3, 4)]
+    unread = Prediction("series", error="damaged", origin=Origin(study="series", number=5))
+    coco = json.loads(write_records([p.to_record() for p in (*slices, unread)], tmp_path, "coco").read_text())
+    assert [(each["frame"], each["axis"]) for each in coco["refused"]] == [(3, "axial"), (4, "axial")]
+    assert coco["errors"] == [{"file_name": "series", "error": "damaged", "frame": 5, "study": "series"}]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_which_picture_of_a_file_it_was_is_written(tmp_path: Path, format: str) -> None:
     slices = [replace(prediction("a.nii", boxes), origin=Origin(frame=7, axis="coronal")) for boxes in (0, 1)]
