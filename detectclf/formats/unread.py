@@ -9,11 +9,20 @@ from pathlib import Path
 from detectclf.formats.faults import Faults
 from detectclf.types import Dataset
 
-_SAID = ("unread_images", "unread_annotations", "path_elsewhere", "name_differs")
+_SAID = ("unread_images", "unread_annotations", "unread_files", "path_elsewhere", "name_differs")
 """Codes that are said whenever a data set is read, not only by the audit."""
 
 _MARKS = ("_annotations.coco.json", "_annotations.createml.json", "_annotations.csv", "_classes.csv")
 _SUFFIXES = (".xml", ".tfrecord", ".record")
+_PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_OTHER_PICTURES = (
+    ".heic", ".heif", ".avif", ".psd", ".svg", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".mha", ".mhd", ".nrrd"
+)  # fmt: skip
+"""Of files that may hold slices, and are in no format that is read."""
+_UNREADABLE = (
+    (_PACKED, "archives", "unpack them first"),
+    (_OTHER_PICTURES, "files of other formats", "save pictures as PNG or JPEG"),
+)
 _LIMIT_FOLDERS = 20
 """Most folders that are named one by one."""
 _REMEDY = {
@@ -27,13 +36,14 @@ def note_unread(dataset: Dataset, folder: Path, format: str, faults: Faults) -> 
     """Notes pictures and annotation files below ``folder`` that the reader of ``format`` did not use.
 
     ``unlisted_image`` is a picture beside others that are read; ``unread_images`` are all pictures of a folder in which
-    none is; ``unread_annotations`` are annotation files of which nothing is used.
+    none is; ``unread_annotations`` are annotation files of which nothing is used; ``unread_files`` are archives, and
+    pictures in formats that are not read.
     """
     used = {sample.path for sample in dataset.samples}
     noted = {problem.file for problem in faults.problems}
     beside = {path.parent for path in used}
     rest = []
-    for where, pictures, files in _contents(folder):
+    for where, pictures, files, others in _contents(folder):
         unread = [p for p in pictures if p not in used and faults.relative(p) not in noted]
         unused = [p for p in files if p not in faults.used and p not in used and faults.relative(p) not in noted]
         if where in beside:
@@ -43,6 +53,10 @@ def note_unread(dataset: Dataset, folder: Path, format: str, faults: Faults) -> 
             rest.append(("unread_images", where, len(unread), "images", "not one is named by what is read"))
         if unused:
             rest.append(("unread_annotations", where, len(unused), "annotation files", f"such as {unused[0].name}"))
+        for suffixes, what, remedy in _UNREADABLE:
+            found = [p for p in others if p.name.casefold().endswith(suffixes) and p not in faults.used]
+            if found:
+                rest.append(("unread_files", where, len(found), what, f"such as {found[0].name}; {remedy}"))
     for code, where, count, what, why in rest[:_LIMIT_FOLDERS]:
         remedy = f"; {_REMEDY.get(format, _USUAL)}" if code == "unread_images" else ""
         faults.warning(code, where, f"{count} {what} in this folder are not read ({why}){remedy}")
@@ -60,18 +74,23 @@ def lines_to_say(faults: Faults) -> list[str]:
     return lines
 
 
-def _contents(folder: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
-    """``(folder, its pictures, its annotation files)`` of all folders, without hidden ones and symlinks to others."""
+def _contents(folder: Path) -> Iterator[tuple[Path, list[Path], list[Path], list[Path]]]:
+    """``(folder, its pictures, its annotation files, its other files)`` of all folders.
+
+    Without hidden ones and symlinks to others.
+    """
     from detectclf.imaging.images import image_suffix
 
     for where, subs, names in os.walk(folder):
         subs[:] = sorted(name for name in subs if not name.startswith(".") and name != "__MACOSX")
-        visible = [Path(where) / name for name in sorted(names) if not name.startswith(".")]
-        yield (
-            Path(where),
-            [path for path in visible if image_suffix(path) is not None],
-            [path for path in visible if path.name in _MARKS or path.name.casefold().endswith(_SUFFIXES)],
-        )
+        pictures: list[Path] = []
+        files: list[Path] = []
+        others: list[Path] = []
+        for name in sorted(name for name in names if not name.startswith(".")):
+            of_annotations = name in _MARKS or name.casefold().endswith(_SUFFIXES)
+            kind = pictures if image_suffix(name) is not None else files if of_annotations else others
+            kind.append(Path(where) / name)
+        yield Path(where), pictures, files, others
 
 
 __all__ = ["lines_to_say", "note_unread"]

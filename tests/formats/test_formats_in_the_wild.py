@@ -234,6 +234,15 @@ def _copied(make: Make, name: str) -> Make:
     return both
 
 
+def _and_file(make: Make, name: str) -> Make:
+    def both(folder: Path) -> None:
+        make(folder)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"of no matter")
+
+    return both
+
+
 UNREAD: dict[str, tuple[Make, str, str]] = {
     "a split that data.yaml lacks": (
         _and(_yolo(TRAIN), "valid/images/b.png", "valid/images/c.png"),
@@ -267,13 +276,31 @@ UNREAD: dict[str, tuple[Make, str, str]] = {
     "an annotation file without slices": (_copied(_inside("."), "valid/_classes.csv"), "valid", "1 annotation files"),
 }
 
+UNREAD |= {
+    f"{why}, {name}": (_and_file(_inside("."), name), str(Path(name).parent), words)
+    for name, why, words in [
+        ("valid/valid.zip", "a split that was not unpacked", "1 archives"),
+        ("valid/all.tar.gz", "a split that was not unpacked", "1 archives"),
+        ("more/test.7z", "a folder of archives", "1 archives"),
+        ("train/scan.HEIC", "a photograph of a telephone", "1 files of other formats"),
+        ("valid/slices.npy", "arrays", "1 files of other formats"),
+        ("train/1.mat", "the figshare set as published", "1 files of other formats"),
+    ]
+}
+
+
+@pytest.mark.parametrize("name", ["README.dataset.txt", "notes.md", "train.cache", ".hidden.zip", "__MACOSX/a.zip"])
+def test_files_that_hold_no_slices_are_not_named(tmp_path: Path, name: str) -> None:
+    _and_file(_inside("."), name)(tmp_path)
+    assert not [p for p in check([tmp_path]).problems if p.code.startswith("unread")]
+
 
 @pytest.mark.parametrize(("make", "where", "words"), UNREAD.values(), ids=UNREAD)
 def test_what_is_not_read_is_counted_and_named(
     tmp_path: Path, make: Make, where: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(tmp_path)
-    named = [p for p in check([tmp_path]).problems if p.code in ("unread_images", "unread_annotations")]
+    named = [p for p in check([tmp_path]).problems if p.code.startswith("unread")]
     assert any(p.file == where and p.detail.startswith(words) for p in named)
     with caplog.at_level(logging.WARNING):
         open_dataset(DataConfig(sources=(tmp_path,)))
