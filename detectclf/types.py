@@ -256,7 +256,7 @@ CROPPED = "cropped"
 ORIENTATION = "orientation"
 """Flag: the head seems to be turned by 90 degrees or upside down."""
 ARTEFACTS = "artefacts"
-"""Flag: strong noise or stripes were removed from the slice before it was judged."""
+"""Flag: strong noise, stripes or single white and black pixels were removed from the slice before it was judged."""
 UNUSUAL_INPUT = "unusual_input"
 """Flag: a brain MRI unlike those that the model was trained on, such as another sequence or a skull-stripped one."""
 

@@ -52,7 +52,7 @@ FLAG_TEXTS = {
     NOT_A_BRAIN_MRI: f"no brain MRI; if it is a screen or a page, {CROP_ADVICE}",
     SEVERAL_SLICES: f"one of several heads: {CROP_ADVICE}",
     CROPPED: f"the head in a larger picture: {CROP_ADVICE}",
-    ARTEFACTS: "noise or stripes were removed",
+    ARTEFACTS: "noise, stripes or dots were removed",
     ORIENTATION: "seems turned: set it upright",
 }
 """Flag -> text on the panel; a flag that is not listed is its own text."""

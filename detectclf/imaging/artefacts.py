@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.imaging.heads import shrink
+from detectclf.imaging.impulses import without_impulses
 from detectclf.types import FloatArray, Pixels
 
 LEAST_NOISE = 5.0
@@ -67,19 +68,20 @@ def cleaned(pixels: Pixels) -> Cleaned:
             return Cleaned(pixels, strong)
         return Cleaned(np.asarray(cv2.resize(seen, pixels.shape[::-1]), dtype=np.uint8), strong)
     height, width = pixels.shape
+    whole = without_impulses(pixels)
     if max(height, width) <= _SMALL or min(height, width) < _SMALL / 2:
-        return Cleaned(pixels, strong=False)
+        return Cleaned(whole, strong=whole is not pixels)
     factor = max(height, width) / _LONGEST
-    small = pixels if factor <= 1 else shrink(pixels, (max(1, round(width / factor)), max(1, round(height / factor))))
+    small = whole if factor <= 1 else shrink(whole, (max(1, round(width / factor)), max(1, round(height / factor))))
     even = _without_spikes(small)
     noise = noise_level(even)
     if noise < LEAST_NOISE or not _is_everywhere(even):
         noise = 0.0
     smooth = _without_noise(even, noise) if noise else even
     if smooth is small:
-        return Cleaned(pixels, strong=False)
+        return Cleaned(whole, strong=whole is not pixels)
     large = smooth if factor <= 1 else np.asarray(cv2.resize(smooth, (width, height)), dtype=np.uint8)
-    return Cleaned(large, strong=even is not small or noise >= STRONG_NOISE)
+    return Cleaned(large, strong=whole is not pixels or even is not small or noise >= STRONG_NOISE)
 
 
 def _without_repeats(pixels: Pixels) -> Pixels:

@@ -36,6 +36,13 @@ def striped(pixels: Pixels, strength: float, *spikes: tuple[float, float]) -> Pi
     return levels(pixels + strength * np.sum(waves, axis=0))
 
 
+def peppered(pixels: Pixels, share: float, *values: int) -> Pixels:
+    """With single pixels of these grey levels."""
+    random = np.random.default_rng(0)
+    spoilt = random.random(pixels.shape) < share
+    return np.where(spoilt, random.choice(np.array(values, dtype=np.uint8), pixels.shape), pixels)
+
+
 @pytest.mark.parametrize("side", [96, 256, 640])
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
 def test_a_usual_slice_stays_the_very_same(side: int, plane: str) -> None:
@@ -55,6 +62,11 @@ def test_a_usual_slice_stays_the_very_same(side: int, plane: str) -> None:
         (512, lambda p: striped(p, 8, (31.4, 12.2), (-20.1, 30)), 0.35, "at the usual size"),
         (900, lambda p: striped(p, 8, (31.4, 12.2)), 0.5, "larger than the networks see"),
         (256, lambda p: striped(noisy(p, 15), 12, (31.4, 12.2)), 0.5, "noise and a spike"),
+        (256, lambda p: peppered(p, 0.002, 255), 0.1, "dead pixels"),
+        (256, lambda p: peppered(p, 0.02, 0, 255), 0.1, "salt and pepper, as augmented exports have it"),
+        (640, lambda p: peppered(p, 0.1, 0, 255), 0.15, "much of it: many lie beside each other"),
+        (128, lambda p: peppered(p, 0.02, 255), 0.2, "on a small picture"),
+        (1024, lambda p: peppered(p, 0.02, 0, 255), 0.1, "on a picture larger than the networks see"),
     ],
 )
 def test_what_is_strong_is_removed(side: int, spoil: object, left: float, reason: str) -> None:
