@@ -205,15 +205,20 @@ def write(dataset: Dataset, out: Path, format: str, *, drop_boxes: bool = False)
 
 def _warn_of_headers(dataset: Dataset) -> None:
     """Images are copied byte for byte, and with a DICOM file go its header's names, dates of birth and ids."""
+    from detectclf.imaging.header_text import has_header_text
     from detectclf.imaging.images import is_dicom
 
-    count = sum(sample.span is None and is_dicom(sample.path) for sample in dataset.samples)
-    if count:
-        _log.warning(
-            "%d DICOM files are copied with their headers, which may name patients: anonymise them before you share "
-            "the copy",
-            count,
-        )
+    files = [sample.path for sample in dataset.samples if sample.span is None]
+    dicom = {path for path in files if is_dicom(path)}
+    counts = {
+        "DICOM files are copied with their headers": len(dicom),
+        "pictures are copied with text in their headers (EXIF, comments)": sum(
+            path not in dicom and has_header_text(path) for path in files
+        ),
+    }
+    for what, count in counts.items():
+        if count:
+            _log.warning("%d %s, which may name patients: anonymise them before you share the copy", count, what)
 
 
 def _write_patients(dataset: Dataset, out: Path, row: Format) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from export_examples import box, coco, draw, image
+from PIL import Image
 from volume_examples import write_dicom
 
 from detectclf.audit.check import check
@@ -134,8 +135,10 @@ def test_headers_that_are_copied_are_spoken_of(tmp_path: Path, caplog: pytest.Lo
     for number in range(2):
         write_dicom(tmp_path / f"in/train/glioma/{number}.dcm", number)
     draw(tmp_path / "in/train/no_tumor/a.png")
+    Image.open(tmp_path / "in/train/no_tumor/a.png").save(tmp_path / "in/train/no_tumor/b.jpg", comment=b"Doe, Jane")
     fix([tmp_path / "in"], tmp_path / "out", format="folder")
     lines = [record.getMessage() for record in caplog.records if "header" in record.getMessage()]
-    assert len(lines) == 1 and lines[0].startswith(
-        "2 DICOM files are copied with their headers, which may name patients"
-    )
+    assert [line.partition(",")[0] for line in lines] == [
+        "2 DICOM files are copied with their headers",
+        "1 pictures are copied with text in their headers (EXIF",
+    ]
