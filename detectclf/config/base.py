@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+ModelName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+"""Name or version of a model: it stands in every record and on terminals, so it has no control characters."""
 
 
 OLD_NAMES: Mapping[str, str] = {
@@ -50,4 +52,4 @@ class Settings(BaseModel):
         return renamed
 
 
-__all__ = ["OLD_NAMES", "NonNegative", "Probability", "Settings", "present_name"]
+__all__ = ["OLD_NAMES", "ModelName", "NonNegative", "Probability", "Settings", "present_name"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from detectclf.config.base import Probability, Settings
+from detectclf.config.base import ModelName, Probability, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -17,9 +17,9 @@ class BundleConfig(Settings):
 
     group: ClassVar[str] = "bundle"
 
-    name: str = "detectclf"
+    name: ModelName = "detectclf"
     """Name of the model in predictions."""
-    version: str = "1"
+    version: ModelName = "1"
     """Version of the model in predictions, after the name."""
     sensitivity: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Choose the operating point for this sensitivity to tumours on the bundling split."""

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
-from detectclf.config.base import Probability
+from detectclf.config.base import ModelName, Probability
 from detectclf.errors import ModelError
-from detectclf.files import atomic_write
+from detectclf.files import atomic_write, open_regular
 from detectclf.models.bundle_arrays import (
     OOD_FILE,
     OUT_OF_FOLD_FILE,
@@ -35,6 +35,9 @@ from detectclf.types import MOST_CLASSES
 
 BUNDLE_FILE = "bundle.json"
 _AGAIN = "bundle the runs again"
+_LARGEST_FILE = 2 * 2**30
+"""Bytes: the largest network that is known to be used has 0.6 GB in float32."""
+_BLOCK = 2**20
 
 _log = logging.getLogger(__name__)
 
@@ -137,8 +140,8 @@ class _Content(BaseModel):
     # 3: with TTA the detector's boxes differ, and a refiner moves fewer of them; parameters of 2 do not fit.
     # 4: the numbers of the fusion have other names; 3 is read as well.
     format_version: Literal[3, 4] = 4
-    name: str
-    version: str
+    name: ModelName
+    version: ModelName
     classes: tuple[str, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     negative: str | None
     fusion: FusionParameters
@@ -263,8 +266,17 @@ def graph_file(kind: str) -> str:
 
 
 def sha256(file: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """The SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        UnsafeError: not a regular file, or larger than 2 GiB.
+        DataError: not there, or not permitted.
+    """
+    found = hashlib.sha256()
+    with open_regular(file, limit_bytes=_LARGEST_FILE) as stream:
+        while block := stream.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _no_weights(folder: Path) -> NoReturn:
@@ -278,6 +290,8 @@ def _no_weights(folder: Path) -> NoReturn:
 def _check_record(record: _Content, file: Path) -> None:
     if record.classes != record.stages["classifier"].classes or len(record.fusion.bias) != len(record.classes):
         raise ModelError("classes of bundle, classifier and fusion differ", file=file, remedy=_AGAIN)
+    if record.negative is not None and record.negative not in record.classes:
+        raise ModelError(f"its negative class {record.negative[:80]!r} is no class", file=file, remedy=_AGAIN)
 
 
 def _check_sum(file: Path, wanted: str | None) -> None:

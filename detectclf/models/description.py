@@ -120,8 +120,8 @@ def _out_of_distribution(bundle: Bundle) -> dict[str, Any] | None:
         "distance": "length of (features - mean) @ whitening",
         "threshold": bundle.ood.threshold,
         "unusual": unusual if unusual < float("inf") else None,
-        "meaning": "beyond threshold: not a brain MRI, its class is the negative one and no tumour box is drawn; "
-        "beyond unusual: see step 7",
+        "meaning": "beyond threshold: refused as no brain MRI: it has no class, no probabilities and no boxes, and is "
+        "not to be read as healthy; beyond unusual: see step 7",
     }
 
 

@@ -71,6 +71,7 @@ def test_the_folder_is_whole_and_described(exported, to, files):
         assert hashlib.sha256((exported[to] / name).read_bytes()).hexdigest() == digest
     assert all(graph["file"] in model["sha256"] for graph in model["graphs"].values())
     assert model["classes"] == list(CLASSES) and model["detector_classes"] == list(TUMORS)
+    assert "it has no class" in model["out_of_distribution"]["meaning"], "refused must not read as healthy"
 
 
 def test_graphs_take_batches_of_any_size(exported):

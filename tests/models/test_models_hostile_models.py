@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -19,8 +21,9 @@ from hostile_process import ACCEPTED, Outcome, check_refusal, read_apart
 from safetensors.numpy import save as save_arrays
 
 from detectclf.config import ClassifierConfig, DetectorConfig
+from detectclf.errors import ModelError, UnsafeError
 from detectclf.inference.fusion import default_fusion
-from detectclf.models.bundle import Bundle, save_bundle, sha256
+from detectclf.models.bundle import Bundle, load_bundle, save_bundle, sha256
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.detectors import build_detector
 from detectclf.models.stage import new_stage
@@ -297,6 +300,11 @@ BUNDLES: dict[str, dict[str, Any]] = {
     "classes": {"classes": [f"c{n}" for n in range(900_000)]},
     "sums": {"sha256": []},
     "name": {"name": {}},
+    "name of megabytes": {"name": "n" * 5_000_000},
+    "name that turns the terminal red": {"name": "a\x1b[31m"},
+    "name of two lines": {"name": "a\nb"},
+    "version without a letter": {"version": ""},
+    "negative class that is none": {"negative": "healthy"},
 }
 
 READ = """
@@ -365,6 +373,14 @@ def test_hostile_models_are_refused(name: str, outcomes: dict[str, Outcome]) -> 
     check_refusal(outcomes[name], HOSTILE.get(name, (None, 2))[1], Path(name).parts[0])
 
 
+def test_a_huge_file_of_a_bundle_is_not_read_into_memory(bundle: Path, tmp_path: Path) -> None:
+    """8 GB of nothing take no room on the disk."""
+    shutil.copytree(bundle, tmp_path / "b")
+    os.truncate(tmp_path / "b/detector.safetensors", 2**33)
+    with pytest.raises(UnsafeError, match="larger than the limit"):
+        load_bundle(tmp_path / "b")
+
+
 @pytest.mark.parametrize("name", ["genuine run", "genuine bundle"])
 def test_genuine_models_are_read_in_these_limits(name: str, outcomes: dict[str, Outcome]) -> None:
     assert outcomes[name].code == ACCEPTED, outcomes[name].words
@@ -372,9 +388,6 @@ def test_genuine_models_are_read_in_these_limits(name: str, outcomes: dict[str, 
 
 @pytest.mark.parametrize("content", [b"", b"{", pickle.dumps({}), save_arrays({"mean": np.zeros(3)})])
 def test_hostile_arrays_of_a_bundle_are_refused(bundle: Path, tmp_path: Path, content: bytes) -> None:
-    from detectclf.errors import ModelError
-    from detectclf.models.bundle import load_bundle
-
     genuine = json.loads((bundle / "bundle.json").read_text())
     for name in ("detector.safetensors", "classifier.safetensors"):
         (tmp_path / name).symlink_to(bundle / name)
@@ -387,8 +400,6 @@ def test_hostile_arrays_of_a_bundle_are_refused(bundle: Path, tmp_path: Path, co
 
 @pytest.mark.parametrize("build", [build_classifier, build_detector])
 def test_more_classes_than_a_model_may_have_are_refused_before_training(build: Callable[..., Any]) -> None:
-    from detectclf.errors import ModelError
-
     config = ClassifierConfig() if build is build_classifier else DetectorConfig()
     with pytest.raises(ModelError, match="at most 1000 classes, not 1001"):
         build(config, 1001)
