@@ -40,7 +40,8 @@ def _too_slow(number: int, frame: FrameType | None) -> NoReturn:
 
 def fuzz(name: str, inputs: int, seconds: float, found: Path) -> int:
     """Runs one target in this process; returns the number of kinds of failure."""
-    from fuzz_targets import NATIVE, TARGETS, survives
+    from fuzz_target import survives
+    from fuzz_targets import NATIVE, TARGETS
     from hypothesis import HealthCheck, given, settings
     from hypothesis import seed as run_with_seed
 

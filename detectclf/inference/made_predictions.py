@@ -42,8 +42,9 @@ def read_predictions(out: str, sha256: str, box_threshold: float) -> list[Predic
         raise DataError(f"its predictions are by another model ({made_by})", file=said, remedy="name it with --model")
     records = records_of(folder) if "shard_size" in run["settings"] else _lines(folder)
     try:
-        return [_prediction(record, box_threshold) for record in records]
-    except (ValueError, KeyError, TypeError) as error:
+        with np.errstate(over="raise"):  # a number beyond float32 would become infinite
+            return [_prediction(record, box_threshold) for record in records]
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataError("holds a record that is none", file=said, remedy="predict again") from error
 
 

@@ -12,15 +12,13 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from export_examples import dataset
-from fuzz_inputs import changed_bytes, changed_json
-from hypothesis import strategies as st
+from fuzz_prediction_targets import PREDICTION_TARGETS
+from fuzz_target import Target
 from PIL import Image
 from volume_examples import write_dicom
 
@@ -28,34 +26,6 @@ from detectclf.errors import DetectclfError
 from detectclf.formats import read, write
 from detectclf.formats.faults import Faults
 from detectclf.imaging.images import decode_image, examine_image, image_size
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is fuzzed.
-
-    Attributes:
-        seeds: makes genuine files in an empty folder, and returns their contents.
-        run: reads a file of these bytes in that folder.
-        json: its files are JSON, of which values are changed as well.
-    """
-
-    seeds: Callable[[Path], Sequence[bytes]]
-    run: Callable[[Path, bytes], object]
-    json: bool = False
-
-    def inputs(self, folder: Path) -> st.SearchStrategy[bytes]:
-        """Genuine and changed files."""
-        seeds = self.seeds(folder)
-        changed = changed_bytes(seeds)
-        return st.one_of(changed_json(seeds), changed) if self.json else changed
-
-
-def survives(target: Target, folder: Path, content: bytes) -> None:
-    """Reads ``content``; whatever is not a typed error of one line is raised."""
-    with contextlib.suppress(DetectclfError):
-        target.run(folder, content)
-
 
 # Exports
 
@@ -68,6 +38,7 @@ FILES = {
     "tfrecord": "train/Tumors.tfrecord",
     "createml": "train/_annotations.createml.json",
     "classes-csv": "train/_classes.csv",
+    "webdataset": "train/slices-00000-of-00001.tar",
 }
 
 
@@ -435,6 +406,7 @@ TARGETS: dict[str, Target] = {
     "predictions": _evaluation("predictions.jsonl"),
     "metrics": _evaluation("metrics.jsonl"),
     "patients": _patients(),
+    **PREDICTION_TARGETS,
 }
 
 NATIVE: dict[str, Target] = {"graph-openvino": _graph("openvino"), "graph-onnx": _graph("onnx")}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_targets import TARGETS, survives
+from fuzz_target import survives
+from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*/*"))
