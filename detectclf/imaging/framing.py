@@ -34,6 +34,7 @@ _LEAST_IN_PANEL = 0.2  # longer side of a head as a share of the panel's: what i
 _LEAST_SIDE = 48  # pixels of the shorter side of a picture or panel in which heads are looked for
 _GREY = 20  # most grey levels of air
 _EVEN_SHARE = 0.8  # least share of the border that has one grey level, where the background is even
+_STILL = 3  # most grey levels that an even background varies without noise
 _ABOUT_AS_LARGE, _LARGER = 0.97, 1.1
 """How large a head on black is at least, by the head found otherwise; the second where that lies in a panel, such as
 the slice on a page, which is a better bound than the background."""
@@ -126,18 +127,34 @@ def _on_black(pixels: Pixels) -> Pixels | None:
     """The pixels with a bright and even background, as far as it is joined to the border, made black; or ``None``."""
     import cv2
 
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
+    border, given = _border(pixels), pixels
     level = int(np.median(border))
+    if level <= _GREY:
+        return None
     # As little as the background varies: tissue of nearly its grey level is joined to it here and there.
-    varies = round(float(np.quantile(np.abs(border - level), _EVEN_SHARE)))
-    if level <= _GREY or varies > _FLAT:
+    varies = _varies(border, level)
+    if varies > _STILL:
+        # Noise, as on a photograph or scan; a median leaves the edges where they are.
+        pixels = np.asarray(cv2.medianBlur(pixels, 5), dtype=np.uint8)
+        varies = max(_STILL, _varies(_border(pixels), level))
+    if varies > _FLAT:
         return None
     # With a line round the picture all of it is one region.
     alike = np.pad(
         (cv2.absdiff(pixels, np.full_like(pixels, level)) <= varies + 1).astype(np.uint8), 1, constant_values=1
     )
     _, labels = cv2.connectedComponents(alike, connectivity=4)
-    return np.where(labels[1:-1, 1:-1] == labels[0, 0], np.uint8(0), pixels)
+    return np.where(labels[1:-1, 1:-1] == labels[0, 0], np.uint8(0), given)
+
+
+def _border(pixels: Pixels) -> npt.NDArray[np.int16]:
+    """The outermost pixels."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
+
+
+def _varies(border: npt.NDArray[np.int16], level: int) -> int:
+    """By how many grey levels most of the border differs from its middle level at most."""
+    return round(float(np.quantile(np.abs(border - level), _EVEN_SHARE)))
 
 
 def _largest(slices: list[_Slice]) -> float:

@@ -197,3 +197,22 @@ def test_air_of_another_grey_level_is_made_black_and_nothing_else(level: int, re
     assert shown.part == Part(0, 0, 256, 256) and shown.head is not None and not shown.more, reason
     # Tissue of this very grey level at the rim cannot be told from air.
     assert (shown.pixels != np.where(outside, 0, pixels)).mean() < 0.001, reason
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("level", "sigma", "reason"),
+    [(200, 3, "a good scan"), (200, 10, "a noisy photograph"), (90, 5, "as bright as tissue"), (50, 5, "dark grey")],
+)
+def test_a_noisy_background_is_made_black(level: int, sigma: float, reason: str, share: float) -> None:
+    pixels = drawn().pixels
+    air = (cv2.GaussianBlur(pixels, (0, 0), 2) < 25).astype(np.uint8)
+    _, labels = cv2.connectedComponents(np.pad(air, 1, constant_values=1))
+    outside = labels[1:-1, 1:-1] == labels[0, 0]
+    small = cv2.resize(np.where(outside, np.uint8(level), pixels), None, fx=share, fy=share)
+    rim = (256 - small.shape[0]) // 2
+    picture = np.pad(small, rim, constant_values=level) + np.random.default_rng(0).normal(0, sigma, (256, 256))
+    shown = framed(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    assert shown.head is not None and shown.part.width < 1.2 * 256 * share and not shown.more, reason
+    corner = shown.pixels[:12, :12]
+    assert (corner == 0).mean() > 0.9, reason
