@@ -94,6 +94,11 @@ class Results(Counts):
         return self.out / FORMATS[self.format].file
 
     @property
+    def records_file(self) -> str:
+        """The name of it."""
+        return self.file.name
+
+    @property
     def studies_file(self) -> Path | None:
         """The records of the volumes; ``None`` where there is none."""
         return file if (file := self.out / STUDIES_FILE).exists() else None
@@ -176,7 +181,7 @@ class Results(Counts):
     def add_study(self, study: Study) -> None:
         """Writes the record of a volume, whose slices are written."""
         super().add_study(study)
-        self.studies.write(study.to_record(self.file.name))
+        self.studies.write(study.to_record())
 
     def finish(self) -> None:
         """Gives the files of records and studies their names; without studies, those of an earlier run are removed.
