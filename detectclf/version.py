@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+_TOGETHER = "install both in one command: pip install --force-reinstall torch torchvision, see README.md"
+
 
 def installed_version(package: str) -> str | None:
     """Version of an installed package by the name of its distribution, ``None`` where it is not installed."""
@@ -42,6 +44,32 @@ def unmet(needed: str, package: str, installed: str | None) -> str | None:
     return f"{package} {found}; run: pip install '{package}{needed}'"
 
 
+def install_fault(error: Exception) -> str | None:
+    """Why ``error`` is one of the installation, with the remedy, in one line; ``None`` for any other error.
+
+    A package that is missing or cannot be loaded: torchvision beside another torch, a library of the system that is not
+    there, a compiled part of another version.
+    """
+    said = " ".join(str(error).split())
+    # A library that cannot be opened is an OSError without a number; Pillow has others of that kind.
+    opening = (
+        isinstance(error, OSError) and error.errno is None and any(end in said for end in (".so", ".dll", ".dylib"))
+    )
+    loading = isinstance(error, ImportError) or opening
+    theirs = loading and not (getattr(error, "name", None) or "").startswith("detectclf")
+    if theirs and isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name!r} is missing; install detectclf again with all it needs, see README.md"
+    if "torchvision" in said or "undefined symbol" in said:
+        if found := torch_mismatch():
+            return found
+        if theirs or "operator torchvision::" in said:
+            torch, vision = installed_version("torch"), installed_version("torchvision")
+            return f"torch {torch} and torchvision {vision} do not work together ({said}); {_TOGETHER}"
+    if theirs:
+        return f"a package cannot be loaded ({said}); see `detectclf doctor`, or install detectclf again"
+    return None
+
+
 def torch_mismatch() -> str | None:
     """Why the installed torch and torchvision cannot work together, with the remedy; ``None`` where they can.
 
@@ -64,7 +92,7 @@ def mismatch_of(torch: str, vision: str, needed: str | None) -> str | None:
         reason = f"torch {torch} and torchvision {vision} are builds for different devices"
     else:
         return None
-    return f"{reason}; install both in one command: pip install --force-reinstall torch torchvision, see README.md"
+    return f"{reason}; {_TOGETHER}"
 
 
 def _needed_torch() -> str | None:

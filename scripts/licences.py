@@ -17,7 +17,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 
 _REFUSED = re.compile(
-    r"(?<!L)\bA?GPL|(?<!Lesser )(?<!Library or Lesser )\bGeneral Public Licen[cs]e|Affero|non-?commercial|\bBY-NC|\bNC-"
+    r"(?<!L)\bA?GPL|(?<!Lesser )(?<!Library or Lesser )\bGeneral Public Licen[cs]e|Affero|non[- ]?commercial"
+    r"|\bBY[- ]NC|\bNC-|\b(academic|educational|research|personal|evaluation) (use|purposes)|\bAFPL\b|Aladdin"
     r"|\bSSPL\b|Server Side Public|\bBUSL\b|Business Source|Commons Clause|Elastic License|\bnonfree\b",
     re.IGNORECASE,
 )
@@ -25,10 +26,12 @@ _REFUSED = re.compile(
 _EXCEPTIONS = re.compile(r"\bGPL-3\.0(-or-later|-only)? WITH GCC-exception-3\.1", re.IGNORECASE)
 _INNERMOST = re.compile(r"\(([^()]* (?:OR|AND) [^()]*)\)")
 _LIBRARIES = re.compile(
-    r"^(lib)?(x264|x265|imagequant|xvidcore|fdk-?aac|rubberband|frei0r|vidstab|gsl|fftw3\w*|readline)\b[-.\d]"
+    r"^(lib)?(x264|x265|imagequant|xvidcore|fdk-?aac|rubberband|frei0r|vidstab|gsl|fftw3\w*|readline"
+    r"|postproc|poppler|gs|mupdf|umfpack|cholmod|glpk|mysqlclient)\b[-.\d]"
 )
 _SHARED = re.compile(r"\.(so(\.\d+)*|dylib|dll|pyd)$")
-_FFMPEG = re.compile(r"^(lib)?(avcodec|avutil|avformat)[-.]")
+# Its libraries, and the program itself, which some wheels bring.
+_FFMPEG = re.compile(r"^((lib)?(avcodec|avutil|avformat)[-.].*\.(so(\.\d+)*|dylib|dll)|ffmpeg([-.\d].*)?)$")
 _BUILT = (b"--enable-gpl", b"--enable-nonfree")
 
 KNOWN: dict[str, str] = {
@@ -78,12 +81,11 @@ def faults(found: Distribution) -> Iterator[str]:
         yield "states no licence"
     yield from (f"is under {text[:80]!r}" for text in stated if not _allowed(text))
     for file in found.files or ():
-        if _SHARED.search(file.name):
-            if _LIBRARIES.search(file.name):
-                yield f"holds {file.name}"
-            elif _FFMPEG.search(file.name):
-                content = file.locate().read_bytes()
-                yield from (f"holds {file.name}, built with {flag.decode()}" for flag in _BUILT if flag in content)
+        if _SHARED.search(file.name) and _LIBRARIES.search(file.name):
+            yield f"holds {file.name}"
+        elif _FFMPEG.search(file.name):
+            content = file.locate().read_bytes()
+            yield from (f"holds {file.name}, built with {flag.decode()}" for flag in _BUILT if flag in content)
         elif file.parent.name == "sboms" and file.suffix == ".json":
             bill = json.loads(file.read_text(encoding="utf-8"))
             yield from (f"holds parts under {text!r}" for text in _of_bill(bill) if not _allowed(text))
@@ -105,7 +107,8 @@ def _of_bill(bill: object) -> Iterator[str]:
     components = bill.get("components") if isinstance(bill, dict) else None
     for component in components if isinstance(components, list) else []:
         for entry in () if component.get("scope") == "optional" else component.get("licenses") or ():
-            text = entry.get("expression") or (entry.get("license") or {}).get("id")
+            licence = entry.get("license") or {}
+            text = entry.get("expression") or licence.get("id") or licence.get("name")
             if text:
                 yield str(text)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from detectclf.version import mismatch_of, torch_mismatch, unmet, unmet_requirements
+from detectclf.version import install_fault, mismatch_of, torch_mismatch, unmet, unmet_requirements
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,28 @@ def test_a_missing_package_is_no_internal_error(module: str, arguments: list[str
     assert said.returncode == 2, said
     assert f"the Python package {module!r} is missing; install detectclf again" in said.stderr
     assert len(said.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("operator torchvision::nms does not exist"), "torch and torchvision do not work together"),
+        (ImportError("/x/torchvision/_C.so: undefined symbol: _ZN3"), "torch and torchvision do not work together"),
+        (ModuleNotFoundError("No module named 'torchvision'", name="torchvision"), "package 'torchvision' is missing"),
+        (ImportError("libGL.so.1: cannot open shared object file: No such file"), "a package cannot be loaded (libGL"),
+        (
+            ModuleNotFoundError("No module named 'scipy'", name="scipy"),
+            "'scipy' is missing; install detectclf again",
+        ),
+        (ImportError("numpy.core.multiarray\nfailed to import"), "a package cannot be loaded (numpy.core.multiarray"),
+        (OSError("libcudart.so.12: cannot open shared object file"), "a package cannot be loaded (libcudart.so.12"),
+        (OSError("image file is truncated"), None),
+        (OSError(28, "No space left on device"), None),
+        (ImportError("cannot import name 'x'", name="detectclf.models"), None),  # a fault of ours
+        (RuntimeError("shape [2, 3] is invalid"), None),
+    ],
+)
+def test_errors_of_the_installation_are_named(error: Exception, expected: str | None) -> None:
+    found = re.sub(r"(torch|torchvision) [\d.]+\S*", r"\1", install_fault(error) or "")
+    assert (expected is None and not found) or (expected is not None and expected in found), found
+    assert "\n" not in found

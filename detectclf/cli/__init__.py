@@ -14,6 +14,7 @@ from detectclf.cache import keep_library_folders
 from detectclf.cli import config, data, export, models, predicting, serving, speed, training
 from detectclf.errors import DetectclfError, one_line
 from detectclf.uris import without_secrets
+from detectclf.version import install_fault, unmet_requirements
 
 # The base of every error about flags: click's own in older versions of typer, typer's in newer ones.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
@@ -75,29 +76,19 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
+        if fault := install_fault(error):
+            _stop(fault, 2, verbose)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else (error.strerror or str(error))
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space; what was finished is kept" if full else "check the path and its permissions"
         _stop(f"{where}{reason}; {remedy}", 2, verbose)
     except Exception as error:
-        from detectclf.version import unmet_requirements
-
-        if fault := _install_fault(error):
+        if fault := install_fault(error):
             _stop(fault, 2, verbose)
         remedy = "; ".join(unmet_requirements()) or "run again with --verbose and report it"
         _stop(f"internal error: {type(error).__name__}: {error}; {remedy}", 1, verbose)
     sys.exit(code)
-
-
-def _install_fault(error: Exception) -> str | None:
-    """What is wrong with the installation, where ``error`` may come from that."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name!r} is missing; install detectclf again with all it needs, see README.md"
-    from detectclf.version import torch_mismatch
-
-    theirs = any(text in str(error) for text in ("torchvision", "undefined symbol"))
-    return torch_mismatch() if theirs else None
 
 
 def _run() -> int:

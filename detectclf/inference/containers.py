@@ -59,9 +59,15 @@ def _pictures(name: str) -> Iterator[Encoded]:
     last, said = file_name(name), shown(name)
     read = _in_records if is_record_file(last) else _in_tar if _TAR.search(last) else _in_zip
     try:
+        empty = True
         with closing(open_stored(name)) as stream:
             for member, content in read(stream, said):
+                empty = False
                 yield _checked(f"{said}/{member}" if member else said, content)
+        if empty:  # as a folder without pictures is
+            raise DataError(
+                "no pictures in it", file=said, remedy="name another file, or unpack it and name the folder"
+            )
     except (DataError, UnsafeError) as error:
         yield Encoded(said, error)
 

@@ -54,6 +54,7 @@ class Study:
         negative: the class that means "no tumour", or ``None``.
         model: name and version of the bundle.
         picture: name of the file that it was drawn into, where it was.
+        records: name of the file with the records of the slices; ``None`` where none is written.
         error: why nothing was predicted, one line.
         error_exit: exit code of that error; 0 without one.
     """
@@ -75,6 +76,7 @@ class Study:
     negative: str | None = None
     model: str | None = None
     picture: str | None = None
+    records: str | None = "predictions.jsonl"
     error: str | None = None
     error_exit: int = 0
 
@@ -115,11 +117,11 @@ class Study:
         depth = self.positions[last] - self.positions[first] + self.step
         return (right - left) * self.spacing[0], (bottom - top) * self.spacing[1], depth
 
-    def to_record(self, records: str = "predictions.jsonl") -> dict[str, Any]:
+    def to_record(self, records: str | None = None) -> dict[str, Any]:
         """The JSON object of the public contract, a line of ``studies.jsonl``.
 
         Args:
-            records: name of the file with the records of the slices.
+            records: in the place of :attr:`records`.
         """
         if self.error is not None:
             keys = ("class", "confidence", "probabilities", "findings", "flags", "records")
@@ -132,7 +134,7 @@ class Study:
             "probabilities": self.probabilities or None,
             "findings": [self._finding_record(each) for each in self.findings],
             "flags": list(self.flags),
-            "records": records,
+            "records": records or self.records,
             "error": None,
             "curve": [None if value is None else round(value, 4) for value in self.curve],
             "no_brain": list(self.no_brain),

@@ -5,9 +5,11 @@ torch takes seconds to load, and nobody should wait for it to be told of a slip 
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ctypes import CDLL
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,9 +50,11 @@ XLA_REMEDY = "on a machine with a TPU install the torch_xla[tpu] of torch's vers
 TIMM: Mapping[str, str] = {"detector": "fasterrcnn_timm:", "classifier": "timm:"}
 """Kind of stage -> what stands before the name of a network of timm."""
 
+_TIMM_NAME = re.compile(r"^def (\w+)\(|^\s+['\"](\w+)['\"]\s*:", re.MULTILINE)
+
 
 def check_arch(kind: str, arch: str) -> None:
-    """Makes sure that there is such an architecture; whether timm has a network of the name is not looked up.
+    """Makes sure that there is such an architecture; of timm's, that its source has the name.
 
     Args:
         kind: kind of stage, a key of :data:`ARCHITECTURES`.
@@ -60,6 +64,8 @@ def check_arch(kind: str, arch: str) -> None:
         ModelError: there is none of this name for this kind of stage.
     """
     if _is_of(kind, arch):
+        if arch.startswith(TIMM[kind]):
+            _check_timm(arch.removeprefix(TIMM[kind]))
         return
     other = next((each for each in ARCHITECTURES if _is_of(each, arch)), None)
     if other is None:
@@ -67,6 +73,34 @@ def check_arch(kind: str, arch: str) -> None:
     else:
         reason = f"no {kind} {arch!r}, which is a {other}"
     raise ModelError(reason, remedy=f"use one of {', '.join(ARCHITECTURES[kind])} or {TIMM[kind]}NAME")
+
+
+def _check_timm(name: str) -> None:
+    names = _timm_names()
+    if names and name.partition(".")[0] not in names:
+        raise no_timm(name, names)
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    """Names of timm's networks and other words of its source, by its text; empty where there is no text.
+
+    Functions have the names of networks, and keys of tables those of old ones too. timm itself takes seconds to load.
+    """
+    found = find_spec("timm")
+    folders = () if found is None else found.submodule_search_locations or ()
+    texts = (file.read_text(encoding="utf-8") for folder in folders for file in Path(folder, "models").rglob("*.py"))
+    return frozenset(name for text in texts for pair in _TIMM_NAME.findall(text) for name in pair if name)
+
+
+def no_timm(name: str, known: Iterable[str]) -> ModelError:
+    """The error where timm has no network ``name``, but those in ``known``."""
+    return ModelError(f"timm has no network {name!r}{close_to(_plain(name), known)}", remedy="see timm.list_models()")
+
+
+def _plain(name: str) -> str:
+    """A name as papers write it, in the spelling of ours."""
+    return name.casefold().replace("-", "_")
 
 
 def _is_of(kind: str, arch: str) -> bool:
@@ -165,4 +199,5 @@ __all__ = [
     "existing_weights",
     "no_cuda",
     "no_mps",
+    "no_timm",
 ]

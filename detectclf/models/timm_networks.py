@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from detectclf.errors import ModelError
+from detectclf.models.names import no_timm
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -88,7 +89,8 @@ def _create(name: str, **arguments: Any) -> nn.Module:
     timm = _timm()
     # create_model would also accept file names and addresses on a model hub.
     if not timm.is_model(name):
-        raise ModelError(f"timm has no network {name!r}", remedy="see timm.list_models()")
+        raise no_timm(name, timm.list_models())
+    _settings(name)  # its weights may have no such tag
     network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
     return network
 
@@ -105,7 +107,12 @@ def on_meta(build: Callable[[], Network]) -> Network:
 
 
 def _settings(name: str) -> Any:
-    settings = _timm().get_pretrained_cfg(name)
+    try:
+        settings = _timm().get_pretrained_cfg(name)
+    except RuntimeError as error:
+        network, _, tag = name.partition(".")
+        reason = f"timm has no weights {tag!r} of {network}"
+        raise ModelError(reason, remedy=f"leave out .{tag}, or see timm.list_pretrained({network!r})") from error
     if settings is not None:
         return settings
     from timm.models import PretrainedCfg

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectclf.version import install_fault
+
 if TYPE_CHECKING:
     from detectclf.inference.predictor import Predictor
 
@@ -96,7 +98,9 @@ def _threads(runtime: str) -> int:
 def _reason(error: Exception) -> str:
     from detectclf.errors import DetectclfError, one_line
 
-    return str(error) if isinstance(error, DetectclfError) else one_line(f"{type(error).__name__}: {error}")
+    if isinstance(error, DetectclfError):
+        return str(error)
+    return install_fault(error) or one_line(f"{type(error).__name__}: {error}")
 
 
 def _say(answer: dict[str, Any]) -> None:

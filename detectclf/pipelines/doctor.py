@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectclf.version import __version__, installed_version, torch_mismatch, unmet_requirements
+from detectclf.version import __version__, install_fault, installed_version, unmet_requirements
 
 PACKAGES = (
     "torch", "torchvision", "accelerate", "albumentations", "opencv-python-headless", "supervision", "pycocotools",
@@ -72,7 +72,7 @@ def _nms() -> str:
     try:
         from torchvision.ops import nms
     except (AttributeError, ImportError, OSError, RuntimeError) as error:
-        raise RuntimeError(torch_mismatch() or str(error)) from error
+        raise RuntimeError(install_fault(error) or str(error)) from error
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
     kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:

@@ -286,7 +286,8 @@ def _predict_all(
                 pictures.append((source, file))
                 continue
             predict_pictures()  # those before it
-            study = drawing.saved(predictor.study_of(source, each=made), file)
+            study = replace(predictor.study_of(source, each=made), records=results.records_file)
+            study = drawing.saved(study, file)
             results.add_study(study)
             each(study)
         predict_pictures()

@@ -30,6 +30,11 @@ class Counts:
         self.done = self.failed = self.volumes = self.worst = 0
         self._missing: list[tuple[str, str]] = []
 
+    @property
+    def records_file(self) -> str | None:
+        """Name of the file of records; ``None``: there is none."""
+        return None
+
     def has(self, source: Item) -> bool:
         """Whether nothing of ``source`` is left to do."""
         return False

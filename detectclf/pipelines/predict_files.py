@@ -18,6 +18,7 @@ from detectclf.inference.records import FORMATS, STUDIES_FILE, write_records, wr
 from detectclf.inference.run_description import RUN_FILE, check_same_run, parse_run, run_text
 from detectclf.inference.sources import name_of
 from detectclf.inference.volumes import Volume
+from detectclf.leftovers import unfinished_name
 from detectclf.pipelines.predict_counts import Counts
 from detectclf.pipelines.predict_page import GALLERY_FILE, write_gallery
 from detectclf.pipelines.results_folder import check_no_results
@@ -92,6 +93,11 @@ class Results(Counts):
     def file(self) -> Path:
         """The file of records."""
         return self.out / FORMATS[self.format].file
+
+    @property
+    def records_file(self) -> str:
+        """The name of it."""
+        return self.file.name
 
     @property
     def studies_file(self) -> Path | None:
@@ -176,7 +182,7 @@ class Results(Counts):
     def add_study(self, study: Study) -> None:
         """Writes the record of a volume, whose slices are written."""
         super().add_study(study)
-        self.studies.write(study.to_record(self.file.name))
+        self.studies.write(study.to_record())
 
     def finish(self) -> None:
         """Gives the files of records and studies their names; without studies, those of an earlier run are removed.
@@ -211,7 +217,7 @@ class Results(Counts):
         if file.suffix != self.records.file.suffix:
             return write_records(list(self.records.records()), self.out, self.format, min_score=self.min_score)
         # Labels wait for the end: their names depend on all pictures.
-        partial = file.with_suffix(".copy")
+        partial = file.with_name(unfinished_name())
         shutil.copyfile(self.records.file, partial)
         return partial.replace(file)
 

@@ -16,7 +16,7 @@ from detectclf.documents import read_json
 from detectclf.errors import ConfigError, DataError, DivergedError, TrainingError
 from detectclf.files import atomic_write, free_folder
 from detectclf.leftovers import is_unfinished
-from detectclf.pipelines.train import check_symmetry, train_on
+from detectclf.pipelines.train import TASKS, check_symmetry, train_on
 from detectclf.pipelines.train_data import OpenedData, open_data
 from detectclf.pipelines.tune_page import publish
 from detectclf.pipelines.tune_search import Pruner, Sampler, Search
@@ -140,7 +140,12 @@ def _open(search: Search) -> OpenedData:
     check_symmetry(search.kind, search.recipe)
     from detectclf.datasets.index import SliceIndex
 
-    return open_data(search.kind, search.recipe, SliceIndex())
+    opened = open_data(search.kind, search.recipe, SliceIndex())
+    if not (search.folder / DESCRIPTION).is_file():
+        # What every trial is made of is made once before anything is written, so that no folder is left where it cannot
+        # be: a network that timm lacks, slices too small for it, weights that cannot be used.
+        TASKS[search.kind](search.recipe, opened)
+    return opened
 
 
 def _begin(search: Search, opened: OpenedData) -> dict[str, Any]:

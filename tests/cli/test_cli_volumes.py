@@ -55,6 +55,29 @@ def test_a_nifti_volume_is_read_as_a_whole(predict, tmp_path):
         assert min(picture.size) > 256
 
 
+@pytest.mark.parametrize(
+    ("format", "file"),
+    [
+        (None, None),  # --json alone writes nothing
+        ("json", "predictions.json"),
+        ("jsonl", "predictions.jsonl"),
+        ("csv", "predictions.csv"),
+        ("coco", "predictions.coco.json"),
+        ("yolo", "predictions.jsonl"),
+    ],
+)
+def test_a_study_names_the_file_of_its_slices(cli, trained, tmp_path, monkeypatch, format, file):
+    write_nifti(tmp_path / "head.nii", 3)
+    monkeypatch.chdir(tmp_path)
+    asked = () if format is None else ("--format", format)
+    said = cli("predict", "head.nii", "--json", "--model", trained.bundle, *asked)
+    study = json.loads(said.out.splitlines()[-1])
+    assert (said.code, study["study"], study["records"]) == (0, "head", file)
+    if file is not None:
+        assert (tmp_path / "predictions" / file).is_file()
+        assert json.loads((tmp_path / "predictions" / "studies.jsonl").read_text()) == study
+
+
 def test_one_slice_of_a_volume_goes_on_as_before(predict, tmp_path):
     write_nifti(tmp_path / "head.nii.gz", 5, times=2)
     said, slices, studies = predict(tmp_path / "head.nii.gz", "--visualize", "--frame", 2, "--axis", "coronal")

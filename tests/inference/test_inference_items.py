@@ -100,6 +100,14 @@ def test_a_container_that_is_cut_short_says_so(tmp_path: Path, name: str, keep: 
     assert whole == [(f"{file}/{number}.png", picture(number)) for number in range(len(whole))]
 
 
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("members", [{}, {"read.me": b"x"}, {"in.zip": b"PK\5\6" + bytes(18), ".a.png": b"x"}])
+def test_a_container_without_pictures_says_so(tmp_path: Path, name: str, members: dict[str, bytes]) -> None:
+    file = WRITERS[name](tmp_path / name, members)
+    ((said, error),) = read_from(file)
+    assert said == str(file) and isinstance(error, DataError) and "no pictures in it" in str(error)
+
+
 def test_a_tar_that_is_cut_between_two_files_says_so(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "s.tar", MEMBERS)
     with tarfile.open(file) as pack:
@@ -117,7 +125,7 @@ def test_hostile_containers(tmp_path: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             pack.addfile(entry)
-    assert read_from(tmp_path / "links.tar") == []
+    assert "no pictures in it" in str(read_from(tmp_path / "links.tar")[0][1])
     assert "zip bomb" in str(read_from(write_zip(tmp_path / "bomb.zip", {"a.png": bytes(50 * 2**20)}))[-1][1])
     (tmp_path / "gone.tar").symlink_to(tmp_path / "nowhere")
     assert isinstance(read_from(tmp_path / "gone.tar")[0][1], DataError)

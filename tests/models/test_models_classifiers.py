@@ -156,6 +156,7 @@ def test_dropout_setting_is_the_one_before_the_last_layer(arch: str) -> None:
         ("inception_v3", 64, 4, "at least 75"),
         ("alexnet", 32, 4, "at least 63"),
         ("timm:no_such_net", None, 4, "timm has no network"),
+        ("timm:resnet18.no_tag", None, 4, "timm has no weights 'no_tag' of resnet18; leave out .no_tag"),
         ("timm:../../etc/passwd", None, 4, "timm has no network"),
         ("cnn", None, 0, "at least one class"),
     ],

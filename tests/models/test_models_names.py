@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def test_the_names_are_those_of_the_tables() -> None:
         ("detector", "timm:resnet50", "which is a classifier"),
         ("classifier", "yolo", "no classifier 'yolo'; use one of mlp"),  # like none of ours: no guess
         ("classifier", "", "no classifier ''"),
+        ("classifier", "timm:resnet5", "timm has no network 'resnet5', did you mean resnet50?"),
+        ("classifier", "timm:ConvNeXt-Tiny", "did you mean convnext_tiny?"),
+        ("detector", "fasterrcnn_timm:tf_efficientnet_lit0.in1k", "timm has no network 'tf_efficientnet_lit0.in1k'"),
+        ("classifier", "timm:", "timm has no network ''"),
+        ("classifier", "timm:hf-hub:timm/resnet50", "timm has no network"),  # nothing is fetched from a hub
     ],
 )
 def test_an_arch_that_is_not_there_is_told_with_what_was_meant(kind: str, arch: str, said: str) -> None:
@@ -36,13 +42,36 @@ def test_an_arch_that_is_not_there_is_told_with_what_was_meant(kind: str, arch: 
 
 
 def test_names_that_are_there_pass(tmp_path: Path) -> None:
-    for kind, arch in (("classifier", "mlp"), ("classifier", "timm:any"), ("detector", "fasterrcnn_timm:any")):
+    for kind, arch in (
+        ("classifier", "mlp"),
+        ("classifier", "timm:resnet50"),
+        ("detector", "fasterrcnn_timm:resnet50.a1_in1k"),
+    ):
         check_arch(kind, arch)
     (tmp_path / "model.safetensors").touch()
     for weights in ("default", "none", str(tmp_path), str(tmp_path / "model.safetensors")):
         check_weights(weights)
     for device in ("auto", "cpu"):
         check_device(device)
+
+
+def test_timm_names_in_its_source_are_those_it_has() -> None:
+    import timm
+    from timm.models._registry import _model_entrypoints  # old names too
+
+    for name in {*timm.list_models(), *_model_entrypoints}:
+        check_arch("classifier", f"timm:{name}")
+
+
+@pytest.mark.parametrize("there", [None, "text"])
+def test_without_the_source_of_timm_nothing_is_said_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    spec = None if there is None else ModuleSpec("timm", None, is_package=True)  # as in an archive, without files
+    monkeypatch.setattr(names, "find_spec", lambda name: spec)
+    names._timm_names.cache_clear()
+    check_arch("classifier", "timm:resnet5")
+    names._timm_names.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,28 @@ def test_figure_that_is_searched_for_is_that_of_the_best_epoch() -> None:
     assert {"detector": DetectionTask.metric, "classifier": ClassificationTask.metric} == METRICS
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model.arch": "inception_v3"}, "needs slices of at least 75 pixels"),
+        ({"model.weights": "{data}/train/_annotations.coco.json"}, "not a weights file"),
+        ({"model.arch": "timm:no_such_net"}, "timm has no network"),
+        ({"augment.drawn": 0.5}, "needs label maps of heads"),
+        ({"data.lesion_masks": "{data}/no", "augment.paint": 0.5}, "no"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_folder(
+    data: Path, space: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    pytest.importorskip("optuna", reason="the search is Optuna's (extra tune)")
+    from detectclf.pipelines.tune import tune
+
+    change = {key: value.format(data=data) if isinstance(value, str) else value for key, value in change.items()}
+    with pytest.raises(DetectclfError, match=said):
+        tune("classifier", recipe(data, **change), tmp_path / "out", trials=2, space=space, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_search_trains_publishes_goes_on_and_refuses_another(
     data: Path, space: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

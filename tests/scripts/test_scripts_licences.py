@@ -25,6 +25,7 @@ def install(folder: Path, name: str, metadata: str = "License-Expression: MIT", 
 
 
 BILL = json.dumps({"components": [{"licenses": [{"license": {"id": "GPL-2.0-only"}}]}, {"name": "x"}]}).encode()
+NAMED = json.dumps({"components": [{"licenses": [{"license": {"name": "GNU GPL v3"}}]}]}).encode()
 CASES: dict[str, tuple[str, dict[str, bytes], str | None]] = {
     "permissive": ("License-Expression: BSD-3-Clause AND MIT", {}, None),
     "old field": ("License: MIT License", {}, None),
@@ -45,6 +46,21 @@ CASES: dict[str, tuple[str, dict[str, bytes], str | None]] = {
     "GPL as classifier": ("Classifier: License :: OSI Approved :: GNU General Public License v2 (GPLv2)", {}, "GPLv2"),
     "not for commerce": ("License: CC BY-NC 4.0", {}, "BY-NC"),
     "not for commerce in words": ("License: for non-commercial use only", {}, "non-commercial"),
+    "not for commerce, with blanks": ("License: CC BY NC 4.0", {}, "BY NC"),
+    "not for commerce as classifier": ("Classifier: License :: Free for non-commercial use", {}, "non-commercial"),
+    "for schools": ("Classifier: License :: Free For Educational Use", {}, "Educational"),
+    "for universities": ("License: free for academic use only", {}, "academic"),
+    "Ghostscript's of old": ("Classifier: License :: Aladdin Free Public License (AFPL)", {}, "AFPL"),
+    "Ghostscript in a wheel": ("License-Expression: MIT", {"p_dot_libs__libgs-1a2b_dot_so_dot_10": b""}, "libgs"),
+    "Poppler in a wheel": ("License-Expression: MIT", {"p_dot_libs__libpoppler_dot_so_dot_1": b""}, "libpoppler"),
+    "CHOLMOD on a Mac": ("License-Expression: MIT", {"p__libcholmod_dot_5_dot_dylib": b""}, "libcholmod"),
+    "the program FFmpeg": (
+        "License-Expression: BSD-2-Clause",
+        {"p__binaries__ffmpeg-linux-v7_dot_0_dot_2": b"\0--enable-gpl\0"},
+        "--enable-gpl",
+    ),
+    "a module about FFmpeg": ("License-Expression: MIT", {"p__ffmpeg_dot_py": b"flag = 'enable'"}, None),
+    "a bill with names": ("License-Expression: MIT", {"p-1_dot_dist-info__sboms__a_dot_json": NAMED}, "GPL v3"),
     "x264 in a wheel": (
         "License-Expression: BSD-3-Clause",
         {"av_dot_libs__libx264-d6533a8d_dot_so_dot_165": b""},
