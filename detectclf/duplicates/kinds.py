@@ -103,7 +103,7 @@ def _aligned(moving: FloatArray, fixed: FloatArray) -> Match:
 def _moved(first: np.void, other: np.void, found: Match, at: int) -> str | None:
     """What the motion of pair ``at`` does; ``None`` where it does nothing, or too little to be sure."""
     motion = found.motion[at]
-    name, turn = ORIENTATIONS[found.orientation[at]]
+    name, turn = ORIENTATIONS[int(found.orientation[at])]
     if name != "same":
         return name
     width, height = map(float, first["size"])
