@@ -67,11 +67,16 @@ def _contents(folder: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
     for where, subs, names in os.walk(folder):
         subs[:] = sorted(name for name in subs if not name.startswith(".") and name != "__MACOSX")
         visible = [Path(where) / name for name in sorted(names) if not name.startswith(".")]
-        yield (
-            Path(where),
-            [path for path in visible if image_suffix(path) is not None],
-            [path for path in visible if path.name in _MARKS or path.name.casefold().endswith(_SUFFIXES)],
-        )
+        pictures = [path for path in visible if image_suffix(path) is not None]
+        stems = {path.stem for path in pictures}
+        yield Path(where), pictures, [path for path in visible if _is_annotation(path, stems)]
+
+
+def _is_annotation(path: Path, stems: set[str]) -> bool:
+    """Whether a file is one by its name, or lies beside the picture of its name, as labelme's and YOLO's do."""
+    if path.name in _MARKS or path.name.casefold().endswith(_SUFFIXES):
+        return True
+    return path.stem in stems and path.suffix.casefold() in (".json", ".txt")
 
 
 __all__ = ["lines_to_say", "note_unread"]
