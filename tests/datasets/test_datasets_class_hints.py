@@ -17,7 +17,8 @@ from detectclf.types import NEGATIVE_CLASS
 TUMORS = [
     "Tumor", "tumour", "Tumor_1", "1 tumor", "brain tumor detected", "has tumor", "with tumor", "tumor present",
     "tumoral", "tumo", "whole_tumor", "tumor-core", "m_tumor", "unknown tumour", "abnormal", "positive",
-    "notable tumor", "not tumor free", "tumor area", "tumor yes", "Benign tumor", "Enhancing Tumor", "mass", "lesion", "tumor positive",
+    "not tumor free",
+    "notable tumor", "tumor area", "tumor yes", "Benign tumor", "Enhancing Tumor", "mass", "lesion", "tumor positive",
     "tumorr", "Tumeur", "pre-tumor",
 ]  # fmt: skip
 HEALTHY = [
