@@ -111,7 +111,8 @@ def _moved(first: np.void, other: np.void, found: Match, at: int) -> str | None:
     (a, b), (c, d) = linear.tolist()
     turned, uneven = abs(c - b) / 2, max(abs(b + c), abs(a - d))
     moved = max(abs(a - 1), abs(d - 1), *map(abs, motion[:, 2].tolist()))
-    if max(abs(b), abs(c), moved) < _STILL and _cut_share(first, other, turn, motion) >= _CUT:
+    still = max(abs(b), abs(c), moved) < _STILL and not _is_noised(first, other)
+    if still and _cut_share(first, other, turn, motion) >= _CUT:
         return "cut_out"
     least = _MOVED if found.alike[at] >= _EXACT else _STILL
     if turned >= least and uneven < 2 * _MOVED:
@@ -119,6 +120,10 @@ def _moved(first: np.void, other: np.void, found: Match, at: int) -> str | None:
     if max(abs(b), abs(c)) >= least:
         return "sheared"
     return "cropped" if moved >= least else None
+
+
+def _is_noised(first: np.void, other: np.void) -> bool:
+    return abs(float(first["noise"]) - float(other["noise"])) > 2.0
 
 
 def _cut_share(first: np.void, other: np.void, turn: Callable[[FloatArray], FloatArray], motion: FloatArray) -> float:
@@ -145,7 +150,7 @@ def _kind(first: np.void, other: np.void, orientation: int, motion: FloatArray) 
         return name
     if np.abs(motion).max() > 0.01:
         return "cropped"
-    if abs(float(first["noise"]) - float(other["noise"])) > 2.0:
+    if _is_noised(first, other):
         return "noised"
     if np.abs(first["levels"] - other["levels"]).max() > 6:
         return "adjusted"
