@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _TUMOR_WORDS = frozenset(
     {"tumor", "tumors", "tumour", "tumours", "lesion", "lesions", "mass", "positive", "yes", "abnormal", "cancer"}
 )
-_NOT = frozenset({"no", "non", "not", "without", "free"})
+_NOT = frozenset({"no", "non", "not", "without", "free", "kein", "keine", "ohne", "sans", "sin", "senza", "sem"})
 _SLIP = 0.8
 """Likeness of two names from which one is taken for a slip in the other."""
 _PLAIN_NEGATIVES = frozenset({"none", "healthy", "normal", "negative", "neg"})
@@ -145,8 +145,8 @@ def _words(name: str) -> list[str]:
 def says_none(name: str) -> bool:
     """Whether ``name`` says that there is no tumour, or that something is missing: "not healthy" does not."""
     words = _words(name)
-    if set(words) & _NOT and set(words) & _PLAIN_NEGATIVES:
-        return False
+    if set(words) & _NOT and (set(words) & _PLAIN_NEGATIVES or len(set(words) & _NOT) > 1):
+        return False  # not healthy, not free
     return bool(set(words) & (_NOT | _PLAIN_NEGATIVES)) or any(re.match(r"non?_?tu", word) for word in words)
 
 

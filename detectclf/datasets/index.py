@@ -168,7 +168,7 @@ class SliceIndex:
 
     def find_copies(self, fingerprints: Fingerprints) -> list[CopyGroup]:
         """As :func:`detectclf.duplicates.copies.find_copies`, from the cache where it was asked before."""
-        key = _key_of_rows(b"copies and versions by content" + names_key(fingerprints.names), fingerprints)
+        key = _key_of_rows(b"copies, versions by content and their kinds" + names_key(fingerprints.names), fingerprints)
         known = self._find([key])
         if known:
             groups = json.loads(known[key])

@@ -86,16 +86,19 @@ def align(
     return np.asarray(motions, np.float32)
 
 
-def affine_similarity(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -> FloatArray:
-    """Correlation ``(N,)`` of the detail that both thumbnails show after alignment; 0 where they are surely no copies.
+def affine_similarity(fixed: FloatArray, moving: FloatArray, motions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """How alike two thumbnails are after alignment.
 
     Args:
         fixed, moving: ``(N, S, S)`` float32 thumbnails in the same orientation.
         motions: ``(N, 2, 3)`` to start from.
+
+    Returns:
+        Correlation ``(N,)`` of the detail that both show, 0 where they are surely no copies; the motion ``(N, 2, 3)``.
     """
     found = np.zeros(len(fixed), np.float32)
     if not len(fixed):
-        return found
+        return found, motions
     motions = align(halve(fixed), halve(moving), motions, _STEPS_HALF)
     coarse = correlation(
         *(local_contrast(im, 0.7, 2.5, 0.03) for im in (halve(fixed), warp(halve(moving), motions)[0]))
@@ -115,7 +118,8 @@ def affine_similarity(fixed: FloatArray, moving: FloatArray, motions: FloatArray
                 gained = better > alike[again]
                 refined[again[gained]], alike[again[gained]] = nearer[gained], better[gained]
         found[worth] = np.where(_plausible(refined), alike, 0)
-    return found
+        motions[worth] = refined
+    return found, motions
 
 
 def _cut(fixed: FloatArray, moved: FloatArray) -> Bools:

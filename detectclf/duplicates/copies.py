@@ -16,18 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectclf.cores import decoding_threads
-from detectclf.duplicates.alignment import (
-    DOUBTFUL,
-    ORIENTATIONS,
-    correlation,
-    halve,
-    head_view,
-    local_contrast,
-    similarity,
-    standardise,
-)
+from detectclf.duplicates.alignment import local_contrast
 from detectclf.duplicates.disjoint_sets import DisjointSets
 from detectclf.duplicates.fingerprints import SIDE, Fingerprints, Rows
+from detectclf.duplicates.kinds import KINDS, kinds_of
+from detectclf.duplicates.pairs import are_copies, view
 from detectclf.duplicates.unnamed import join_unnamed
 from detectclf.duplicates.versions import join_named
 from detectclf.progress import Progress
@@ -35,14 +28,6 @@ from detectclf.types import FloatArray
 
 Indices = npt.NDArray[np.int64]
 
-# Copies lie above, measured on the real slices: the most alike neighbouring slices of one head reach 0.932 as whole
-# slices and 0.908 as heads alone (scripts/bench_copies.py, docs/log.md).
-_SAME_SLICE, _SAME_HEAD = 0.935, 0.92
-# For sharpened copies: heads that agree in every region; neighbouring slices reach 0.861 there. (On whole slices this
-# test would fail: with changed contrast, dark neighbours reach 0.911.)
-_EVEN_HEAD = 0.87
-# Pairs whose detail correlates less than this before alignment, in the best orientation, are rejected.
-_COARSE = 0.45
 # The search for copies of a slice ends after so many neighbours in a row that are none.
 _PATIENCE = 6
 _NEIGHBOURS = 20
@@ -58,29 +43,14 @@ class CopyGroup:
     Attributes:
         members: their indices, ascending, at least two.
         kind: how they differ, the strongest difference in the group: ``exact``, ``reencoded``, ``resized``,
-            ``adjusted``, ``noised``, ``cropped``, ``mirrored``, ``flipped`` (up-down), ``rotated`` or ``transposed``.
-            A best guess for the reader; nothing depends on it.
+            ``adjusted``, ``noised``, ``cut_out``, ``cropped``, ``sheared``, ``mirrored``, ``flipped`` (up-down),
+            ``rotated``, ``transposed``, or ``version`` where it is not sure. Nothing depends on it.
         kinds: how each member differs from the first (``exact`` for the first itself).
     """
 
     members: tuple[int, ...]
     kind: str
     kinds: tuple[str, ...]
-
-
-# Weakest first.
-KINDS = (
-    "exact",
-    "reencoded",
-    "resized",
-    "adjusted",
-    "noised",
-    "cropped",
-    "mirrored",
-    "flipped",
-    "rotated",
-    "transposed",
-)
 
 
 def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
@@ -105,7 +75,8 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
     described = []
     with Progress("describing groups of copies", len(groups)) as progress:
         for group in groups:
-            described.append(_describe(rows, group))
+            kinds = kinds_of(rows, group)
+            described.append(CopyGroup(tuple(group), max(kinds, key=KINDS.index), kinds))
             progress.advance()
     return described
 
@@ -149,11 +120,6 @@ def _has_detail(rows: Rows) -> npt.NDArray[np.bool_]:
     return np.asarray((rows["levels"][:, 1] - rows["levels"][:, 0] >= 4) & (rows["size"].min(axis=1) >= 16))
 
 
-def _view(rows: Rows, head: bool) -> FloatArray:
-    thumbs = rows["thumb"].astype(np.float32)
-    return head_view(thumbs, rows["box"]) if head else thumbs
-
-
 def _vectors(rows: Rows, head: bool) -> FloatArray:
     """``(N, _DIMENSIONS)``: features invariant to mirroring, flipping, rotation and contrast.
 
@@ -167,7 +133,7 @@ def _vectors(rows: Rows, head: bool) -> FloatArray:
     off = upper[0] != upper[1]
     parts = []
     for start in range(0, len(rows), 1024):
-        images = local_contrast(_view(rows[start : start + 1024], head), 2.7, 10.7, 0.1)
+        images = local_contrast(view(rows[start : start + 1024], head), 2.7, 10.7, 0.1)
         size = np.abs(basis @ images @ basis.T)
         turned = size.swapaxes(1, 2)
         larger = np.maximum(size, turned)[:, upper[0], upper[1]]
@@ -225,7 +191,7 @@ def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
     """Which of ``pairs`` ``(N, 2)`` are copies."""
 
     def one(batch: Indices) -> npt.NDArray[np.bool_]:
-        return _are_copies(rows[batch[:, 0]], rows[batch[:, 1]], head)
+        return are_copies(rows[batch[:, 0]], rows[batch[:, 1]], head)
 
     batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
     # NumPy lets go of Python's lock in its loops.
@@ -234,75 +200,4 @@ def _alike(rows: Rows, pairs: Indices, head: bool) -> npt.NDArray[np.bool_]:
     return np.concatenate([*found, np.zeros(0, np.bool_)])
 
 
-def _are_copies(a: Rows, b: Rows, head: bool) -> npt.NDArray[np.bool_]:
-    alike, _, _, weak = compare(a, b, head)
-    if head:
-        return np.asarray((alike >= _SAME_HEAD) | (weak >= _EVEN_HEAD))
-    same = np.asarray(alike >= _SAME_SLICE)
-    # In doubtful cases the heads decide.
-    doubtful = np.flatnonzero((alike >= DOUBTFUL) & ~same)
-    if len(doubtful):
-        same[doubtful] = _are_copies(a[doubtful], b[doubtful], head=True)
-    return same
-
-
-def compare(a: Rows, b: Rows, head: bool = False) -> tuple[FloatArray, Indices, FloatArray, FloatArray]:
-    """Compares each slice of ``a`` with its partner in ``b``, in the orientation that fits best.
-
-    Args:
-        a, b: ``(N,)`` fingerprints.
-        head: compare the heads alone instead of the whole slices.
-
-    Returns:
-        Similarity ``(N,)`` in [-1, 1] (0 for pairs rejected by the coarse test), the index into ``ORIENTATIONS`` of
-        what turns ``b`` into ``a``, the remaining motion ``(N, 4)``, and the similarity ``(N,)`` of the least similar
-        regions.
-    """
-    fixed, moving = _view(a, head), _view(b, head)
-    detail_a, detail_b = (local_contrast(halve(x), 0.8, 3.0, 0.1) for x in (fixed, moving))
-    coarse = np.stack([correlation(detail_a, turn(detail_b)) for _, turn in ORIENTATIONS], axis=1)
-    orientation = coarse.argmax(axis=1)
-    worth = coarse.max(axis=1) >= _COARSE
-    alike, weak, motion = np.zeros(len(a), np.float32), np.zeros(len(a), np.float32), np.zeros((len(a), 4), np.float32)
-    for number, (_, turn) in enumerate(ORIENTATIONS):
-        chosen = np.flatnonzero(worth & (orientation == number))
-        if len(chosen):
-            turned = np.ascontiguousarray(turn(moving[chosen]))
-            alike[chosen], motion[chosen], weak[chosen] = similarity(fixed[chosen], turned)
-    return alike, orientation, motion, weak
-
-
-def _describe(rows: Rows, members: list[int]) -> CopyGroup:
-    first = np.repeat(rows[members[:1]], len(members))
-    others = rows[members]
-    kinds = ["exact"] * len(members)
-    differ = np.flatnonzero((first["digest"] != others["digest"]).any(axis=1))
-    # In batches: a group may be as large as the data set.
-    for batch in (differ[start : start + _BATCH] for start in range(0, len(differ), _BATCH)):
-        alike, orientation, motion, _ = compare(first[batch], others[batch])
-        heads = compare(first[batch], others[batch], head=True)
-        # The head decides only where whole slices do not match, because crops are harder to recognise by it.
-        by_head = (alike < 0.8) & (heads[0] > alike)
-        orientation[by_head], motion[by_head] = heads[1][by_head], heads[2][by_head]
-        for row, turned, moved in zip(batch.tolist(), orientation.tolist(), motion, strict=True):
-            kinds[row] = _kind(rows[members[0]], rows[members[row]], turned, moved)
-    return CopyGroup(tuple(members), max(kinds, key=KINDS.index), tuple(kinds))
-
-
-def _kind(first: np.void, other: np.void, orientation: int, motion: FloatArray) -> str:
-    name = ORIENTATIONS[orientation][0]
-    if name != "same":
-        return name
-    if np.abs(motion).max() > 0.01:
-        return "cropped"
-    if abs(float(first["noise"]) - float(other["noise"])) > 2.0:
-        return "noised"
-    if np.abs(first["levels"] - other["levels"]).max() > 6:
-        return "adjusted"
-    a, b = standardise(first["thumb"][None].astype(np.float32)), standardise(other["thumb"][None].astype(np.float32))
-    if np.abs(a - b).mean() > 0.05:
-        return "adjusted"
-    return "resized" if (first["size"] != other["size"]).any() else "reencoded"
-
-
-__all__ = ["CopyGroup", "compare", "copies_between", "find_copies"]
+__all__ = ["CopyGroup", "copies_between", "find_copies"]

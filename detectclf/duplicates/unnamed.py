@@ -8,6 +8,7 @@ mirrorings and shifts, by correlation of their detail.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,21 @@ _BATCH = 128
 _TRIED, _AS_LIKELY = 3, 0.9  # orientations, and their least detail as a share of the best one's
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """How alike ``N`` pairs of thumbnails are, and where they lie on each other.
+
+    Attributes:
+        alike: ``(N,)`` correlation of their detail after alignment; 0 where they are no versions.
+        orientation: ``(N,)`` index into ``ORIENTATIONS`` of what turns one into the other.
+        motion: ``(N, 2, 3)`` what remains, as in :func:`~detectclf.duplicates.affine.warp`.
+    """
+
+    alike: FloatArray
+    orientation: Indices
+    motion: FloatArray
+
+
 def join_unnamed(thumbs: npt.NDArray[np.uint8], members: Indices, joined: DisjointSets) -> None:
     """Joins those ``members`` that look like augmented versions of each other, whatever their names."""
     if len(members) < 2:
@@ -50,7 +66,7 @@ def join_unnamed(thumbs: npt.NDArray[np.uint8], members: Indices, joined: Disjoi
 
             def alike(batch: Indices) -> FloatArray:
                 moving, fixed = (thumbs[members[pairs[batch, side]]].astype(np.float32) for side in (0, 1))
-                return version_similarity(moving, fixed, zooms[batch])
+                return match(moving, fixed, zooms[batch]).alike
 
             with ThreadPoolExecutor(max_workers=decoding_threads()) as pool:
                 for batch, found in zip(batches, pool.map(alike, batches), strict=True):
@@ -122,8 +138,8 @@ def _alike_in_texture(thumbs: npt.NDArray[np.uint8]) -> tuple[Indices, FloatArra
     return pairs, table[first, 3].astype(np.float32)
 
 
-def version_similarity(moving: FloatArray, fixed: FloatArray, zooms: FloatArray) -> FloatArray:
-    """Similarity ``(N,)`` of thumbnails ``(N, 64, 64)`` after the best affine motion; 0 where they are no versions.
+def match(moving: FloatArray, fixed: FloatArray, zooms: FloatArray) -> Match:
+    """How alike thumbnails ``(N, 64, 64)`` are after the best affine motion.
 
     Args:
         moving, fixed: float32 thumbnails.
@@ -131,20 +147,22 @@ def version_similarity(moving: FloatArray, fixed: FloatArray, zooms: FloatArray)
     """
     moving, fixed = _more_cut_is_fixed(moving, fixed, zooms)
     detail, starts = _starts(moving, fixed, zooms)
-    found = np.zeros(len(moving), np.float32)
-    order = np.argsort(-detail, axis=1, kind="stable")
     rows = np.arange(len(moving))
+    found = Match(np.zeros(len(moving), np.float32), detail.argmax(axis=1), starts[rows, detail.argmax(axis=1)])
+    order = np.argsort(-detail, axis=1, kind="stable")
     best = detail[rows, order[:, 0]]
     # A head is nearly its own mirror image: where two orientations are as likely, both are tried.
     for rank in range(_TRIED):
         orientation = order[:, rank]
         value = detail[rows, orientation]
-        likely = (value >= _LEAST_DETAIL) & (value >= _AS_LIKELY * best) & (found < SAME_CONTENT)
+        likely = (value >= _LEAST_DETAIL) & (value >= _AS_LIKELY * best) & (found.alike < SAME_CONTENT)
         for number, (_, turn) in enumerate(ORIENTATIONS):
             chosen = np.flatnonzero(likely & (orientation == number))
             turned = np.ascontiguousarray(turn(fixed[chosen]))
-            similar = affine_similarity(turned, moving[chosen], starts[chosen, number])
-            found[chosen] = np.maximum(found[chosen], similar)
+            alike, motions = affine_similarity(turned, moving[chosen], starts[chosen, number])
+            better = alike > found.alike[chosen]
+            at = chosen[better]
+            found.alike[at], found.orientation[at], found.motion[at] = alike[better], number, motions[better]
     return found
 
 
@@ -182,4 +200,4 @@ def _starts(moving: FloatArray, fixed: FloatArray, zooms: FloatArray) -> tuple[F
     return best, starts
 
 
-__all__ = ["SAME_CONTENT", "candidates", "join_unnamed", "version_similarity"]
+__all__ = ["SAME_CONTENT", "Match", "candidates", "join_unnamed", "match"]

@@ -107,7 +107,7 @@ def _best(moving: FloatArray, other: FloatArray, motion: FloatArray) -> FloatArr
     for number, (_, turn) in enumerate(ORIENTATIONS):
         chosen = np.flatnonzero((orientation == number) & (coarse.max(axis=1) >= _COARSE))
         turned = np.ascontiguousarray(turn(other[chosen]))
-        found[chosen] = affine_similarity(turned, moving[chosen], starts[chosen])
+        found[chosen] = affine_similarity(turned, moving[chosen], starts[chosen])[0]
     return found
 
 

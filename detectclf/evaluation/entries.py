@@ -90,13 +90,13 @@ class Entry:
         return self.row.run
 
     def table(self, *, by_content: bool) -> dict[Key, int]:
-        """Position of each slice, by its pixels or by its name and folder."""
+        """Position of each slice, by its pixels or by its name and folder, and by its true classes."""
         samples = self.data.samples if self.data is not None else ()
         repeats: Counter[tuple[str, str, str]] = Counter()
         rows: dict[Key, int] = {}
         for i, s in enumerate(samples):
             named = (self.digests[i] or "", "") if by_content else (s.source, s.name)
-            slice_ = (*named, repr((s.label, s.boxed, s.box_labels, s.boxes_xyxy.tolist())))
+            slice_ = (*named, repr((s.label, s.boxed, s.box_labels)))
             rows[(*slice_, repeats[slice_])] = i
             repeats[slice_] += 1
         return rows

@@ -29,6 +29,8 @@ from detectclf.prediction import Prediction
 from detectclf.types import ANY_TUMOR
 
 LEVEL = 0.05
+_ROUNDING = 1.01
+"""Pixels by which true boxes may differ between copies of a data set in different formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
     # Names of files and folders change when data are split or converted anew; pixels do not.
     by_content = all(entry.knows_content for entry in evaluated)
     tables = [entry.table(by_content=by_content) for entry in evaluated]
-    shared = sorted(set.intersection(*(set(table) for table in tables)))
+    named = sorted(set.intersection(*(set(table) for table in tables)))
+    shared = [key for key in named if _same_boxes(key, evaluated, tables)]
     if not shared:
         return (), ["the evaluations share no slice with the same truth: they cannot be compared"]
     common = [key for key in shared if not _seen_by_any(key, evaluated, tables)]
@@ -118,6 +121,12 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
         for (first, second), a, m in zip(couples, accuracy, mean_ap, strict=True)
     ]
     return tuple(pairs), notes
+
+
+def _same_boxes(key: Key, entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]]) -> bool:
+    """Whether the true boxes of a slice agree, but for the rounding of formats that hold whole pixels."""
+    boxes = [entry.take([table[key]]).samples[0].boxes_xyxy for entry, table in zip(entries, tables, strict=True)]
+    return all(bool(np.allclose(boxes[0], other, rtol=0, atol=_ROUNDING)) for other in boxes[1:])
 
 
 def _seen_by_any(key: Key, entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]]) -> bool:

@@ -17,7 +17,18 @@ from pathlib import Path
 
 from detectclf.errors import DataError
 from detectclf.files import check_inside
-from detectclf.formats import classes_csv, coco, createml, detection_csv, folder, tfrecord, voc, webdataset, yolo
+from detectclf.formats import (
+    classes_csv,
+    coco,
+    createml,
+    detection_csv,
+    folder,
+    foreign,
+    tfrecord,
+    voc,
+    webdataset,
+    yolo,
+)
 from detectclf.formats.faults import Faults
 from detectclf.formats.files import by_split, image_files, output_names, subfolders, write_bytes
 from detectclf.formats.unread import note_unread
@@ -111,8 +122,8 @@ def _located(source: Path) -> tuple[Path, str, str | None]:
     if exports:
         named = " and ".join([", ".join(exports[:5]), *([f"{len(exports) - 5} more"] if len(exports) > 5 else [])])
         raise DataError("holds several exports", file=source, remedy=f"name one of its folders: {named}")
-    remedy = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
-    raise DataError("no annotations found", file=source, remedy=remedy)
+    usual = f"name the folder of an unpacked export in one of the formats {', '.join(FORMATS)}"
+    raise DataError("no annotations found", file=source, remedy=foreign.remedy(source) or usual)
 
 
 def _fitting(folder: Path) -> list[str]:

@@ -121,6 +121,15 @@ def _sample(raw: RawSlice, negative: str, folder: Path, faults: Faults) -> Sampl
     return Sample(raw.path, raw.name, raw.split, label, boxes, labels, boxed, size[0], size[1], *where)
 
 
+def _perhaps(missing: Path) -> str:
+    """A hint to the file that differs in its suffix only: converted pictures keep the names of the old ones."""
+    from detectclf.imaging.images import IMAGE_SUFFIXES
+
+    stem = missing.stem if missing.suffix.casefold() in IMAGE_SUFFIXES else missing.name
+    near = [name for suffix in IMAGE_SUFFIXES if is_there(missing.with_name(name := stem + suffix))]
+    return f"; {near[0]} is, if that is meant: correct the suffix in the annotations" if len(near) == 1 else ""
+
+
 def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     from detectclf.imaging.images import image_size
     from detectclf.imaging.intensity import ImageError
@@ -128,7 +137,7 @@ def _image_size(raw: RawSlice, faults: Faults) -> tuple[int, int] | None:
     if raw.size is not None:
         return raw.size
     if raw.span is None and not is_there(raw.path):
-        _leave_out(raw, "missing_image", raw.stated_in, "the image is not there", faults)
+        _leave_out(raw, "missing_image", raw.stated_in, f"the image is not there{_perhaps(raw.path)}", faults)
         return None
     try:
         return image_size(raw.path, span=raw.span)

@@ -34,7 +34,7 @@ from detectclf.formats.files import (
 )
 from detectclf.formats.image_names import ImageFinder
 from detectclf.formats.json_text import LIMIT_BYTES, Record, objects_in, read_json, records_of
-from detectclf.formats.raw import Corners, RawBox, RawSlice, as_number, stated_size, text_of, unusable_box
+from detectclf.formats.raw import Corners, RawBox, RawSlice, as_number, parse_number, stated_size, text_of, unusable_box
 from detectclf.pseudonyms import pseudonym
 from detectclf.types import Dataset
 
@@ -84,7 +84,9 @@ def _annotation_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
     """``(split, annotation file, folders in which its images may lie)``."""
     roboflow = split_files(folder, MARKER)
     if roboflow:
-        return [(split, file, [file.parent]) for split, file in roboflow]
+        return [
+            (split, file, [p for p in (file.parent, file.parent / "images") if p.is_dir()]) for split, file in roboflow
+        ]
     files = [f for s in subfolders(folder) if s.name.casefold() == "annotations" for f in files_with(s, ".json")]
     instances = [f for f in files if f.name.startswith("instances_")]
     result = []
@@ -109,7 +111,7 @@ def _loose_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
             if not _is_coco(file, folder):
                 continue
             own = [s.name for s in subfolders(folder) if split_name(s.name) == split]
-            names = ["images", "data", file.stem, *own, *(f"images/{name}" for name in own)]
+            names = ["images", "data", "img", file.stem, *own, *(f"images/{name}" for name in own)]
             folders = [
                 p for p in (sub, *(parent / name for parent in (sub, folder) for name in names), folder) if p.is_dir()
             ]
@@ -131,7 +133,7 @@ def _key(value: object) -> Key | None:
         return int(value)
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text or None
+        return int(text.split(".")[0]) if re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", text) else text or None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -231,7 +233,7 @@ def _corners(annotation: Record, what: str, file: Path, faults: Faults) -> Corne
             faults.reject("bad_record", file, detail, annotation, annotation.line)
             return None
         return round_mask
-    x, y, width, height = (as_number(value) for value in box)
+    x, y, width, height = (parse_number(value) if isinstance(value, str) else as_number(value) for value in box)
     if (
         round_mask is not None
         and _alike((x, y, width, height), round_mask)

@@ -22,13 +22,22 @@ def extent(segmentation: Any) -> Corners | None:
         return _of_runs(segmentation.get("counts"), segmentation.get("size"))
     if not isinstance(segmentation, list) or not segmentation:
         return None
-    # Some tools write one polygon without the list round it.
+    if len(segmentation) == 1 and isinstance(segmentation[0], dict):
+        return extent(segmentation[0])
+    # Some tools write one polygon without the list round it, or points as pairs.
     polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
+    polygons = [_unpaired(polygon) for polygon in polygons]
     if not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in polygons):
         return None
     values = np.array([as_number(value) for polygon in polygons for value in polygon]).reshape(-1, 2)
     low, high = values.min(axis=0), values.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _unpaired(polygon: Any) -> Any:
+    if isinstance(polygon, list) and polygon and all(isinstance(point, list) and len(point) == 2 for point in polygon):
+        return [value for point in polygon for value in point]
+    return polygon
 
 
 def _of_runs(counts: Any, size: Any) -> Corners | None:
@@ -56,7 +65,7 @@ def _runs(counts: Any) -> np.ndarray[Any, np.dtype[np.int64]] | None:
     if isinstance(counts, str) and len(counts) <= _LIMIT_CODE:
         runs = _decoded(counts)
     elif isinstance(counts, list) and len(counts) <= _LIMIT_CODE:
-        runs = [n for n in counts if isinstance(n, int) and not isinstance(n, bool)]
+        runs = [int(n) for n in map(as_number, counts) if n.is_integer()]
         runs = runs if len(runs) == len(counts) else []
     else:
         return None

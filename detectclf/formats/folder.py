@@ -22,7 +22,22 @@ from detectclf.formats.files import (
 from detectclf.formats.raw import RawSlice
 from detectclf.types import Dataset, Sample
 
-_NOT_CLASSES = frozenset({"images", "labels", "annotations", "jpegimages", "imagesets"})
+_NOT_CLASSES = frozenset(
+    {
+        "images",
+        "labels",
+        "annotations",
+        "jpegimages",
+        "imagesets",
+        "obj_train_data",
+        "data",
+        "img",
+        "ann",
+        "mask",
+        "masks",
+    }
+)
+"""Folders of other layouts: those of VOC, YOLO, Darknet, FiftyOne and Supervisely, and masks beside images."""
 
 
 def looks_like(folder: Path) -> bool:

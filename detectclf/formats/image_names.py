@@ -24,7 +24,7 @@ _FOLDERS = frozenset({".", "..", "images", "image", "imgs", "img", "data", "jpeg
 
 def alike(name: str) -> str:
     """What names are compared by: case, ``%20`` and the composition of letters do not matter."""
-    return unicodedata.normalize("NFC", unquote(name)).casefold()
+    return unicodedata.normalize("NFC", unquote(name)).strip().casefold()
 
 
 class ImageFinder:
@@ -73,9 +73,13 @@ class ImageFinder:
         if self._files is None:
             self._files = _by_name(self._folders)
         *parents, last = name.replace("\\", "/").split("/")
+        # Label Studio writes "..\\..\\label-studio\\media\\upload\\4\\a.png", a path of its own machine too.
+        up = next((n for n, part in enumerate(parents) if part != ".."), 0)
+        elsewhere = up > 1
+        parents = parents[up - 1 :] if elsewhere else parents
         if "\0" in name or ".." in (last, *parents[1:]):
             return None
-        absolute = bool(parents) and (parents[0] == "" or parents[0].endswith(":"))
+        absolute = elsewhere or (bool(parents) and (parents[0] == "" or parents[0].endswith(":")))
         known = _FOLDERS | {part.casefold() for folder in self._folders for part in folder.parts}
         for parent in parents:
             if is_split_name(parent):

@@ -83,14 +83,22 @@ def _contents(folder: Path) -> Iterator[tuple[Path, list[Path], list[Path], list
 
     for where, subs, names in os.walk(folder):
         subs[:] = sorted(name for name in subs if not name.startswith(".") and name != "__MACOSX")
-        pictures: list[Path] = []
+        visible = [Path(where) / name for name in sorted(names) if not name.startswith(".")]
+        pictures = [path for path in visible if image_suffix(path) is not None]
+        stems = {path.stem for path in pictures}
         files: list[Path] = []
         others: list[Path] = []
-        for name in sorted(name for name in names if not name.startswith(".")):
-            of_annotations = name in _MARKS or name.casefold().endswith(_SUFFIXES)
-            kind = pictures if image_suffix(name) is not None else files if of_annotations else others
-            kind.append(Path(where) / name)
+        for path in visible:
+            if image_suffix(path) is None:
+                (files if _is_annotation(path, stems) else others).append(path)
         yield Path(where), pictures, files, others
+
+
+def _is_annotation(path: Path, stems: set[str]) -> bool:
+    """Whether a file is one by its name, or lies beside the picture of its name, as labelme's and YOLO's do."""
+    if path.name in _MARKS or path.name.casefold().endswith(_SUFFIXES):
+        return True
+    return path.stem in stems and path.suffix.casefold() in (".json", ".txt")
 
 
 __all__ = ["lines_to_say", "note_unread"]

@@ -21,10 +21,12 @@ from detectclf.formats.files import (
     copy_images,
     files_with,
     image_files,
+    is_split_name,
     is_there,
     read_text,
     split_folders,
     split_name,
+    subfolders,
     write_bytes,
 )
 from detectclf.formats.image_names import ImageFinder, alike
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from defusedxml.ElementTree import DefusedXMLParser
 
+_IMAGES = ("jpegimages", "images", "image", "imgs", "img")
 _LIMIT_BYTES = 8 * 2**20
 _LIMIT_DEPTH = 50
 _NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -77,22 +80,36 @@ class _Builder(Tree.TreeBuilder):
 
 def looks_like(folder: Path) -> bool:
     """Whether the folder is a VOC export."""
-    return bool(files_with(folder / "Annotations", ".xml") or _xml_folders(folder))
+    return bool(_sources(folder))
 
 
-def _xml_folders(folder: Path) -> list[tuple[str, Path]]:
-    return split_folders(folder, lambda sub: bool(files_with(sub, ".xml")))
+def _sources(folder: Path) -> list[tuple[str, Path, Path]]:
+    """``(split, folder of XML files, folder of their images)``: of VOC's own layout, or of that of most other tools."""
+    pairs = {
+        where: _apart(where) for where in (folder, *subfolders(folder)) if where == folder or is_split_name(where.name)
+    }
+    apart = [(where, found) for where, found in pairs.items() if found is not None]
+    if apart:
+        return [("train" if where == folder else split_name(where.name), *found) for where, found in apart]
+    return [(split, sub, sub) for split, sub in split_folders(folder, lambda sub: bool(files_with(sub, ".xml")))]
+
+
+def _apart(where: Path) -> tuple[Path, Path] | None:
+    """``Annotations/`` and ``JPEGImages/`` in ``where``, or ``annotations/`` and ``images/``."""
+    below = {alike(sub.name): check_inside(where, sub) for sub in subfolders(where)}
+    annotations = below.get("annotations")
+    if annotations is None or not files_with(annotations, ".xml"):
+        return None
+    images = next((below[name] for name in _IMAGES if name in below and image_files(below[name])), where)
+    return annotations, images
 
 
 def read(folder: Path, faults: Faults) -> Dataset:
     """Reads a VOC export; see :mod:`detectclf.formats`."""
     slices: list[RawSlice] = []
-    if (folder / "Annotations").is_dir():
-        annotations, images = check_inside(folder, folder / "Annotations"), folder / "JPEGImages"
-        slices += _read_folder(annotations, images, _listed_splits(folder), "train", folder, faults)
-    else:
-        for split, sub in _xml_folders(folder):
-            slices += _read_folder(sub, sub, {}, split, folder, faults)
+    listed = _listed_splits(folder)
+    for split, files, images in _sources(folder):
+        slices += _read_folder(files, images, listed, split, folder, faults)
     return assemble(slices, [], folder, faults)
 
 
@@ -162,7 +179,9 @@ def _parse(file: Path, folder: Path, faults: Faults) -> Element | None:
         faults.error("unreadable_annotation", file, "XML in an unknown encoding")
         return None
     if root.tag != "annotation":
-        faults.error("unreadable_annotation", file, "not a VOC annotation")
+        cvat = root.tag == "annotations"
+        detail = "CVAT's own XML, not VOC: export from CVAT as COCO 1.0" if cvat else "not a VOC annotation"
+        faults.error("unreadable_annotation", file, detail)
         return None
     return root
 

@@ -26,7 +26,7 @@ from detectclf.formats.files import (
 )
 from detectclf.formats.image_names import alike
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
-from detectclf.formats.yolo_layout import MARKERS, folder_alike, read_layout
+from detectclf.formats.yolo_layout import folder_alike, layout_file, read_layout
 from detectclf.formats.yolo_rows import boxes_of_rows
 from detectclf.types import Dataset, Sample
 
@@ -38,7 +38,7 @@ _Lines = list[tuple[int, str]]
 
 def looks_like(folder: Path) -> bool:
     """Whether the folder is a YOLO export."""
-    return any((folder / name).is_file() for name in MARKERS)
+    return layout_file(folder) is not None
 
 
 def read(folder: Path, faults: Faults) -> Dataset:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from detectclf.errors import DataError, UnsafeError
-from detectclf.files import check_inside, resolve_inside
+from detectclf.files import check_inside, read_bytes, resolve_inside
 from detectclf.formats.faults import Faults
-from detectclf.formats.files import image_files, split_name, subfolders
+from detectclf.formats.files import files_with, image_files, split_name, subfolders
 from detectclf.formats.image_names import alike
 from detectclf.formats.raw import parse_number
 from detectclf.formats.yaml_text import read_yaml
 
-MARKERS = ("data.yaml", "data.yml", "dataset.yaml")
+MARKERS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+
+_KEYS = {"names", "train"}
+_LIMIT_BYTES = 1 << 20  # of a file that is only looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,23 @@ class Layout:
     images: list[tuple[str, Path]]
 
 
+def layout_file(folder: Path) -> Path | None:
+    """The ``data.yaml`` of ``folder``, or the one YAML file under another name that is such a one by its keys."""
+    usual = next((folder / name for name in MARKERS if (folder / name).is_file()), None)
+    if usual is not None:
+        return usual
+    found = [file for file in files_with(folder, ".yaml", ".yml") if _keys(file, folder) >= _KEYS]
+    return found[0] if len(found) == 1 else None
+
+
+def _keys(file: Path, folder: Path) -> set[str]:
+    try:
+        text = read_bytes(file, limit_bytes=_LIMIT_BYTES, root=folder)
+    except (DataError, UnsafeError):
+        return set()
+    return {line.split(b":")[0].decode("ascii", "replace") for line in text.splitlines() if b":" in line}
+
+
 def read_layout(folder: Path, faults: Faults) -> Layout:
     """Reads the ``data.yaml`` of ``folder``.
 
@@ -44,7 +64,9 @@ def read_layout(folder: Path, faults: Faults) -> Layout:
         DataError: it cannot be used.
         UnsafeError: a split leads out of the folder, and none inside is meant.
     """
-    file = next(folder / name for name in MARKERS if (folder / name).is_file())
+    file = layout_file(folder)
+    if file is None:
+        raise DataError("no data.yaml", file=folder, remedy="write one with train:, val: and names:")
     content = read_yaml(file, folder)
     names = _class_names(content, file, faults)
     root = _root(folder, content.get("path"), file, faults)
@@ -140,4 +162,4 @@ def _keypoint_columns(content: dict[str, Any], file: Path) -> int | None:
     return int(points * each)
 
 
-__all__ = ["MARKERS", "Layout", "folder_alike", "read_layout"]
+__all__ = ["Layout", "folder_alike", "layout_file", "read_layout"]

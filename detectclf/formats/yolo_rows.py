@@ -29,6 +29,9 @@ _SPREAD = 0.3
 """Two keypoints are at least this share of a side of their box apart."""
 _WIDE = 0.6
 """More keypoints that reach over this share of a side of their box belong to it."""
+_MANY, _STEP, _MOST = 20, 0.08, 0.8
+"""More points than these, most of them this near to the one before (as a share of the diagonal) are an outline, perhaps
+of several parts that are joined by lines, so that it is far from its hull; keypoints are further apart."""
 _SURE = 4
 """So many rows that all have a box in their first four columns did not come about by chance."""
 _CUT = "keep the first five columns if they are a box, or say kpt_shape in data.yaml if they are a pose"
@@ -96,7 +99,9 @@ def _doubtful_lengths(rows: Sequence[Numbers]) -> set[int]:
             by_length[len(row)].append(row)
     boxes = {length: _may_be_boxes(found) for length, found in by_length.items()}
     # One polygon of many may look like a box by chance, if the others do not.
-    return {n for n, alike in boxes.items() if alike and (len(by_length[n]) >= _SURE or all(boxes.values()))}
+    found = {n for n, alike in boxes.items() if alike and (len(by_length[n]) >= _SURE or all(boxes.values()))}
+    # Rows of one length are of one kind: where most are no outline, the others only look like some.
+    return found | {n for n, alike in by_length.items() if 2 * sum(map(_is_outline, alike)) <= len(alike)}
 
 
 def _may_be_boxes(rows: Sequence[Numbers]) -> bool:
@@ -106,18 +111,32 @@ def _may_be_boxes(rows: Sequence[Numbers]) -> bool:
     if len(rows[0]) == 6:
         # Triangles are rare: three corners that are a box inside the image in every row are none.
         return len(rows) >= _SURE or all(_is_score_or_track(row[4:]) or _holds(row, row[4:]) for row in rows)
-    return 2 * sum(_is_pose(row) for row in rows) >= len(rows)
+    return 2 * sum(_is_pose(row) or _are_probabilities(row[4:]) for row in rows) >= len(rows)
 
 
 def _has_box(numbers: Numbers) -> bool:
     x, y, width, height = numbers[:4]
     sides = ((x, width), (y, height))
     inside = all(side > 0 and 2 * min(at, 1 - at) + 2 * _ROUNDING >= side for at, side in sides)
-    return inside and not _is_parallelogram(numbers)
+    return inside and not _is_parallelogram(numbers) and not _is_dense(numbers)
 
 
 def _is_score_or_track(rest: Numbers) -> bool:
     return any(0 <= score <= 1 and track >= 0 and track.is_integer() for score, track in (rest, rest[::-1]))
+
+
+def _are_probabilities(rest: Numbers) -> bool:
+    return all(0 <= share <= 1 for share in rest) and abs(sum(rest) - 1) <= _ROUNDING
+
+
+def _ends_in_track(numbers: Numbers) -> bool:
+    """Whether a polygon is followed by a confidence and a track: as a point, far from those before and after it."""
+    *outline, score, track = numbers
+    if len(outline) < 10 or not 0 <= score <= 1 or track < 1 or not track.is_integer():
+        return False
+    points = np.asarray(outline, np.float64).reshape(-1, 2)
+    away = np.linalg.norm(points[[0, -1]] - (score, track), axis=1).min()
+    return bool(away > np.linalg.norm(np.ptp(points, axis=0)) / 2)
 
 
 def _holds(numbers: Numbers, point: Numbers) -> bool:
@@ -157,15 +176,27 @@ def _is_parallelogram(numbers: Numbers) -> bool:
     )
 
 
+def _is_dense(numbers: Numbers) -> bool:
+    points = np.asarray(numbers, np.float32).reshape(-1, 2)
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    near = steps < _STEP * np.linalg.norm(np.ptp(points, axis=0))
+    return bool(len(points) > _MANY and near.mean() > _MOST)
+
+
 def _is_outline(numbers: Numbers) -> bool:
     import cv2
 
     points = np.asarray(numbers, np.float32).reshape(-1, 2)
     if points.min() <= -_FAR or points.max() >= 1 + _FAR:
         return False
+    if _ends_in_track(numbers):
+        return False
+    if np.ptp(points, axis=0).min() == 0:
+        return True  # a line without area is a fault of its own, which the check of boxes names
+    if _is_dense(numbers):
+        return True
     hull = cv2.contourArea(cv2.convexHull(points))
-    # A polygon without area is a fault of its own, which the check of boxes names.
-    return bool(hull < 1e-9 or cv2.contourArea(points) >= _SOLIDITY * hull)
+    return bool(hull > 1e-9 and cv2.contourArea(points) >= _SOLIDITY * hull)
 
 
 __all__ = ["boxes_of_rows"]

@@ -7,6 +7,7 @@ Only the tags that the image needs are parsed, and the patient's id for its pseu
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +43,8 @@ _FOREIGN = {
     "SM": "microscopy",
     "XC": "photograph",
 }
+_DEEP, _DARK = 10, 0.25
+"""A window over all values of so many bits or more says nothing where the picture has only so small a share of them."""
 _PATIENT_ID = 0x00100020
 _PICTURE_TAGS = [
     "Modality",
@@ -255,18 +258,31 @@ def _dicom_grey(values: Values, data: Any, index: int, pixels: ModuleType) -> Pi
     if values.ndim == 3:  # pydicom has converted YBR to RGB
         luma: Pixels = np.rint(to_grey(values) @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
         return luma
-    values = pixels.apply_modality_lut(values, _frame_item(data, index, "PixelValueTransformationSequence"))
-    grey = _windowed(values, _frame_item(data, index, "FrameVOILUTSequence"), int(data.BitsStored), pixels)
+    transform = _frame_item(data, index, "PixelValueTransformationSequence")
+    values = pixels.apply_modality_lut(values, transform)
+    step = min(1.0, abs(number(transform, "RescaleSlope") or 1.0))
+    grey = _windowed(values, _frame_item(data, index, "FrameVOILUTSequence"), int(data.BitsStored), step, pixels)
     return 255 - grey if photometric == "MONOCHROME1" else grey
 
 
-def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixels:
-    """PS3.3 C.11.2: applies the VOI LUT, else the first window, else the rule for values without a window."""
+def _windowed(values: Values, item: Any, bits: int, step: float, pixels: ModuleType) -> Pixels:
+    """PS3.3 C.11.2: applies the VOI LUT, else the first window, else the rule for values without a window.
+
+    That rule stands in for windows that show nothing: beside all values, which happens where a window was meant for
+    others than the rescaled ones, or over all that the bits could hold, which writers state where none was chosen.
+
+    Args:
+        values: after the rescale.
+        item: holds the window or LUT.
+        bits: stored.
+        step: difference of neighbouring values, at most 1.
+        pixels: ``pydicom.pixels``.
+    """
     if item.get("VOILUTSequence"):
         looked_up = pixels.apply_voi(values.astype(np.int64), item)
         return to_grey(looked_up, window=(0, 2 ** int(item.VOILUTSequence[0].LUTDescriptor[2]) - 1))
     center, width = number(item, "WindowCenter"), number(item, "WindowWidth")
-    if center is None or width is None or width <= 0:
+    if center is None or width is None or width <= 0 or _shows_nothing(values, center - width / 2, width):
         return to_grey(values, bits=bits)
     function = str(item.get("VOILUTFunction") or "LINEAR")
     if function == "SIGMOID":
@@ -274,9 +290,21 @@ def _windowed(values: Values, item: Any, bits: int, pixels: ModuleType) -> Pixel
         return to_grey(share, window=(0, 1))
     if function == "LINEAR_EXACT":
         return to_grey(values, window=(center - width / 2, center + width / 2))
-    # In LINEAR, both ends belong to the window; a window of width 1 is a threshold.
-    low = center - 0.5 - (width - 1) / 2
-    return to_grey(values, window=(low, low + max(width - 1, 1e-6)))
+    # In LINEAR, both ends belong to the window; a window of one step is a threshold.
+    low = center - width / 2
+    return to_grey(values, window=(low, low + max(width - step, 1e-6 * step)))
+
+
+def _shows_nothing(values: Values, low: float, width: float) -> bool:
+    least, most = float(values.min()), float(values.max())
+    if most > least and (most <= low or least >= low + width):
+        return True
+    whole = (
+        abs(low) <= 1
+        and width >= 2**_DEEP - 1
+        and min(abs(width + i - 2 ** round(math.log2(width))) for i in (0, 1)) < 1
+    )
+    return bool(whole and most < width * _DARK)
 
 
 def _frame_item(data: Any, index: int, sequence: str) -> Any:

@@ -1,8 +1,9 @@
 """Values of DICOM headers that real scanners and converters leave empty or write oddly, and what they mean.
 
 Public reports: RescaleSlope and RescaleIntercept present and empty (highdicom #418, MONAI deploy #236),
-NumberOfFrames 0 (pydicom #1844), empty WindowCenter and WindowWidth, decimals with a comma, and missing attributes that
-the standard requires. A rule stands here only where one meaning is safe; the decoder refuses the rest.
+NumberOfFrames 0 (pydicom #1844), empty WindowCenter and WindowWidth, tables without data, decimals with a comma, and
+missing attributes that the standard requires. A rule stands here only where one meaning is safe; the decoder refuses
+the rest.
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ def fill_blanks(data: Any) -> None:
         del data.NumberOfFrames
     _fill(data, "SamplesPerPixel", 1)
     _fill(data, "PixelRepresentation", 0)
-    allocated = number(data, "BitsAllocated")
-    if allocated is not None:
-        _fill(data, "BitsStored", int(allocated))
-    if (stored := number(data, "BitsStored")) is not None:
-        _fill(data, "HighBit", int(stored) - 1)
+    _fill_bits(data)
     colours = number(data, "SamplesPerPixel")
     if colours is not None and colours > 1:
         _fill(data, "PlanarConfiguration", 0)
@@ -56,6 +53,15 @@ def _fill(data: Any, tag: str, value: int) -> None:
         setattr(data, tag, value)
 
 
+def _fill_bits(data: Any) -> None:
+    """No stored bits, or more than are allocated, mean all of them."""
+    allocated, stored = number(data, "BitsAllocated"), number(data, "BitsStored")
+    if allocated is not None and (stored is None or not 1 <= stored <= allocated):
+        data.BitsStored, data.HighBit = int(allocated), int(allocated) - 1
+    elif stored is not None:
+        _fill(data, "HighBit", int(stored) - 1)
+
+
 def _with_rescale(data: Any) -> Iterator[Any]:
     """The data set itself and the items that may hold a transform of its values."""
     yield data
@@ -64,10 +70,15 @@ def _with_rescale(data: Any) -> Iterator[Any]:
             yield from group.get(_TRANSFORM) or []
 
 
+def _drop_empty_tables(item: Any) -> None:
+    for sequence, tag in (("ModalityLUTSequence", "LUTData"), ("VOILUTSequence", "LUTData")):
+        if sequence in item and not any(len(table.get(tag) or ()) for table in item[sequence].value or []):
+            del item[sequence]
+
+
 def _fill_rescale(item: Any) -> None:
     """An empty slope is 1 and an empty intercept 0; a slope of 0 would leave no picture, so it is 1 as well."""
-    if "ModalityLUTSequence" in item and not item.ModalityLUTSequence:
-        del item.ModalityLUTSequence
+    _drop_empty_tables(item)
     if "RescaleSlope" in item or "RescaleIntercept" in item:
         item.RescaleSlope = number(item, "RescaleSlope") or 1.0
         item.RescaleIntercept = number(item, "RescaleIntercept") or 0.0

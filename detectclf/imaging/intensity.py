@@ -199,7 +199,7 @@ def _eight_bit(values: Values, most: float) -> Pixels | None:
     if values.dtype.kind == "f":
         scale = 255.0 if most <= 1 else 1.0
         levels = values * scale
-        if most * scale > 255.5 or np.abs(levels - np.rint(levels)).max() > 0.01:
+        if not 0.5 <= most * scale <= 255.5 or np.abs(levels - np.rint(levels)).max() > 0.01:
             return None
         return np.rint(levels).astype(np.uint8)
     if most <= 255:

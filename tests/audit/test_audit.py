@@ -112,7 +112,7 @@ def _named(name: str, category: int) -> Callable[[Path], object]:
 FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("error", "box_not_finite", _coco([box(1, 1, [NAN, 2, 20, 20])])),
     ("error", "box_not_finite", _coco([box(1, 1, [1, 2, float("inf"), 20])])),
-    ("error", "box_not_finite", _coco([box(1, 1, ["1", 2, 20, 20])])),  # text is no number
+    ("error", "box_not_finite", _coco([box(1, 1, ["one", 2, 20, 20])])),
     ("error", "box_not_finite", _yolo("0 0.5 nan 0.2 0.2\n")),
     ("error", "box_not_finite", _yolo("0 0.1 0.1 0.5 nan 0.2 0.9\n")),  # in a polygon
     ("error", "box_inverted", _coco([box(1, 1, [30, 30, -20, 10])])),

@@ -17,17 +17,28 @@ from detectclf.types import NEGATIVE_CLASS
 TUMORS = [
     "Tumor", "tumour", "Tumor_1", "1 tumor", "brain tumor detected", "has tumor", "with tumor", "tumor present",
     "tumoral", "tumo", "whole_tumor", "tumor-core", "m_tumor", "unknown tumour", "abnormal", "positive",
-    "notable tumor",
+    "not tumor free",
+    "notable tumor", "tumor area", "tumor yes", "Benign tumor", "Enhancing Tumor", "mass", "lesion", "tumor positive",
+    "tumorr", "Tumeur", "pre-tumor",
 ]  # fmt: skip
 HEALTHY = [
     "notumr", "non tumor", "nontumor", "no tumr", "no_tumour_found", "normal brain", "healthy_brain", "tumor-no",
-    "noTumor2", "without tumor", "n0_tumor", "neg",
+    "noTumor2", "without tumor", "n0_tumor", "neg", "kein Tumor", "sin tumor", "tumor none", "tumor_negative",
+    "nontumorous", "no tumor detected", "Normal Brain",
 ]  # fmt: skip
 SILENT = [
     "no glioma", "non-glioma", "not normal", "not healthy", "unhealthy", "nodule", "edema", "1", "tomor", "Tumr",
-    "no finding",
+    "no finding", "tumor not present", "malignant", "metastasis", "GBM", "control", "background", "nothing",
+    "tumor-free", "No", "0",
 ]  # fmt: skip
-TYPES = {"Meningoma": "meningioma", "gl_tumor": "glioma", "Pitutary": "pituitary", "pituitary_tumor_mass": "pituitary"}
+TYPES = {
+    "Meningoma": "meningioma",
+    "gl_tumor": "glioma",
+    "Pitutary": "pituitary",
+    "pituitary_tumor_mass": "pituitary",
+    "pituitary adenoma": "pituitary",
+    "glioblastoma": "glioma",
+}
 
 
 @pytest.mark.parametrize("name", TUMORS)

@@ -12,8 +12,10 @@ import pytest
 
 from detectclf.cache import Cache
 from detectclf.datasets.index import SliceIndex
-from detectclf.duplicates.copies import compare, copies_between, find_copies
+from detectclf.duplicates.copies import copies_between, find_copies
 from detectclf.duplicates.fingerprints import ROW, Fingerprints, fingerprint
+from detectclf.duplicates.kinds import kinds_of
+from detectclf.duplicates.pairs import compare
 from detectclf.duplicates.versions import named_groups, names_apart
 from detectclf.errors import DataError
 from detectclf.types import Pixels, Sample
@@ -214,19 +216,19 @@ def cut_out(pixels: Pixels) -> Pixels:
 
 
 COS, SIN = np.cos(np.deg2rad(12)), np.sin(np.deg2rad(12))
-VERSIONS: dict[str, Change] = {
-    "rotated": lambda p: moved(p, [[COS, -SIN], [SIN, COS]]),
-    "rotated the other way": lambda p: moved(p, [[COS, SIN], [-SIN, COS]]),
-    "sheared": lambda p: moved(p, [[1, 0.2], [0, 1]]),
-    "cropped": lambda p: resize(p[24:-24, 30:-18], len(p), len(p)),
-    "cut out": cut_out,
-    "mirrored and cut out": lambda p: cut_out(np.ascontiguousarray(p[:, ::-1])),
-    "mirrored and rotated": lambda p: moved(np.ascontiguousarray(p[:, ::-1]), [[COS, -SIN], [SIN, COS]]),
+VERSIONS: dict[str, tuple[str, Change]] = {
+    "rotated": ("rotated", lambda p: moved(p, [[COS, -SIN], [SIN, COS]])),
+    "rotated the other way": ("rotated", lambda p: moved(p, [[COS, SIN], [-SIN, COS]])),
+    "sheared": ("sheared", lambda p: moved(p, [[1, 0.2], [0, 1]])),
+    "cropped": ("cropped", lambda p: resize(p[24:-24, 30:-18], len(p), len(p))),
+    "cut out": ("cut_out", cut_out),
+    "mirrored and cut out": ("mirrored", lambda p: cut_out(np.ascontiguousarray(p[:, ::-1]))),
+    "mirrored and rotated": ("mirrored", lambda p: moved(np.ascontiguousarray(p[:, ::-1]), [[COS, -SIN], [SIN, COS]])),
 }
 
 
 def test_versions_of_one_name_are_found_and_others_of_that_name_are_not() -> None:
-    slices = [head(0), *(change(head(0)) for change in VERSIONS.values()), head(1), head(2)]
+    slices = [head(0), *(change(head(0)) for _, change in VERSIONS.values()), head(1), head(2)]
     prints = fingerprints(slices)
     names = [f"a_jpg.rf.{'0123456789'[i] * 8}.jpg" for i in range(len(slices))]
     found = find_copies(Fingerprints(prints.rows, tuple(names), prints.splits, prints.sources))
@@ -236,11 +238,33 @@ def test_versions_of_one_name_are_found_and_others_of_that_name_are_not() -> Non
 
 
 def test_versions_of_any_name_are_found_among_others() -> None:
-    changes = list(VERSIONS.values())
+    changes = [change for _, change in VERSIONS.values()]
     originals = [head(seed) for seed in range(len(changes))]
     slices = [*originals, *(change(originals[n]) for n, change in enumerate(changes))]
     found = find_copies(fingerprints(slices))
     assert [g.members for g in found] == [(n, len(changes) + n) for n in range(len(changes))]
+    assert [g.kind for g in found] == [kind for kind, _ in VERSIONS.values()]
+
+
+MORE_KINDS: dict[str, tuple[str, Change]] = {
+    "rotated by 3 degrees": ("rotated", lambda p: moved(p, [[1, -0.052], [0.052, 1]])),
+    "rotated, darker": ("rotated", lambda p: clip(0.8 * moved(p, [[COS, -SIN], [SIN, COS]]))),
+    "rotated, cut out": ("rotated", lambda p: cut_out(moved(p, [[COS, -SIN], [SIN, COS]]))),
+    "sheared both ways": ("sheared", lambda p: moved(p, [[1, 0.15], [0.1, 1]])),
+    "cropped at the sides only": ("cropped", lambda p: resize(p[:, 30:-30], len(p), len(p))),
+    "smaller in the frame": ("cropped", lambda p: np.pad(p, 30)),
+    "more contrast, black saturated": ("adjusted", lambda p: clip((p - 60.0) * 1.3 + 30)),
+    "cut out, brighter": ("cut_out", lambda p: clip(cut_out(p) + 20.0)),
+    "too much at once": ("version", lambda p: noised(noised(noised(cut_out(cut_out(resize(p, 30, 30))))))),
+    "another slice": ("version", lambda p: head(9)),
+}
+
+
+@pytest.mark.parametrize(("kind", "change"), MORE_KINDS.values(), ids=MORE_KINDS)
+def test_the_change_is_named_or_said_to_be_unsure(kind: str, change: Change) -> None:
+    """Whatever has put the two into one group, such as a third slice between them."""
+    rows = fingerprints([head(2), change(head(2))]).rows
+    assert kinds_of(rows, [0, 1]) == ("exact", kind)
 
 
 @pytest.mark.shared
@@ -250,7 +274,7 @@ def test_versions_of_real_slices_are_found_by_content(shared: Path) -> None:
     before = find_copies(fingerprints(slices))
     grouped = {member for g in before for member in g.members}
     alone = [i for i in range(len(slices)) if i not in grouped][::3]
-    changes = list(VERSIONS.values())
+    changes = [change for _, change in VERSIONS.values()]
     planted = [changes[n % len(changes)](slices[i]) for n, i in enumerate(alone)]
     after = [g.members for g in find_copies(fingerprints([*slices, *planted]))]
     expected = {(i, len(slices) + n) for n, i in enumerate(alone)}

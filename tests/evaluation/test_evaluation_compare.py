@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,14 +223,20 @@ def test_slices_of_one_name_in_folders_of_one_name_are_all_paired(tmp_path: Path
     assert record["pairs"][0]["slices"] == 24
 
 
+def boxes_moved(truth: dict[str, Any], pixels: float) -> dict[str, Any]:
+    return truth | {"boxes": [[value + pixels for value in box] for box in truth["boxes"]]}
+
+
 @pytest.mark.parametrize(
     ("change", "paired"),
     [
         (lambda row, i: {}, 60),
         (lambda row, i: {"source": "elsewhere"}, 60),  # a copy of the data in another folder
+        (lambda row, i: {"truth": boxes_moved(row["truth"], 0.6)}, 60),  # rounded to whole pixels
+        (lambda row, i: {"truth": boxes_moved(row["truth"], 9)}, 15),  # others; none on healthy slices
         (lambda row, i: {"pixels": f"{i + 1000}"}, 0),  # other pictures of the same names
     ],
-    ids=["same", "other folder", "other pictures"],
+    ids=["same", "other folder", "rounded boxes", "other boxes", "other pictures"],
 )
 def test_slices_are_paired_by_content(runs: Path, tmp_path: Path, change, paired: int) -> None:
     for name, altered in (("good", lambda row, i: {}), ("poor", change)):

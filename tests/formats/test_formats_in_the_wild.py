@@ -104,6 +104,34 @@ def _table(text: str, *files: str) -> Make:
     return make
 
 
+def _voc(images: str, annotations: str, name: str = "a.png") -> Make:
+    def make(folder: Path) -> None:
+        draw(folder / images / "a.png")
+        (folder / annotations).mkdir(parents=True, exist_ok=True)
+        corners = "<xmin>9</xmin><ymin>9</ymin><xmax>28</xmax><ymax>28</ymax>"
+        item = f"<object><name>Glioma</name><bndbox>{corners}</bndbox></object>"
+        (folder / annotations / "a.xml").write_text(f"<annotation><filename>{name}</filename>{item}</annotation>")
+
+    return make
+
+
+def _with(make: Make, file: str, text: str) -> Make:
+    def both(folder: Path) -> None:
+        make(folder)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+
+    return both
+
+
+def _renamed(make: Make, old: str, new: str) -> Make:
+    return lambda folder: [make(folder), (folder / old).rename(folder / new)]
+
+
+def _and(make: Make, *files: str) -> Make:
+    return lambda folder: [make(folder), *(draw(folder / file, seed=9 + i) for i, file in enumerate(files))]
+
+
 TRAIN = "train: train/images"
 ACCENT = "lésion.png"
 READ: dict[str, tuple[Make, set[str]]] = {
@@ -113,6 +141,12 @@ READ: dict[str, tuple[Make, set[str]]] = {
     "a polygon without bbox": (_masked(POLYGON), set()),
     "a polygon without the list round it": (_masked(POLYGON[0]), set()),
     "run lengths": (_masked({"counts": [8 * 48 + 8, *[20, 28] * 19, 20], "size": [48, 64]}), set()),
+    "ids as texts of floats": (_ids(lambda n: f"{n}.0"), set()),
+    "ids with zeros in front": (_ids(lambda n: f"000{n}"), set()),
+    "sides as texts": (_coco_as(lambda c: c["annotations"][0].update(bbox=["8", "8.0", "20", "20"])), set()),
+    "a polygon of pairs": (_masked([[[8, 8], [28, 9], [27, 28], [9, 27]]]), set()),
+    "run lengths in a list": (_masked([{"counts": [8 * 48 + 8, *[20, 28] * 19, 20], "size": [48, 64]}]), set()),
+    "run lengths as floats": (_masked({"counts": [392.0, *[20.0, 28.0] * 19, 20.0], "size": [48.0, 64.0]}), set()),
     "names in another case": (_named("SLICE1.PNG", "slice1.png"), {"name_differs"}),
     "names with %20": (_named("a%20b.png", "a b.png"), {"name_differs"}),
     "files with %20": (_named("a b.png", "a%20b.png"), {"name_differs"}),
@@ -120,9 +154,30 @@ READ: dict[str, tuple[Make, set[str]]] = {
     "names with images/ in front": (_named("images/a.png", "a.png"), {"name_differs"}),
     "names with a path of another machine": (_named("/home/me/mri/train/a.png", "a.png"), {"name_differs"}),
     "names with a path of Windows": (_named("C:\\mri\\train\\a.png", "a.png"), {"name_differs"}),
+    "names with a path of Label Studio 1.16": (
+        _named("..\\..\\label-studio\\media\\upload\\4\\a.png", "a.png"),
+        {"name_differs"},
+    ),
+    "names with a URL of Label Studio": (_named("/data/local-files/?d=mri/a.png", "a.png"), {"name_differs"}),
+    "names with a URL": (_named("https://example.org/mri/a.png", "a.png"), {"name_differs"}),
+    "names with a blank at the end": (_named("a.png ", "a.png"), {"name_differs"}),
+    "names with ./ in front": (_named("./a.png", "a.png"), set()),
     "accents of macOS": (_named(ACCENT, unicodedata.normalize("NFD", ACCENT)), {"name_differs"}),
     "Label Studio": (_moved("result.json", "images/slice1.png", "images/slice1.png"), set()),
     "Label Studio on Windows": (_moved("result.json", "images/slice1.png", "images\\slice1.png"), set()),
+    "Supervisely's COCO": (_moved("annotations.json", "img/slice1.png"), set()),
+    "Roboflow's file beside images/": (_moved("train/_annotations.coco.json", "train/images/slice1.png"), set()),
+    "VOC in small letters": (_voc("images", "annotations"), set()),
+    "VOC in each split": (_voc("train/images", "train/annotations"), set()),
+    "VOC with pictures beside annotations/": (_voc("train", "train/annotations"), set()),
+    "VOC that names a picture of Windows": (_voc("train", "train", "C:\\mri\\a.png"), {"name_differs"}),
+    "VOC without a name": (_voc("train", "train", ""), set()),
+    "data.yaml of another name": (_renamed(_yolo(TRAIN), "data.yaml", "brain.yaml"), set()),
+    "dataset.yml": (_renamed(_yolo(TRAIN), "data.yaml", "dataset.yml"), set()),
+    "what macOS and Windows leave": (
+        _with(_with(_inside("."), "__MACOSX/train/._slice1.png", "x"), "train/Thumbs.db", "x"),
+        set(),
+    ),
     "FiftyOne": (_moved("labels.json", "data/slice1.png"), set()),
     "CVAT": (_moved("annotations/instances_default.json", "images/slice1.png"), set()),
     "annotations in capitals": (_moved("Annotations/instances_train.json", "train/slice1.png"), set()),
@@ -206,6 +261,49 @@ STOPPED: dict[str, tuple[Make, str, type[DetectclfError]]] = {
         "name one of its folders: one, two",
         DataError,
     ),
+    "a picture up and up": (_named("../../a.png", "a.png"), r"'\.\.'", UnsafeError),
+    "YOLO of CVAT 1.1": (
+        _with(_and(lambda f: None, "obj_train_data/a.png"), "obj.data", "classes = 1\n"),
+        "without data.yaml",
+        DataError,
+    ),
+    "YOLO of Label Studio": (
+        _with(_and(lambda f: None, "images/a.png"), "classes.txt", "glioma\n"),
+        "data.yaml",
+        DataError,
+    ),
+    "Darknet of Roboflow": (
+        _with(_and(lambda f: None, "train/a.png"), "train/_darknet.labels", "glioma\n"),
+        "without data.yaml",
+        DataError,
+    ),
+    "labelme": (
+        _with(_and(lambda f: None, "a.png"), "a.json", '{"shapes": [], "imagePath": "a.png"}'),
+        "labelme2coco",
+        DataError,
+    ),
+    "VIA": (
+        _with(_and(lambda f: None, "a.png"), "via.json", '{"a": {"regions": [{"shape_attributes": {}}]}}'),
+        "from VIA",
+        DataError,
+    ),
+    "VoTT": (
+        _with(_and(lambda f: None, "a.png"), "x-asset.json", '{"asset": {}, "regions": []}'),
+        "from VoTT",
+        DataError,
+    ),
+    "Label Studio's own": (
+        _with(_and(lambda f: None, "images/a.png"), "p.json", '[{"from_name": "label", "to_name": "image"}]'),
+        "from Label Studio",
+        DataError,
+    ),
+    "Supervisely's own": (
+        _with(_and(lambda f: None, "ds/img/a.png"), "ds/ann/a.png.json", '{"objects": [{"classTitle": "g"}]}'),
+        "from Supervisely",
+        DataError,
+    ),
+    "an archive in the folder": (lambda f: (f / "brain.zip").write_bytes(b"PK"), "unpack brain.zip", DataError),
+    "images beside masks": (_and(lambda f: None, "images/a.png", "masks/a.png"), "no annotations", DataError),
     "a split outside": (_yolo("train: ../../elsewhere"), r"'\.\.'", UnsafeError),
     "a split of another machine that is not here": (_yolo("train: /content/elsewhere"), "absolute", UnsafeError),
 }
@@ -219,10 +317,6 @@ def test_what_cannot_be_read_as_a_whole_names_the_remedy(
     with pytest.raises(kind, match=words) as caught:
         _read(tmp_path)
     assert caught.value.remedy
-
-
-def _and(make: Make, *files: str) -> Make:
-    return lambda folder: [make(folder), *(draw(folder / file, seed=9 + i) for i, file in enumerate(files))]
 
 
 def _copied(make: Make, name: str) -> Make:
@@ -273,6 +367,16 @@ UNREAD: dict[str, tuple[Make, str, str]] = {
         "1 images",
     ),
     "a second annotation file": (_copied(_inside("."), "train/_classes.csv"), "train", "1 annotation files"),
+    "labelme's files in class folders": (
+        _with(lambda f: draw(f / "train/glioma/a.png"), "train/glioma/a.json", "{}"),
+        "train/glioma",
+        "1 annotation files",
+    ),
+    "YOLO's files in class folders": (
+        _with(lambda f: draw(f / "train/glioma/a.png"), "train/glioma/a.txt", "0 0.5 0.5 0.1 0.1"),
+        "train/glioma",
+        "1 annotation files",
+    ),
     "an annotation file without slices": (_copied(_inside("."), "valid/_classes.csv"), "valid", "1 annotation files"),
 }
 
@@ -345,3 +449,17 @@ def test_names_too_long_for_a_file_are_faults_like_others(tmp_path: Path, make: 
     found = check([tmp_path])
     assert found.problems
     json.dumps(found.to_record())
+
+
+@pytest.mark.parametrize("stated", ["a.jpg", "a", "a.jpeg"])
+def test_a_missing_image_names_the_one_with_another_suffix(tmp_path: Path, stated: str) -> None:
+    _named(stated, "a.png")(tmp_path)
+    (found,) = [p for p in _read(tmp_path)[1].errors if p.code == "missing_image"]
+    assert "a.png is, if that is meant" in found.detail
+
+
+def test_cvat_s_own_xml_is_named(tmp_path: Path) -> None:
+    _with(_and(lambda f: None, "images/a.png"), "annotations.xml", "<annotations><version>1.1</version></annotations>")(
+        tmp_path
+    )
+    assert any("CVAT" in p.detail and "COCO" in p.detail for p in _read(tmp_path)[1].errors)

@@ -41,6 +41,19 @@ def poses(count: int, points: int, columns: int) -> list[list[float]]:
     return rows
 
 
+def rim(angle: float) -> list[float]:
+    """Half a ring or more: there on the outside, back on the inside."""
+    turns = [(0.2, a) for a in np.linspace(0, angle, 25)] + [(0.15, a) for a in np.linspace(angle, 0, 25)]
+    return [float(v) for radius, a in turns for v in (0.5 + radius * math.cos(a), 0.5 + radius * math.sin(a))]
+
+
+def stray(count: int, points: int) -> list[list[float]]:
+    """Poses of a box whose keypoints may lie beside it."""
+    rng = np.random.default_rng(4)
+    boxes = [[*rng.uniform(0.4, 0.6, 2), *rng.uniform(0.1, 0.3, 2)] for _ in range(count)]
+    return [[float(v) for v in (*b, *rng.uniform(0.3, 0.7, 2 * points))] for b in boxes]
+
+
 # Oriented boxes: 9 columns, in Ultralytics' and Roboflow's OBB exports.
 OBB = [0.5, 0.3, 0.7, 0.4, 0.6, 0.6, 0.4, 0.5]
 READ = {
@@ -56,6 +69,13 @@ READ = {
     "a triangle": [[[0.25, 0.5, 0.5, 0.25, 0.75, 0.75]]],
     "boxes and polygons in one file": [[list(BOX), outline(9)], [list(BOX)]],
     "a polygon that ends a little outside": [[outline(9, (0.99, 0.5))]],
+    # Ultralytics and JSON2YOLO join the parts of a COCO polygon by lines there and back.
+    "a polygon of two parts, joined": [[[*outline(12, (0.15, 0.2), 0.05), *outline(12, (0.8, 0.7), 0.05)]]],
+    "a rim": [[rim(0.8 * math.pi)], [rim(1.3 * math.pi)]],
+    "a closed polygon, its first point again": [[[*outline(9), *outline(9)[:2]]]],
+    "a rectangle of five points": [[[0.1, 0.2, 0.3, 0.2, 0.3, 0.4, 0.1, 0.4, 0.1, 0.2]]],
+    "a polygon with points twice": [[[0.2, 0.2, 0.2, 0.2, 0.4, 0.2, 0.4, 0.5, 0.4, 0.5, 0.2, 0.5]]],
+    "a polygon that ends at the foot of the image": [[[0.3, 0.8, 0.4, 0.7, 0.5, 0.8, 0.5, 0.9, 0.45, 0.95, 0.35, 1.0]]],
     "a dented polygon": [[[0.1, 0.1, 0.5, 0.1, 0.5, 0.5, 0.35, 0.2, 0.1, 0.5]]],
 }
 
@@ -89,6 +109,18 @@ REFUSED = {
     "seven numbers": [[[*BOX, 0.1, 0.2, 0.3]]],
     "three numbers": [[[0.5, 0.5, 0.2]]],
     "nothing": [[[]]],
+    "masks with confidence and track 1": [[[*outline(20, (0.5, 0.5), r), 0.9, 1.0]] for r in (0.05, 0.15, 0.2)],
+    "masks with a confidence": [[[*outline(20), 0.9]]],
+    "an oriented box with a confidence": [[[*OBB, 0.9]]],
+    "an oriented box with confidence and track": [[[*OBB, 0.9, 4.0]]],
+    "a row of a MOT challenge": [[[1.0, 100.0, 120.0, 40.0, 50.0, 0.9, -1.0, -1.0, -1.0]]],
+    "track in front, corners and centre": [[[0.0, 0.649, 0.322, 0.659, 0.355, 0.654, 0.339]]],
+    "a box with the probabilities of four classes": [[[*BOX, 0.7, 0.1, 0.15, 0.05]]],
+    "a box with an angle": [[[*BOX, 0.3]]],
+    "a box twice": [[tracks(1)[0][:4] * 2]],
+    "a face without landmarks": [[[*BOX, *[-1.0] * 10]]],
+    "a box, a percentage and a track": [[[*BOX, 87.0, 3.0]]],
+    "poses whose keypoints leave their boxes": [poses(8, 4, 2)[:5] + stray(5, 4)],
 }
 
 

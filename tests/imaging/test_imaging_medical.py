@@ -87,6 +87,12 @@ DICOMS: dict[str, tuple[np.ndarray, dict[str, Any], int]] = {
         {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": 4096 - 1024, "WindowWidth": 8191},
         1,
     ),
+    "window of values far below 1": (
+        TWELVE,
+        {"RescaleSlope": "0.0006", "RescaleIntercept": 0, "WindowCenter": 1.2285, "WindowWidth": 2.457},
+        1,
+    ),
+    "window over all bits, of which few are used": (TWELVE, {"WindowCenter": 32767.5, "WindowWidth": 65535}, 1),
     "signed": (TWELVE.astype(np.int16) - 2000, {"WindowCenter": 48, "WindowWidth": 4096}, 1),
     "dark is bright": (255 - SLICE, {"PhotometricInterpretation": "MONOCHROME1"}, 0),
     "dark is bright, window": (
@@ -129,6 +135,23 @@ BLANKS: dict[str, dict[str, Any]] = {
     "no stored bits": {"BitsStored": None, "HighBit": None},
     "no photometric": {"PhotometricInterpretation": None},
     "empty modality": {"Modality": None},
+    "0 stored bits": {"BitsStored": 0, "HighBit": 0},
+    "more stored bits than allocated": {"BitsStored": 12, "HighBit": 11},
+    "a high bit of another depth": {"HighBit": 11},
+    "a window beside all values": {"WindowCenter": 1e6, "WindowWidth": 400},
+    "a window of stored values": {
+        "RescaleSlope": "0.001",
+        "RescaleIntercept": 0,
+        "WindowCenter": 900,
+        "WindowWidth": 800,
+    },
+    "a window of negative width": {"WindowCenter": 100, "WindowWidth": -200},
+    "three centres and one width": {"WindowCenter": [128, 40, 10], "WindowWidth": 256},
+    "a window function of no name": {"WindowCenter": 128, "WindowWidth": 256, "VOILUTFunction": "LOG"},
+    "tables without data": {"VOILUTSequence": [pydicom.Dataset()], "ModalityLUTSequence": [pydicom.Dataset()]},
+    "a slope that is nearly 0": {"RescaleSlope": "1e-7", "RescaleIntercept": 0},
+    "padding of background": {"PixelPaddingValue": 0},
+    "planes of a grey picture": {"PlanarConfiguration": 0},
     "empty groups": {"SharedFunctionalGroupsSequence": [], "PerFrameFunctionalGroupsSequence": []},
 }
 
@@ -138,6 +161,33 @@ def test_blanks_in_headers_mean_what_is_usual(name: str, tmp_path: Path) -> None
     path = dicom(tmp_path / "a.dcm", SLICE, **BLANKS[name])
     assert (read_image(path) == SLICE).all()
     assert image_size(path) == (64, 48) and examine_image(path).faults == []
+
+
+@pytest.mark.parametrize("tail", [b"\0\0", b"\0" * 200, b"\xfc\xff\xfc\xff" + b"OB\0\0\x04\0\0\0" + b"\0" * 4])
+def test_what_follows_the_pixels_does_not_count(tail: bytes, tmp_path: Path) -> None:
+    """Excess padding (pydicom #801), and the standard's trailing padding."""
+    path = dicom(tmp_path / "a.dcm", SLICE)
+    path.write_bytes(path.read_bytes() + tail)
+    assert (read_image(path) == SLICE).all()
+
+
+@pytest.mark.parametrize(
+    ("stated", "written"),
+    [
+        (b"MONOCHROME2 ", b"monochrome2 "),
+        (b"MONOCHROME2 ", b"MONOCHROME2\0"),
+        (b"ISO_IR 192", b"ISO IR 192"),
+        (b"ISO_IR 192", b"UTF-8     "),
+        (b"1.2.3.4\0", b"1.a.3.4 "),
+        (BORN.encode(), b"02.01.56"),
+    ],
+)
+def test_texts_that_the_standard_does_not_allow(stated: bytes, written: bytes, tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", SLICE, SpecificCharacterSet="ISO_IR 192")
+    content = path.read_bytes()
+    assert stated in content
+    path.write_bytes(content.replace(stated, written))
+    assert (read_image(path) == SLICE).all()
 
 
 def test_an_empty_rescale_of_a_frame(tmp_path: Path) -> None:
