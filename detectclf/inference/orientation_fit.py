@@ -3,6 +3,9 @@
 It has one hidden layer. A linear discriminant, as in bundles of version 3.2, tells far fewer of the slices that are
 upside down (docs/log.md). Heads that are drawn from label maps show what data sets of tumours lack: levels of the skull
 base and the crown, and other contrasts.
+
+Published sets hold the same slice upright and upside down, to have more of them: half of Br35H is turned. So copies are
+kept in one fold, and what networks that have not seen them call turned is left out, again and again.
 """
 
 from __future__ import annotations
@@ -11,18 +14,19 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from detectclf.imaging.upright import TURNS
 from detectclf.inference.orientation import turn_margin
 from detectclf.models.bundle_arrays import Orientation
 from detectclf.types import Doubles, FloatArray
 
-UPRIGHT_SHARE = 0.98
-"""Share of upright slices without a flag."""
-TURNED_THEMSELVES = 5.0
-"""From this margin on, by networks that have not seen it, a slice is left out of the fit: data sets have such."""
+TURNED = 1.0
+"""The margin from which on a slice is turned: by networks that have not seen it, it is then left out of the fit."""
 FOLDS = 5
+ROUNDS = 3
 FEWEST_SLICES = 40
+_ALIKE, _ROWS = 0.9, 1000  # least cosine of the features of copies; slices that are compared with all at a time
 _HIDDEN, _DROPOUT, _NOISE = 96, 0.5, 0.2  # noise: standard deviation, of features with unit variance
 _BATCH, _EPOCHS, _FEWEST_STEPS, _RATE, _DECAY, _SMOOTHING = 256, 16, 100, 1e-3, 1e-2, 0.02
 
@@ -31,27 +35,45 @@ def fit_orientation(features: FloatArray, groups: Sequence[int], drawn: FloatArr
     """Trains the network and chooses its threshold on slices that it has not seen.
 
     Args:
-        features: ``(N, TURNS, D)`` of upright slices and their turned copies.
+        features: ``(N, TURNS, D)`` of slices as they are, nearly all of them upright, and turned.
         groups: independent group of each, such as its patient.
-        drawn: ``(M, TURNS, D)`` of drawn heads to train on as well; the threshold is that of the slices.
+        drawn: ``(M, TURNS, D)`` of drawn heads to train on as well.
 
     Returns:
         ``None`` where there are fewer slices than ``FEWEST_SLICES``.
     """
-    if len(features) < FEWEST_SLICES:
-        return None
     extra = features[:0] if drawn is None else drawn
-    fold = np.asarray(groups) % FOLDS
-    unseen = np.zeros(len(features))
-    for k in range(FOLDS):
-        layers = _trained(np.concatenate([features[fold != k], extra]))
-        unseen[fold == k] = turn_margin(layers, features[fold == k, 0])
-    upright = unseen < TURNED_THEMSELVES
-    if upright.sum() < FEWEST_SLICES:
-        return None
-    # Where all are clearly upright, a turn must still be likelier than none.
-    threshold = max(0.0, float(np.quantile(unseen[upright], UPRIGHT_SHARE)))
-    return Orientation(_trained(np.concatenate([features[upright], extra])), threshold)
+    fold = _with_copies(features, groups) % FOLDS
+    upright = np.ones(len(features), dtype=bool)
+    for _ in range(ROUNDS):
+        if upright.sum() < FEWEST_SLICES:
+            return None
+        unseen = np.zeros(len(features))
+        for k in range(FOLDS):
+            layers = _trained(np.concatenate([features[upright & (fold != k)], extra]))
+            unseen[fold == k] = turn_margin(layers, features[fold == k, 0])
+        upright = unseen < TURNED
+    return Orientation(_trained(np.concatenate([features[upright], extra])), TURNED)
+
+
+def _with_copies(features: FloatArray, groups: Sequence[int]) -> npt.NDArray[np.int32]:
+    """``(N,)``: number of the group of each slice; groups that hold copies of one slice, turned or not, are one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows = features.reshape(-1, features.shape[-1])
+    unit = ((features - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-3)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
+    count, (_, group) = len(features), np.unique(groups, return_inverse=True)
+    links = [np.stack([np.arange(count), count + group])]  # each slice to its group
+    for first in range(0, count, _ROWS):
+        for turn in range(TURNS):
+            one, other = np.nonzero(unit[first : first + _ROWS, 0] @ unit[:, turn].T > _ALIKE)
+            links.append(np.stack([one + first, other]))
+    pairs = np.concatenate(links, axis=1)
+    graph = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(2 * count, 2 * count))
+    _, joined = connected_components(graph, directed=False)
+    return np.asarray(joined[:count])
 
 
 def _trained(features: FloatArray) -> tuple[FloatArray, FloatArray]:

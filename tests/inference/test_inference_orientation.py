@@ -61,6 +61,14 @@ def test_a_fit_leaves_out_slices_that_are_turned_themselves(features: np.ndarray
     assert sum(upright) <= 3
 
 
+def test_copies_that_are_upside_down_teach_nothing(features: np.ndarray) -> None:
+    # As half of Br35H, whose copies were turned to have more slices, under names of their own.
+    turned = np.roll(features[:12], -2, axis=1)
+    fitted = fit_orientation(np.concatenate([features, turned]), range(72))
+    assert sum(is_turned(fitted, each[0]) for each in turned) >= 9
+    assert sum(is_turned(fitted, each[0]) for each in features) <= 2
+
+
 def test_too_few_slices_give_no_fit_and_say_nothing(features: np.ndarray) -> None:
     assert fit_orientation(features[:10], range(10)) is None
     assert not is_turned(None, features[0, 2])
