@@ -27,6 +27,17 @@ def test_every_picture_and_page_that_the_readme_links_is_there() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_page_of_a_package_index_has_no_broken_picture_or_link() -> None:
+    tomllib = pytest.importorskip("tomllib")  # a page shows no file of the repository
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    hooks = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]
+    for each in hooks["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    assert "![" not in text and "docs/images" not in text
+    assert [link for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("http")] == []
+    assert "More: guides, the public contract (commands" in text
+
+
 def _script() -> Any:
     spec = importlib.util.spec_from_file_location("update_readme", ROOT / "scripts" / "update_readme.py")
     assert spec is not None and spec.loader is not None
