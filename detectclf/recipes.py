@@ -62,6 +62,15 @@ def load_recipe(
     return _validated(kind, merged, file, stated)
 
 
+_ELSEWHERE = {
+    "learning_rate": "lr", "wd": "weight_decay", "optim": "optimizer", "batch": "batch_size", "amp": "precision",
+    "imgsz": "image_size", "img_size": "image_size", "resolution": "image_size", "pretrained": "weights",
+    "early_stopping": "patience", "warmup": "warmup_epochs", "rotation": "rotate_degrees", "degrees": "rotate_degrees",
+    "k_folds": "folds", "freeze": "frozen", "ema": "ema_decay", "max_epochs": "epochs", "gpu": "device",
+}  # fmt: skip
+"""What settings are called in other programs -> their names here."""
+
+
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """``recipe`` with other values.
 
@@ -90,7 +99,8 @@ def _validated(kind: type[Recipe], merged: Mapping[str, Any], file: Path | None,
         while unknown and isinstance(inner, Mapping) and inner:  # an unknown group: name its first setting
             key, inner = next(iter(inner.items()))
             where += f".{key}"
-        reason = f"unknown setting{close_to(where, setting_names(kind()))}" if unknown else first["msg"]
+        meant = _ELSEWHERE.get(where.rpartition(".")[2], where)
+        reason = f"unknown setting{close_to(meant, setting_names(kind()))}" if unknown else first["msg"]
         reason = reason.removeprefix("Value error, ")
         at_fault = file if _states(stated, first["loc"], merged) else None
         raise ConfigError(f"{where}: {reason}", file=at_fault, remedy="see `detectclf config show`") from error

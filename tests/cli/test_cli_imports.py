@@ -113,6 +113,7 @@ SLIPS = {
     "device to predict on": (("predict", "{data}", "--out", "p", "--device", "gpu"), "unknown device 'gpu'"),
     "device to evaluate on": (("evaluate", *TRAIN_ON, "--device", "gpu"), "unknown device 'gpu'"),
     "setting": (("train-detector", *TRAIN_ON, "--set", "training.lrr=1"), "did you mean training.lr?"),
+    "setting of others": (("train-detector", *TRAIN_ON, "--set", "learning_rate=1"), "did you mean training.lr?"),
     "run": (("bundle", *TRAIN_ON, "--detector", "gone", "--classifier", "gone", "--out", "b"), "gone: no such folder"),
     "bundle to evaluate": (("evaluate", *TRAIN_ON, "--model", "gone"), "gone: no such folder"),
     "bundle to time": (("bench", "gone"), "gone: no such folder"),
