@@ -1,10 +1,11 @@
-"""The bake-off: classifiers on the same folds, the same budget, from scratch and by transfer learning. Resumable.
+"""The bake-off: classifiers trained alike, from scratch and by transfer learning, judged by patient. Resumable.
 
-    python scripts/bench_classifiers.py OUT --data DIR [--data DIR]... [--weights ARCH=FILE]... [--budget ...]
+    python scripts/bench_classifiers.py OUT --data EXPORT [--weights ARCH=FILE]... [--jobs N]
 
-Each architecture is trained by `detectclf train-classifier` with one fold of source slices held out, judged on it, and
-timed slice by slice. What is finished in OUT is not done again. Writes OUT/bakeoff.json; `scripts/update_readme.py`
-makes the leader board of the README from a copy of it in docs/results/.
+EXPORT has the splits train, valid and test, as `detectclf data split` makes them by patient. Each architecture is
+trained by `detectclf train-classifier` at each learning rate; the valid split chooses the rate, and the test split
+judges. What is finished in OUT is not done again. Writes OUT/bakeoff.json; `scripts/update_readme.py` makes the leader
+board of the README from a copy of it in docs/results/.
 """
 
 from __future__ import annotations
@@ -15,154 +16,208 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import typer
 
-from detectclf.config import DataConfig
+from detectclf.config import ClassifierConfig, DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
+from detectclf.datasets.patients import group_numbers, independent_groups, with_patients
 from detectclf.imaging.images import read_pixels, resize_pad
-from detectclf.models.classifiers import Classifier
-from detectclf.models.stage_files import load_stage
-from detectclf.types import Sample
+from detectclf.models.classifiers import build_classifier
+from detectclf.models.stage_files import META_FILE, load_stage, read_meta
+from detectclf.models.transfer import TransferModel
+from detectclf.types import Dataset, Sample
 
+# The largest first, so that none of them is what everything waits for in the end.
 ARCHS = (
-    "mlp", "cnn", "alexnet", "vgg16", "mobilenet_v2", "resnet50", "inception_v3", "convnext_tiny",
-    "timm:tf_efficientnet_lite0",
+    "vgg16", "swin_t", "convnext_tiny", "resnet50", "inception_v3", "alexnet", "timm:tf_efficientnet_lite0",
+    "mobilenet_v2", "cnn", "mlp",
 )  # fmt: skip
 RESAMPLES = 2000
-TIMED_SLICES = 40
+TIMED_SLICES = 20
+
+TEST = "test.json"
+"""In the folder of a run: the class that it gives to each slice of the test split."""
+
+Truth: TypeAlias = npt.NDArray[np.bool_]
+Numbers: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: ``start`` is scratch or transfer, ``weights`` what it starts from."""
+
+    arch: str
+    start: str
+    weights: str
+    rate: float
+    epochs: int
+    folder: Path
 
 
 def main(
     out: Path,
-    data: Annotated[list[Path], typer.Option(help="Folders with exports.")],
+    data: Annotated[Path, typer.Option(help="Export with the splits train, valid and test.")],
     weights: Annotated[list[str] | None, typer.Option(help="ARCH=FILE: also by transfer learning from FILE.")] = None,
     arch: Annotated[list[str] | None, typer.Option(help="Only these architectures.")] = None,
-    size: Annotated[int, typer.Option(help="Side of the input of every architecture, pixels.")] = 96,
-    epochs: Annotated[int, typer.Option(help="Passes over the training slices.")] = 6,
-    folds: Annotated[int, typer.Option(help="Folds of source slices.")] = 4,
-    held_out: Annotated[int, typer.Option(help="The fold that is judged.")] = 0,
+    rates: Annotated[list[float] | None, typer.Option("--rate", help="Learning rates to choose from.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the input of every architecture, pixels.")] = 224,
+    epochs: Annotated[int, typer.Option(help="Passes over the training slices from scratch.")] = 25,
+    transfer_epochs: Annotated[int, typer.Option(help="Passes by transfer learning.")] = 10,
+    jobs: Annotated[int, typer.Option(help="Trainings at a time.")] = 1,
 ) -> None:
     """Trains what is not trained yet, judges all, writes the board."""
     starts = dict(pair.split("=", 1) for pair in weights or [])
     entries = [(a, "scratch", "none") for a in arch or ARCHS]
     entries += [(a, "transfer", starts[a]) for a in arch or ARCHS if a in starts]
-    config = DataConfig(sources=tuple(data), folds=folds, held_out=(held_out,))
-    dataset = open_dataset(config)
-    slices = [s for s in dataset.split("valid").samples if s.label is not None]
-    truth = np.array([dataset.classes.index(str(s.label)) for s in slices])
-    groups = source_groups(slices)
-    rows, right = [], {}
-    for name, start, file in entries:
-        run = out / f"{name.replace(':', '-')}-{start}"
-        if not (run / "curves.png").is_file():
-            train(run, name, file, data, size, epochs, folds, held_out)
-        said, milliseconds = judged(run, slices)
-        right[f"{name} {start}"] = said == truth
-        rows.append(row_of(run, name, start, said == truth, groups, milliseconds))
-    rows.sort(key=lambda r: -r["accuracy"])
-    ties(rows, right, groups)
+    passes = {"scratch": epochs, "transfer": transfer_epochs}
+    runs = [
+        Run(name, start, file, rate, passes[start], out / f"{name.replace(':', '-')}-{start}-{rate:g}")
+        for name, start, file in entries
+        for rate in rates or (1e-3, 1e-4)
+    ]
+    workers = max(1, (os.cpu_count() or 1) // jobs)
+    dataset = open_dataset(DataConfig(sources=(str(data),)))
+    slices = [s for s in dataset.split("test").samples if s.label is not None]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda run: train_and_predict(run, data, size, workers, slices), runs))
+    chosen = [max((run for run in runs if (run.arch, run.start) == entry[:2]), key=valid_accuracy) for entry in entries]
     board = {
-        "rows": rows,
-        "slices": len(slices),
-        "sources": len(np.unique(groups)),
-        "budget": {"epochs": epochs, "size": size, "training_slices": len(dataset.split("train").samples)},
-        "folds": folds,
-        "held_out": held_out,
-        "command": "python scripts/bench_classifiers.py OUT --data DIR... --weights ARCH=FILE... "
-        f"--size {size} --epochs {epochs}",
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, no GPU, torch {torch.__version__.split('+')[0]}",
+        **judge(chosen, dataset, slices),
+        "budget": {"size": size, "training_slices": len(dataset.split("train").samples)},
+        "command": "python scripts/bench_classifiers.py OUT --data EXPORT --weights ARCH=FILE..."
+        + "".join(f" --rate {rate:g}" for rate in rates or ()),
+        "timed_on": machine(),
     }
-    out.mkdir(parents=True, exist_ok=True)
     (out / "bakeoff.json").write_text(json.dumps(board, indent=1) + "\n", encoding="utf-8")
-    for row in rows:
+    for row in board["rows"]:
         print(f"{row['arch']:28} {row['start']:8} {row['accuracy']:.3f} {row['interval']} {row['ms_per_slice']:.1f} ms")
 
 
-def train(
-    run: Path, arch: str, weights: str, data: list[Path], size: int, epochs: int, folds: int, held_out: int
-) -> None:
-    """One run of `train-classifier`; an interrupted one goes on."""
-    sources = [word for folder in data for word in ("--data", str(folder))]
+def train_and_predict(run: Run, data: Path, size: int, workers: int, slices: list[Sample]) -> None:
+    """One run of `train-classifier` and its test.json; an interrupted one goes on, a finished one is left alone."""
+    kept = run.folder / TEST
+    if kept.is_file():
+        return
     settings = [
-        f"model.image_size={size}", f"data.folds={folds}", f"data.held_out=[{held_out}]",
-        f"training.evaluate_every={epochs}", "augment.strength=0.35", "augment.tone=0.3",
-        # Without pretrained weights every layer is new, and there is one learning rate.
-        *(["training.lr=1.0e-3", "training.backbone_lr=1.0e-3"] if weights == "none" else []),
+        f"model.image_size={size}", f"training.lr={run.rate}", f"training.backbone_lr={run.rate}",
+        f"training.evaluate_every={run.epochs}", f"data.workers={workers}", "augment.strength=0.35", "augment.tone=0.3",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "detectclf", "train-classifier", "--arch", arch, "--weights", weights, *sources]
-    command += ["--epochs", str(epochs), "--out", str(run), "--resume", "--quiet"]
+    command = [sys.executable, "-m", "detectclf", "train-classifier", "--arch", run.arch, "--weights", run.weights]
+    command += ["--data", str(data), "--epochs", str(run.epochs), "--out", str(run.folder), "--resume", "--quiet"]
     command += [word for setting in settings for word in ("--set", setting)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    stage = load_stage(run.folder, "classifier")
+    network = stage.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    indices = np.concatenate([predict(network, slices[i : i + 16]) for i in range(0, len(slices), 16)])
+    said = {
+        "said": [stage.meta.classes[k] for k in indices],
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "machine": machine(),
+    }
+    kept.write_text(json.dumps(said) + "\n", encoding="utf-8")
 
 
-def judged(run: Path, slices: list[Sample]) -> tuple[np.ndarray[Any, Any], float]:
-    """Class index of each slice, and milliseconds per slice one by one, decode included."""
-    model = load_stage(run, "classifier").network
-    model = model.to(memory_format=torch.channels_last)
-    said = [predict(model, slices[i : i + 16]) for i in range(0, len(slices), 16)]
-    predict(model, slices[:1])
-    began = time.perf_counter()
-    for s in slices[:TIMED_SLICES]:
-        predict(model, [s])
-    return np.concatenate(said), 1000 * (time.perf_counter() - began) / min(TIMED_SLICES, len(slices))
+def epochs_of(run: Run) -> list[dict[str, Any]]:
+    """The records of the epochs of a run."""
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def predict(model: Classifier, slices: list[Sample]) -> np.ndarray[Any, Any]:
-    resized = np.stack([resize_pad(read_pixels(s), model.input_size)[0] for s in slices])
-    with torch.inference_mode():
-        images = torch.from_numpy(resized).unsqueeze(1).float().div(255)
-        best: np.ndarray[Any, Any] = model(images).argmax(dim=1).numpy()
-    return best
+def valid_accuracy(run: Run) -> float:
+    """Accuracy on the valid split after the last epoch, which chooses the learning rate."""
+    return float(epochs_of(run)[-1]["metrics"]["accuracy"])
 
 
-def source_groups(slices: list[Sample]) -> np.ndarray[Any, Any]:
-    """Number of the source slice of each."""
-    groups = np.arange(len(slices))
-    index = SliceIndex()
-    for group in index.find_copies(index.look_up(slices).fingerprints):
-        groups[list(group.members)] = group.members[0]
-    return groups
-
-
-def resampled(values: np.ndarray[Any, Any], groups: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Means of bootstrap resamples of whole source groups."""
-    _, inverse = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(inverse, weights=values), np.bincount(inverse)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    means: np.ndarray[Any, Any] = (drawn @ sums) / (drawn @ sizes)
-    return means
-
-
-def row_of(
-    run: Path, arch: str, start: str, right: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], milliseconds: float
-) -> dict[str, Any]:
-    model = load_stage(run, "classifier").network
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    low, high = np.quantile(resampled(right.astype(float), groups), [0.025, 0.975])
+def judge(chosen: list[Run], dataset: Dataset, slices: list[Sample]) -> dict[str, Any]:
+    """The rows of the board, best first, by the slices whose patients are known; and how many there are of what."""
+    groups, known = patients_of_slices(dataset, slices)
+    truth = np.array([str(s.label) for s in slices])
+    right: dict[tuple[str, str], Numbers] = {}
+    rows = []
+    for run in chosen:
+        kept = json.loads((run.folder / TEST).read_text(encoding="utf-8"))
+        said = np.array(kept.pop("said"))
+        hits = (said == truth)[known].astype(float)
+        right[run.arch, run.start] = hits
+        low, high = np.quantile(resampled(hits, groups[known]), [0.025, 0.975])
+        figures = {
+            "accuracy": float(hits.mean()),
+            "interval": [round(float(low), 4), round(float(high), 4)],
+            "macro_f1": float(np.mean([f1(said == name, truth == name) for name in np.unique(truth)])),
+            "ms_per_slice": milliseconds(run, slices[:TIMED_SLICES]),
+            "epochs": len(epochs_of(run)),
+            "training_seconds": sum(r["seconds"] for r in epochs_of(run)),
+        }
+        rows.append({"arch": run.arch, "start": run.start, "rate": run.rate, **figures, **kept})
+    rows.sort(key=lambda r: -r["accuracy"])
+    best = right[rows[0]["arch"], rows[0]["start"]]
+    for row in rows:
+        # Paired: a difference may be chance where its 95 % interval holds 0.
+        gap = resampled(best - right[row["arch"], row["start"]], groups[known])
+        row["tie_with_best"] = bool(np.quantile(gap, 0.025) <= 0)
     return {
-        "arch": arch,
-        "start": start,
-        "accuracy": float(right.mean()),
-        "interval": [round(float(low), 4), round(float(high), 4)],
-        "macro_f1": records[-1]["metrics"]["macro_f1"],
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "ms_per_slice": milliseconds,
-        "training_seconds": sum(r["seconds"] for r in records),
+        "rows": rows,
+        "slices": len(slices),
+        "known": int(known.sum()),
+        "patients": len(np.unique(groups[known])),
     }
 
 
-def ties(rows: list[dict[str, Any]], right: dict[str, np.ndarray[Any, Any]], groups: np.ndarray[Any, Any]) -> None:
-    """Marks rows whose difference to the best may be chance: the paired 95 % interval holds 0."""
-    best = right[f"{rows[0]['arch']} {rows[0]['start']}"].astype(float)
-    for row in rows:
-        gap = resampled(best - right[f"{row['arch']} {row['start']}"].astype(float), groups)
-        row["tie_with_best"] = bool(np.quantile(gap, 0.025) <= 0)
+def patients_of_slices(dataset: Dataset, slices: list[Sample]) -> tuple[npt.NDArray[np.int64], Truth]:
+    """The number of the patient of each slice, or of its source slice, and which patients are known."""
+    index = SliceIndex()
+    split = with_patients(dataset, index).split("test").samples
+    named = [s for s in split if s.label is not None]
+    groups = independent_groups(named, index.find_copies(index.look_up(slices).fingerprints))
+    return np.array(group_numbers(groups)), np.array([bool(s.patient_names) for s in named])
+
+
+def milliseconds(run: Run, slices: list[Sample]) -> float:
+    """Time per slice, one by one on the CPU, decode included; speed does not depend on the weights."""
+    size = read_meta(run.folder / META_FILE).preprocessing.size
+    settings = ClassifierConfig(arch=run.arch, weights="none", image_size=size)
+    network = build_classifier(settings, 4).eval().to(memory_format=torch.channels_last)
+    predict(network, slices[:1])
+    began = time.perf_counter()
+    for s in slices:
+        predict(network, [s])
+    return 1000 * (time.perf_counter() - began) / len(slices)
+
+
+def predict(model: TransferModel, slices: list[Sample]) -> npt.NDArray[np.int64]:
+    resized = np.stack([resize_pad(read_pixels(s), model.input_size)[0] for s in slices])
+    with torch.inference_mode():
+        images = torch.from_numpy(resized).unsqueeze(1).float().div(255).to(next(model.parameters()).device)
+        best: npt.NDArray[np.int64] = model(images).argmax(dim=1).cpu().numpy()
+    return best
+
+
+def resampled(values: Numbers, groups: npt.NDArray[np.int64]) -> Numbers:
+    """Means of bootstrap resamples of whole groups: patients."""
+    _, inverse = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(inverse, weights=values), np.bincount(inverse)
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
+    means: Numbers = (drawn @ sums) / (drawn @ sizes)
+    return means
+
+
+def f1(said: Truth, true: Truth) -> float:
+    """F1 of one class that occurs."""
+    return float(2 * (said & true).sum() / (said.sum() + true.sum()))
+
+
+def machine() -> str:
+    """Cores and GPU, and torch."""
+    gpu = f"one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {gpu}, torch {torch.__version__.split('+')[0]}"
 
 
 if __name__ == "__main__":

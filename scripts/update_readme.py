@@ -121,22 +121,21 @@ def _made(result: dict[str, Any]) -> list[str]:
 def board(result: dict[str, Any]) -> str:
     """The bake-off as a Markdown table, best first; what may be chance is called a tie."""
     budget, rows = result["budget"], result["rows"]
-    title = f"**{len(rows)} trainings, judged on {result['slices']} unseen slices of {result['sources']} source slices;"
-    title += f" {budget['epochs']} epochs over {budget['training_slices']} slices at {budget['size']} px each**"
-    lines = [
-        title,
-        "",
-        "| architecture | start | accuracy (95 % interval) | macro-F1 | parameters | ms per slice | against the best |",
-        "|---|---|---|---:|---:|---:|---|",
-    ]
+    title = f"**{len(rows)} trainings on {budget['training_slices']} slices at {budget['size']} px, judged on "
+    title += f"{result['known']} slices of {result['patients']} patients whom none of them had seen**"
+    columns = "accuracy (95 % interval) | macro-F1 | rate | epochs | parameters | ms per slice | against the best |"
+    lines = [title, "", f"| architecture | start | {columns}", "|---|---|---|---:|---:|---:|---:|---:|---|"]
     for row in rows:
         accuracy = f"{100 * row['accuracy']:.1f} % ({show_interval(row['interval'], percent=True)})"
         verdict = "best" if row is rows[0] else "tie" if row["tie_with_best"] else "worse"
         lines.append(
-            f"| `{row['arch']}` | {row['start']} | {accuracy} | {row['macro_f1']:.3f} | "
-            f"{row['parameters'] / 1e6:.1f} M | {row['ms_per_slice']:.1f} | {verdict} |"
+            f"| `{row['arch']}` | {row['start']} | {accuracy} | {row['macro_f1']:.3f} | {row['rate']:g} | "
+            f"{row['epochs']} | {row['parameters'] / 1e6:.1f} M | {row['ms_per_slice']:.1f} | {verdict} |"
         )
-    return "\n".join([*lines, "", f"{result['machine']}, one slice at a time, decoded. `{result['command']}`"])
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
+    notes = f"Macro-F1 is over all {result['slices']} slices of the test split, healthy ones among them. "
+    notes += f"Trained on {machines}. Timed on {result['timed_on']}, one slice at a time, decoded. "
+    return "\n".join([*lines, "", f"{notes}`{result['command']}`"])
 
 
 def robustness(result: dict[str, Any]) -> str:
