@@ -167,7 +167,7 @@ def judge(chosen: list[Run], dataset: Dataset, slices: list[Sample]) -> dict[str
         "rows": rows,
         "slices": len(slices),
         "known": int(known.sum()),
-        "patients": len(np.unique(groups[known])),
+        "patients": len({s.patient for s in slices if s.patient_names}),
     }
 
 

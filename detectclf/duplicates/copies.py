@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +74,11 @@ def find_copies(fingerprints: Fingerprints) -> list[CopyGroup]:
         join_unnamed(rows["thumb"], distinct, joined)
     groups = [group for group in joined.sets() if len(group) > 1]
     described = []
-    with Progress("describing groups of copies", len(groups)) as progress:
-        for group in groups:
-            kinds = kinds_of(rows, group)
+    with (
+        Progress("describing groups of copies", len(groups)) as progress,
+        ThreadPoolExecutor(decoding_threads()) as pool,
+    ):
+        for group, kinds in zip(groups, pool.map(partial(kinds_of, rows), groups), strict=True):
             described.append(CopyGroup(tuple(group), max(kinds, key=KINDS.index), kinds))
             progress.advance()
     return described

@@ -30,7 +30,7 @@ highest peaks of slices of five sources have 2.6 to 3.7."""
 _OTHERS = 3.2  # the same for other spikes, where there is one
 _SKIRT = 2.0  # the same for what is removed with it, over which the edges of the picture have spread it
 _LONGEST = 512  # longer side, pixels, that larger pictures are shrunk to: the networks see no more of their noise
-_SMALL = 192  # longer side, pixels, up to which edges are as strong as noise: nothing is removed
+_SMALL = 192  # longer side, pixels, up to which edges are as strong as noise, and details a pixel: nothing is removed
 _EVEN = 0.78  # roughness of smooth places as a share of the mean: edges of shrunk slices 0.4 to 0.8, noise 0.8 to 0.96
 _PLAIN = 16  # grey levels: rows that vary less show air, which is the same from row to row
 _REPEATED = 0.9  # share of new rows from which on a picture was not enlarged by repeating them
@@ -68,9 +68,9 @@ def cleaned(pixels: Pixels) -> Cleaned:
             return Cleaned(pixels, strong)
         return Cleaned(np.asarray(cv2.resize(seen, pixels.shape[::-1]), dtype=np.uint8), strong)
     height, width = pixels.shape
-    whole = without_impulses(pixels)
     if max(height, width) <= _SMALL or min(height, width) < _SMALL / 2:
-        return Cleaned(whole, strong=whole is not pixels)
+        return Cleaned(pixels, strong=False)
+    whole = without_impulses(pixels)
     factor = max(height, width) / _LONGEST
     small = whole if factor <= 1 else shrink(whole, (max(1, round(width / factor)), max(1, round(height / factor))))
     even = _without_spikes(small)

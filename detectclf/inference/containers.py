@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import tarfile
 import zlib
@@ -24,6 +25,8 @@ _TAR = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 _RATIO = 200
 _FREE_BYTES = 64 * 2**20
 _AGAIN = "copy or make it again"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +67,23 @@ def _pictures(name: str) -> Iterator[Encoded]:
             for member, content in read(stream, said):
                 empty = False
                 yield _checked(f"{said}/{member}" if member else said, content)
-        if empty:  # as a folder without pictures is
+        if empty and _is_empty_shard(name):
+            _log.warning("%s: no pictures in it", said)
+        elif empty:  # as a folder without pictures is
             raise DataError(
                 "no pictures in it", file=said, remedy="name another file, or unpack it and name the folder"
             )
     except (DataError, UnsafeError) as error:
         yield Encoded(said, error)
+
+
+def _is_empty_shard(name: str) -> bool:
+    """Whether a file without pictures is a shard that holds nothing at all, as programs that write many leave some."""
+    last = file_name(name)
+    if _TAR.search(last) is None:
+        return is_record_file(last)
+    with closing(open_stored(name)) as stream, tarfile.open(fileobj=stream, mode="r|*") as pack:
+        return pack.next() is None
 
 
 def _checked(name: str, content: bytes | DetectclfError) -> Encoded:

@@ -40,20 +40,33 @@ def fit_orientation(features: FloatArray, groups: Sequence[int], drawn: FloatArr
         drawn: ``(M, TURNS, D)`` of drawn heads to train on as well.
 
     Returns:
-        ``None`` where there are fewer slices than ``FEWEST_SLICES``.
+        ``None`` where fewer slices than ``FEWEST_SLICES`` are left, without one of the folds: nearly all may be copies.
     """
+    if len(features) < FEWEST_SLICES:
+        return None
     extra = features[:0] if drawn is None else drawn
-    fold = _with_copies(features, groups) % FOLDS
+    fold = _folds(_with_copies(features, groups))
     upright = np.ones(len(features), dtype=bool)
     for _ in range(ROUNDS):
-        if upright.sum() < FEWEST_SLICES:
+        parts = [upright & (fold != k) for k in range(FOLDS)]
+        if min(part.sum() for part in parts) < FEWEST_SLICES * (FOLDS - 1) / FOLDS:
             return None
         unseen = np.zeros(len(features))
-        for k in range(FOLDS):
-            layers = _trained(np.concatenate([features[upright & (fold != k)], extra]))
+        for k, part in enumerate(parts):
+            layers = _trained(np.concatenate([features[part], extra]))
             unseen[fold == k] = turn_margin(layers, features[fold == k, 0])
         upright = unseen < TURNED
     return Orientation(_trained(np.concatenate([features[upright], extra])), TURNED)
+
+
+def _folds(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """The fold of each slice: whole groups, the largest first, each to the fold that has the fewest slices."""
+    sizes = np.bincount(groups)
+    fold, filled = np.zeros(len(sizes), dtype=np.int64), np.zeros(FOLDS, dtype=np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        fold[group] = filled.argmin()
+        filled[fold[group]] += sizes[group]
+    return fold[groups]
 
 
 def _with_copies(features: FloatArray, groups: Sequence[int]) -> npt.NDArray[np.int32]:

@@ -100,12 +100,21 @@ def test_a_container_that_is_cut_short_says_so(tmp_path: Path, name: str, keep: 
     assert whole == [(f"{file}/{number}.png", picture(number)) for number in range(len(whole))]
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("members", [{}, {"read.me": b"x"}, {"in.zip": b"PK\5\6" + bytes(18), ".a.png": b"x"}])
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.zip"])
+@pytest.mark.parametrize("members", [{"read.me": b"x"}, {"in.zip": b"PK\5\6" + bytes(18), ".a.png": b"x"}])
 def test_a_container_without_pictures_says_so(tmp_path: Path, name: str, members: dict[str, bytes]) -> None:
     file = WRITERS[name](tmp_path / name, members)
     ((said, error),) = read_from(file)
     assert said == str(file) and isinstance(error, DataError) and "no pictures in it" in str(error)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_only_a_zip_that_is_empty_is_a_mistake(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Programs that write many shards leave empty ones."""
+    file = WRITERS[name](tmp_path / name, {})
+    found = read_from(file)
+    assert [type(error) for _, error in found] == [DataError] * name.endswith(".zip")
+    assert ("no pictures in it" in caplog.text) is not name.endswith(".zip")
 
 
 def test_a_tar_that_is_cut_between_two_files_says_so(tmp_path: Path) -> None:
