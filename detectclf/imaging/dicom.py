@@ -45,6 +45,8 @@ _FOREIGN = {
 }
 _DEEP, _DARK = 10, 0.25
 """A window over all values of so many bits or more says nothing where the picture has only so small a share of them."""
+_BRIGHT = 0.995
+"""The share of values below the one that counts as the brightest: a vessel must not decide on the window."""
 _PATIENT_ID = 0x00100020
 _PICTURE_TAGS = [
     "Modality",
@@ -304,7 +306,7 @@ def _shows_nothing(values: Values, low: float, width: float) -> bool:
         and width >= 2**_DEEP - 1
         and min(abs(width + i - 2 ** round(math.log2(width))) for i in (0, 1)) < 1
     )
-    return bool(whole and most < width * _DARK)
+    return bool(whole and np.quantile(values, _BRIGHT, method="lower") < width * _DARK)
 
 
 def _frame_item(data: Any, index: int, sequence: str) -> Any:

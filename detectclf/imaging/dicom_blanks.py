@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _GREY = "MONOCHROME2"
-_TRANSFORM = "PixelValueTransformationSequence"
+_TRANSFORMS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -30,7 +30,8 @@ def fill_blanks(data: Any) -> None:
     photometric = str(data.get("PhotometricInterpretation") or "").strip().upper()
     if photometric or colours == 1:
         data.PhotometricInterpretation = photometric or _GREY
-    for item in _with_rescale(data):
+    for item in _with_transform(data):
+        _drop_empty_tables(item)
         _fill_rescale(item)
 
 
@@ -62,23 +63,35 @@ def _fill_bits(data: Any) -> None:
         _fill(data, "HighBit", int(stored) - 1)
 
 
-def _with_rescale(data: Any) -> Iterator[Any]:
+def _with_transform(data: Any) -> Iterator[Any]:
     """The data set itself and the items that may hold a transform of its values."""
     yield data
     for sequence in _GROUPS:
         for group in data.get(sequence) or []:
-            yield from group.get(_TRANSFORM) or []
+            for transform in _TRANSFORMS:
+                yield from group.get(transform) or []
 
 
 def _drop_empty_tables(item: Any) -> None:
-    for sequence, tag in (("ModalityLUTSequence", "LUTData"), ("VOILUTSequence", "LUTData")):
-        if sequence in item and not any(len(table.get(tag) or ()) for table in item[sequence].value or []):
+    for sequence in ("ModalityLUTSequence", "VOILUTSequence"):
+        if sequence not in item:
+            continue
+        filled = [table for table in item[sequence].value or [] if _has_entries(table.get("LUTData"))]
+        if filled:
+            setattr(item, sequence, filled)
+        else:
             del item[sequence]
+
+
+def _has_entries(entries: Any) -> bool:
+    """Whether a table has two entries or more: one alone, which pydicom gives as a number, would leave no picture."""
+    if entries is None or isinstance(entries, int):
+        return False
+    return len(entries) > (2 if isinstance(entries, bytes) else 1)  # an entry in bytes takes up two
 
 
 def _fill_rescale(item: Any) -> None:
     """An empty slope is 1 and an empty intercept 0; a slope of 0 would leave no picture, so it is 1 as well."""
-    _drop_empty_tables(item)
     if "RescaleSlope" in item or "RescaleIntercept" in item:
         item.RescaleSlope = number(item, "RescaleSlope") or 1.0
         item.RescaleIntercept = number(item, "RescaleIntercept") or 0.0

@@ -271,6 +271,68 @@ def test_voi_lut(tmp_path: Path) -> None:
     assert np.abs(read_image(path).astype(int) - SLICE).max() <= 1
 
 
+def table(entries: Any, vr: str = "US") -> Any:
+    found = pydicom.Dataset()
+    found.LUTDescriptor = [256, 0, 8]
+    found["LUTDescriptor"].VR = "US"
+    if entries is not None:
+        found.add_new("LUTData", vr, entries)
+    return found
+
+
+FULL = [255 - v for v in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("tables", "inverted", "reason"),
+    [
+        ([table(None)], False, "no data"),
+        ([table(b"", "OW")], False, "empty data"),
+        ([table(5)], False, "one entry, which pydicom gives as a number"),
+        ([table(b"\x05\0", "OW")], False, "one entry in bytes"),
+        ([table(b"", "OW"), table(FULL)], True, "an empty table before a full one"),
+        ([table(5), table(FULL)], True, "one entry before a full one"),
+        ([table(FULL), table(None)], True, "an empty table after a full one"),
+    ],
+)
+@pytest.mark.parametrize("place", ["root", "shared", "frame"])
+def test_tables_without_entries_are_left_out(
+    tables: list[Any], inverted: bool, reason: str, place: str, tmp_path: Path
+) -> None:
+    voi, group = pydicom.Dataset(), pydicom.Dataset()
+    voi.VOILUTSequence = tables
+    group.FrameVOILUTSequence = [voi]
+    tags: dict[str, Any] = {
+        "root": {"VOILUTSequence": tables},
+        "shared": {"SharedFunctionalGroupsSequence": [group]},
+        "frame": {"PerFrameFunctionalGroupsSequence": [group]},
+    }
+    path = dicom(tmp_path / "a.dcm", SLICE, **tags[place])
+    assert (read_image(path) == (255 - SLICE if inverted else SLICE)).all(), reason
+
+
+@pytest.mark.parametrize(
+    ("side", "value", "bright", "reason"),
+    [
+        (0, 0, True, "few of the values are used"),
+        (4, 1000, True, "a vessel below a quarter of the window"),
+        (4, 1030, True, "the same vessel above it"),
+        (4, 4095, True, "the same vessel at the end of the window"),
+        (16, 4095, False, "a region that is more than a vessel"),
+    ],
+)
+def test_a_vessel_does_not_decide_on_the_window(
+    side: int, value: int, bright: bool, reason: str, tmp_path: Path
+) -> None:
+    y, x = np.mgrid[:128, :128]
+    head = (x - 64) ** 2 + (y - 64) ** 2 < 45**2
+    values = (head * 500 + x % 20).astype(np.uint16)
+    values[60 : 60 + side, 60 : 60 + side] = value
+    path = dicom(tmp_path / "a.dcm", values, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
+    # The window leaves the 500 of the head at 32.
+    assert bool(np.median(read_image(path)[head]) > 100) is bright, reason
+
+
 def test_multi_frame_asks_and_uses_the_window_of_its_frame(tmp_path: Path) -> None:
     def group(center: float) -> Any:
         window = pydicom.Dataset()
