@@ -33,6 +33,13 @@ _NOT = frozenset({"no", "non", "not", "without", "free", "kein", "keine", "ohne"
 _SLIP = 0.8
 """Likeness of two names from which one is taken for a slip in the other."""
 _PLAIN_NEGATIVES = frozenset({"none", "healthy", "normal", "negative", "neg"})
+_APART = r"(?:\s+|[_-]+)"
+_INVERTED = re.compile(
+    rf"(?<![a-z])({'|'.join(sorted(_NOT - {'free'}))}){_APART}(?!\1(?![a-z]))"
+    rf"(?:(?:tumou?rs?|lesions?|mass|cancer){_APART}free|{'|'.join(sorted(_NOT | _PLAIN_NEGATIVES))}|non?tu[a-z]*)"
+    r"(?![a-z])"
+)
+"""A "not" directly before another negative word: "not healthy", "not tumor free". "No - no tumor" only repeats it."""
 
 
 def map_names(names: Mapping[str, str], used: Iterable[str], class_map: Mapping[str, str]) -> dict[str, str]:
@@ -129,9 +136,12 @@ def nearest_class(name: str) -> str | None:
     likely = next((found for text in (rest, whole) if (found := _close(text, tumors))), None)
     if not says_none(name):
         return canonical_class(rest) or likely
-    plain = set(_words(name)) & _PLAIN_NEGATIVES
-    # "no glioma" may still be a meningioma.
-    return NEGATIVE_CLASS if likely is None and (plain or _close("_".join(_words(name)), [NEGATIVE_CLASS])) else None
+    words = set(_words(name))
+    # "no glioma" may still be a meningioma, and "not yet healthy" or "not yet tumor free" a tumour.
+    if likely is not None or words & {"not", "free"}:
+        return None
+    plain = words & _PLAIN_NEGATIVES and not words & _NOT
+    return NEGATIVE_CLASS if plain or _close("_".join(_words(name)), [NEGATIVE_CLASS]) else None
 
 
 def _close(text: str, names: list[str]) -> str | None:
@@ -139,14 +149,18 @@ def _close(text: str, names: list[str]) -> str | None:
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z]+", name.casefold().replace("n0", "no"))  # a zero for an o
+    return re.findall(r"[a-z]+", _lower(name))
+
+
+def _lower(name: str) -> str:
+    return name.casefold().replace("n0", "no")  # a zero for an o
 
 
 def says_none(name: str) -> bool:
     """Whether ``name`` says that there is no tumour, or that something is missing: "not healthy" does not."""
+    if _INVERTED.search(_lower(name)):
+        return False
     words = _words(name)
-    if set(words) & _NOT and (set(words) & _PLAIN_NEGATIVES or len(set(words) & _NOT) > 1):
-        return False  # not healthy, not free
     return bool(set(words) & (_NOT | _PLAIN_NEGATIVES)) or any(re.match(r"non?_?tu", word) for word in words)
 
 

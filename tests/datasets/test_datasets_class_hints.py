@@ -17,19 +17,24 @@ from detectclf.types import NEGATIVE_CLASS
 TUMORS = [
     "Tumor", "tumour", "Tumor_1", "1 tumor", "brain tumor detected", "has tumor", "with tumor", "tumor present",
     "tumoral", "tumo", "whole_tumor", "tumor-core", "m_tumor", "unknown tumour", "abnormal", "positive",
-    "not tumor free",
+    "not tumor free", "non-tumor-free", "not_negative_tumor", "not notumor tumor", "tumor, not healthy, no mask",
     "notable tumor", "tumor area", "tumor yes", "Benign tumor", "Enhancing Tumor", "mass", "lesion", "tumor positive",
     "tumorr", "Tumeur", "pre-tumor",
 ]  # fmt: skip
 HEALTHY = [
     "notumr", "non tumor", "nontumor", "no tumr", "no_tumour_found", "normal brain", "healthy_brain", "tumor-no",
     "noTumor2", "without tumor", "n0_tumor", "neg", "kein Tumor", "sin tumor", "tumor none", "tumor_negative",
-    "nontumorous", "no tumor detected", "Normal Brain",
+    "nontumorous", "no tumor detected", "Normal Brain", "no tumor (healthy)", "no - no tumor",
 ]  # fmt: skip
 SILENT = [
     "no glioma", "non-glioma", "not normal", "not healthy", "unhealthy", "nodule", "edema", "1", "tomor", "Tumr",
     "no finding", "tumor not present", "malignant", "metastasis", "GBM", "control", "background", "nothing",
     "tumor-free", "No", "0",
+    # healthy, but too far from the name of the class
+    "no tumor (tumor free)", "no_tumor_not_cropped", "Non-tumor, no lesion", "no tumor without contrast",
+    "Tumor free, no lesion", "without tumor no lesion",
+    # ill, perhaps
+    "not a healthy brain", "not yet tumor free", "no more tumor free", "tumor, no more normal tissue",
 ]  # fmt: skip
 TYPES = {
     "Meningoma": "meningioma",
