@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 __version__ = "0.1.0"
 
+_LIBRARY = re.compile(r"\.so(\.\d+)*\b|\.dll\b|\.dylib\b")
 _TOGETHER = "install both in one command: pip install --force-reinstall torch torchvision, see README.md"
 
 
@@ -51,10 +54,10 @@ def install_fault(error: Exception) -> str | None:
     there, a compiled part of another version.
     """
     said = " ".join(str(error).split())
-    # A library that cannot be opened is an OSError without a number; Pillow has others of that kind.
-    opening = (
-        isinstance(error, OSError) and error.errno is None and any(end in said for end in (".so", ".dll", ".dylib"))
-    )
+    # A library that cannot be opened is an OSError without a number. Pillow has others of that kind, one with the path
+    # of a picture; its type is told by the name, because Pillow may be what cannot be loaded.
+    picture = type(error).__name__ == "UnidentifiedImageError"
+    opening = isinstance(error, OSError) and error.errno is None and not picture and bool(_LIBRARY.search(said))
     loading = isinstance(error, ImportError) or opening
     theirs = loading and not (getattr(error, "name", None) or "").startswith("detectclf")
     if theirs and isinstance(error, ModuleNotFoundError):
@@ -97,7 +100,6 @@ def mismatch_of(torch: str, vision: str, needed: str | None) -> str | None:
 
 def _needed_torch() -> str | None:
     """The one version of torch that the installed torchvision states."""
-    import re
     from importlib import metadata
 
     stated = [re.match(r"torch\s*\(?==\s*([\w.]+)", line) for line in metadata.requires("torchvision") or ()]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import UnidentifiedImageError
 
 from detectclf.version import install_fault, mismatch_of, torch_mismatch, unmet, unmet_requirements
 
@@ -103,7 +104,11 @@ def test_a_missing_package_is_no_internal_error(module: str, arguments: list[str
         ),
         (ImportError("numpy.core.multiarray\nfailed to import"), "a package cannot be loaded (numpy.core.multiarray"),
         (OSError("libcudart.so.12: cannot open shared object file"), "a package cannot be loaded (libcudart.so.12"),
+        (OSError("libomp.dylib: image not found"), "a package cannot be loaded (libomp.dylib"),
         (OSError("image file is truncated"), None),
+        (OSError("unrecognized data stream contents when reading image file /a/b.sources/x"), None),  # no .so
+        (UnidentifiedImageError("cannot identify image file '/data/mri.sorted/1.png'"), None),
+        (UnidentifiedImageError("cannot identify image file '/data/lib.so'"), None),  # a picture, whatever its name
         (OSError(28, "No space left on device"), None),
         (ImportError("cannot import name 'x'", name="detectclf.models"), None),  # a fault of ours
         (RuntimeError("shape [2, 3] is invalid"), None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from gzip import GzipFile
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +11,7 @@ from PIL import ExifTags, Image
 from detectclf.errors import DetectclfError
 from detectclf.files import open_regular
 from detectclf.imaging.images import MAX_FILE_BYTES
+from detectclf.imaging.intensity import decoding
 from detectclf.imaging.raster import open_raster
 
 _TEXTS = {
@@ -31,11 +31,11 @@ def has_header_text(path: Path) -> bool:
     DICOM is not looked at: its headers always do.
     """
     try:
-        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as stream:
+        with open_regular(path, limit_bytes=MAX_FILE_BYTES) as stream, decoding(path, "header"):
             if path.name.casefold().endswith((".nii", ".nii.gz")):
                 return _nifti_says(stream)
             return _raster_says(open_raster(stream, path))
-    except (DetectclfError, OSError, EOFError, ValueError, struct.error):
+    except (DetectclfError, OSError):
         return False
 
 
@@ -44,10 +44,12 @@ def _raster_says(image: Image.Image) -> bool:
     if image.format == "PNG":
         said = {key.casefold() for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
     known = {key.casefold() for key in image.info if isinstance(key, str)} & {"comment", "xmp", "xml:com.adobe.xmp"}
+    if said - _HARMLESS or known:
+        return True  # even where the EXIF cannot be read
     # The getexif of the base class, because that of PNG decodes the whole image to find an EXIF chunk after it.
     exif = Image.Image.getexif(image)
     tags = {*exif} & _TEXTS | {*exif.get_ifd(ExifTags.IFD.Exif)} & _OF_EXIF
-    return bool((said - _HARMLESS) | known | tags)
+    return bool(tags)
 
 
 def _nifti_says(stream: BinaryIO) -> bool:

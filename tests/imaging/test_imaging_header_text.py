@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def user_comment() -> Image.Exif:
     return found
 
 
+def damaged_gzip() -> bytes:
+    packed = bytearray(gzip.compress(bytes(range(256)) * 20))
+    packed[10:16] = b"\xff" * 6
+    return bytes(packed)
+
+
 CASES: list[tuple[str, Callable[[Path], object], bool, str]] = [
     ("a.jpg", lambda p: GREY.save(p, exif=exif(0x010E, NAME)), True, "EXIF's description"),
     ("a.jpg", lambda p: GREY.save(p, exif=exif(0x9C9B, NAME.encode("utf-16le"))), True, "the title that Windows shows"),
@@ -62,6 +69,10 @@ CASES: list[tuple[str, Callable[[Path], object], bool, str]] = [
     ("a.nii", nifti(b""), False, "NIfTI without one"),
     ("a.jpg", lambda p: p.write_bytes(b"no picture"), False, "unreadable"),
     ("a.nii.gz", lambda p: p.write_bytes(b"\x1f\x8bno"), False, "unreadable NIfTI"),
+    ("a.nii.gz", lambda p: p.write_bytes(damaged_gzip()), False, "NIfTI of damaged compression"),
+    ("a.png", lambda p: GREY.save(p, exif=b"garbage" * 3), False, "unreadable EXIF in PNG"),
+    ("a.webp", lambda p: GREY.save(p, exif=b"garbage" * 3), False, "unreadable EXIF in WebP"),
+    ("a.png", lambda p: GREY.save(p, exif=b"garbage" * 3, pnginfo=png("PatientName")), True, "text beside such EXIF"),
 ]
 
 
