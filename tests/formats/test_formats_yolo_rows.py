@@ -136,7 +136,7 @@ REFUSED = {
     "a box, a percentage and a track": [[[*BOX, 87.0, 3.0]]],
     "boxes with the probabilities of 80 classes": [[row] for row in with_classes(20, 80, whole=True)],
     "one box with the probabilities of 80 classes": [with_classes(1, 80, whole=True)],
-    "boxes with the scores of 4 classes": [[row] for row in with_classes(20, 4, whole=False)],
+    "a box with the scores of 4 classes, a quadrangle too": [[[0.4, 0.6, 0.1, 0.3, 0.003, 0.008, 0.9, 0.001]]],
     "boxes with the scores of 40 classes": [[row] for row in with_classes(20, 40, whole=False)],
     "boxes with the scores of 80 classes": [[row] for row in with_classes(20, 80, whole=False)],
     "a box near 0, 0 with the scores of 80 classes": [
