@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detectclf.errors import DataError
+from detectclf.errors import DataError, UnsafeError
 from detectclf.files import check_inside
 from detectclf.formats.assemble import assemble
 from detectclf.formats.faults import Faults
@@ -26,7 +26,7 @@ from detectclf.formats.files import (
 )
 from detectclf.formats.image_names import alike
 from detectclf.formats.raw import RawBox, RawSlice, parse_number, unusable_box
-from detectclf.formats.yolo_layout import folder_alike, layout_file, read_layout
+from detectclf.formats.yolo_layout import MARKERS, folder_alike, layout_file, read_layout
 from detectclf.formats.yolo_rows import boxes_of_rows
 from detectclf.types import Dataset, Sample
 
@@ -37,8 +37,27 @@ _Lines = list[tuple[int, str]]
 
 
 def looks_like(folder: Path) -> bool:
-    """Whether the folder is a YOLO export."""
-    return layout_file(folder) is not None
+    """Whether the folder is a YOLO export: by ``data.yaml``, or by a YAML file of another name that leads to labels.
+
+    Such a file may also lie beside another export, left over from a training.
+    """
+    file = layout_file(folder)
+    return file is not None and (file.name in MARKERS or _leads_to_labels(folder))
+
+
+def _leads_to_labels(folder: Path) -> bool:
+    try:
+        layout = read_layout(folder, Faults(folder))
+    except (DataError, UnsafeError):
+        return False
+    return any(_has_labels(images) for _, images in layout.images)
+
+
+def _has_labels(images: Path) -> bool:
+    """Whether any image of the folder has a label file."""
+    labels = _labels_folder(images)
+    stems = set() if labels is None else {alike(file.stem) for file in files_with(labels, ".txt")}
+    return any(alike(path.stem) in stems for path in image_files(images))
 
 
 def read(folder: Path, faults: Faults) -> Dataset:

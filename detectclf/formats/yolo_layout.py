@@ -162,4 +162,4 @@ def _keypoint_columns(content: dict[str, Any], file: Path) -> int | None:
     return int(points * each)
 
 
-__all__ = ["Layout", "folder_alike", "layout_file", "read_layout"]
+__all__ = ["MARKERS", "Layout", "folder_alike", "layout_file", "read_layout"]

@@ -32,6 +32,8 @@ _WIDE = 0.6
 _MANY, _STEP, _MOST = 20, 0.08, 0.8
 """More points than these, most of them this near to the one before (as a share of the diagonal) are an outline, perhaps
 of several parts that are joined by lines, so that it is far from its hull; keypoints are further apart."""
+_LOW = 0.02
+"""Most scores of classes are below this; so near to the edges of the image, no outline has most of its coordinates."""
 _SURE = 4
 """So many rows that all have a box in their first four columns did not come about by chance."""
 _CUT = "keep the first five columns if they are a box, or say kpt_shape in data.yaml if they are a pose"
@@ -111,7 +113,7 @@ def _may_be_boxes(rows: Sequence[Numbers]) -> bool:
     if len(rows[0]) == 6:
         # Triangles are rare: three corners that are a box inside the image in every row are none.
         return len(rows) >= _SURE or all(_is_score_or_track(row[4:]) or _holds(row, row[4:]) for row in rows)
-    return 2 * sum(_is_pose(row) or _are_probabilities(row[4:]) for row in rows) >= len(rows)
+    return 2 * sum(_is_pose(row) or _are_scores(row[4:]) for row in rows) >= len(rows)
 
 
 def _has_box(numbers: Numbers) -> bool:
@@ -125,8 +127,10 @@ def _is_score_or_track(rest: Numbers) -> bool:
     return any(0 <= score <= 1 and track >= 0 and track.is_integer() for score, track in (rest, rest[::-1]))
 
 
-def _are_probabilities(rest: Numbers) -> bool:
-    return all(0 <= share <= 1 for share in rest) and abs(sum(rest) - 1) <= _ROUNDING
+def _are_scores(rest: Numbers) -> bool:
+    """Whether ``rest`` are the probabilities of classes, or scores of each class by itself: most are near zero."""
+    low = sum(share < _LOW for share in rest)
+    return all(0 <= share <= 1 for share in rest) and (abs(sum(rest) - 1) <= _ROUNDING or 2 * low > len(rest))
 
 
 def _ends_in_track(numbers: Numbers) -> bool:
@@ -177,10 +181,13 @@ def _is_parallelogram(numbers: Numbers) -> bool:
 
 
 def _is_dense(numbers: Numbers) -> bool:
+    """Whether the points follow each other closely from the first on: a box would be two points away from the rest."""
     points = np.asarray(numbers, np.float32).reshape(-1, 2)
+    if len(points) <= _MANY or _are_scores(numbers[4:]):
+        return False
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    near = steps < _STEP * np.linalg.norm(np.ptp(points, axis=0))
-    return bool(len(points) > _MANY and near.mean() > _MOST)
+    near = steps < _STEP * np.linalg.norm(np.ptp(points[2:], axis=0))
+    return bool(near[:2].all() and near.mean() > _MOST)
 
 
 def _is_outline(numbers: Numbers) -> bool:

@@ -16,7 +16,7 @@ from detectclf.audit.check import check
 from detectclf.config import DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.errors import DataError, DetectclfError, UnsafeError
-from detectclf.formats import read
+from detectclf.formats import detect_format, read
 from detectclf.formats.faults import Faults
 from detectclf.types import Dataset
 
@@ -210,6 +210,55 @@ def test_one_certain_reading_is_taken(tmp_path: Path, make: Make, codes: set[str
     (sample,) = found.samples
     assert sample.split == ("default" if "default" in str(sorted(tmp_path.rglob("*.json"))) else "train")
     assert sample.boxes_xyxy.round(3).tolist() == [[8, 8, 28, 28]]
+
+
+def _class_folders(folder: Path) -> None:
+    for seed, name in enumerate(("glioma/a.png", "no_tumor/b.png")):
+        draw(folder / name, seed=seed)
+
+
+SPLITS = "path: .\ntrain: images/train\nval: images/val\nnames: [glioma]\n"
+TABLE = "filename, glioma, no_tumor\na.png, 1, 0\n"
+# What a training leaves beside its data: settings with train: and names:, which lead to no labels.
+BESIDE: dict[str, tuple[Make, str, str, int]] = {
+    "VOC, the splits do not exist": (_voc("JPEGImages", "Annotations"), SPLITS, "voc", 1),
+    "VOC, the split is that of its images": (
+        _voc("JPEGImages", "Annotations"),
+        "train: JPEGImages\nnames: [glioma]\n",
+        "voc",
+        1,
+    ),
+    "classes in a table, its split has images": (
+        _table(TABLE, "a.png"),
+        "train: train\nnames: [glioma]\n",
+        "classes-csv",
+        1,
+    ),
+    "class folders": (_class_folders, SPLITS, "folder", 2),
+    "COCO, the file cannot be read as a layout": (_inside("."), "train: [{\nnames: x\n", "coco", 1),
+    "VOC, a list of images": (
+        _voc("JPEGImages", "Annotations"),
+        "train: train.txt\nnames: [glioma]\n",
+        "voc",
+        1,
+    ),
+    "VOC, the split leads out": (
+        _voc("JPEGImages", "Annotations"),
+        "train: /elsewhere/pictures\nnames: [glioma]\n",
+        "voc",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "text", "format", "count"), BESIDE.values(), ids=BESIDE)
+def test_a_stray_yaml_does_not_make_an_export_yolo(
+    tmp_path: Path, make: Make, text: str, format: str, count: int
+) -> None:
+    make(tmp_path)
+    (tmp_path / "tumor.yaml").write_text(text)
+    assert detect_format(tmp_path) == (format, None)
+    assert len(_read(tmp_path)[0].samples) == count
 
 
 REFUSED: dict[str, tuple[Make, str]] = {

@@ -54,6 +54,20 @@ def stray(count: int, points: int) -> list[list[float]]:
     return [[float(v) for v in (*b, *rng.uniform(0.3, 0.7, 2 * points))] for b in boxes]
 
 
+def with_classes(count: int, classes: int, *, whole: bool) -> list[list[float]]:
+    """Boxes with the probabilities of all classes (``whole``), or with a score of each class by itself."""
+    rng = np.random.default_rng(5)
+    scores = np.zeros((count, classes)) if whole else rng.uniform(0, 0.01, (count, classes)).round(4)
+    scores[np.arange(count), rng.integers(classes, size=count)] = 1 if whole else 0.9
+    boxes = [[*rng.uniform(0.3, 0.7, 2), *rng.uniform(0.05, 0.3, 2)] for _ in range(count)]
+    return [[float(v) for v in (*box, *row)] for box, row in zip(boxes, scores, strict=True)]
+
+
+def round_box(x: float, width: float) -> list[float]:
+    """A box and 40 landmarks that follow its rim, each near to the one before."""
+    return [x, 0.5, width, 0.2, *outline(40, (x, 0.5), width / 2)]
+
+
 # Oriented boxes: 9 columns, in Ultralytics' and Roboflow's OBB exports.
 OBB = [0.5, 0.3, 0.7, 0.4, 0.6, 0.6, 0.4, 0.5]
 READ = {
@@ -120,6 +134,16 @@ REFUSED = {
     "a box twice": [[tracks(1)[0][:4] * 2]],
     "a face without landmarks": [[[*BOX, *[-1.0] * 10]]],
     "a box, a percentage and a track": [[[*BOX, 87.0, 3.0]]],
+    "boxes with the probabilities of 80 classes": [[row] for row in with_classes(20, 80, whole=True)],
+    "one box with the probabilities of 80 classes": [with_classes(1, 80, whole=True)],
+    "a box with the scores of 4 classes, a quadrangle too": [[[0.4, 0.6, 0.1, 0.3, 0.003, 0.008, 0.9, 0.001]]],
+    "boxes with the scores of 40 classes": [[row] for row in with_classes(20, 40, whole=False)],
+    "boxes with the scores of 80 classes": [[row] for row in with_classes(20, 80, whole=False)],
+    "a box near 0, 0 with the scores of 80 classes": [
+        [[0.05, 0.05, 0.04, 0.04, *with_classes(1, 80, whole=False)[0][4:]]]
+    ],
+    "boxes with 40 landmarks": [[round_box(0.3 + 0.02 * i, 0.2)] for i in range(20)],
+    "one box with 40 landmarks": [[round_box(0.6, 0.2)]],
     "poses whose keypoints leave their boxes": [poses(8, 4, 2)[:5] + stray(5, 4)],
 }
 
