@@ -99,7 +99,7 @@ def _validated(kind: type[Recipe], merged: Mapping[str, Any], file: Path | None,
         while unknown and isinstance(inner, Mapping) and inner:  # an unknown group: name its first setting
             key, inner = next(iter(inner.items()))
             where += f".{key}"
-        meant = _ELSEWHERE.get(where.rpartition(".")[2], where)
+        meant = _ELSEWHERE.get(_last(where), where)
         reason = f"unknown setting{close_to(meant, setting_names(kind()))}" if unknown else first["msg"]
         reason = reason.removeprefix("Value error, ")
         at_fault = file if _states(stated, first["loc"], merged) else None
@@ -118,12 +118,18 @@ def setting_names(settings: Settings, prefix: str = "") -> list[str]:
 def close_to(typed: str, known: Iterable[str]) -> str:
     """``, did you mean training.lr?`` where ``typed`` is one of ``known`` with a slip, or its last part; else empty."""
     names = list(known)
-    ends = [name for name in names if name.rpartition(".")[2] == typed.rpartition(".")[2]]
-    found = ends[:3] or get_close_matches(typed, names, 1, 0.7)
+    ends = [name for name in names if _last(name) == _last(typed)]
+    # Their first parts are alike anyway.
+    near = [n for n in get_close_matches(typed, names, 1, 0.7) if get_close_matches(_last(typed), [_last(n)], 1, 0.5)]
+    found = ends[:3] or near
     if not found:  # such as `epoch` for training.epochs
-        last = {name.rpartition(".")[2]: name for name in names}
-        found = [last[end] for end in get_close_matches(typed.rpartition(".")[2], last, 1, 0.75)]
+        last = {_last(name): name for name in names}
+        found = [last[end] for end in get_close_matches(_last(typed), last, 1, 0.75)]
     return f", did you mean {' or '.join(found)}?" if found else ""
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _states(content: Any, place: Sequence[str | int], merged: Any) -> bool:

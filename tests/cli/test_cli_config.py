@@ -51,7 +51,9 @@ def test_the_values_of_a_setting_are_told() -> None:
         ("train.epochs=3", "training.epochs"),
         ("augment.symetry_tumor=0.1", "augment.symmetry_tumor"),
         ("epoch=3", "training.epochs"),
-        ("training.learning_rate=1", None),
+        ("training.learning_rate=1", "training.lr"),  # as other programs call it
+        ("wings.of=1", None),
+        ("training.zzz=1", None),  # only the group is alike
     ],
 )
 def test_a_slip_in_a_name_gets_the_name_that_was_meant(typed: str, meant: str | None) -> None:
