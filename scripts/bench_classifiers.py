@@ -30,6 +30,8 @@ from detectclf.config import ClassifierConfig, DataConfig
 from detectclf.datasets.dataset import open_dataset
 from detectclf.datasets.index import SliceIndex
 from detectclf.datasets.patients import group_numbers, independent_groups, with_patients
+from detectclf.evaluation.bootstrap import resamples
+from detectclf.evaluation.classification import accuracy_and_macro_f1
 from detectclf.imaging.images import read_pixels, resize_pad
 from detectclf.models.classifiers import build_classifier
 from detectclf.models.stage_files import META_FILE, load_stage, read_meta
@@ -139,19 +141,19 @@ def valid_accuracy(run: Run) -> float:
 def judge(chosen: list[Run], dataset: Dataset, slices: list[Sample]) -> dict[str, Any]:
     """The rows of the board, best first, by the slices whose patients are known; and how many there are of what."""
     groups, known = patients_of_slices(dataset, slices)
-    truth = np.array([str(s.label) for s in slices])
+    truth = np.array([dataset.classes.index(str(s.label)) for s in slices])
     right: dict[tuple[str, str], Numbers] = {}
     rows = []
     for run in chosen:
         kept = json.loads((run.folder / TEST).read_text(encoding="utf-8"))
-        said = np.array(kept.pop("said"))
+        said = np.array([dataset.classes.index(name) for name in kept.pop("said")])
         hits = (said == truth)[known].astype(float)
         right[run.arch, run.start] = hits
         low, high = np.quantile(resampled(hits, groups[known]), [0.025, 0.975])
         figures = {
             "accuracy": float(hits.mean()),
             "interval": [round(float(low), 4), round(float(high), 4)],
-            "macro_f1": float(np.mean([f1(said == name, truth == name) for name in np.unique(truth)])),
+            "macro_f1": accuracy_and_macro_f1(truth, said, len(dataset.classes))[1],
             "ms_per_slice": milliseconds(run, slices[:TIMED_SLICES]),
             "epochs": len(epochs_of(run)),
             "training_seconds": sum(r["seconds"] for r in epochs_of(run)),
@@ -202,16 +204,9 @@ def predict(model: TransferModel, slices: list[Sample]) -> npt.NDArray[np.int64]
 
 def resampled(values: Numbers, groups: npt.NDArray[np.int64]) -> Numbers:
     """Means of bootstrap resamples of whole groups: patients."""
-    _, inverse = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(inverse, weights=values), np.bincount(inverse)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    means: Numbers = (drawn @ sums) / (drawn @ sizes)
+    (weights,) = resamples(groups, RESAMPLES, 0, chunk=RESAMPLES)
+    means: Numbers = weights @ values / weights.sum(axis=1)
     return means
-
-
-def f1(said: Truth, true: Truth) -> float:
-    """F1 of one class that occurs."""
-    return float(2 * (said & true).sum() / (said.sum() + true.sum()))
 
 
 def machine() -> str:

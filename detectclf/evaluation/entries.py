@@ -13,6 +13,7 @@ from detectclf.errors import DataError
 from detectclf.evaluation.aligned import Aligned
 from detectclf.evaluation.headlines import figure_at
 from detectclf.evaluation.slices import read_digests, read_slices
+from detectclf.types import Sample
 
 Key = tuple[str, str, str, int]
 """Source and image, or the digest of the pixels and nothing; truth as text; a number for slices that agree in these.
@@ -89,12 +90,16 @@ class Entry:
         """Its name on the board."""
         return self.row.run
 
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Its slices; none where it keeps none."""
+        return () if self.data is None else self.data.samples
+
     def table(self, *, by_content: bool) -> dict[Key, int]:
         """Position of each slice, by its pixels or by its name and folder, and by its true classes."""
-        samples = self.data.samples if self.data is not None else ()
         repeats: Counter[tuple[str, str, str]] = Counter()
         rows: dict[Key, int] = {}
-        for i, s in enumerate(samples):
+        for i, s in enumerate(self.samples):
             named = (self.digests[i] or "", "") if by_content else (s.source, s.name)
             slice_ = (*named, repr((s.label, s.boxed, s.box_labels)))
             rows[(*slice_, repeats[slice_])] = i

@@ -125,7 +125,7 @@ def compare_pairs(entries: Sequence[Entry], config: EvaluateConfig) -> tuple[tup
 
 def _same_boxes(key: Key, entries: Sequence[Entry], tables: Sequence[Mapping[Key, int]]) -> bool:
     """Whether the true boxes of a slice agree, but for the rounding of formats that hold whole pixels."""
-    boxes = [entry.take([table[key]]).samples[0].boxes_xyxy for entry, table in zip(entries, tables, strict=True)]
+    boxes = [entry.samples[table[key]].boxes_xyxy for entry, table in zip(entries, tables, strict=True)]
     return all(bool(np.allclose(boxes[0], other, rtol=0, atol=_ROUNDING)) for other in boxes[1:])
 
 
